@@ -1,0 +1,188 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What a compute host tells the scheduler beyond Nova's own accounts.
+
+The facts travel as JSON in the compute node's stats, under `STATS_KEY`::
+
+    {"version": 1,
+     "cells": {"0": {"distances": [10, 21],
+                     "pages": {"2048": {"free": 512, "allocatable": 128}}}}}
+
+``distances`` are in the order of the host's cells (the ACPI SLIT, as in
+``/sys/devices/system/node/node*/distance``); ``free`` counts pages that nobody
+holds or was promised, ``allocatable`` pages that could still be made. All but
+the version may be missing, and keys that are not known are ignored, so that
+an older reader gets along with a newer writer of the same version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+import json
+from typing import Any
+
+STATS_KEY = 'numa_hugepages'
+VERSION = 1
+
+# The range of the ACPI SLIT; 255 means "no connection".
+MIN_DISTANCE = 10
+MAX_DISTANCE = 255
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostFacts:
+    """The facts of one host.
+
+    :ivar distances: host cell id to the distances to all host cells
+    :ivar free: host cell id to page size in KiB to free pages
+    :ivar allocatable: host cell id to page size in KiB to pages that could
+        still be made
+    """
+
+    distances: Mapping[int, tuple[int, ...]] = dataclasses.field(
+        default_factory=dict
+    )
+    free: Mapping[int, Mapping[int, int]] = dataclasses.field(
+        default_factory=dict
+    )
+    allocatable: Mapping[int, dict[int, int]] = dataclasses.field(
+        default_factory=dict
+    )
+
+    def distance_matrix(
+        self, cell_ids: Sequence[int]
+    ) -> tuple[tuple[int, ...], ...] | None:
+        """Order the distances like a host's cells.
+
+        :param cell_ids: the ids of all host cells in Nova's order
+        :returns: None if the distances of a cell are not known, or are not
+            as many as there are cells
+        """
+        rows = []
+        for cell_id in cell_ids:
+            row = self.distances.get(cell_id)
+            if row is None or len(row) != len(cell_ids):
+                return None
+            rows.append(row)
+        return tuple(rows)
+
+    def dump(self) -> str:
+        """Write the facts as a value for the stats.
+
+        :returns: JSON, the same for the same facts
+        """
+        cells: dict[str, dict[str, Any]] = {}
+        for cell_id, row in self.distances.items():
+            cells.setdefault(str(cell_id), {})['distances'] = list(row)
+        for name, counts in (
+            ('free', self.free),
+            ('allocatable', self.allocatable),
+        ):
+            for cell_id, sizes in counts.items():
+                pages = cells.setdefault(str(cell_id), {}).setdefault(
+                    'pages', {}
+                )
+                for size_kib, count in sizes.items():
+                    pages.setdefault(str(size_kib), {})[name] = count
+        return json.dumps(
+            {'version': VERSION, 'cells': cells},
+            sort_keys=True,
+            separators=(',', ':'),
+        )
+
+
+# The same few values come again with each request, so they are kept.
+@functools.lru_cache(maxsize=4096)
+def parse(value: str) -> HostFacts:
+    """Read the facts of a host from its stats.
+
+    :param value: the stats value
+    :raises ValueError: if the value is no such JSON, or of a newer version
+    """
+    try:
+        document = json.loads(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f'not JSON: {error}') from error
+    if not isinstance(document, dict):
+        raise ValueError(f'expected an object, found {_short(document)}')
+    version = _integer(document.get('version'), 'version')
+    if not 1 <= version <= VERSION:
+        raise ValueError(
+            f'version {version} is not known here (up to {VERSION} is); '
+            'upgrade this service to the version of the compute'
+        )
+    distances: dict[int, tuple[int, ...]] = {}
+    free: dict[int, dict[int, int]] = {}
+    allocatable: dict[int, dict[int, int]] = {}
+    for key, cell in _object(document.get('cells', {}), 'cells').items():
+        cell_id = _number(key, 'cells')
+        where = f'cells.{key}'
+        entry = _object(cell, where)
+        if 'distances' in entry:
+            distances[cell_id] = _distances(entry['distances'], where)
+        for size, counts in _object(
+            entry.get('pages', {}), f'{where}.pages'
+        ).items():
+            size_kib = _number(size, f'{where}.pages')
+            inner = f'{where}.pages.{size}'
+            for name, into in (('free', free), ('allocatable', allocatable)):
+                if name in _object(counts, inner):
+                    count = _integer(counts[name], f'{inner}.{name}')
+                    if count < 0:
+                        raise ValueError(f'{inner}.{name}: {count} is below 0')
+                    into.setdefault(cell_id, {})[size_kib] = count
+    return HostFacts(distances=distances, free=free, allocatable=allocatable)
+
+
+def _distances(value: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise ValueError(
+            f'{where}.distances: expected a list, found {_short(value)}'
+        )
+    row = tuple(_integer(item, f'{where}.distances') for item in value)
+    for item in row:
+        if not MIN_DISTANCE <= item <= MAX_DISTANCE:
+            raise ValueError(
+                f'{where}.distances: {item} is not from {MIN_DISTANCE} to '
+                f'{MAX_DISTANCE}'
+            )
+    return row
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f'{where}: expected an object, found {_short(value)}')
+    return value
+
+
+def _integer(value: Any, where: str) -> int:
+    # JSON's true and false are integers to Python.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(
+            f'{where}: expected an integer, found {_short(value)}'
+        )
+    return value
+
+
+def _number(key: str, where: str) -> int:
+    if not (key.isascii() and key.isdigit() and len(key) < 20):
+        raise ValueError(f'{where}: expected a number, found {_short(key)}')
+    return int(key)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f'{text[:37]}...'

@@ -1,0 +1,77 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Guests that are in no cell, against memory that is in no page pool.
+
+A guest without a NUMA topology floats over the whole host, and no host cell
+accounts for it. Its memory is on small pages all the same, so all guests on
+small pages together have to fit in what the page pools of the host leave.
+"""
+
+from __future__ import annotations
+
+from nova_numa_hugepages.core import memory
+from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core import units
+from nova_numa_hugepages.core.reasons import Reason
+
+
+def floating_miss(
+    host: model.HostTopology,
+    *,
+    memory_mib: int,
+    used_mib: int,
+    ram_ratio: float,
+) -> model.Rejection | None:
+    """Judge small-page memory against the whole host.
+
+    :param memory_mib: the memory that a guest asks for on small pages
+    :param used_mib: the memory that all guests and the operator's reserve
+        take on the host, on pages of any size
+    :param ram_ratio: the host's RAM allocation ratio
+    :returns: None if it fits, or if the host has no page pools
+    """
+    if not any(pool.total for cell in host.cells for pool in cell.pools[1:]):
+        return None
+    capacity = 0
+    for index, cell in enumerate(host.cells):
+        allocatable = host.allocatable[index] if host.allocatable else {}
+        capacity += memory.small_capacity_kib(cell, allocatable)
+    # All but the guests on huge pages, which are all in cells.
+    huge = sum(
+        pool.used * pool.size_kib
+        for cell in host.cells
+        for pool in cell.pools[1:]
+    )
+    small = max(0, used_mib * units.KIB_PER_MIB - huge)
+    room = int(capacity * ram_ratio - small) // units.KIB_PER_MIB
+    if memory_mib <= room:
+        return None
+    return model.Rejection(
+        Reason.FLOATING, needed=memory_mib, best=max(0, room)
+    )
+
+
+def small_memory_mib(
+    request: model.Request, cells: tuple[model.HostCell, ...], common: int | None
+) -> int:
+    """Sum the memory of the guest cells that end on small pages.
+
+    :param cells: the host cell of each guest cell
+    :param common: the page size that stands for ``large`` and ``any``
+    """
+    total = 0
+    for guest, cell in zip(request.cells, cells, strict=True):
+        size = memory.page_size_on(guest, cell, common)
+        if size is None or (cell.pools and size == cell.pools[0].size_kib):
+            total += guest.memory_mib
+    return total
