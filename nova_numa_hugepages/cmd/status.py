@@ -1,0 +1,172 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The ``nova-numa-hugepages-status`` command.
+
+``nova-numa-hugepages-status upgrade check`` reads the configuration of the
+scheduler and tells whether the scheduler can be started with it. It connects
+to nothing and changes nothing.
+"""
+
+from collections.abc import Sequence
+import sys
+
+from nova.conf import scheduler as scheduler_conf
+from nova import exception as nova_exception
+from nova.scheduler import filters as nova_filters
+from oslo_config import cfg
+from oslo_upgradecheck import upgradecheck
+
+from nova_numa_hugepages import conf as package_conf
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.virt import hardware
+
+FILTER = 'NUMAHugepagesFilter'
+FILTER_PATH = f'nova_numa_hugepages.scheduler.filters.{FILTER}'
+STOCK_FILTER = 'NUMATopologyFilter'
+
+# What oslo.upgradecheck returns too if a check could not be made.
+CANNOT_RUN = 255
+
+
+def _success() -> upgradecheck.Result:
+    return upgradecheck.Result(upgradecheck.Code.SUCCESS)
+
+
+def _warning(details: str) -> upgradecheck.Result:
+    return upgradecheck.Result(upgradecheck.Code.WARNING, details)
+
+
+def _failure(details: str) -> upgradecheck.Result:
+    return upgradecheck.Result(upgradecheck.Code.FAILURE, details)
+
+
+class Checks(upgradecheck.UpgradeCommands):
+    """The checks, in the order in which they are reported.
+
+    :param conf: the configuration to judge, with the options of this package
+        and of Nova's scheduler registered
+    """
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._conf = conf
+
+    def _check_files(self) -> upgradecheck.Result:
+        """Tell whether it is the operator's configuration that is judged."""
+        if self._conf.config_file or self._conf.config_dir:
+            return _success()
+        return _warning(
+            'No configuration file was found, so the defaults were checked. '
+            "Name the scheduler's with --config-file or --config-dir."
+        )
+
+    def _check_options(self) -> upgradecheck.Result:
+        try:
+            package_conf.validate(self._conf)
+        except exception.InvalidOption as error:
+            return _failure(str(error))
+        return _success()
+
+    def _check_filter(self) -> upgradecheck.Result:
+        if FILTER not in self._conf.filter_scheduler.enabled_filters:
+            return _failure(
+                f'{FILTER} is not enabled. Add it to [filter_scheduler] '
+                'enabled_filters.'
+            )
+        paths = self._conf.filter_scheduler.available_filters
+        # As Nova's host manager does it; it fails in the same way.
+        handler = nova_filters.HostFilterHandler()
+        try:
+            classes = handler.get_matching_classes(paths)
+        except (ImportError, nova_exception.ClassNotFound) as error:
+            return _failure(
+                'A filter of [filter_scheduler] available_filters cannot be '
+                f'loaded: {error}'
+            )
+        # The last class of a name is the one that Nova takes.
+        by_name = {cls.__name__: cls for cls in classes}
+        found = by_name.get(FILTER)
+        if found is None:
+            return _failure(
+                f'{FILTER} is enabled but not available. Add the line '
+                f'"available_filters = {FILTER_PATH}" to [filter_scheduler], '
+                'beside the one for nova.scheduler.filters.all_filters.'
+            )
+        path = f'{found.__module__}.{found.__qualname__}'
+        if path != FILTER_PATH:
+            return _failure(
+                f'{FILTER} is {path}, and not the one of this package, '
+                f'{FILTER_PATH}. Check [filter_scheduler] available_filters.'
+            )
+        return _success()
+
+    def _check_stock_filter(self) -> upgradecheck.Result:
+        enabled = self._conf.filter_scheduler.enabled_filters
+        if FILTER in enabled and STOCK_FILTER in enabled:
+            return _warning(
+                f'{STOCK_FILTER} is enabled beside {FILTER}, which does the '
+                'same job: each host is judged twice, and allocation '
+                'candidates are pruned twice. Take it out of '
+                '[filter_scheduler] enabled_filters.'
+            )
+        return _success()
+
+    def _check_signature(self) -> upgradecheck.Result:
+        try:
+            hardware.check_signature()
+        except exception.SignatureMismatch as error:
+            return _failure(str(error))
+        return _success()
+
+    _upgrade_checks = (
+        ('Configuration files', _check_files),
+        ('Options of [numa_hugepages]', _check_options),
+        ('NUMAHugepagesFilter', _check_filter),
+        ('NUMATopologyFilter', _check_stock_filter),
+        ("Nova's NUMA fit", _check_signature),
+    )
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command.
+
+    :param argv: the arguments after the name of the program
+    :returns: 0 if all is well, 1 if something deserves a look, 2 if the
+        scheduler would not work, 255 if that could not be told
+    """
+    conf = cfg.ConfigOpts()
+    package_conf.register_opts(conf)
+    scheduler_conf.register_opts(conf)
+    try:
+        code: int = upgradecheck.main(
+            conf,
+            project='nova',
+            upgrade_command=Checks(conf),
+            argv=list(argv) or ['--help'],
+        )
+    except cfg.Error as error:
+        print(error, file=sys.stderr)
+        return CANNOT_RUN
+    return code
+
+
+def main() -> int:
+    """Run the command with the arguments of the process.
+
+    :returns: the exit code, see :func:`run`
+    """
+    return run(sys.argv[1:])
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,90 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Errors that this package raises.
+
+They are plain Python exceptions, so that they can be raised and caught where
+Nova isn't installed. A host that does not fit is never an exception; it is a
+value, a rejection.
+"""
+
+
+class NUMAHugepagesError(Exception):
+    """Any error that this package raises on purpose."""
+
+
+class SignatureMismatch(NUMAHugepagesError):
+    """The fit of the installed Nova is not the one that ours can replace.
+
+    :param expected: the signature that this package was written for
+    :param found: the signature in the installed Nova
+    """
+
+    def __init__(self, expected: str, found: str) -> None:
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            'nova.virt.hardware.numa_fit_instance_to_host cannot be replaced: '
+            f'this package was written for the signature {expected}, and the '
+            f'installed Nova has {found}. Install a nova-numa-hugepages that '
+            'supports this Nova, or take NUMAHugepagesFilter out of '
+            '[filter_scheduler] enabled_filters and put NUMATopologyFilter '
+            'back.'
+        )
+
+
+class InvalidStats(NUMAHugepagesError):
+    """A host reports a value of ``numa_hugepages`` that cannot be read.
+
+    :param reason: what is wrong with the value
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"the host's 'numa_hugepages' stats cannot be read: {reason}"
+        )
+
+
+class InvalidExtraSpec(NUMAHugepagesError):
+    """A flavor has an extra spec with a value that has no meaning.
+
+    :param name: the name of the extra spec, with its namespace
+    :param value: its value
+    :param expected: what the value has to be
+    """
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        self.name = name
+        self.value = value
+        self.expected = expected
+        super().__init__(
+            f'extra spec {name} is {value!r}; expected {expected}. Set it to '
+            'such a value or unset it on the flavor, and create the server '
+            'anew.'
+        )
+
+
+class InvalidOption(NUMAHugepagesError):
+    """An option in the configuration of the service has a bad value.
+
+    :param group: the group of the option
+    :param name: the name of the option
+    :param reason: what is wrong with the value, and where it was found
+    """
+
+    def __init__(self, group: str, name: str, reason: str) -> None:
+        self.group = group
+        self.name = name
+        self.reason = reason
+        super().__init__(f'option [{group}] {name}: {reason}')

@@ -1,0 +1,60 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Extra specs of the ``numa_hugepages`` namespace, as the scheduler reads them.
+
+Nova's API validates extra specs from microversion 2.86 on. A flavor made with
+an older one can carry any text, so values are checked again when they are
+read. The names and bounds here are also those of the API's validators, in
+:mod:`nova_numa_hugepages.api.extra_specs`.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from nova_numa_hugepages import exception
+
+MAX_DISTANCE: Final = 'numa_hugepages:max_distance'
+
+# ACPI gives a node the distance 10 to itself, and keeps 255 for nodes that
+# cannot reach each other.
+MIN_NODE_DISTANCE: Final = 10
+MAX_NODE_DISTANCE: Final = 255
+
+
+def max_distance(extra_specs: Mapping[str, str]) -> int | None:
+    """Read how far apart the host cells of a guest may be.
+
+    :param extra_specs: the extra specs of a flavor
+    :returns: the largest distance allowed between two host cells of the guest,
+        10 to 255, or None if the flavor sets no limit
+    :raises: :class:`nova_numa_hugepages.exception.InvalidExtraSpec` if the
+        value is not an integer in that range
+    """
+    value = extra_specs.get(MAX_DISTANCE)
+    if value is None:
+        return None
+    try:
+        distance = int(value)
+    except ValueError:
+        distance = None
+    if (
+        distance is None
+        or not MIN_NODE_DISTANCE <= distance <= MAX_NODE_DISTANCE
+    ):
+        raise exception.InvalidExtraSpec(
+            MAX_DISTANCE,
+            value,
+            f'an integer from {MIN_NODE_DISTANCE} to {MAX_NODE_DISTANCE}',
+        )
+    return distance
