@@ -1,0 +1,261 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Nova's objects into the values of ``core`` and back: the only translator.
+
+A scheduler reads the topologies of all hosts for each request, which has to
+be fast. Each attribute of a versioned object is a property that asks first
+whether the field is set; reading the values where the properties keep them
+takes a tenth of the time. Should oslo.versionedobjects keep them elsewhere
+one day, which is tried once at import, they are read through the properties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
+from nova.objects import instance_numa
+from nova.objects import network_metadata as network_objects
+from nova.objects import numa
+
+from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import model
+
+# Attributes of our own on Nova's objects. They are no fields: they are never
+# saved or sent, and are gone with the object.
+_FACTS = '_numa_hugepages_facts'
+_ASKED = '_numa_hugepages_asked'
+
+_NO_CPUS: frozenset[int] = frozenset()
+_NO_NAMES: frozenset[str] = frozenset()
+
+# On a host cell that names no page sizes Nova counts no pages, but looks for
+# the smallest size when a guest names none, and fails. So the guest gets the
+# usual one.
+_UNNAMED_PAGE_SIZE_KIB = 4
+
+
+def _read_values(obj: Any) -> dict[str, Any]:
+    return {
+        f'_obj_{name}': getattr(obj, name)
+        for name in obj.fields
+        if obj.obj_attr_is_set(name)
+    }
+
+
+def _values_reader() -> Callable[[Any], dict[str, Any]]:
+    probe = numa.NUMAPagesTopology(size_kb=4, total=1)
+    known = {'_obj_size_kb': 4, '_obj_total': 1}
+    if known.items() <= vars(probe).items() and '_obj_used' not in vars(probe):
+        return vars
+    return _read_values
+
+
+_values = _values_reader()
+
+
+def host_topology(
+    topology: numa.NUMATopology, known: facts.HostFacts | None = None
+) -> model.HostTopology:
+    """Read a host's topology.
+
+    Fields that an older Nova did not have are taken as empty. Before Nova
+    knew ``pcpuset``, guests were pinned to the CPUs of ``cpuset``.
+
+    :param known: the facts that came with it, see `facts_of`
+    """
+    cells = tuple([_host_cell(_values(cell)) for cell in topology.cells])
+    if known is None:
+        return model.HostTopology(cells)
+    ids = [cell.id for cell in cells]
+    return model.HostTopology(
+        cells,
+        known.distance_matrix(ids),
+        tuple([known.allocatable.get(cell_id, {}) for cell_id in ids])
+        if known.allocatable
+        else (),
+    )
+
+
+def _host_cell(values: dict[str, Any]) -> model.HostCell:
+    get = values.get
+    shared = get('_obj_cpuset') or _NO_CPUS
+    dedicated = get('_obj_pcpuset')
+    network = get('_obj_network_metadata')
+    return model.HostCell(
+        values['_obj_id'],
+        shared,
+        shared if dedicated is None else dedicated,
+        get('_obj_pinned_cpus') or _NO_CPUS,
+        get('_obj_siblings') or (),
+        get('_obj_memory') or 0,
+        get('_obj_memory_usage') or 0,
+        get('_obj_cpu_usage') or 0,
+        _pools(get('_obj_mempages') or ()),
+        get('_obj_socket'),
+        network.physnets if network else _NO_NAMES,
+        network.tunneled if network else False,
+    )
+
+
+def _pools(mempages: Iterable[Any]) -> tuple[model.PagePool, ...]:
+    pools = []
+    for pages in mempages:
+        get = _values(pages).get
+        pools.append(
+            model.PagePool(
+                get('_obj_size_kb') or 0,
+                get('_obj_total') or 0,
+                get('_obj_used') or 0,
+                get('_obj_reserved') or 0,
+            )
+        )
+    pools.sort()
+    # A size of 0 can't be divided by, and is none.
+    return tuple([pool for pool in pools if pool.size_kib > 0])
+
+
+def request(
+    topology: instance_numa.InstanceNUMATopology,
+    *,
+    network_metadata: network_objects.NetworkMetadata | None = None,
+    asks_devices: bool = False,
+) -> model.Request:
+    """Read what a guest asks for.
+
+    A topology that `instance_topology` made is read as it was asked for, not
+    with the page sizes that it got: the scheduler hands the topology of a
+    request's first server on to its second.
+
+    :param network_metadata: the networks that the guest is connected to
+    :param asks_devices: whether it asks for PCI devices
+    """
+    asked = getattr(topology, _ASKED, None) or [
+        cell.pagesize if 'pagesize' in cell else None
+        for cell in topology.cells
+    ]
+    physnets, tunneled = _NO_NAMES, False
+    if network_metadata:
+        if 'physnets' in network_metadata:
+            physnets = frozenset(network_metadata.physnets)
+        if 'tunneled' in network_metadata:
+            tunneled = bool(network_metadata.tunneled)
+    return model.Request(
+        cells=tuple(
+            _guest_cell(cell, size)
+            for cell, size in zip(topology.cells, asked, strict=True)
+        ),
+        emulator_isolated=topology.emulator_threads_isolated,
+        physnets=physnets,
+        tunneled=tunneled,
+        asks_devices=asks_devices,
+    )
+
+
+def _guest_cell(
+    cell: instance_numa.InstanceNUMACell, page_size: int | None
+) -> model.GuestCell:
+    policy = model.CPUPolicy(cell.cpu_policy or model.CPUPolicy.SHARED)
+    shared, dedicated = frozenset(cell.cpuset), _NO_CPUS
+    if 'pcpuset' in cell:
+        dedicated = frozenset(cell.pcpuset)
+    elif policy is model.CPUPolicy.DEDICATED:
+        shared, dedicated = dedicated, shared
+    return model.GuestCell(
+        shared_vcpus=shared,
+        dedicated_vcpus=dedicated,
+        memory_mib=cell.memory,
+        page_size=page_size or None,
+        cpu_policy=policy,
+        thread_policy=model.ThreadPolicy(
+            cell.cpu_thread_policy or model.ThreadPolicy.PREFER
+        ),
+    )
+
+
+def limits(
+    found: numa.NUMATopologyLimits | None,
+) -> model.Limits | None:
+    """Read the overcommit ratios; one that is not set counts as 1."""
+    if not found:
+        return None
+    return model.Limits(
+        cpu_ratio=(
+            found.cpu_allocation_ratio
+            if 'cpu_allocation_ratio' in found
+            else 1.0
+        ),
+        ram_ratio=(
+            found.ram_allocation_ratio
+            if 'ram_allocation_ratio' in found
+            else 1.0
+        ),
+    )
+
+
+def instance_topology(
+    asked: instance_numa.InstanceNUMATopology,
+    plan: model.Plan,
+    host: numa.NUMATopology,
+) -> instance_numa.InstanceNUMATopology:
+    """Write a plan as Nova's fit does.
+
+    :param asked: the topology that was asked for; left as it is
+    :param host: the host that the plan is for
+    :returns: a new topology whose cells carry the ids of host cells
+    """
+    unnamed = {
+        cell.id
+        for cell in host.cells
+        if 'mempages' not in cell or not cell.mempages
+    }
+    cells = []
+    for guest, planned in zip(asked.cells, plan.cells, strict=True):
+        cell = guest.obj_clone()
+        cell.id = planned.host_cell
+        cell.pagesize = planned.page_size_kib
+        if cell.pagesize is None and cell.id in unnamed:
+            cell.pagesize = _UNNAMED_PAGE_SIZE_KIB
+        cell.cpu_pinning = dict(planned.pinning) or None
+        cell.cpuset_reserved = set(planned.emulator_cpus) or None
+        cells.append(cell)
+    topology = instance_numa.InstanceNUMATopology(
+        cells=cells,
+        emulator_threads_policy=(
+            asked.emulator_threads_policy
+            if 'emulator_threads_policy' in asked
+            else None
+        ),
+    )
+    sizes = getattr(asked, _ASKED, None) or [
+        cell.pagesize if 'pagesize' in cell else None for cell in asked.cells
+    ]
+    setattr(topology, _ASKED, sizes)
+    return topology
+
+
+def remember_facts(
+    topology: numa.NUMATopology, known: facts.HostFacts
+) -> None:
+    """Let the facts of a host go with its topology.
+
+    Nova's fit takes no facts, but gets the topology object that the filter
+    saw.
+    """
+    setattr(topology, _FACTS, known)
+
+
+def facts_of(topology: numa.NUMATopology) -> facts.HostFacts | None:
+    """Get the facts that `remember_facts` left with a topology."""
+    return getattr(topology, _FACTS, None)

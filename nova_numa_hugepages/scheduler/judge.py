@@ -1,0 +1,291 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""One request against host states.
+
+Everything that doesn't depend on a host is read from the request once, and
+each host's objects are read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nova import conf as nova_conf
+from nova.objects import fields
+from nova.objects import numa
+from nova.objects import request_spec
+from nova.scheduler import host_manager
+from oslo_log import log as logging
+
+from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import fit
+from nova_numa_hugepages.core import floating
+from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core import stock
+from nova_numa_hugepages.core.reasons import Reason
+from nova_numa_hugepages import exception
+from nova_numa_hugepages import extra_specs
+from nova_numa_hugepages import nova_objects
+from nova_numa_hugepages.virt import devices
+from nova_numa_hugepages.virt import hardware
+
+CONF = nova_conf.CONF
+LOG = logging.getLogger(__name__)
+
+_UNKNOWN = facts.HostFacts()
+
+
+class FactsReader:
+    """Reads the facts that hosts report, and warns once of a bad value."""
+
+    def __init__(self) -> None:
+        self._bad: dict[tuple[str, str], str] = {}
+
+    def read(self, host: host_manager.HostState) -> facts.HostFacts | None:
+        """Read the facts of a host.
+
+        :returns: None if the host runs the stock driver; facts that say
+            nothing if their value can't be read
+        """
+        stats: Mapping[str, str] = getattr(host, 'stats', None) or {}
+        value = stats.get(facts.STATS_KEY)
+        if value is None:
+            return None
+        key = (host.host, host.nodename)
+        try:
+            known = facts.parse(value)
+        except ValueError as error:
+            if self._bad.get(key) != str(error):
+                self._bad[key] = str(error)
+                LOG.warning(
+                    '%(host)s, %(node)s: %(error)s. Until it reports another '
+                    'value, its distances count as equal.',
+                    {
+                        'host': host.host,
+                        'node': host.nodename,
+                        'error': exception.InvalidStats(str(error)),
+                    },
+                )
+            return _UNKNOWN
+        self._bad.pop(key, None)
+        return known
+
+
+class Judge:
+    """Judges one request on hosts, one after the other.
+
+    :param spec: the request; not changed and not cloned
+    :param reader: kept from one request to the next
+    """
+
+    def __init__(
+        self, spec: request_spec.RequestSpec, reader: FactsReader
+    ) -> None:
+        self._reader = reader
+        self._strategy = hardware.strategy()
+        self._memory_mib: int = spec.flavor.memory_mb
+        self._requires_threads = _requires_threads(spec)
+        self._network_metadata = (
+            spec.network_metadata if 'network_metadata' in spec else None
+        )
+        asked = spec.pci_requests if 'pci_requests' in spec else None
+        self._pci_requests = list(asked.requests) if asked else []
+        self._refused: model.Rejection | None = None
+        self._farthest: int | None = None
+        try:
+            self._farthest = extra_specs.max_distance(
+                spec.flavor.extra_specs
+                if 'extra_specs' in spec.flavor
+                else {}
+            )
+        except exception.InvalidExtraSpec as error:
+            self._refused = model.Rejection(
+                Reason.EXTRA_SPEC, detail=str(error)
+            )
+        self._fitter: fit.Fitter | None = None
+        if spec.numa_topology:
+            self._fitter = fit.Fitter(
+                nova_objects.request(
+                    spec.numa_topology,
+                    network_metadata=self._network_metadata,
+                    asks_devices=bool(self._pci_requests),
+                ),
+                self._strategy,
+            )
+        self._limits: dict[tuple[Any, Any], numa.NUMATopologyLimits] = {}
+
+    def judge(
+        self, host: host_manager.HostState
+    ) -> model.Rejection | None:
+        """Judge one host; prune its candidates and set its limits if it fits.
+
+        :returns: why the guest does not fit, None if it does
+        """
+        if self._refused:
+            return self._refused
+        topology = host.numa_topology
+        if not topology:
+            if self._fitter is None:
+                return None
+            return model.Rejection(Reason.NO_TOPOLOGY)
+        if self._fitter is None and not self._strategy.account_small_pages:
+            return None
+        known = self._reader.read(host)
+        read = nova_objects.host_topology(topology, known)
+        if self._requires_threads and not any(
+            len(siblings) > 1
+            for cell in read.cells
+            for siblings in cell.siblings
+        ):
+            return model.Rejection(Reason.SMT)
+        if self._fitter is None:
+            return self._floating_miss(host, read, self._memory_mib)
+        if known is not None:
+            nova_objects.remember_facts(topology, known)
+        limits = self._limits_of(host)
+        rejection = self._judge_candidates(
+            self._fitter, host, read, nova_objects.limits(limits), known
+        )
+        if rejection is None:
+            host.limits['numa_topology'] = limits
+        return rejection
+
+    def _judge_candidates(
+        self,
+        fitter: fit.Fitter,
+        host: host_manager.HostState,
+        read: model.HostTopology,
+        limits: model.Limits | None,
+        known: facts.HostFacts | None,
+    ) -> model.Rejection | None:
+        """Judge each allocation candidate of Placement on a host.
+
+        They differ in the devices that they stand for; without any, one
+        verdict holds for all.
+        """
+        rejection: model.Rejection | None = model.Rejection(Reason.CANDIDATES)
+        good = []
+        candidates = host.allocation_candidates
+        for candidate in candidates:
+            rejection = self._judge_one(
+                fitter, host, read, limits, known, candidate['mappings']
+            )
+            if not self._pci_requests:
+                good = candidates if rejection is None else []
+                break
+            if rejection is None:
+                good.append(candidate)
+        host.allocation_candidates = good
+        return None if good else rejection
+
+    def _judge_one(
+        self,
+        fitter: fit.Fitter,
+        host: host_manager.HostState,
+        read: model.HostTopology,
+        limits: model.Limits | None,
+        known: facts.HostFacts | None,
+        mappings: dict[str, list[str]],
+    ) -> model.Rejection | None:
+        near = (
+            devices.PciDevices(host.pci_stats, self._pci_requests, mappings)
+            if host.pci_stats
+            else None
+        )
+        choice = fitter.choose(read, limits=limits, devices=near)
+        if isinstance(choice, model.Rejection):
+            return choice
+        if self._farthest is not None and choice.farthest > self._farthest:
+            return model.Rejection(
+                Reason.DISTANCE, needed=self._farthest, best=choice.farthest
+            )
+        if self._strategy.account_small_pages:
+            small = floating.small_memory_mib(
+                fitter.request, choice.cells, choice.common_size_kib
+            )
+            miss = small and self._floating_miss(host, read, small)
+            if miss:
+                return miss
+        if known is None and not stock.plain(fitter.request):
+            return self._stock_miss(fitter.request, read, limits, near)
+        return None
+
+    def _stock_miss(
+        self,
+        request: model.Request,
+        read: model.HostTopology,
+        limits: model.Limits | None,
+        near: model.Devices | None,
+    ) -> model.Rejection | None:
+        at_most = CONF.numa_hugepages.stock_claim_search_limit
+        verdict = stock.claim(
+            request,
+            read,
+            limits=limits,
+            pack=self._strategy.pack,
+            devices=near,
+            at_most=at_most,
+        )
+        if verdict is stock.Verdict.ACCEPTS:
+            return None
+        if verdict is stock.Verdict.REFUSES:
+            return model.Rejection(Reason.STOCK_CLAIM)
+        return model.Rejection(Reason.STOCK_SEARCH, needed=at_most)
+
+    def _floating_miss(
+        self,
+        host: host_manager.HostState,
+        read: model.HostTopology,
+        memory_mib: int,
+    ) -> model.Rejection | None:
+        total = host.total_usable_ram_mb
+        if not total or host.free_ram_mb is None:
+            # The compute has not reported yet.
+            return None
+        return floating.floating_miss(
+            read,
+            memory_mib=memory_mib,
+            used_mib=total - host.free_ram_mb,
+            ram_ratio=host.ram_allocation_ratio or 1.0,
+        )
+
+    def _limits_of(
+        self, host: host_manager.HostState
+    ) -> numa.NUMATopologyLimits:
+        """Get the limits for the claim, one object for equal hosts."""
+        key = (host.cpu_allocation_ratio, host.ram_allocation_ratio)
+        if key not in self._limits:
+            limits = numa.NUMATopologyLimits(
+                cpu_allocation_ratio=key[0] or 1.0,
+                ram_allocation_ratio=key[1] or 1.0,
+            )
+            if self._network_metadata:
+                limits.network_metadata = self._network_metadata
+            self._limits[key] = limits
+        return self._limits[key]
+
+
+def _requires_threads(spec: request_spec.RequestSpec) -> bool:
+    """Tell whether the flavor or the image asks for thread siblings."""
+    properties = spec.image.properties if spec.image else {}
+    flavor = spec.flavor.extra_specs if 'extra_specs' in spec.flavor else {}
+    policies = (flavor.get('hw:cpu_policy'), properties.get('hw_cpu_policy'))
+    threads = (
+        flavor.get('hw:cpu_thread_policy'),
+        properties.get('hw_cpu_thread_policy'),
+    )
+    return (
+        fields.CPUAllocationPolicy.DEDICATED in policies
+        and fields.CPUThreadAllocationPolicy.REQUIRE in threads
+    )

@@ -1,0 +1,212 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The fit in place of Nova's.
+
+Nova calls ``nova.virt.hardware.numa_fit_instance_to_host`` through its module
+in three places: the scheduler's filter, ``HostState.consume_from_request`` and
+the claim on the compute. `install` puts ours there, so that all of them come
+to the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import inspect
+import threading
+from typing import Any
+
+from nova import conf as nova_conf
+from nova.objects import instance_numa
+from nova.objects import network_metadata as network_objects
+from nova.objects import numa
+from nova.pci import stats as pci_stats_module
+from nova.virt import hardware as nova_hardware
+from oslo_log import log as logging
+
+from nova_numa_hugepages import conf
+from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import fit
+from nova_numa_hugepages.core import model
+from nova_numa_hugepages import exception
+from nova_numa_hugepages import nova_objects
+from nova_numa_hugepages.virt import devices
+
+CONF = nova_conf.CONF
+LOG = logging.getLogger(__name__)
+
+conf.register_opts(CONF)
+
+# Where a compute gets the facts of its own host from.
+HostFactsSource = Callable[[numa.NUMATopology], facts.HostFacts | None]
+
+_NAME = 'numa_fit_instance_to_host'
+
+
+class _Seam:
+    """What has been put where. There is one Nova in a process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.stock: Callable[..., Any] | None = None
+        self.host_facts: HostFactsSource | None = None
+
+
+_SEAM = _Seam()
+
+
+def numa_fit_instance_to_host(
+    host_topology: numa.NUMATopology,
+    instance_topology: instance_numa.InstanceNUMATopology,
+    provider_mapping: dict[str, list[str]] | None,
+    limits: numa.NUMATopologyLimits | None = None,
+    pci_requests: Sequence[Any] | None = None,
+    pci_stats: pci_stats_module.PciDeviceStats | None = None,
+) -> instance_numa.InstanceNUMATopology | None:
+    """Fit a guest's NUMA topology on a host's, as Nova's function does.
+
+    No argument is changed. The same arguments give the same answer; where
+    the distances of the host's cells are known (in the scheduler from the
+    host state that the filter saw, on a compute from the host itself), near
+    cells are taken.
+
+    :param provider_mapping: request group to resource providers of an
+        allocation candidate; None after the scheduler has chosen one
+    :param limits: overcommit ratios, and the guest's networks
+    :param pci_requests: the guest's requests for PCI devices
+    :param pci_stats: the host's PCI devices, if it reports any
+    :returns: a new topology whose cells carry host cell ids, page sizes and
+        pinning; None if the guest does not fit
+    """
+    if not (host_topology and instance_topology):
+        return None
+    known = nova_objects.facts_of(host_topology)
+    if known is None and _SEAM.host_facts is not None:
+        known = _SEAM.host_facts(host_topology)
+    network_metadata = None
+    if limits and 'network_metadata' in limits:
+        network_metadata = limits.network_metadata
+    outcome = fit.fit(
+        nova_objects.request(
+            instance_topology,
+            network_metadata=network_metadata,
+            asks_devices=bool(pci_requests),
+        ),
+        nova_objects.host_topology(host_topology, known),
+        limits=nova_objects.limits(limits),
+        strategy=strategy(),
+        devices=(
+            devices.PciDevices(pci_stats, pci_requests, provider_mapping)
+            if pci_stats
+            else None
+        ),
+        confirm=_nova_on_networks(host_topology, network_metadata),
+    )
+    if isinstance(outcome, model.Rejection):
+        LOG.info('The guest does not fit on this host: %s', outcome)
+        return None
+    return nova_objects.instance_topology(
+        instance_topology, outcome, host_topology
+    )
+
+
+def _nova_on_networks(
+    host_topology: numa.NUMATopology,
+    network_metadata: network_objects.NetworkMetadata | None,
+) -> fit.Confirm | None:
+    """Let Nova have the last word on where the guest's networks may be.
+
+    Our fit has the same rule, and so proposes what Nova agrees to.
+    """
+    if not network_metadata:
+        return None
+
+    def agrees(chosen: frozenset[int]) -> bool:
+        answer: bool = nova_hardware._numa_cells_support_network_metadata(
+            host_topology,
+            [cell for cell in host_topology.cells if cell.id in chosen],
+            network_metadata,
+        )
+        return answer
+
+    return agrees
+
+
+def strategy() -> model.Strategy:
+    """Read from the configuration how the operator wants the fit to choose."""
+    return model.Strategy(
+        pack=CONF.compute.packing_host_numa_cells_allocation_strategy,
+        account_small_pages=CONF.numa_hugepages.account_small_pages,
+    )
+
+
+def install(host_facts: HostFactsSource | None = None) -> None:
+    """Put our fit in place of Nova's. Idempotent.
+
+    :param host_facts: on a compute, tells the facts of the host, given its
+        topology; a later call without it leaves it as it is
+    :raises exception.SignatureMismatch: if the installed Nova calls its fit
+        in another way; nothing is then changed
+    """
+    with _SEAM.lock:
+        if host_facts is not None:
+            _SEAM.host_facts = host_facts
+        if _SEAM.stock is not None:
+            return
+        check_signature()
+        _SEAM.stock = getattr(nova_hardware, _NAME)
+        setattr(nova_hardware, _NAME, numa_fit_instance_to_host)
+    LOG.info('The NUMA fit of nova-numa-hugepages replaces the one of Nova.')
+
+
+def uninstall() -> None:
+    """Put Nova's fit back. Idempotent."""
+    with _SEAM.lock:
+        _SEAM.host_facts = None
+        if _SEAM.stock is not None:
+            setattr(nova_hardware, _NAME, _SEAM.stock)
+            _SEAM.stock = None
+
+
+def stock_fit() -> Callable[..., Any]:
+    """Get Nova's own fit, whether ours is installed or not."""
+    found: Callable[..., Any] = _SEAM.stock or getattr(nova_hardware, _NAME)
+    return found
+
+
+def check_signature(function: Callable[..., Any] | None = None) -> None:
+    """Check that Nova calls its fit as ours expects to be called.
+
+    Parameter names, their order and their defaults count; annotations differ
+    between releases and don't.
+
+    :param function: Nova's fit; the installed one if None
+    :raises exception.SignatureMismatch: if it differs
+    """
+    expected = _signature(numa_fit_instance_to_host)
+    found = _signature(function or stock_fit())
+    if expected != found:
+        raise exception.SignatureMismatch(expected, found)
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    signature = inspect.signature(function)
+    return str(
+        signature.replace(
+            parameters=[
+                parameter.replace(annotation=inspect.Parameter.empty)
+                for parameter in signature.parameters.values()
+            ],
+            return_annotation=inspect.Signature.empty,
+        )
+    )
