@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Extra specs of the ``numa_hugepages`` namespace, as the scheduler reads them.
+"""Extra specs of the ``numa_hugepages`` namespace, for the scheduler.
 
 Nova's API validates extra specs from microversion 2.86 on. A flavor made with
 an older one can carry any text, so values are checked again when they are

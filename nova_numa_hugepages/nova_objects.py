@@ -40,6 +40,18 @@ _ASKED = '_numa_hugepages_asked'
 _NO_CPUS: frozenset[int] = frozenset()
 _NO_NAMES: frozenset[str] = frozenset()
 
+# What a topology of an older Nova may lack.
+_EMPTY_HOST_CELL: dict[str, Any] = {
+    '_obj_cpuset': _NO_CPUS,
+    '_obj_pinned_cpus': _NO_CPUS,
+    '_obj_siblings': (),
+    '_obj_memory': 0,
+    '_obj_memory_usage': 0,
+    '_obj_cpu_usage': 0,
+    '_obj_mempages': (),
+    '_obj_socket': None,
+}
+
 # On a host cell that names no page sizes Nova counts no pages, but looks for
 # the smallest size when a guest names none, and fails. So the guest gets the
 # usual one.
@@ -66,7 +78,10 @@ _values = _values_reader()
 
 
 def host_topology(
-    topology: numa.NUMATopology, known: facts.HostFacts | None = None
+    topology: numa.NUMATopology,
+    known: facts.HostFacts | None = None,
+    *,
+    networks: bool = True,
 ) -> model.HostTopology:
     """Read a host's topology.
 
@@ -74,8 +89,11 @@ def host_topology(
     knew ``pcpuset``, guests were pinned to the CPUs of ``cpuset``.
 
     :param known: the facts that came with it, see `facts_of`
+    :param networks: whether to read which networks are near, too
     """
-    cells = tuple([_host_cell(_values(cell)) for cell in topology.cells])
+    cells = tuple(
+        [_host_cell(_values(cell), networks) for cell in topology.cells]
+    )
     if known is None:
         return model.HostTopology(cells)
     ids = [cell.id for cell in cells]
@@ -88,42 +106,46 @@ def host_topology(
     )
 
 
-def _host_cell(values: dict[str, Any]) -> model.HostCell:
-    get = values.get
-    shared = get('_obj_cpuset') or _NO_CPUS
-    dedicated = get('_obj_pcpuset')
-    network = get('_obj_network_metadata')
-    return model.HostCell(
-        values['_obj_id'],
-        shared,
-        shared if dedicated is None else dedicated,
-        get('_obj_pinned_cpus') or _NO_CPUS,
-        get('_obj_siblings') or (),
-        get('_obj_memory') or 0,
-        get('_obj_memory_usage') or 0,
-        get('_obj_cpu_usage') or 0,
-        _pools(get('_obj_mempages') or ()),
-        get('_obj_socket'),
-        network.physnets if network else _NO_NAMES,
-        network.tunneled if network else False,
-    )
-
-
-def _pools(mempages: Iterable[Any]) -> tuple[model.PagePool, ...]:
-    pools = []
-    for pages in mempages:
-        get = _values(pages).get
-        pools.append(
-            model.PagePool(
-                get('_obj_size_kb') or 0,
-                get('_obj_total') or 0,
-                get('_obj_used') or 0,
-                get('_obj_reserved') or 0,
-            )
+def _host_cell(values: dict[str, Any], networks: bool) -> model.HostCell:
+    network = values.get('_obj_network_metadata') if networks else None
+    try:
+        return model.HostCell(
+            values['_obj_id'],
+            values['_obj_cpuset'],
+            values['_obj_pcpuset'],
+            values['_obj_pinned_cpus'],
+            values['_obj_siblings'],
+            values['_obj_memory'],
+            values['_obj_memory_usage'],
+            values['_obj_cpu_usage'],
+            tuple(sorted(map(_pool, values['_obj_mempages']))),
+            values['_obj_socket'],
+            network.physnets if network else _NO_NAMES,
+            network.tunneled if network else False,
         )
-    pools.sort()
-    # A size of 0 can't be divided by, and is none.
-    return tuple([pool for pool in pools if pool.size_kib > 0])
+    except KeyError:
+        shared = values.get('_obj_cpuset', _NO_CPUS)
+        whole = {**_EMPTY_HOST_CELL, '_obj_pcpuset': shared, **values}
+        return _host_cell(whole, networks)
+
+
+def _pool(pages: numa.NUMAPagesTopology) -> model.PagePool:
+    values = _values(pages)
+    try:
+        return model.PagePool(
+            values['_obj_size_kb'],
+            values['_obj_total'],
+            values['_obj_used'],
+            values['_obj_reserved'],
+        )
+    except KeyError:
+        get = values.get
+        return model.PagePool(
+            values['_obj_size_kb'],
+            get('_obj_total', 0),
+            get('_obj_used', 0),
+            get('_obj_reserved', 0),
+        )
 
 
 def request(

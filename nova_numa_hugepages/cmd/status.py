@@ -21,8 +21,8 @@ to nothing and changes nothing.
 from collections.abc import Sequence
 import sys
 
-from nova.conf import scheduler as scheduler_conf
 from nova import exception as nova_exception
+from nova.conf import scheduler as scheduler_conf
 from nova.scheduler import filters as nova_filters
 from oslo_config import cfg
 from oslo_upgradecheck import upgradecheck
@@ -83,18 +83,19 @@ class Checks(upgradecheck.UpgradeCommands):
                 f'{FILTER} is not enabled. Add it to [filter_scheduler] '
                 'enabled_filters.'
             )
-        paths = self._conf.filter_scheduler.available_filters
-        # As Nova's host manager does it; it fails in the same way.
+        # As Nova's host manager does it; the last class of a name is the one
+        # that it takes.
         handler = nova_filters.HostFilterHandler()
-        try:
-            classes = handler.get_matching_classes(paths)
-        except (ImportError, nova_exception.ClassNotFound) as error:
-            return _failure(
-                'A filter of [filter_scheduler] available_filters cannot be '
-                f'loaded: {error}'
-            )
-        # The last class of a name is the one that Nova takes.
-        by_name = {cls.__name__: cls for cls in classes}
+        by_name: dict[str, type] = {}
+        for path in self._conf.filter_scheduler.available_filters:
+            try:
+                classes = handler.get_matching_classes([path])
+            except (ImportError, nova_exception.ClassNotFound) as error:
+                return _failure(
+                    f'The filter {path} of [filter_scheduler] '
+                    f'available_filters cannot be loaded: {error}'
+                )
+            by_name.update((cls.__name__, cls) for cls in classes)
         found = by_name.get(FILTER)
         if found is None:
             return _failure(
@@ -102,10 +103,10 @@ class Checks(upgradecheck.UpgradeCommands):
                 f'"available_filters = {FILTER_PATH}" to [filter_scheduler], '
                 'beside the one for nova.scheduler.filters.all_filters.'
             )
-        path = f'{found.__module__}.{found.__qualname__}'
-        if path != FILTER_PATH:
+        found_path = f'{found.__module__}.{found.__qualname__}'
+        if found_path != FILTER_PATH:
             return _failure(
-                f'{FILTER} is {path}, and not the one of this package, '
+                f'{FILTER} is {found_path}, and not the one of this package, '
                 f'{FILTER_PATH}. Check [filter_scheduler] available_filters.'
             )
         return _success()

@@ -45,13 +45,10 @@ def cell_miss(
     :param allocatable: page size in KiB to pages that don't exist yet
     :returns: None if the guest cell fits
     """
-    size = memory.page_size_on(guest, cell, common_size_kib)
-    if isinstance(size, Miss):
-        return size
     miss = memory.memory_miss(
         guest,
         cell,
-        size,
+        common_size_kib,
         limits=limits,
         account_small_pages=strategy.account_small_pages,
         allocatable=allocatable,

@@ -42,6 +42,9 @@ MIN_DISTANCE = 10
 MAX_DISTANCE = 255
 
 
+_Matrix = tuple[tuple[int, ...], ...]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class HostFacts:
     """The facts of one host.
@@ -61,23 +64,34 @@ class HostFacts:
     allocatable: Mapping[int, dict[int, int]] = dataclasses.field(
         default_factory=dict
     )
+    # What was computed before: the same facts come with each request.
+    _matrices: dict[tuple[int, ...], _Matrix | None] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
 
-    def distance_matrix(
-        self, cell_ids: Sequence[int]
-    ) -> tuple[tuple[int, ...], ...] | None:
+    def distance_matrix(self, cell_ids: Sequence[int]) -> _Matrix | None:
         """Order the distances like a host's cells.
+
+        Firmware reports the two directions of a pair separately; both count
+        by the larger one, so that the matrix is symmetric.
 
         :param cell_ids: the ids of all host cells in Nova's order
         :returns: None if the distances of a cell are not known, or are not
             as many as there are cells
         """
-        rows = []
-        for cell_id in cell_ids:
-            row = self.distances.get(cell_id)
-            if row is None or len(row) != len(cell_ids):
-                return None
-            rows.append(row)
-        return tuple(rows)
+        ids = tuple(cell_ids)
+        if ids not in self._matrices:
+            rows = [self.distances.get(cell_id, ()) for cell_id in ids]
+            known = all(len(row) == len(ids) for row in rows)
+            self._matrices[ids] = (
+                tuple(
+                    tuple(max(row[j], rows[j][i]) for j in range(len(ids)))
+                    for i, row in enumerate(rows)
+                )
+                if known
+                else None
+            )
+        return self._matrices[ids]
 
     def dump(self) -> str:
         """Write the facts as a value for the stats.

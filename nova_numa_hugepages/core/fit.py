@@ -34,27 +34,17 @@ The answer depends on the arguments alone, and none of them is changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Mapping
-from collections.abc import Sequence
 import dataclasses
 
-from nova_numa_hugepages.core import cellfit
-from nova_numa_hugepages.core import matching
+from nova_numa_hugepages.core import attempt
 from nova_numa_hugepages.core import memory
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import order
 from nova_numa_hugepages.core import pinning
-from nova_numa_hugepages.core import search
 from nova_numa_hugepages.core import units
-from nova_numa_hugepages.core.memory import Miss
 from nova_numa_hugepages.core.reasons import Reason
 
-Confirm = Callable[[frozenset[int]], bool]
-
 _BY_NAME = (model.PageRequest.LARGE, model.PageRequest.ANY)
-_NOTHING: Mapping[int, int] = {}
 
 
 def fit(
@@ -64,7 +54,7 @@ def fit(
     limits: model.Limits | None = None,
     strategy: model.Strategy | None = None,
     devices: model.Devices | None = None,
-    confirm: Confirm | None = None,
+    confirm: attempt.Confirm | None = None,
 ) -> model.Plan | model.Rejection:
     """Fit a guest on a host.
 
@@ -83,22 +73,6 @@ def fit(
     return fitter.plan(choice)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Choice:
-    """A plan without the pinning, which a scheduler doesn't need.
-
-    :ivar cells: the host cell of each guest cell
-    :ivar common_size_kib: what stands for ``large`` and ``any``
-    :ivar distance: as `model.Plan.distance`
-    :ivar farthest: as `model.Plan.farthest`
-    """
-
-    cells: tuple[model.HostCell, ...]
-    common_size_kib: int | None
-    distance: int
-    farthest: int
-
-
 class Fitter:
     """One request, to be fitted on any number of hosts."""
 
@@ -109,13 +83,25 @@ class Fitter:
         self.strategy = strategy
         # Guest cells that ask for the same are judged once for each host
         # cell. The emulator's CPU makes guest cell 0 another kind.
-        kinds: dict[tuple[model.GuestCell, int], int] = {}
-        self._kind_of: list[int] = []
+        numbers: dict[tuple[object, ...], int] = {}
+        self.kinds: list[tuple[model.GuestCell, int]] = []
+        self.kind_of: list[int] = []
         for index, guest in enumerate(request.cells):
-            emulator = int(request.emulator_isolated and index == 0)
-            kind = kinds.setdefault((guest, emulator), len(kinds))
-            self._kind_of.append(kind)
-        self._kinds = list(kinds)
+            emulator = self._emulator(index)
+            kind = (
+                len(guest.shared_vcpus),
+                len(guest.dedicated_vcpus),
+                dataclasses.replace(
+                    guest,
+                    shared_vcpus=frozenset(),
+                    dedicated_vcpus=frozenset(),
+                ),
+                emulator,
+            )
+            if kind not in numbers:
+                numbers[kind] = len(numbers)
+                self.kinds.append((guest, emulator))
+            self.kind_of.append(numbers[kind])
         self._by_name = any(c.page_size in _BY_NAME for c in request.cells)
 
     def choose(
@@ -124,8 +110,8 @@ class Fitter:
         *,
         limits: model.Limits | None = None,
         devices: model.Devices | None = None,
-        confirm: Confirm | None = None,
-    ) -> Choice | model.Rejection:
+        confirm: attempt.Confirm | None = None,
+    ) -> attempt.Choice | model.Rejection:
         """Choose the host cells, as `fit` does.
 
         :returns: the best choice, or why there is none
@@ -142,32 +128,58 @@ class Fitter:
             pack=self.strategy.pack,
             devices=devices,
         )
-        attempt = _Attempt(self, host, ranked, limits, devices, confirm)
+        here = attempt.Attempt(
+            self.request,
+            self.kinds,
+            self.kind_of,
+            host,
+            ranked,
+            strategy=self.strategy,
+            limits=limits,
+            devices=devices,
+            confirm=confirm,
+        )
         if not self._by_name:
-            return attempt.run(None)
+            return here.run(None)
         sizes = {pool.size_kib for cell in host.cells for pool in cell.pools}
         rejection = None
         for size in sorted(sizes, reverse=True):
-            outcome = attempt.run(size)
-            if isinstance(outcome, Choice):
+            outcome = here.run(size)
+            if isinstance(outcome, attempt.Choice):
                 return outcome
             if rejection is None or outcome.reason > rejection.reason:
                 rejection = outcome
         # Without any page size no attempt was made.
         return rejection or model.Rejection(Reason.PAGE_SIZE)
 
-    def plan(self, choice: Choice) -> model.Plan:
+    def _emulator(self, index: int) -> int:
+        """Count the dedicated CPUs more for the emulator's threads.
+
+        They are in the host cell of guest cell 0. Guests that have no
+        dedicated CPUs don't get any for their emulator either.
+        """
+        shared = self.request.cells[index].cpu_policy is (
+            model.CPUPolicy.SHARED
+        )
+        return int(
+            self.request.emulator_isolated and index == 0 and not shared
+        )
+
+    def plan(self, choice: attempt.Choice) -> model.Plan:
         """Complete a choice with page sizes and pinning."""
         cells = []
         for index, (guest, cell) in enumerate(
             zip(self.request.cells, choice.cells, strict=True)
         ):
-            size = memory.page_size_on(guest, cell, choice.common_size_kib)
-            assert not isinstance(size, Miss), size
+            pool = memory.pool_for(guest, cell, choice.common_size_kib)
+            assert not isinstance(pool, memory.Miss), pool
+            size = None
+            if pool and guest.page_size is not None:
+                size = pool.size_kib
             pinned = pinning.pin(
                 cell,
                 guest,
-                emulator=int(self.request.emulator_isolated and index == 0),
+                emulator=self._emulator(index),
                 pack=self.strategy.pack,
             )
             assert pinned is not None, (guest, cell)
@@ -184,194 +196,4 @@ class Fitter:
             cells=tuple(cells),
             distance=choice.distance,
             farthest=choice.farthest,
-        )
-
-
-class _Attempt:
-    """One request on one host."""
-
-    def __init__(
-        self,
-        fitter: Fitter,
-        host: model.HostTopology,
-        ranked: list[int],
-        limits: model.Limits | None,
-        devices: model.Devices | None,
-        confirm: Confirm | None,
-    ) -> None:
-        self.fitter = fitter
-        self.request = fitter.request
-        self.ranked = ranked
-        self.cells = [host.cells[index] for index in ranked]
-        self.allocatable = (
-            [host.allocatable[index] for index in ranked]
-            if host.allocatable
-            else [_NOTHING] * len(ranked)
-        )
-        self.limits = limits
-        self.devices = devices if self.request.asks_devices else None
-        self.confirm = confirm
-        self.distances = self._distances(host)
-
-    def run(self, common_size_kib: int | None) -> Choice | model.Rejection:
-        """Choose for one page size that stands for ``large`` and ``any``."""
-        count = len(self.request.cells)
-        misses: list[dict[int, Miss]] = []
-        masks = []
-        for guest, emulator in self.fitter._kinds:
-            mask = 0
-            missed = {}
-            for position, cell in enumerate(self.cells):
-                miss = cellfit.cell_miss(
-                    guest,
-                    cell,
-                    common_size_kib=common_size_kib,
-                    emulator=emulator,
-                    limits=self.limits,
-                    strategy=self.fitter.strategy,
-                    allocatable=self.allocatable[position],
-                )
-                if miss is None:
-                    mask |= 1 << position
-                else:
-                    missed[position] = miss
-            masks.append(mask)
-            misses.append(missed)
-        kind_of = self.fitter._kind_of
-        fits = [masks[kind] for kind in kind_of]
-        alike = len(masks) == 1
-        if not alike or masks[0].bit_count() < count:
-            found = matching.match(fits)
-            if -1 in found:
-                return self._nearest_miss(fits, found, misses)
-        problem = search.Problem(
-            fits=fits,
-            alike=alike,
-            distances=self.distances,
-            touch=[mask for _, mask in self._networks()],
-        )
-        best = search.best_set(problem)
-        if best is None:
-            names = ', '.join(name for name, _ in self._networks())
-            return model.Rejection(Reason.NETWORK, detail=names)
-        if not self._accepted(best):
-            # The best set of all is not one with the devices.
-            best = search.best_set(
-                dataclasses.replace(
-                    problem,
-                    needs=self._device_needs(),
-                    accepts=self._accepted,
-                )
-            )
-            if best is None:
-                return model.Rejection(Reason.DEVICES)
-        if not alike:
-            chosen = sum(1 << position for position in best)
-            assigned = matching.first_assignment(fits, chosen)
-        else:
-            assigned = best
-        return Choice(
-            cells=tuple(self.cells[position] for position in assigned),
-            common_size_kib=common_size_kib,
-            distance=search.spread(best, self.distances),
-            farthest=self._farthest(best),
-        )
-
-    def _distances(self, host: model.HostTopology) -> list[list[int]] | None:
-        """Order the host's distances by preference.
-
-        The two directions of a pair, which firmware reports separately,
-        count by the larger one.
-
-        :returns: None where they can't make a difference
-        """
-        known = host.distances
-        if known is None or len(self.request.cells) == 1:
-            return None
-        return [
-            [max(known[i][j], known[j][i]) for j in self.ranked]
-            for i in self.ranked
-        ]
-
-    def _farthest(self, chosen: list[int]) -> int:
-        if self.distances is None:
-            return 0
-        return max(
-            self.distances[one][other]
-            for one in chosen
-            for other in chosen
-            if one != other
-        )
-
-    def _networks(self) -> list[tuple[str, int]]:
-        """Tell near which host cells the guest's networks are.
-
-        Networks that are near none of the host's cells may be used from
-        everywhere.
-
-        :returns: (name, mask of positions), the masks not 0
-        """
-        networks = []
-        for physnet in sorted(self.request.physnets):
-            mask = self._mask(physnet in c.physnets for c in self.cells)
-            if mask:
-                networks.append((f'physical network {physnet}', mask))
-        if self.request.tunneled:
-            mask = self._mask(cell.tunneled for cell in self.cells)
-            if mask:
-                networks.append(('the tunnel endpoint', mask))
-        return networks
-
-    @staticmethod
-    def _mask(flags: Iterable[bool]) -> int:
-        return sum(1 << index for index, flag in enumerate(flags) if flag)
-
-    def _device_needs(self) -> list[tuple[list[int], int]]:
-        if self.devices is None:
-            return []
-        return [
-            ([counts.get(cell.id, 0) for cell in self.cells], least)
-            for counts, least in self.devices.needs()
-        ]
-
-    def _accepted(self, chosen: Sequence[int]) -> bool:
-        """Ask for the verdicts on a set that cost more than ours."""
-        if self.devices is None and self.confirm is None:
-            return True
-        ids = frozenset(self.cells[position].id for position in chosen)
-        if self.devices is not None and not self.devices.supports(ids):
-            return False
-        return self.confirm is None or self.confirm(ids)
-
-    def _nearest_miss(
-        self,
-        fits: list[int],
-        found: list[int],
-        misses: list[dict[int, Miss]],
-    ) -> model.Rejection:
-        """Tell which guest cell lacks a host cell, and by how little.
-
-        The guest cells that compete for too few host cells would be placed
-        if one of them fitted on another host cell. Of all such pairs the
-        nearest miss is the one that fails the latest rule by the least.
-        """
-        competing = matching.reachable(fits, found)
-        nearest: tuple[tuple[int, int], int, Miss] | None = None
-        for guest in competing:
-            for miss in misses[self.fitter._kind_of[guest]].values():
-                key = (int(miss.reason), miss.best - miss.needed)
-                if nearest is None or key > nearest[0]:
-                    nearest = (key, guest, miss)
-        if nearest is None:
-            # They fit on every host cell, of which there are too few.
-            return model.Rejection(
-                Reason.PLACES, needed=len(competing), best=len(self.cells)
-            )
-        _, guest, miss = nearest
-        return model.Rejection(
-            miss.reason,
-            needed=miss.needed,
-            best=miss.best,
-            guest_cell=guest,
-            page_size_kib=miss.page_size_kib,
         )

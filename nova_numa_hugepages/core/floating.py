@@ -62,7 +62,9 @@ def floating_miss(
 
 
 def small_memory_mib(
-    request: model.Request, cells: tuple[model.HostCell, ...], common: int | None
+    request: model.Request,
+    cells: tuple[model.HostCell, ...],
+    common: int | None,
 ) -> int:
     """Sum the memory of the guest cells that end on small pages.
 
@@ -71,7 +73,7 @@ def small_memory_mib(
     """
     total = 0
     for guest, cell in zip(request.cells, cells, strict=True):
-        size = memory.page_size_on(guest, cell, common)
-        if size is None or (cell.pools and size == cell.pools[0].size_kib):
+        pool = memory.pool_for(guest, cell, common)
+        if pool is None or pool is cell.pools[0]:
             total += guest.memory_mib
     return total

@@ -40,42 +40,42 @@ class Miss(NamedTuple):
     page_size_kib: int | None = None
 
 
-def page_size_on(
+def pool_for(
     guest: model.GuestCell, cell: model.HostCell, common: int | None
-) -> int | Miss | None:
-    """Resolve the page size that a guest cell asks for on a host cell.
+) -> model.PagePool | Miss | None:
+    """Find the pages that a guest cell takes on a host cell.
 
     :param common: the size in KiB that stands for ``large`` and ``any``,
         which is the same for all cells of a guest
-    :returns: a size in KiB that the host cell has, a `Miss`, or None if the
-        guest has no wish
+    :returns: a pool of the host cell, or a `Miss`; without a wish the pool
+        of the smallest size, or None if the host cell names none
     """
-    wish = guest.page_size
-    if wish is None:
-        return None
-    if wish > 0:
-        size: int | None = wish
-    elif not cell.pools:
-        size = None
-    elif wish == model.PageRequest.SMALL:
-        size = cell.pools[0].size_kib
-    else:
-        size = common
+    pools = cell.pools
+    size = guest.page_size
+    if size is None:
+        return pools[0] if pools else None
+    if size < 0:
+        if size == model.PageRequest.SMALL:
+            if pools:
+                return pools[0]
+            return Miss(reasons.Reason.PAGE_SIZE)
         if (
-            wish == model.PageRequest.LARGE
-            and size == cell.pools[0].size_kib
+            size == model.PageRequest.LARGE
+            and pools
+            and common == pools[0].size_kib
         ):
-            return Miss(reasons.Reason.PAGE_SIZE, page_size_kib=size)
-    for pool in cell.pools:
+            return Miss(reasons.Reason.PAGE_SIZE, page_size_kib=common)
+        size = common
+    for pool in pools:
         if pool.size_kib == size:
-            return size
+            return pool
     return Miss(reasons.Reason.PAGE_SIZE, page_size_kib=size)
 
 
 def memory_miss(
     guest: model.GuestCell,
     cell: model.HostCell,
-    size_kib: int | None,
+    common: int | None,
     *,
     limits: model.Limits | None,
     account_small_pages: bool,
@@ -83,7 +83,7 @@ def memory_miss(
 ) -> Miss | None:
     """Judge the memory of a guest cell on a host cell.
 
-    :param size_kib: the page size from `page_size_on`
+    :param common: as for `pool_for`
     :param limits: the overcommit ratios, None for no check against them
     :param account_small_pages: whether small pages are accounted
     :param allocatable: page size in KiB to pages of the total that don't
@@ -91,33 +91,43 @@ def memory_miss(
     :returns: None if the memory fits
     """
     own = guest.cpu_policy is not model.CPUPolicy.SHARED
-    if size_kib is None:
-        if not cell.pools:
-            best = cell.free_memory_mib if own else cell.memory_mib
-            if best < guest.memory_mib:
-                return Miss(reasons.Reason.MEMORY, guest.memory_mib, best)
-            return None
-        pool = cell.pools[0]
-        # Without a wish for pages a guest may share its memory with others,
-        # but never overcommits against itself.
-        room = pool.free if own else pool.total
+    pool = pool_for(guest, cell, common)
+    if pool is None:
+        best = cell.free_memory_mib if own else cell.memory_mib
+        if best < guest.memory_mib:
+            return Miss(reasons.Reason.MEMORY, guest.memory_mib, best)
+        return None
+    if isinstance(pool, Miss):
+        return pool
+    size_kib, total, used, reserved = pool
+    if size_kib <= 0:
+        # No such pages exist; a host that reports them is in error.
+        return Miss(reasons.Reason.PAGE_SIZE, page_size_kib=size_kib)
+    # Without a wish for pages a guest may share its memory with others, but
+    # never overcommits against itself.
+    if guest.page_size is None and not own:
+        room = total
     else:
-        pool = next(p for p in cell.pools if p.size_kib == size_kib)
-        room = pool.free
-    pages = units.pages_for(guest.memory_mib, pool.size_kib)
-    if pages is None:
+        room = total - used - reserved
+    pages, rest = divmod(guest.memory_mib * units.KIB_PER_MIB, size_kib)
+    if rest:
         return Miss(
             reasons.Reason.WHOLE_PAGES,
             guest.memory_mib,
-            page_size_kib=pool.size_kib,
+            page_size_kib=size_kib,
         )
     if pages > room:
-        return Miss(reasons.Reason.PAGES, pages, room, pool.size_kib)
+        return Miss(reasons.Reason.PAGES, pages, max(0, room), size_kib)
     small = pool is cell.pools[0]
     if small and account_small_pages:
         miss = _small_page_miss(guest, cell, limits, own, allocatable)
         if miss:
             return miss
+    reported = 0
+    for pool in cell.pools:
+        reported += pool[0] * pool[1]
+    if reported <= cell.memory_mib * units.KIB_PER_MIB:
+        return None
     return _overlap_miss(guest, cell, limits, own, small)
 
 
@@ -183,9 +193,8 @@ def _overlap_miss(
     own: bool,
     small: bool,
 ) -> Miss | None:
+    """Judge the sum over page sizes whose reported totals overlap."""
     memory = cell.memory_mib * units.KIB_PER_MIB
-    if sum(p.total * p.size_kib for p in cell.pools) <= memory:
-        return None
     ratio = max(1.0, limits.ram_ratio) if limits else 1.0
     huge = sum((p.used + p.reserved) * p.size_kib for p in cell.pools[1:])
     # In overcommitted memory, of which pages of a pool take `ratio` times

@@ -124,16 +124,22 @@ class HostTopology:
     """The NUMA nodes of a host.
 
     :ivar cells: the host cells in Nova's order
-    :ivar distances: ``distances[i][j]`` is the distance from ``cells[i]`` to
-        ``cells[j]``, None where unknown: all are then equally near
+    :ivar distances: ``distances[i][j]`` is the distance between ``cells[i]``
+        and ``cells[j]``, the same as ``distances[j][i]``; None where unknown:
+        all are then equally near
     :ivar allocatable: for each cell of ``cells``, page size in KiB to pages
         of the reported total that do not exist yet but could be made; empty
         where unknown: all reported pages exist
     """
 
     cells: tuple[HostCell, ...]
-    distances: tuple[tuple[int, ...], ...] | None = None
+    distances: Sequence[Sequence[int]] | None = None
     allocatable: tuple[dict[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        known = self.distances
+        if known is not None and list(map(tuple, known)) != list(zip(*known)):
+            raise ValueError(f'distances have to be symmetric: {known}')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -51,18 +51,15 @@ def preferred(
     shared = request.cells[0].cpu_policy is model.CPUPolicy.SHARED
     sign = 1 if pack else -1
     wanted = -1 if request.asks_devices else 1
-
-    def key(index: int) -> tuple[int, int, int]:
-        cell = cells[index]
-        if shared:
-            cpus = -sign * cell.shared_used
-        else:
-            cpus = sign * len(cell.dedicated_cpus - cell.pinned_cpus)
-        return (
+    keys = [
+        (
             wanted * devices.count(cell.id) if devices else 0,
-            cpus,
-            sign * cell.free_memory_mib,
+            -sign * cell.shared_used
+            if shared
+            else sign * len(cell.dedicated_cpus - cell.pinned_cpus),
+            sign * (cell.memory_mib - cell.memory_used_mib),
         )
-
-    indices.sort(key=key)
+        for cell in cells
+    ]
+    indices.sort(key=keys.__getitem__)
     return indices

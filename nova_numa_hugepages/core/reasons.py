@@ -46,21 +46,22 @@ class Reason(enum.IntEnum):
     MEMORY = 7
     DEDICATED_CPUS = 8
     SHARED_CPUS = 9
-    THREADS = 10
-    CORES = 11
-    CPU_RATIO = 12
-    RAM_RATIO = 13
-    SMALL_PAGES = 14
-    CELL_MEMORY = 15
-    PLACES = 16
-    NETWORK = 17
-    DEVICES = 18
-    DISTANCE = 19
-    SMT = 20
-    FLOATING = 21
-    CANDIDATES = 22
-    STOCK_CLAIM = 23
-    STOCK_SEARCH = 24
+    HYPERTHREADS = 10
+    THREADS = 11
+    CORES = 12
+    CPU_RATIO = 13
+    RAM_RATIO = 14
+    SMALL_PAGES = 15
+    CELL_MEMORY = 16
+    PLACES = 17
+    NETWORK = 18
+    DEVICES = 19
+    DISTANCE = 20
+    SMT = 21
+    FLOATING = 22
+    CANDIDATES = 23
+    STOCK_CLAIM = 24
+    STOCK_SEARCH = 25
 
 
 class _Words(NamedTuple):
@@ -102,6 +103,11 @@ _WORDS = {
     Reason.SHARED_CPUS: _Words(
         'needs {needed} shared CPUs, most on a host cell: {best}',
         'not enough shared CPUs (best {best} of {needed})',
+    ),
+    Reason.HYPERTHREADS: _Words(
+        'asks for isolated threads; this host has thread siblings and CPUs '
+        'for shared guests, so Placement would account the wrong CPUs',
+        'thread siblings where the guest asks for isolated threads',
     ),
     Reason.THREADS: _Words(
         'needs {needed} free dedicated CPUs that are thread siblings, most '

@@ -32,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
+import heapq
 
 from nova_numa_hugepages.core import matching
 
@@ -64,11 +65,22 @@ def best_set(problem: Problem) -> list[int] | None:
     :returns: positions in ascending order, as many as there are guest cells;
         None if no set meets everything
     """
-    candidates = 0
-    for mask in problem.fits:
-        candidates |= mask
-    search = _Search(problem, matching.bits(candidates))
-    search.descend(0, [], 0, 0)
+    mask = 0
+    for fits in problem.fits:
+        mask |= fits
+    candidates = matching.bits(mask)
+    if len(candidates) < len(problem.fits):
+        return None
+    if (
+        problem.alike
+        and problem.distances is None
+        and not problem.touch
+        and not problem.needs
+        and problem.accepts is None
+    ):
+        return candidates[: len(problem.fits)]
+    search = _Search(problem, candidates)
+    search.descend(0, [], 0, 0, [0] * len(candidates))
     return search.best
 
 
@@ -76,143 +88,162 @@ def spread(chosen: Sequence[int], distances: _Matrix | None) -> int:
     """Sum the distances between chosen host cells, each pair once."""
     if distances is None:
         return 0
-    return sum(
-        distances[one][other]
-        for index, one in enumerate(chosen)
-        for other in chosen[:index]
-    )
+    total = 0
+    for index, one in enumerate(chosen):
+        row = distances[one]
+        for other in chosen[:index]:
+            total += row[other]
+    return total
 
 
 class _Search:
-    """One run of `best_set`."""
+    """One run of `best_set`.
+
+    Distances are kept between candidates, which are numbered by their place
+    in the list of candidates.
+    """
 
     def __init__(self, problem: Problem, candidates: list[int]) -> None:
         self.problem = problem
         self.candidates = candidates
         self.size = len(problem.fits)
         self.best: list[int] | None = None
-        # Sums below this one are wanted.
+        # Sums from this one on are not wanted.
         self.bound: float = float('inf')
+        # What each further pair of host cells adds at least.
         self.nearest = 0
-        if problem.distances is not None:
-            self.nearest = min(
-                problem.distances[one][other]
+        self.constrained = bool(problem.touch or problem.needs)
+        known = problem.distances
+        self.rows: list[list[int]] | None = None
+        if known is not None:
+            self.rows = [
+                [known[one][other] for other in candidates]
                 for one in candidates
-                for other in candidates
-                if one != other
-            )
+            ]
             if self.size > 2:
-                self._bound_by_greed()
+                self.nearest = min(
+                    min(row[:index] + row[index + 1 :])
+                    for index, row in enumerate(self.rows)
+                )
+                self._bound_by_greed(self.rows)
 
     def descend(
-        self, start: int, chosen: list[int], mask: int, cost: int
+        self,
+        start: int,
+        chosen: list[int],
+        mask: int,
+        cost: int,
+        added: list[int],
     ) -> bool:
         """Complete a choice from the candidates at and after an index.
 
+        :param added: what each candidate would add to the cost
         :returns: whether the search is over
         """
-        if len(chosen) == self.size:
-            if not self._valid(mask, chosen):
-                return False
-            self.best = list(chosen)
-            self.bound = cost
-            # Without distances nothing is better than the first.
-            return self.problem.distances is None
         missing = self.size - len(chosen)
         for index in range(start, len(self.candidates) - missing + 1):
-            if not self._completable(mask, index):
+            if self.constrained and not self._completable(
+                chosen, self.candidates[index:]
+            ):
                 # The choices left only become fewer from here on.
                 return False
+            total = cost + added[index]
+            if total >= self.bound:
+                continue
             position = self.candidates[index]
-            added = self._added(chosen, position)
-            chosen.append(position)
-            if self._promising(
-                chosen, mask | 1 << position, cost + added, index + 1
-            ) and self.descend(
-                index + 1, chosen, mask | 1 << position, cost + added
+            with_it = mask | 1 << position
+            if not self.problem.alike and not matching.uses_all(
+                self.problem.fits, with_it
+            ):
+                continue
+            if missing == 1:
+                if self._valid([*chosen, position]):
+                    self.best = [*chosen, position]
+                    self.bound = total
+                    if self.rows is None:
+                        # All sums are equal, and this is the first.
+                        return True
+                continue
+            then = added
+            if self.rows is not None:
+                then = [
+                    sum(pair)
+                    for pair in zip(added, self.rows[index], strict=True)
+                ]
+                if total + self._least(then[index + 1 :], missing - 1) >= (
+                    self.bound
+                ):
+                    continue
+            if self.descend(
+                index + 1, [*chosen, position], with_it, total, then
             ):
                 return True
-            chosen.pop()
         return False
 
-    def _added(self, chosen: Sequence[int], position: int) -> int:
-        if self.problem.distances is None:
-            return 0
-        row = self.problem.distances[position]
-        return sum(row[other] for other in chosen)
+    def _least(self, added: list[int], missing: int) -> int:
+        """Tell what the missing choices add to the cost at least."""
+        among = self.nearest * (missing * (missing - 1) // 2)
+        if missing == 1:
+            return min(added)
+        added.sort()
+        return sum(added[:missing]) + among
 
-    def _completable(self, mask: int, index: int) -> bool:
-        """Tell whether what is chosen and left can meet the needs."""
-        problem = self.problem
-        if not problem.touch and not problem.needs:
-            return True
-        left = self.candidates[index:]
-        for position in left:
-            mask |= 1 << position
-        if not all(mask & touched for touched in problem.touch):
-            return False
-        return all(
-            sum(weights[p] for p in matching.bits(mask)) >= least
-            for weights, least in problem.needs
-        )
+    def _completable(self, chosen: list[int], left: Sequence[int]) -> bool:
+        """Tell whether what is chosen and left can meet the needs.
 
-    def _promising(
-        self, chosen: list[int], mask: int, cost: int, index: int
-    ) -> bool:
-        problem = self.problem
-        if problem.distances is not None:
-            missing = self.size - len(chosen)
-            least = cost + self.nearest * (missing * (missing - 1) // 2)
-            if missing:
-                added = sorted(
-                    self._added(chosen, position)
-                    for position in self.candidates[index:]
-                )
-                least += sum(added[:missing])
-            if least >= self.bound:
+        Of what is left only as many host cells count as are missing, those
+        that provide most.
+        """
+        at_hand = [*chosen, *left]
+        for touched in self.problem.touch:
+            if not any(touched >> position & 1 for position in at_hand):
                 return False
-        return problem.alike or matching.uses_all(problem.fits, mask)
+        missing = self.size - len(chosen)
+        for weights, least in self.problem.needs:
+            most = heapq.nlargest(missing, (weights[p] for p in left))
+            if sum(most) + sum(weights[p] for p in chosen) < least:
+                return False
+        return True
 
-    def _valid(self, mask: int, chosen: Sequence[int]) -> bool:
-        problem = self.problem
-        return (
-            all(mask & touched for touched in problem.touch)
-            and all(
-                sum(weights[position] for position in chosen) >= least
-                for weights, least in problem.needs
-            )
-            and (problem.accepts is None or problem.accepts(chosen))
-        )
+    def _valid(self, chosen: list[int]) -> bool:
+        if self.constrained and not self._completable(chosen, ()):
+            return False
+        accepts = self.problem.accepts
+        return accepts is None or accepts(chosen)
 
-    def _bound_by_greed(self) -> None:
-        """Start with the bound of a set that grows by the nearest."""
-        distances = self.problem.distances
-        for seed in self.candidates:
-            chosen = [seed]
-            mask = 1 << seed
-            for _ in range(self.size - 1):
-                nearest = [
-                    (self._added(chosen, position), position)
-                    for position in self.candidates
-                    if not mask >> position & 1
-                    and (
-                        self.problem.alike
-                        or matching.uses_all(
-                            self.problem.fits, mask | 1 << position
-                        )
-                    )
-                ]
-                if not nearest:
-                    break
-                position = min(nearest)[1]
-                chosen.append(position)
-                mask |= 1 << position
-            cost = spread(chosen, distances)
-            if (
-                len(chosen) == self.size
-                and cost < self.bound
-                and self._valid(mask, chosen)
-            ):
+    def _bound_by_greed(self, rows: list[list[int]]) -> None:
+        """Start with the bound of a set that grows by the nearest.
+
+        Whatever the first candidates look like, branches that leave a good
+        neighbourhood are then left early.
+        """
+        for seed in range(len(rows)):
+            if self.problem.alike:
+                chosen = sorted(
+                    range(len(rows)), key=lambda index: rows[seed][index]
+                )[: self.size]
+            else:
+                chosen = self._grow(rows, seed)
+            cost = spread(chosen, rows)
+            if cost + 1 >= self.bound or len(chosen) < self.size:
+                continue
+            positions = sorted(self.candidates[index] for index in chosen)
+            if self._valid(positions):
                 # One more than found, since the same sum may be reached by
                 # host cells that are preferred.
                 self.bound = cost + 1
+
+    def _grow(self, rows: list[list[int]], seed: int) -> list[int]:
+        """Add the nearest host cells that can be used together."""
+        chosen = [seed]
+        mask = 1 << self.candidates[seed]
+        for index in sorted(range(len(rows)), key=lambda one: rows[seed][one]):
+            with_it = mask | 1 << self.candidates[index]
+            if (
+                len(chosen) < self.size
+                and index != seed
+                and matching.uses_all(self.problem.fits, with_it)
+            ):
+                chosen.append(index)
+                mask = with_it
+        return chosen

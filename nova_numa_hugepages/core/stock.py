@@ -27,7 +27,6 @@ not accepted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Sequence
 import enum
 import itertools
@@ -78,6 +77,18 @@ def plain(request: model.Request) -> bool:
     )
 
 
+def usual(host: model.HostTopology) -> bool:
+    """Tell whether a host reports all that stock Nova counts on.
+
+    Without page sizes, or without the siblings of the CPUs that it pins to,
+    it fails with an exception or counts in another way than ours.
+    """
+    return all(
+        cell.pools and cell.dedicated_cpus <= set().union(*cell.siblings)
+        for cell in host.cells
+    )
+
+
 def claim(
     request: model.Request,
     host: model.HostTopology,
@@ -98,20 +109,25 @@ def claim(
         [host.cells[index] for index in ranked], len(request.cells)
     )
     for chosen in itertools.islice(arrangements, at_most):
-        if not replay.place(chosen):
-            continue
+        try:
+            if not replay.place(chosen):
+                continue
+        except _NovaFails:
+            return Verdict.REFUSES
         if request.asks_devices and devices is not None:
             ids = frozenset(cell.id for cell in chosen)
             if not devices.supports(ids):
                 continue
         if not _near_networks(request, host, chosen):
             continue
-        return (
-            Verdict.ACCEPTS if replay.works(chosen) else Verdict.REFUSES
-        )
+        return Verdict.ACCEPTS if replay.works(chosen) else Verdict.REFUSES
     if next(arrangements, None) is not None:
         return Verdict.UNKNOWN
     return Verdict.REFUSES
+
+
+class _NovaFails(Exception):
+    """Stock Nova fails with an exception, and so does the claim."""
 
 
 class _Replay:
@@ -146,7 +162,6 @@ class _Replay:
                 self.misfits.add(pair)
                 return False
             self.ids[index] = cell.id
-            self.pinned[index] = cell.id
             self.fits.add(pair)
         return True
 
@@ -156,7 +171,7 @@ class _Replay:
             guest = self.request.cells[index]
             if not cell.pools and self.sizes[index] is None:
                 return False
-            if guest.cpu_policy is model.CPUPolicy.SHARED:
+            if not guest.dedicated_vcpus:
                 continue
             if self.pinned[index] != cell.id:
                 return False
@@ -169,25 +184,22 @@ class _Replay:
     def _fits(self, index: int, cell: model.HostCell) -> bool:
         guest = self.request.cells[index]
         emulator = int(self.request.emulator_isolated and index == 0)
-        if not self._memory_fits(index, cell):
+        own = guest.cpu_policy is not model.CPUPolicy.SHARED
+        floats = guest.cpu_policy is not model.CPUPolicy.DEDICATED
+        needed = len(guest.dedicated_vcpus) + emulator
+        if (
+            not self._memory_fits(index, cell)
+            or (own and needed > len(cell.free_cpus))
+            or (floats and len(guest.shared_vcpus) > len(cell.shared_cpus))
+        ):
             return False
-        if guest.cpu_policy is not model.CPUPolicy.SHARED:
-            needed = len(guest.dedicated_vcpus) + emulator
-            if needed > len(cell.free_cpus):
+        if own:
+            if not _stock_pins(guest, cell, emulator):
                 return False
-        if guest.cpu_policy is not model.CPUPolicy.DEDICATED and len(
-            guest.shared_vcpus
-        ) > len(cell.shared_cpus):
-            return False
-        if (
-            guest.cpu_policy is not model.CPUPolicy.SHARED
-            and not _stock_pins(guest, cell, emulator)
-        ):
-            return False
-        if (
-            guest.cpu_policy is model.CPUPolicy.DEDICATED
-            or self.limits is None
-        ):
+            # These stick even if a ratio is exceeded.
+            self.ids[index] = cell.id
+            self.pinned[index] = cell.id
+        if not floats or self.limits is None:
             return True
         return (
             cell.shared_used + len(guest.shared_vcpus)
@@ -238,6 +250,8 @@ class _Replay:
 def _pages_fit(
     guest: model.GuestCell, pool: model.PagePool, *, free: bool
 ) -> bool:
+    if pool.size_kib <= 0:
+        return False
     pages = units.pages_for(guest.memory_mib, pool.size_kib)
     return pages is not None and pages <= (pool.free if free else pool.total)
 
@@ -248,8 +262,7 @@ def _stock_pins(
     """Tell whether stock Nova pins a guest cell, as it counts cores."""
     count = len(guest.dedicated_vcpus)
     if not cell.siblings:
-        # Stock Nova fails with an exception.
-        return False
+        raise _NovaFails
     free = cell.free_cpus
     sizes = [len(siblings & free) for siblings in cell.siblings]
     room = sum(sizes)
@@ -263,12 +276,7 @@ def _stock_pins(
         others = sum(size > 0 for size in sizes) - count
         return 0 < count <= whole and (not emulator or others > 0)
     if guest.thread_policy is model.ThreadPolicy.REQUIRE:
-        fitting: Callable[[int], bool] = lambda n: (  # noqa: E731
-            n * sum(size >= n for size in sizes) >= count
-        )
-        found = threads > 1 and any(
-            fitting(n) for n in range(2, max(sizes) + 1)
-        )
+        found = max(sizes) > 1 and count <= pinning.sibling_room(cell)
     else:
         found = count <= room
     # Without a vCPU to pin, it takes the emulator's CPU for not found.

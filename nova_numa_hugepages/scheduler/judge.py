@@ -123,7 +123,12 @@ class Judge:
                 ),
                 self._strategy,
             )
-        self._limits: dict[tuple[Any, Any], numa.NUMATopologyLimits] = {}
+        self._networks = self._fitter is not None and bool(
+            self._fitter.request.physnets or self._fitter.request.tunneled
+        )
+        self._limits: dict[
+            tuple[Any, Any], tuple[numa.NUMATopologyLimits, model.Limits]
+        ] = {}
 
     def judge(
         self, host: host_manager.HostState
@@ -135,14 +140,18 @@ class Judge:
         if self._refused:
             return self._refused
         topology = host.numa_topology
-        if not topology:
+        if topology is None:
             if self._fitter is None:
                 return None
             return model.Rejection(Reason.NO_TOPOLOGY)
         if self._fitter is None and not self._strategy.account_small_pages:
             return None
         known = self._reader.read(host)
-        read = nova_objects.host_topology(topology, known)
+        read = nova_objects.host_topology(
+            topology, known, networks=self._networks
+        )
+        if not read.cells and self._fitter is not None:
+            return model.Rejection(Reason.NO_TOPOLOGY)
         if self._requires_threads and not any(
             len(siblings) > 1
             for cell in read.cells
@@ -153,9 +162,9 @@ class Judge:
             return self._floating_miss(host, read, self._memory_mib)
         if known is not None:
             nova_objects.remember_facts(topology, known)
-        limits = self._limits_of(host)
+        limits, ratios = self._limits_of(host)
         rejection = self._judge_candidates(
-            self._fitter, host, read, nova_objects.limits(limits), known
+            self._fitter, host, read, ratios, known
         )
         if rejection is None:
             host.limits['numa_topology'] = limits
@@ -175,7 +184,7 @@ class Judge:
         verdict holds for all.
         """
         rejection: model.Rejection | None = model.Rejection(Reason.CANDIDATES)
-        good = []
+        good: list[Any] = []
         candidates = host.allocation_candidates
         for candidate in candidates:
             rejection = self._judge_one(
@@ -198,11 +207,11 @@ class Judge:
         known: facts.HostFacts | None,
         mappings: dict[str, list[str]],
     ) -> model.Rejection | None:
-        near = (
-            devices.PciDevices(host.pci_stats, self._pci_requests, mappings)
-            if host.pci_stats
-            else None
-        )
+        near = None
+        if host.pci_stats and (self._pci_requests or host.pci_stats.pools):
+            near = devices.PciDevices(
+                host.pci_stats, self._pci_requests, mappings
+            )
         choice = fitter.choose(read, limits=limits, devices=near)
         if isinstance(choice, model.Rejection):
             return choice
@@ -262,8 +271,11 @@ class Judge:
 
     def _limits_of(
         self, host: host_manager.HostState
-    ) -> numa.NUMATopologyLimits:
-        """Get the limits for the claim, one object for equal hosts."""
+    ) -> tuple[numa.NUMATopologyLimits, model.Limits]:
+        """Get the limits, for the claim and for the fit.
+
+        Hosts with equal ratios share them.
+        """
         key = (host.cpu_allocation_ratio, host.ram_allocation_ratio)
         if key not in self._limits:
             limits = numa.NUMATopologyLimits(
@@ -272,7 +284,8 @@ class Judge:
             )
             if self._network_metadata:
                 limits.network_metadata = self._network_metadata
-            self._limits[key] = limits
+            read = model.Limits(cpu_ratio=key[0] or 1.0, ram_ratio=key[1] or 1.0)
+            self._limits[key] = limits, read
         return self._limits[key]
 
 

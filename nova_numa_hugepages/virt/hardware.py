@@ -35,6 +35,7 @@ from nova.virt import hardware as nova_hardware
 from oslo_log import log as logging
 
 from nova_numa_hugepages import conf
+from nova_numa_hugepages.core import attempt
 from nova_numa_hugepages.core import facts
 from nova_numa_hugepages.core import fit
 from nova_numa_hugepages.core import model
@@ -96,13 +97,14 @@ def numa_fit_instance_to_host(
     network_metadata = None
     if limits and 'network_metadata' in limits:
         network_metadata = limits.network_metadata
+    host = nova_objects.host_topology(host_topology, known)
     outcome = fit.fit(
         nova_objects.request(
             instance_topology,
             network_metadata=network_metadata,
             asks_devices=bool(pci_requests),
         ),
-        nova_objects.host_topology(host_topology, known),
+        host,
         limits=nova_objects.limits(limits),
         strategy=strategy(),
         devices=(
@@ -115,15 +117,36 @@ def numa_fit_instance_to_host(
     if isinstance(outcome, model.Rejection):
         LOG.info('The guest does not fit on this host: %s', outcome)
         return None
+    _log_pinning(outcome, host)
     return nova_objects.instance_topology(
         instance_topology, outcome, host_topology
     )
 
 
+def _log_pinning(plan: model.Plan, host: model.HostTopology) -> None:
+    """Log the pinning in the words of Nova, which operators look for."""
+    cells = {cell.id: cell for cell in host.cells}
+    for planned in plan.cells:
+        if not planned.pinning:
+            continue
+        taken = {cpu for _, cpu in planned.pinning}
+        siblings = cells[planned.host_cell].siblings
+        LOG.info(
+            'Computed NUMA topology CPU pinning: usable pCPUs: '
+            '%(usable_cores)s, vCPUs mapping: %(vcpus_pinning)s',
+            {
+                'usable_cores': [
+                    sorted(core & taken) for core in siblings if core & taken
+                ],
+                'vcpus_pinning': list(planned.pinning),
+            },
+        )
+
+
 def _nova_on_networks(
     host_topology: numa.NUMATopology,
     network_metadata: network_objects.NetworkMetadata | None,
-) -> fit.Confirm | None:
+) -> attempt.Confirm | None:
     """Let Nova have the last word on where the guest's networks may be.
 
     Our fit has the same rule, and so proposes what Nova agrees to.
