@@ -1,0 +1,35 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Configuration of Sphinx for the release notes."""
+
+project = 'nova-numa-hugepages Release Notes'
+copyright = 'the nova-numa-hugepages authors'
+
+extensions = [
+    'openstackdocstheme',
+    'reno.sphinxext',
+]
+
+root_doc = 'index'
+language = 'en'
+pygments_style = 'native'
+html_theme = 'openstackdocs'
+html_theme_options = {'show_other_versions': False}
+html_copy_source = False
+
+openstackdocs_repo_name = ''
+openstackdocs_auto_name = False
+openstackdocs_auto_version = False
+openstackdocs_pdf_link = False
+openstackdocs_use_storyboard = False

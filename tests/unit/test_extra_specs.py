@@ -1,0 +1,65 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+from nova import exception as nova_exception
+from nova.api.validation.extra_specs import validators
+import pytest
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages import extra_specs
+from nova_numa_hugepages.api import extra_specs as api_extra_specs
+
+NAME = 'numa_hugepages:max_distance'
+
+GOOD = {'10': 10, '21': 21, '255': 255, ' 40 ': 40}
+BAD = ['9', '256', '-21', '0', '', 'near', '21.0', '2 1', '0x15', '9' * 5000]
+
+
+def test_a_flavor_without_the_extra_spec_sets_no_limit():
+    assert extra_specs.max_distance({'hw:numa_nodes': '2'}) is None
+
+
+@pytest.mark.parametrize(('value', 'distance'), GOOD.items())
+def test_the_scheduler_reads_a_distance(value, distance):
+    assert extra_specs.max_distance({NAME: value}) == distance
+
+
+@pytest.mark.parametrize('value', BAD, ids=lambda value: repr(value)[:8])
+def test_the_scheduler_refuses_what_is_no_distance(value):
+    with pytest.raises(exception.InvalidExtraSpec) as caught:
+        extra_specs.max_distance({NAME: value})
+
+    assert (caught.value.name, caught.value.value) == (NAME, value)
+    assert 'an integer from 10 to 255' in str(caught.value)
+
+
+@pytest.mark.parametrize('value', GOOD)
+def test_the_api_accepts_what_the_scheduler_reads(value):
+    validators.validate(NAME, value)
+
+
+@pytest.mark.parametrize('value', BAD, ids=lambda value: repr(value)[:8])
+def test_the_api_refuses_what_the_scheduler_refuses(value):
+    with pytest.raises(nova_exception.ValidationError):
+        validators.validate(NAME, value)
+
+
+def test_the_api_refuses_names_that_are_not_ours_to_have():
+    with pytest.raises(nova_exception.ValidationError):
+        validators.validate('numa_hugepages:max_distanze', '21')
+
+
+def test_the_validators_cover_the_namespace():
+    names = [validator.name for validator in api_extra_specs.register()]
+
+    assert names == [NAME]
