@@ -35,8 +35,8 @@ def threads_per_core(cell: model.HostCell) -> int:
 def free_cores(cell: model.HostCell) -> list[_Core]:
     """List the free dedicated CPUs by core.
 
-    :returns: cores with at least one free dedicated CPU in the host's order,
-        each with its free dedicated CPUs in ascending order
+    :returns: cores with at least one free dedicated CPU, each with its free
+        dedicated CPUs; both in ascending order, whatever the host's
     """
     free = cell.free_cpus
     cores = []
@@ -46,18 +46,21 @@ def free_cores(cell: model.HostCell) -> list[_Core]:
         if threads:
             cores.append(tuple(sorted(threads)))
             grouped |= threads
-    cores.extend((cpu,) for cpu in sorted(free - grouped))
-    return cores
+    cores.extend((cpu,) for cpu in free - grouped)
+    return sorted(cores)
 
 
 def whole_cores(cell: model.HostCell) -> list[_Core]:
-    """List the cores of which all threads are dedicated and free."""
+    """List the cores of which all threads are dedicated and free.
+
+    :returns: as `free_cores`
+    """
     free = cell.free_cpus
-    return [
+    return sorted(
         tuple(sorted(siblings))
         for siblings in cell.siblings
         if siblings and siblings <= free
-    ]
+    )
 
 
 def isolated_room(cell: model.HostCell) -> tuple[int, int]:
@@ -111,8 +114,7 @@ def pin(
         return _isolate(cell, vcpus, emulator)
     cores = free_cores(cell)
     if pack:
-        # Stable: cores with the fewest free threads first, else as the host
-        # orders them.
+        # Cores with the fewest free threads first.
         cores.sort(key=len)
     if sum(map(len, cores)) < len(vcpus) + emulator:
         return None
