@@ -1,0 +1,174 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The demo as a newcomer runs it, in a process of its own."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TIMEOUT_SECONDS = 120
+
+SCENARIO = """\
+hosts:
+  far-nodes:
+    nodes: 2
+    cores: 3
+    memory_gib: 4
+    pages: {2MiB: 1024}
+    distances: [[10, 21], [21, 10]]
+flavors:
+  pair:
+    vcpus: 4
+    memory_mib: 1024
+    extra_specs:
+      hw:cpu_policy: dedicated
+      hw:mem_page_size: 2MB
+      hw:numa_nodes: 2
+  near:
+    vcpus: 2
+    memory_mib: 1024
+    extra_specs:
+      hw:cpu_policy: dedicated
+      hw:numa_nodes: 2
+      numa_hugepages:max_distance: 20
+guests:
+  - name: couple
+    flavor: pair
+    count: 2
+    compare: true
+  - name: picky
+    flavor: near
+    expect: refused
+"""
+
+
+def start(tmp_path: pathlib.Path, scenario: str) -> subprocess.Popen[str]:
+    """Start the demo on a scenario, its output piped."""
+    path = tmp_path / 'scenario.yaml'
+    path.write_text(scenario, encoding='utf-8')
+    return subprocess.Popen(
+        [sys.executable, '-m', 'tools.demo', str(path)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding='utf-8',
+    )
+
+
+def test_demo_shows_where_guests_go_and_why(tmp_path: pathlib.Path) -> None:
+    # Given a host whose two nodes are far from each other,
+    # when the demo boots two pairs there and a guest that wants near nodes,
+    with start(tmp_path, SCENARIO) as demo:
+        output, errors = demo.communicate(timeout=TIMEOUT_SECONDS)
+
+    # then it ends well, and without noise,
+    assert (demo.returncode, errors) == (0, '')
+    # as plain text,
+    assert re.search(r'[^\n\x20-\x7e\xa0-\uffff]', output) is None
+    # which tells where the pairs are,
+    words = ' '.join(output.split())
+    assert 'couple-1 [a] is on far-nodes, distance 21' in words
+    assert 'couple-2 [b] is on far-nodes, distance 21' in words
+    assert 'guest cell 1 on node 1: vCPUs' in words
+    assert '256 pages of 2 MiB' in words
+    # what stock Nova says of them,
+    assert 'far-nodes accepts accepts' in words
+    # why the other guest is nowhere,
+    assert 'picky is refused: No valid host was found' in words
+    assert (
+        '1 of 1 hosts rejected: 1 fitting nodes are farther apart than 20 '
+        '(best 21)'
+    ) in words
+    # what the host looks like,
+    assert '2 MiB #####..... 512 512 0' in words
+    # and that all is given back.
+    assert '2 guests deleted' in words
+    assert 'Placement counts no usage' in words
+
+
+def test_refused_extra_spec_is_told_with_its_flavor(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a scenario whose second flavor has a value that cannot be,
+    scenario = SCENARIO.replace('max_distance: 20', 'max_distance: nearby')
+
+    # when the demo is run,
+    with start(tmp_path, scenario) as demo:
+        _, errors = demo.communicate(timeout=TIMEOUT_SECONDS)
+
+    # then it fails with the flavor, its line, and the words of the API.
+    assert demo.returncode == 1
+    assert errors == (
+        f"{tmp_path}/scenario.yaml:16: the API refuses the flavor 'near' "
+        "(HTTP 400: Validation failed; 'nearby' is not a valid integer "
+        'value.)\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'problem'),
+    [
+        pytest.param(
+            '    expect: refused\n',
+            '',
+            "28: guest 'picky' is refused, expected it to be placed",
+            id='refused',
+        ),
+        pytest.param(
+            '    count: 2\n',
+            '    expect: refused\n',
+            "24: guest 'couple' is placed, expected it to be refused",
+            id='placed',
+        ),
+    ],
+)
+def test_guest_that_goes_elsewhere_fails_the_demo(
+    tmp_path: pathlib.Path, old: str, new: str, problem: str
+) -> None:
+    # Given a scenario that expects otherwise than it comes,
+    scenario = SCENARIO.replace(old, new)
+
+    # when the demo is run,
+    with start(tmp_path, scenario) as demo:
+        output, errors = demo.communicate(timeout=TIMEOUT_SECONDS)
+
+    # then it is shown to its end, and fails with the guest and its line.
+    assert 'Placement counts no usage' in ' '.join(output.split())
+    assert demo.returncode == 1
+    assert errors == f'{tmp_path}/scenario.yaml:{problem}\n'
+
+
+def test_interrupt_ends_the_demo(tmp_path: pathlib.Path) -> None:
+    # Given a demo that has its cloud,
+    with start(tmp_path, SCENARIO) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.startswith('A Nova'):
+                break
+
+        # when it is interrupted,
+        demo.send_signal(signal.SIGINT)
+        _, errors = demo.communicate(timeout=TIMEOUT_SECONDS)
+
+    # then it says so, and no more.
+    assert demo.returncode == 130
+    assert errors == '\ninterrupted; nothing is left behind\n'

@@ -1,0 +1,112 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Requests that lose hosts: what the user and what the operator gets told."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.fixtures import cloud as embedded
+from tests.functional import conftest
+
+MIB_2 = 2048
+GIB_1 = 1024 * 1024
+
+FILTER = 'nova_numa_hugepages.scheduler.filters'
+
+HOSTS = (
+    embedded.HostSpec('small-pool', (embedded.NodeSpec(pages={MIB_2: 512}),)),
+    embedded.HostSpec('large-pool', (embedded.NodeSpec(pages={MIB_2: 2048}),)),
+    embedded.HostSpec('no-pool', (embedded.NodeSpec(),)),
+)
+
+HUGE = {'hw:cpu_policy': 'dedicated', 'hw:mem_page_size': '2MB'}
+
+
+@pytest.fixture
+def reasons(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What is logged from INFO on."""
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Give what our filter has logged."""
+    return [r.getMessage() for r in caplog.records if r.name == FILTER]
+
+
+def test_no_host_fits(
+    reasons: pytest.LogCaptureFixture, boot: conftest.Boot
+) -> None:
+    # Given nodes with 2048 pages at most, when a guest needs 2560,
+    [server] = boot(vcpus=1, ram_mib=5120, specs=HUGE)
+
+    # then the user learns that there is no host,
+    assert server['status'] == 'ERROR'
+    assert 'No valid host was found' in server['fault']['message']
+    # and the operator why, in one line.
+    assert lines(reasons) == [
+        '3 of 3 hosts rejected: '
+        '2 no node with 2560 free pages of 2 MiB (best 2048), '
+        '1 no pages of 2 MiB'
+    ]
+
+
+def test_some_hosts_fit(
+    reasons: pytest.LogCaptureFixture, boot: conftest.Boot
+) -> None:
+    # Given one host with 2048 pages, when a guest needs 1024,
+    [server] = boot(vcpus=1, ram_mib=2048, specs=HUGE)
+
+    # then it gets there, and the line tells of the others.
+    assert server['status'] == 'ACTIVE'
+    assert server['OS-EXT-SRV-ATTR:host'] == 'large-pool'
+    assert lines(reasons) == [
+        '2 of 3 hosts rejected: '
+        '1 no pages of 2 MiB, '
+        '1 no node with 1024 free pages of 2 MiB (best 512)'
+    ]
+
+
+def test_all_hosts_fit(
+    reasons: pytest.LogCaptureFixture, boot: conftest.Boot
+) -> None:
+    # Given three hosts, when a guest fits on each,
+    [server] = boot(vcpus=1, ram_mib=512, specs={'hw:cpu_policy': 'dedicated'})
+
+    # then nothing is to be told.
+    assert server['status'] == 'ACTIVE'
+    assert lines(reasons) == []
+
+
+def test_full_hosts_are_told_with_the_nearest_miss(
+    reasons: pytest.LogCaptureFixture, boot: conftest.Boot
+) -> None:
+    # Given guests that leave 512 free pages on the largest pool,
+    [first] = boot(vcpus=1, ram_mib=3072, specs=HUGE)
+    assert first['OS-EXT-SRV-ATTR:host'] == 'large-pool'
+    reasons.clear()
+
+    # when another one needs 1024,
+    [second] = boot(vcpus=1, ram_mib=2048, specs=HUGE)
+
+    # then the line tells what is left, not what there was.
+    assert second['status'] == 'ERROR'
+    assert lines(reasons) == [
+        '3 of 3 hosts rejected: '
+        '2 no node with 1024 free pages of 2 MiB (best 512), '
+        '1 no pages of 2 MiB'
+    ]

@@ -1,0 +1,139 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The command line of the demo."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import pathlib
+import sys
+from typing import TYPE_CHECKING
+import warnings
+
+if TYPE_CHECKING:
+    from tools.demo import scenario
+
+DEFAULT = (
+    pathlib.Path(__file__).resolve().parents[2]
+    / 'etc'
+    / 'nova-numa-hugepages'
+    / 'demo.yaml'
+)
+
+EXIT_FAILED = 1
+EXIT_BAD_SCENARIO = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo.
+
+    :returns: the exit code
+    """
+    parser = argparse.ArgumentParser(
+        prog='python -m tools.demo',
+        description=(
+            'Boot guests in a real Nova with simulated hosts, and show where '
+            'they go and why.'
+        ),
+    )
+    parser.add_argument(
+        'scenario',
+        nargs='?',
+        type=pathlib.Path,
+        default=DEFAULT,
+        help='a YAML file (default: %(default)s, which explains itself)',
+    )
+    parser.add_argument(
+        '--log',
+        type=pathlib.Path,
+        metavar='FILE',
+        help="write the log of Nova's services there",
+    )
+    options = parser.parse_args(arguments)
+
+    # Read before Nova is imported, so that a mistake is told at once.
+    from tools.demo import loading
+
+    try:
+        play = loading.load(_relative(options.scenario))
+    except loading.ScenarioError as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_SCENARIO
+    try:
+        _keep_quiet(options.log)
+        return _run(play)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough.
+        sys.stdout = None
+        return EXIT_FAILED
+    except Exception as error:
+        logging.getLogger(__name__).exception('The demo failed')
+        print(_failure(error), file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print('\ninterrupted; nothing is left behind', file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _run(play: scenario.Scenario) -> int:
+    from rich import console as rich_console
+
+    console = rich_console.Console(highlight=False, markup=False)
+    with console.status('loading Nova'):
+        from tools.demo import run
+    try:
+        run.Demo(play, console).run()
+    except run.DemoError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _failure(error: BaseException) -> str:
+    # Fixtures that fail to set up tell all that went wrong, the cause first.
+    while type(error).__name__ == 'MultipleExceptions':
+        error = error.args[0][1]
+    return (
+        f'the demo failed: {type(error).__name__}: {error}\n'
+        'With --log FILE the log of Nova tells more.'
+    )
+
+
+def _relative(path: pathlib.Path) -> pathlib.Path:
+    """Shorten a path for messages, if it is below the current directory."""
+    try:
+        return path.relative_to(pathlib.Path.cwd())
+    except ValueError:
+        return path
+
+
+def _keep_quiet(log: pathlib.Path | None) -> None:
+    """Keep logs and warnings of Nova off the terminal."""
+    warnings.simplefilter('ignore')
+    root = logging.getLogger()
+    if log is None:
+        root.addHandler(logging.NullHandler())
+        return
+    handler = logging.FileHandler(log, mode='w', encoding='utf-8')
+    handler.setFormatter(
+        logging.Formatter('%(asctime)s %(levelname)s %(name)s %(message)s')
+    )
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
