@@ -33,7 +33,7 @@ def main() -> int:
     """Run all cases, print the tables, and tell whether the goals are met."""
     parser = argparse.ArgumentParser(prog='benchmarks', description=__doc__)
     parser.add_argument('--hosts', type=int, default=1000)
-    parser.add_argument('--repeats', type=int, default=7)
+    parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument(
         '--write',
         action='store_true',
@@ -56,7 +56,8 @@ def main() -> int:
         _progress(hard.name)
         explosive.append(run.explosive(hard, repeats=arguments.repeats))
     machine = (
-        f'{arguments.hosts} hosts, {run.USED:.0%} used; CPU time, medians of '
+        f'Up to {arguments.hosts} hosts, {run.USED:.0%} used; CPU time, '
+        f'medians of '
         f'{arguments.repeats} runs that take turns; Nova '
         f'{version.version_string()}, Python {platform.python_version()}, '
         f'{_processor()}.'

@@ -75,9 +75,7 @@ def topology(
     threads = kind.cores * 2
     for number in range(kind.cells):
         first = number * threads
-        siblings = [
-            {cpu, cpu + 1} for cpu in range(first, first + threads, 2)
-        ]
+        siblings = [{cpu, cpu + 1} for cpu in range(first, first + threads, 2)]
         share = min(1.0, max(0.0, dice.gauss(used, 0.25)))
         busy = dice.sample(siblings, round(share * kind.cores))
         pools = []

@@ -35,7 +35,8 @@ def usual_table(results: Sequence[run.UsualResult]) -> str:
         f'| {result.case.name} | {result.stock_us:,.0f} µs '
         f'| {result.ours_us:.0f} µs | {result.ratio:.0f} '
         f'| {result.ours_on_stock_us:.0f} µs | {result.ratio_on_stock:.0f} '
-        f'| {"yes" if result.same else "NO"}, {result.passed} |'
+        f'| {"yes" if result.same else "NO"}, {result.passed} of '
+        f'{result.hosts} |'
         for result in results
     )
     return '\n'.join(lines)

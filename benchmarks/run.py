@@ -23,8 +23,8 @@ import time
 from typing import Any
 
 from nova.objects import request_spec
-from nova.scheduler.filters import numa_topology_filter
 from nova.scheduler import host_manager
+from nova.scheduler.filters import numa_topology_filter
 from nova.virt import hardware as nova_hardware
 
 from benchmarks import fleet
@@ -32,7 +32,6 @@ from nova_numa_hugepages.scheduler import filters
 from nova_numa_hugepages.virt import hardware
 
 USED = 0.55
-HOSTS = 1000
 _SEED = 20
 
 
@@ -43,6 +42,8 @@ class Usual:
     guest_cells: int
     host_cells: int
     goal: int
+    # Fewer where stock Nova takes minutes for them.
+    at_most_hosts: int = 1000
 
     @property
     def name(self) -> str:
@@ -77,7 +78,7 @@ USUAL = (
     Usual(1, 8, 10),
     Usual(2, 8, 10),
     Usual(4, 8, 10),
-    Usual(8, 8, 10),
+    Usual(8, 8, 10, at_most_hosts=100),
 )
 
 EXPLOSIVE = (
@@ -113,6 +114,7 @@ class UsualResult:
     ours_us: float
     ours_on_stock_us: float
     passed: int
+    hosts: int
     same: bool
 
     @property
@@ -136,6 +138,7 @@ class ExplosiveResult:
 
 def usual(case: Usual, *, hosts: int, repeats: int) -> UsualResult:
     """Measure one request over a fleet."""
+    hosts = min(hosts, case.at_most_hosts)
     kind = fleet.HostType(case.host_cells)
     dice = random.Random(_SEED)
     topologies = [fleet.topology(kind, USED, dice) for _ in range(hosts)]
@@ -159,6 +162,7 @@ def usual(case: Usual, *, hosts: int, repeats: int) -> UsualResult:
         case,
         *(statistics.median(times[name]) for name in _RUNS),
         passed=len(passed['stock']),
+        hosts=hosts,
         same=passed['stock'] == passed['ours'] == passed['mixed'],
     )
 
@@ -202,7 +206,8 @@ def explosive(case: Explosive, *, repeats: int) -> ExplosiveResult:
             times.append(seconds * 1e3)
         figures[name] = statistics.median(times)
     ours, mixed = figures['ours'], figures['mixed']
-    assert ours is not None and mixed is not None
+    assert ours is not None
+    assert mixed is not None
     return ExplosiveResult(case, figures['stock'], ours, mixed)
 
 

@@ -58,6 +58,7 @@ class Attempt:
         more that it needs for the emulator
     :param kind_of: for each guest cell the index of its kind
     :param ranked: indices of the host's cells, the preferred first
+    :param free: the free dedicated CPUs of each of the host's cells
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Attempt:
         kind_of: Sequence[int],
         host: model.HostTopology,
         ranked: list[int],
+        free: Sequence[int],
         *,
         strategy: model.Strategy,
         limits: model.Limits | None,
@@ -78,6 +80,7 @@ class Attempt:
         self.kind_of = kind_of
         self.strategy = strategy
         self.ranked = ranked
+        self.free = free
         self.cells = [host.cells[index] for index in ranked]
         self.host = host
         self.limits = limits
@@ -114,7 +117,10 @@ class Attempt:
         )
 
     def _judge(
-        self, guest: model.GuestCell, emulator: int, common_size_kib: int | None
+        self,
+        guest: model.GuestCell,
+        emulator: int,
+        common_size_kib: int | None,
     ) -> tuple[int, dict[int, Miss]]:
         """Judge one kind of guest cell on the host cells.
 
@@ -137,6 +143,7 @@ class Attempt:
                 guest,
                 cell,
                 common_size_kib=common_size_kib,
+                free=self.free[self.ranked[position]],
                 emulator=emulator,
                 limits=self.limits,
                 strategy=self.strategy,
@@ -287,11 +294,8 @@ class Attempt:
                 key = (int(miss.reason), miss.best - miss.needed)
                 if nearest is None or key > nearest[0]:
                     nearest = (key, guest, miss)
-        if nearest is None:
-            # They fit on every host cell, of which there are too few.
-            return model.Rejection(
-                Reason.PLACES, needed=len(competing), best=len(self.cells)
-            )
+        # There are enough host cells, so one of them is missed.
+        assert nearest is not None
         _, guest, miss = nearest
         return model.Rejection(
             miss.reason,

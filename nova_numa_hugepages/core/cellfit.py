@@ -32,6 +32,7 @@ def cell_miss(
     cell: model.HostCell,
     *,
     common_size_kib: int | None,
+    free: int,
     emulator: int,
     limits: model.Limits | None,
     strategy: model.Strategy,
@@ -40,6 +41,7 @@ def cell_miss(
     """Find the first rule that a guest cell fails on a host cell.
 
     :param common_size_kib: the size that stands for ``large`` and ``any``
+    :param free: the free dedicated CPUs of the host cell
     :param emulator: dedicated CPUs more for the emulator's threads
     :param limits: the overcommit ratios, None for no check against them
     :param allocatable: page size in KiB to pages that don't exist yet
@@ -57,7 +59,7 @@ def cell_miss(
         return miss
     shared = guest.cpu_policy is not model.CPUPolicy.DEDICATED
     if guest.cpu_policy is not model.CPUPolicy.SHARED:
-        miss = _dedicated_miss(guest, cell, emulator)
+        miss = _dedicated_miss(guest, cell, free, emulator)
         if miss:
             return miss
     if shared:
@@ -70,13 +72,12 @@ def cell_miss(
 
 
 def _dedicated_miss(
-    guest: model.GuestCell, cell: model.HostCell, emulator: int
+    guest: model.GuestCell, cell: model.HostCell, free: int, emulator: int
 ) -> Miss | None:
     count = len(guest.dedicated_vcpus)
     needed = count + emulator
     if not needed:
         return None
-    free = len(cell.free_cpus)
     if needed > free:
         return Miss(Reason.DEDICATED_CPUS, needed, free)
     if guest.thread_policy is model.ThreadPolicy.ISOLATE:

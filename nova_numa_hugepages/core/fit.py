@@ -63,7 +63,11 @@ def fit(
     :param devices: the host's PCI devices, if it reports any
     :param confirm: has the last word on a set of host cells, by their ids
     :returns: the best plan, or why there is none
+    :raises ValueError: if the host's distances are not symmetric
     """
+    known = host.distances
+    if known and [*map(tuple, known)] != [*zip(*known, strict=False)]:
+        raise ValueError(f'distances have to be symmetric: {known}')
     fitter = Fitter(request, strategy or model.Strategy())
     choice = fitter.choose(
         host, limits=limits, devices=devices, confirm=confirm
@@ -122,9 +126,11 @@ class Fitter:
                 needed=len(self.request.cells),
                 best=len(host.cells),
             )
+        free = [len(cell.free_cpus) for cell in host.cells]
         ranked = order.preferred(
             self.request,
             host.cells,
+            free,
             pack=self.strategy.pack,
             devices=devices,
         )
@@ -134,6 +140,7 @@ class Fitter:
             self.kind_of,
             host,
             ranked,
+            free,
             strategy=self.strategy,
             limits=limits,
             devices=devices,

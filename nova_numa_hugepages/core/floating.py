@@ -73,7 +73,6 @@ def small_memory_mib(
     """
     total = 0
     for guest, cell in zip(request.cells, cells, strict=True):
-        pool = memory.pool_for(guest, cell, common)
-        if pool is None or pool is cell.pools[0]:
+        if memory.on_small_pages(guest, cell, common):
             total += guest.memory_mib
     return total

@@ -72,6 +72,19 @@ def pool_for(
     return Miss(reasons.Reason.PAGE_SIZE, page_size_kib=size)
 
 
+def on_small_pages(
+    guest: model.GuestCell, cell: model.HostCell, common: int | None
+) -> bool:
+    """Tell whether a guest cell takes a host cell's smallest pages.
+
+    :param common: as for `pool_for`, which found pages
+    """
+    size = guest.page_size
+    if size is None or size == model.PageRequest.SMALL or not cell.pools:
+        return True
+    return cell.pools[0].size_kib == (size if size > 0 else common)
+
+
 def memory_miss(
     guest: model.GuestCell,
     cell: model.HostCell,

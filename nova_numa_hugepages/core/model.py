@@ -103,7 +103,7 @@ class HostCell(NamedTuple):
     memory_mib: int = 0
     memory_used_mib: int = 0
     shared_used: int = 0
-    pools: tuple[PagePool, ...] = ()
+    pools: Sequence[PagePool] = ()
     socket: int | None = None
     physnets: Set[str] = frozenset()
     tunneled: bool = False
@@ -135,11 +135,6 @@ class HostTopology:
     cells: tuple[HostCell, ...]
     distances: Sequence[Sequence[int]] | None = None
     allocatable: tuple[dict[int, int], ...] = ()
-
-    def __post_init__(self) -> None:
-        known = self.distances
-        if known is not None and list(map(tuple, known)) != list(zip(*known)):
-            raise ValueError(f'distances have to be symmetric: {known}')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -19,12 +19,15 @@ tuple of keys, the last sort's key first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nova_numa_hugepages.core import model
 
 
 def preferred(
     request: model.Request,
     cells: tuple[model.HostCell, ...],
+    free: Sequence[int],
     *,
     pack: bool,
     devices: model.Devices | None,
@@ -43,6 +46,7 @@ def preferred(
     A guest with as many cells as the host takes all of them, in the host's
     own order.
 
+    :param free: the free dedicated CPUs of each host cell
     :returns: indices into ``cells``
     """
     indices = list(range(len(cells)))
@@ -54,12 +58,10 @@ def preferred(
     keys = [
         (
             wanted * devices.count(cell.id) if devices else 0,
-            -sign * cell.shared_used
-            if shared
-            else sign * len(cell.dedicated_cpus - cell.pinned_cpus),
+            -sign * cell.shared_used if shared else sign * free[index],
             sign * (cell.memory_mib - cell.memory_used_mib),
         )
-        for cell in cells
+        for index, cell in enumerate(cells)
     ]
     indices.sort(key=keys.__getitem__)
     return indices

@@ -53,15 +53,14 @@ class Reason(enum.IntEnum):
     RAM_RATIO = 14
     SMALL_PAGES = 15
     CELL_MEMORY = 16
-    PLACES = 17
-    NETWORK = 18
-    DEVICES = 19
-    DISTANCE = 20
-    SMT = 21
-    FLOATING = 22
-    CANDIDATES = 23
-    STOCK_CLAIM = 24
-    STOCK_SEARCH = 25
+    NETWORK = 17
+    DEVICES = 18
+    DISTANCE = 19
+    SMT = 20
+    FLOATING = 21
+    CANDIDATES = 22
+    STOCK_CLAIM = 23
+    STOCK_SEARCH = 24
 
 
 class _Words(NamedTuple):
@@ -78,7 +77,7 @@ _WORDS = {
     ),
     Reason.TOO_FEW_CELLS: _Words(
         'needs {needed} host cells, the host has {best}',
-        'fewer than {needed} nodes (best {best})',
+        'with fewer than {needed} nodes (best {best})',
     ),
     Reason.PAGE_SIZE: _Words(
         'needs pages of {size}, no host cell offers them',
@@ -139,11 +138,6 @@ _WORDS = {
         'left on a host cell: {best} MiB',
         'not enough memory across page sizes (best {best} of {needed} MiB)',
     ),
-    Reason.PLACES: _Words(
-        'guest cells that fit only on the same host cells: {needed}, host '
-        'cells for them: {best}',
-        'guest cells compete for the same nodes ({best} nodes for {needed})',
-    ),
     Reason.NETWORK: _Words(
         'no fitting host cells are near {detail}',
         'no fitting nodes near {detail}',
@@ -185,7 +179,7 @@ _WORDS = {
 }
 
 # Where the smaller figure is the nearer miss.
-_LESS_IS_NEARER = frozenset({Reason.DISTANCE, Reason.PLACES})
+_LESS_IS_NEARER = frozenset({Reason.DISTANCE})
 
 
 def explain(rejection: model.Rejection) -> str:

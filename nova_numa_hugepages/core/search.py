@@ -33,6 +33,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
 import heapq
+import itertools
 
 from nova_numa_hugepages.core import matching
 
@@ -71,14 +72,17 @@ def best_set(problem: Problem) -> list[int] | None:
     candidates = matching.bits(mask)
     if len(candidates) < len(problem.fits):
         return None
-    if (
-        problem.alike
-        and problem.distances is None
-        and not problem.touch
-        and not problem.needs
-        and problem.accepts is None
+    if problem.alike and not (
+        problem.touch or problem.needs or problem.accepts
     ):
-        return candidates[: len(problem.fits)]
+        known = problem.distances
+        if known is None:
+            return candidates[: len(problem.fits)]
+        if len(problem.fits) == 2:
+            # The usual case, for which there is little to bound.
+            pairs = itertools.combinations(candidates, 2)
+            _, one, other = min((known[a][b], a, b) for a, b in pairs)
+            return [one, other]
     search = _Search(problem, candidates)
     search.descend(0, [], 0, 0, [0] * len(candidates))
     return search.best

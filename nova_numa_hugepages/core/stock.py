@@ -36,11 +36,7 @@ from nova_numa_hugepages.core import order
 from nova_numa_hugepages.core import pinning
 from nova_numa_hugepages.core import units
 
-_BY_NAME = (
-    model.PageRequest.SMALL,
-    model.PageRequest.LARGE,
-    model.PageRequest.ANY,
-)
+_BY_NAME = tuple(model.PageRequest)
 
 
 class Verdict(enum.Enum):
@@ -103,7 +99,10 @@ def claim(
     :param at_most: how many arrangements of host cells to try
     :returns: ACCEPTS only if the claim finds a plan, and that plan works
     """
-    ranked = order.preferred(request, host.cells, pack=pack, devices=devices)
+    free = [len(cell.free_cpus) for cell in host.cells]
+    ranked = order.preferred(
+        request, host.cells, free, pack=pack, devices=devices
+    )
     replay = _Replay(request, host, limits)
     arrangements = itertools.permutations(
         [host.cells[index] for index in ranked], len(request.cells)

@@ -28,15 +28,15 @@ from nova.objects import request_spec
 from nova.scheduler import host_manager
 from oslo_log import log as logging
 
+from nova_numa_hugepages import exception
+from nova_numa_hugepages import extra_specs
+from nova_numa_hugepages import nova_objects
 from nova_numa_hugepages.core import facts
 from nova_numa_hugepages.core import fit
 from nova_numa_hugepages.core import floating
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import stock
 from nova_numa_hugepages.core.reasons import Reason
-from nova_numa_hugepages import exception
-from nova_numa_hugepages import extra_specs
-from nova_numa_hugepages import nova_objects
 from nova_numa_hugepages.virt import devices
 from nova_numa_hugepages.virt import hardware
 
@@ -105,9 +105,7 @@ class Judge:
         self._farthest: int | None = None
         try:
             self._farthest = extra_specs.max_distance(
-                spec.flavor.extra_specs
-                if 'extra_specs' in spec.flavor
-                else {}
+                spec.flavor.extra_specs if 'extra_specs' in spec.flavor else {}
             )
         except exception.InvalidExtraSpec as error:
             self._refused = model.Rejection(
@@ -130,9 +128,7 @@ class Judge:
             tuple[Any, Any], tuple[numa.NUMATopologyLimits, model.Limits]
         ] = {}
 
-    def judge(
-        self, host: host_manager.HostState
-    ) -> model.Rejection | None:
+    def judge(self, host: host_manager.HostState) -> model.Rejection | None:
         """Judge one host; prune its candidates and set its limits if it fits.
 
         :returns: why the guest does not fit, None if it does
@@ -144,7 +140,9 @@ class Judge:
             if self._fitter is None:
                 return None
             return model.Rejection(Reason.NO_TOPOLOGY)
-        if self._fitter is None and not self._strategy.account_small_pages:
+        if self._fitter is None and not (
+            self._requires_threads or self._strategy.account_small_pages
+        ):
             return None
         known = self._reader.read(host)
         read = nova_objects.host_topology(
@@ -159,6 +157,8 @@ class Judge:
         ):
             return model.Rejection(Reason.SMT)
         if self._fitter is None:
+            if not self._strategy.account_small_pages:
+                return None
             return self._floating_miss(host, read, self._memory_mib)
         if known is not None:
             nova_objects.remember_facts(topology, known)
@@ -183,20 +183,29 @@ class Judge:
         They differ in the devices that they stand for; without any, one
         verdict holds for all.
         """
-        rejection: model.Rejection | None = model.Rejection(Reason.CANDIDATES)
-        good: list[Any] = []
-        candidates = host.allocation_candidates
-        for candidate in candidates:
+        good = []
+        rejections = []
+        for candidate in host.allocation_candidates:
             rejection = self._judge_one(
                 fitter, host, read, limits, known, candidate['mappings']
             )
-            if not self._pci_requests:
-                good = candidates if rejection is None else []
-                break
-            if rejection is None:
+            if rejection is not None:
+                rejections.append(rejection)
+            elif not self._pci_requests:
+                return None
+            else:
                 good.append(candidate)
+            if not self._pci_requests:
+                break
         host.allocation_candidates = good
-        return None if good else rejection
+        if good:
+            return None
+        # The one that came furthest is the nearest miss.
+        return max(
+            rejections,
+            key=lambda rejection: rejection.reason,
+            default=model.Rejection(Reason.CANDIDATES),
+        )
 
     def _judge_one(
         self,
@@ -226,7 +235,9 @@ class Judge:
             miss = small and self._floating_miss(host, read, small)
             if miss:
                 return miss
-        if known is None and not stock.plain(fitter.request):
+        if known is None and not (
+            stock.plain(fitter.request) and stock.usual(read)
+        ):
             return self._stock_miss(fitter.request, read, limits, near)
         return None
 
@@ -284,7 +295,9 @@ class Judge:
             )
             if self._network_metadata:
                 limits.network_metadata = self._network_metadata
-            read = model.Limits(cpu_ratio=key[0] or 1.0, ram_ratio=key[1] or 1.0)
+            read = model.Limits(
+                cpu_ratio=key[0] or 1.0, ram_ratio=key[1] or 1.0
+            )
             self._limits[key] = limits, read
         return self._limits[key]
 

@@ -110,9 +110,7 @@ class PciDevices:
             for (pools, policy), count in shared.items()
         ]
 
-    def _need(
-        self, pools: tuple[int, ...], policy: str, count: int
-    ) -> _Needs:
+    def _need(self, pools: tuple[int, ...], policy: str, count: int) -> _Needs:
         near: dict[int, int] = {}
         anywhere = 0
         affinity = fields.PCINUMAAffinityPolicy

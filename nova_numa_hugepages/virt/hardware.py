@@ -35,12 +35,12 @@ from nova.virt import hardware as nova_hardware
 from oslo_log import log as logging
 
 from nova_numa_hugepages import conf
+from nova_numa_hugepages import exception
+from nova_numa_hugepages import nova_objects
 from nova_numa_hugepages.core import attempt
 from nova_numa_hugepages.core import facts
 from nova_numa_hugepages.core import fit
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages import exception
-from nova_numa_hugepages import nova_objects
 from nova_numa_hugepages.virt import devices
 
 CONF = nova_conf.CONF
@@ -182,11 +182,11 @@ def install(host_facts: HostFactsSource | None = None) -> None:
         in another way; nothing is then changed
     """
     with _SEAM.lock:
+        check_signature()
         if host_facts is not None:
             _SEAM.host_facts = host_facts
         if _SEAM.stock is not None:
             return
-        check_signature()
         _SEAM.stock = getattr(nova_hardware, _NAME)
         setattr(nova_hardware, _NAME, numa_fit_instance_to_host)
     LOG.info('The NUMA fit of nova-numa-hugepages replaces the one of Nova.')

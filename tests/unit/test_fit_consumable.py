@@ -20,7 +20,9 @@ import contextlib
 from typing import Any
 
 import hypothesis
-import pytest
+from nova import objects
+import nova.conf
+from nova.virt import hardware as nova_hardware
 
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import GuestCell
@@ -28,18 +30,11 @@ from nova_numa_hugepages.core.model import HostCell
 from nova_numa_hugepages.core.model import HostTopology
 from nova_numa_hugepages.core.model import Limits
 from nova_numa_hugepages.core.model import Request
+from nova_numa_hugepages.virt import hardware
 from tests.unit.core.dice import examples
 from tests.unit.core.dice import Focus
 from tests.unit.core.strategies import Case
 from tests.unit.core.strategies import cases
-
-pytest.importorskip('nova', reason='the seam is into Nova')
-
-from nova import objects
-import nova.conf
-from nova.virt import hardware as nova_hardware
-
-from nova_numa_hugepages.virt import hardware
 
 objects.register_all()
 

@@ -35,12 +35,12 @@ from tests.unit.core.oracle_rules import chooses
 from tests.unit.core.oracle_rules import cpus_fit
 from tests.unit.core.oracle_rules import existing_kib
 from tests.unit.core.oracle_rules import is_pinned
+from tests.unit.core.oracle_rules import isolation_fits
 from tests.unit.core.oracle_rules import limits_fit
 from tests.unit.core.oracle_rules import pages_fit
 from tests.unit.core.oracle_rules import size_taken
 from tests.unit.core.oracle_rules import sizes_fit_together
 from tests.unit.core.oracle_rules import small_pages_fit
-from tests.unit.core.oracle_rules import isolation_fits
 from tests.unit.core.oracle_rules import threads_fit
 
 SPREAD = Strategy()

@@ -133,7 +133,9 @@ def threads_fit(guest: GuestCell, cell: HostCell, emulator: int) -> bool:
     return True
 
 
-def isolation_fits(guest: GuestCell, cell: HostCell, host: HostTopology) -> bool:
+def isolation_fits(
+    guest: GuestCell, cell: HostCell, host: HostTopology
+) -> bool:
     """R5: no thread siblings under a dedicated guest that isolates.
 
     Unless the host has no shared CPUs at all, or pins guests to those that

@@ -53,7 +53,6 @@ COUNTS = (
     Reason.RAM_RATIO,
     Reason.SMALL_PAGES,
     Reason.CELL_MEMORY,
-    Reason.PLACES,
 )
 
 
