@@ -97,7 +97,7 @@ test-ours: $(STAMP) ## unit and functional tests, but for those of core
 	$(BIN) -m pytest --ignore=tests/unit/core tests/unit tests/functional $(ARGS)
 
 .PHONY: bench
-bench: $(STAMP) ## compare with stock Nova; writes the tables
+bench: $(STAMP) ## compare with stock Nova; ARGS=--write puts the tables into the documents
 	@$(BIN) -m benchmarks $(ARGS)
 
 .PHONY: lint

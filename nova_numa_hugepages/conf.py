@@ -14,8 +14,9 @@
 """Options of the ``[numa_hugepages]`` group.
 
 The group lives in the configuration file of the Nova service that loads this
-package. Nothing is registered at import: whoever needs the options calls
-:func:`register_opts` with its own configuration object.
+package. This module registers nothing: whoever needs the options calls
+:func:`register_opts` with its own configuration object, as
+``virt/hardware.py`` does with Nova's when it is loaded.
 """
 
 from oslo_config import cfg

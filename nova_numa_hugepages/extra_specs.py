@@ -23,13 +23,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.core import facts
 
 MAX_DISTANCE: Final = 'numa_hugepages:max_distance'
-
-# ACPI gives a node the distance 10 to itself, and keeps 255 for nodes that
-# cannot reach each other.
-MIN_NODE_DISTANCE: Final = 10
-MAX_NODE_DISTANCE: Final = 255
 
 
 def max_distance(extra_specs: Mapping[str, str]) -> int | None:
@@ -44,17 +40,15 @@ def max_distance(extra_specs: Mapping[str, str]) -> int | None:
     value = extra_specs.get(MAX_DISTANCE)
     if value is None:
         return None
+    # What Nova's API takes for an integer.
     try:
         distance = int(value)
     except ValueError:
-        distance = None
-    if (
-        distance is None
-        or not MIN_NODE_DISTANCE <= distance <= MAX_NODE_DISTANCE
-    ):
+        distance = 0
+    if not facts.MIN_DISTANCE <= distance <= facts.MAX_DISTANCE:
         raise exception.InvalidExtraSpec(
             MAX_DISTANCE,
             value,
-            f'an integer from {MIN_NODE_DISTANCE} to {MAX_NODE_DISTANCE}',
+            f'an integer from {facts.MIN_DISTANCE} to {facts.MAX_DISTANCE}',
         )
     return distance

@@ -326,12 +326,14 @@ def instance_topology(
 
 
 def remember_facts(
-    topology: numa.NUMATopology, known: facts.HostFacts
+    topology: numa.NUMATopology, known: facts.HostFacts | None
 ) -> None:
     """Let the facts of a host go with its topology.
 
     Nova's fit takes no facts, but gets the topology object that the filter
     saw.
+
+    :param known: None if the host runs the stock driver
     """
     setattr(topology, _FACTS, known)
 
@@ -339,3 +341,8 @@ def remember_facts(
 def facts_of(topology: numa.NUMATopology) -> facts.HostFacts | None:
     """Get the facts that `remember_facts` left with a topology."""
     return getattr(topology, _FACTS, None)
+
+
+def runs_stock(topology: numa.NUMATopology) -> bool:
+    """Tell whether the filter saw that the host runs the stock driver."""
+    return getattr(topology, _FACTS, topology) is None

@@ -20,6 +20,7 @@ entry point.
 from nova.api.validation.extra_specs import base
 
 from nova_numa_hugepages import extra_specs
+from nova_numa_hugepages.core import facts
 
 distance_validators = [
     base.ExtraSpecValidator(
@@ -36,8 +37,8 @@ distance_validators = [
         value={
             'type': int,
             'description': 'The largest distance allowed.',
-            'min': extra_specs.MIN_NODE_DISTANCE,
-            'max': extra_specs.MAX_NODE_DISTANCE,
+            'min': facts.MIN_DISTANCE,
+            'max': facts.MAX_DISTANCE,
         },
     ),
 ]

@@ -96,6 +96,18 @@ class Checks(upgradecheck.UpgradeCommands):
                     f'available_filters cannot be loaded: {error}'
                 )
             by_name.update((cls.__name__, cls) for cls in classes)
+        missing = [
+            name
+            for name in self._conf.filter_scheduler.enabled_filters
+            if name not in by_name and name != FILTER
+        ]
+        if missing:
+            return _failure(
+                f'Enabled but not available: {", ".join(missing)}. The '
+                'scheduler will not start. Check the names in '
+                '[filter_scheduler] enabled_filters, and keep the line '
+                '"available_filters = nova.scheduler.filters.all_filters".'
+            )
         found = by_name.get(FILTER)
         if found is None:
             return _failure(
@@ -155,8 +167,8 @@ def run(argv: Sequence[str]) -> int:
             upgrade_command=Checks(conf),
             argv=list(argv) or ['--help'],
         )
-    except cfg.Error as error:
-        print(error, file=sys.stderr)
+    except (cfg.Error, OSError, UnicodeDecodeError) as error:
+        print(f'The configuration cannot be read: {error}', file=sys.stderr)
         return CANNOT_RUN
     return code
 

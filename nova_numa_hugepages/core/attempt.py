@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import operator
 
 from nova_numa_hugepages.core import cellfit
 from nova_numa_hugepages.core import matching
@@ -221,9 +222,8 @@ class Attempt:
         known = self.host.distances
         if known is None or len(self.request.cells) == 1:
             return None
-        if self.ranked == list(range(len(known))):
-            return known
-        return [[known[i][j] for j in self.ranked] for i in self.ranked]
+        in_order = operator.itemgetter(*self.ranked)
+        return [in_order(row) for row in in_order(known)]
 
     def _farthest(self, chosen: list[int]) -> int:
         if self.distances is None:

@@ -13,7 +13,7 @@
 """Whether one guest cell fits on one host cell.
 
 All rules that concern a single pair of cells. What concerns the set of the
-chosen host cells (networks, PCI devices, distances) is in ``fit.py``.
+chosen host cells (networks, PCI devices, distances) is in ``attempt.py``.
 """
 
 from __future__ import annotations

@@ -30,7 +30,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import functools
 import json
 from typing import Any
 
@@ -118,8 +117,6 @@ class HostFacts:
         )
 
 
-# The same few values come again with each request, so they are kept.
-@functools.lru_cache(maxsize=4096)
 def parse(value: str) -> HostFacts:
     """Read the facts of a host from its stats.
 

@@ -29,17 +29,24 @@ def floating_miss(
     host: model.HostTopology,
     *,
     memory_mib: int,
+    total_mib: int,
     used_mib: int,
     ram_ratio: float,
 ) -> model.Rejection | None:
     """Judge small-page memory against the whole host.
 
     :param memory_mib: the memory that a guest asks for on small pages
+    :param total_mib: all memory that the host reports
     :param used_mib: the memory that all guests and the operator's reserve
         take on the host, on pages of any size
     :param ram_ratio: the host's RAM allocation ratio
-    :returns: None if it fits, or if the host has no page pools
+    :returns: None if it fits, if the host has no page pools, or if it reports
+        more memory than its cells have: its guests are on files then
     """
+    # Nova cuts the memory of each cell to whole MiB.
+    of_cells = sum(cell.memory_mib + 1 for cell in host.cells)
+    if total_mib > of_cells:
+        return None
     if not any(pool.total for cell in host.cells for pool in cell.pools[1:]):
         return None
     capacity = 0

@@ -131,17 +131,19 @@ def memory_miss(
         )
     if pages > room:
         return Miss(reasons.Reason.PAGES, pages, max(0, room), size_kib)
-    small = pool is cell.pools[0]
+    pools = cell.pools
+    small = pool is pools[0]
     if small and account_small_pages:
         miss = _small_page_miss(guest, cell, limits, own, allocatable)
         if miss:
             return miss
     reported = 0
-    for pool in cell.pools:
+    for pool in pools:
         reported += pool[0] * pool[1]
-    if reported <= cell.memory_mib * units.KIB_PER_MIB:
+    # Nova cuts the memory of a cell to whole MiB.
+    if reported // units.KIB_PER_MIB <= cell.memory_mib:
         return None
-    return _overlap_miss(guest, cell, limits, own, small)
+    return _overlap_miss(guest, cell, limits, own, small, allocatable)
 
 
 def small_capacity_kib(
@@ -156,14 +158,16 @@ def small_capacity_kib(
     if not cell.pools:
         return memory
     smallest = cell.pools[0]
-    pooled = sum(
-        max(0, pool.total - allocatable.get(pool.size_kib, 0)) * pool.size_kib
-        for pool in cell.pools[1:]
-    )
-    if pooled > memory:
-        # More than there is: the totals overlap and say nothing about what
-        # is left, `_overlap_miss` judges the sum instead.
-        pooled = 0
+    taken = pooled = 0
+    for pool in cell.pools[1:]:
+        busy = pool.used + pool.reserved
+        exist = max(pool.total - allocatable.get(pool.size_kib, 0), busy)
+        taken += busy * pool.size_kib
+        pooled += exist * pool.size_kib
+    if pooled // units.KIB_PER_MIB > cell.memory_mib:
+        # The totals overlap, so not all of these pages exist. Those that are
+        # in use do.
+        pooled = taken
     usable = (smallest.total - smallest.reserved) * smallest.size_kib
     return max(0, min(usable, memory - pooled))
 
@@ -205,15 +209,26 @@ def _overlap_miss(
     limits: model.Limits | None,
     own: bool,
     small: bool,
+    allocatable: Mapping[int, int],
 ) -> Miss | None:
     """Judge the sum over page sizes whose reported totals overlap."""
-    memory = cell.memory_mib * units.KIB_PER_MIB
-    ratio = max(1.0, limits.ram_ratio) if limits else 1.0
-    huge = sum((p.used + p.reserved) * p.size_kib for p in cell.pools[1:])
+    overcommits = small and not own
+    ratio = 1.0
+    used = small_used_kib(cell)
+    if limits is not None:
+        ratio = max(1.0, limits.ram_ratio)
+    elif overcommits:
+        return None
+    else:
+        # How far small pages are overcommitted isn't known. What they take
+        # in fact is at most what there is of them.
+        used = min(used, small_capacity_kib(cell, allocatable))
+    taken = cell.pools[0].reserved * cell.pools[0].size_kib
+    taken += sum((p.used + p.reserved) * p.size_kib for p in cell.pools[1:])
     # In overcommitted memory, of which pages of a pool take `ratio` times
     # their size, since they are never overcommitted.
-    weight = 1.0 if small and not own else ratio
-    room = (memory - huge) * ratio - small_used_kib(cell)
+    weight = 1.0 if overcommits else ratio
+    room = (cell.memory_mib * units.KIB_PER_MIB - taken) * ratio - used
     if guest.memory_mib * units.KIB_PER_MIB * weight <= room:
         return None
     return Miss(

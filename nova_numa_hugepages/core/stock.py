@@ -39,6 +39,10 @@ from nova_numa_hugepages.core import units
 _BY_NAME = tuple(model.PageRequest)
 
 
+# A host cell, and the page size in KiB that a guest cell gets there.
+_Place = tuple[model.HostCell, int | None]
+
+
 class Verdict(enum.Enum):
     """What the claim would do."""
 
@@ -79,10 +83,14 @@ def usual(host: model.HostTopology) -> bool:
     Without page sizes, or without the siblings of the CPUs that it pins to,
     it fails with an exception or counts in another way than ours.
     """
-    return all(
-        cell.pools and cell.dedicated_cpus <= set().union(*cell.siblings)
-        for cell in host.cells
-    )
+    for cell in host.cells:
+        cpus = len(cell.dedicated_cpus)
+        if cell.shared_cpus != cell.dedicated_cpus:
+            cpus += len(cell.shared_cpus)
+        # Nova lists each of these CPUs in one set of siblings, and no others.
+        if not cell.pools or sum(map(len, cell.siblings)) != cpus:
+            return False
+    return True
 
 
 def claim(
@@ -99,6 +107,51 @@ def claim(
     :param at_most: how many arrangements of host cells to try
     :returns: ACCEPTS only if the claim finds a plan, and that plan works
     """
+    verdict, _ = _replay(request, host, limits, pack, devices, at_most)
+    return verdict
+
+
+def plan(
+    request: model.Request,
+    host: model.HostTopology,
+    *,
+    limits: model.Limits | None,
+    pack: bool,
+    devices: model.Devices | None,
+    at_most: int,
+) -> model.Plan | None:
+    """Tell the plan that a stock claim comes to.
+
+    The host cells and page sizes are those of the claim. Which of the free
+    CPUs of a host cell it takes is not followed, only how many.
+
+    :returns: None if it doesn't accept
+    """
+    verdict, places = _replay(request, host, limits, pack, devices, at_most)
+    if verdict is not Verdict.ACCEPTS:
+        return None
+    cells = []
+    for index, (guest, (cell, size)) in enumerate(
+        zip(request.cells, places, strict=True)
+    ):
+        shared = guest.cpu_policy is model.CPUPolicy.SHARED
+        emulator = request.emulator_isolated and index == 0 and not shared
+        pinned = pinning.pin(cell, guest, emulator=int(emulator), pack=False)
+        if pinned is None:
+            return None
+        pages = size and units.pages_for(guest.memory_mib, size)
+        cells.append(model.CellPlan(cell.id, size, pages, *pinned))
+    return model.Plan(tuple(cells))
+
+
+def _replay(
+    request: model.Request,
+    host: model.HostTopology,
+    limits: model.Limits | None,
+    pack: bool,
+    devices: model.Devices | None,
+    at_most: int,
+) -> tuple[Verdict, list[_Place]]:
     free = [len(cell.free_cpus) for cell in host.cells]
     ranked = order.preferred(
         request, host.cells, free, pack=pack, devices=devices
@@ -112,21 +165,23 @@ def claim(
             if not replay.place(chosen):
                 continue
         except _NovaFails:
-            return Verdict.REFUSES
+            return Verdict.REFUSES, []
         if request.asks_devices and devices is not None:
             ids = frozenset(cell.id for cell in chosen)
             if not devices.supports(ids):
                 continue
         if not _near_networks(request, host, chosen):
             continue
-        return Verdict.ACCEPTS if replay.works(chosen) else Verdict.REFUSES
+        if not replay.works(chosen):
+            return Verdict.REFUSES, []
+        return Verdict.ACCEPTS, list(zip(chosen, replay.sizes, strict=True))
     if next(arrangements, None) is not None:
-        return Verdict.UNKNOWN
-    return Verdict.REFUSES
+        return Verdict.UNKNOWN, []
+    return Verdict.REFUSES, []
 
 
 class _NovaFails(Exception):
-    """Stock Nova fails with an exception, and so does the claim."""
+    """Stock Nova's fit ends in an exception, and so does the claim."""
 
 
 class _Replay:

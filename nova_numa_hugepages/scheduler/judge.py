@@ -47,10 +47,15 @@ _UNKNOWN = facts.HostFacts()
 
 
 class FactsReader:
-    """Reads the facts that hosts report, and warns once of a bad value."""
+    """Reads the facts that hosts report, and warns once of a bad value.
+
+    A host is warned of again only after it has reported a good value. What was
+    read last of a host is kept, since it mostly comes again.
+    """
 
     def __init__(self) -> None:
-        self._bad: dict[tuple[str, str], str] = {}
+        self._read: dict[tuple[str, str], tuple[str, facts.HostFacts]] = {}
+        self._bad: set[tuple[str, str]] = set()
 
     def read(self, host: host_manager.HostState) -> facts.HostFacts | None:
         """Read the facts of a host.
@@ -63,22 +68,30 @@ class FactsReader:
         if value is None:
             return None
         key = (host.host, host.nodename)
+        last = self._read.get(key)
+        if last is not None and last[0] == value:
+            return last[1]
+        known = self._parse(key, value)
+        self._read[key] = (value, known)
+        return known
+
+    def _parse(self, key: tuple[str, str], value: str) -> facts.HostFacts:
         try:
             known = facts.parse(value)
         except ValueError as error:
-            if self._bad.get(key) != str(error):
-                self._bad[key] = str(error)
+            if key not in self._bad:
+                self._bad.add(key)
                 LOG.warning(
                     '%(host)s, %(node)s: %(error)s. Until it reports another '
                     'value, its distances count as equal.',
                     {
-                        'host': host.host,
-                        'node': host.nodename,
+                        'host': key[0],
+                        'node': key[1],
                         'error': exception.InvalidStats(str(error)),
                     },
                 )
             return _UNKNOWN
-        self._bad.pop(key, None)
+        self._bad.discard(key)
         return known
 
 
@@ -160,8 +173,7 @@ class Judge:
             if not self._strategy.account_small_pages:
                 return None
             return self._floating_miss(host, read, self._memory_mib)
-        if known is not None:
-            nova_objects.remember_facts(topology, known)
+        nova_objects.remember_facts(topology, known)
         limits, ratios = self._limits_of(host)
         rejection = self._judge_candidates(
             self._fitter, host, read, ratios, known
@@ -183,20 +195,19 @@ class Judge:
         They differ in the devices that they stand for; without any, one
         verdict holds for all.
         """
+        candidates = host.allocation_candidates
         good = []
         rejections = []
-        for candidate in host.allocation_candidates:
+        for candidate in candidates if self._pci_requests else candidates[:1]:
             rejection = self._judge_one(
                 fitter, host, read, limits, known, candidate['mappings']
             )
-            if rejection is not None:
-                rejections.append(rejection)
-            elif not self._pci_requests:
-                return None
-            else:
+            if rejection is None:
                 good.append(candidate)
-            if not self._pci_requests:
-                break
+            else:
+                rejections.append(rejection)
+        if good and not self._pci_requests:
+            good = candidates
         host.allocation_candidates = good
         if good:
             return None
@@ -276,6 +287,7 @@ class Judge:
         return floating.floating_miss(
             read,
             memory_mib=memory_mib,
+            total_mib=total,
             used_mib=total - host.free_ram_mb,
             ram_ratio=host.ram_allocation_ratio or 1.0,
         )

@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 from nova.objects import fields
 from nova.pci import stats as pci_stats
-from nova.pci import utils as pci_utils
 
 _Needs = tuple[dict[int, int], int]
 
@@ -98,8 +97,8 @@ class PciDevices:
         """Tell what any supported set of host cells has to provide.
 
         Requests that the same pools match share them, so their counts are
-        added up. What Nova excludes beyond the specification (physical
-        functions, for example) is left to `supports`.
+        added up. How requests for different pools get along is left to
+        `supports`.
         """
         shared: dict[tuple[tuple[int, ...], str], int] = {}
         for request in self._requests:
@@ -142,18 +141,27 @@ class PciDevices:
         }
 
     def _matching(self, request: Any) -> tuple[int, ...]:
-        specs = [
-            {
-                key: value
-                for key, value in spec.items()
-                if key not in self._stats.ignored_spec_tags
-            }
-            for spec in request.spec
-        ]
+        """List the pools that Nova would take devices from for a request.
+
+        That is, what its filters leave that don't look at host cells.
+        """
+        stats = self._stats
+        rp_uuids = stats._get_rp_uuids_for_request(self._mapping, request)
+        pools = stats._filter_pools_for_spec(stats.pools, request)
+        pools = stats._filter_pools_for_unrequested_pfs(pools, request)
+        pools = stats._filter_pools_for_unrequested_vdpa_devices(
+            pools, request
+        )
+        pools = stats._filter_pools_for_unrequested_remote_managed_devices(
+            pools, request
+        )
+        pools = stats._filter_pools_based_on_placement_allocation(
+            pools, request, rp_uuids
+        )
+        pools = stats._filter_pools_for_live_migratable_devices(pools, request)
+        left = {id(pool) for pool in pools}
         return tuple(
-            index
-            for index, pool in enumerate(self._stats.pools)
-            if pci_utils.pci_device_prop_match(pool, specs)
+            index for index, pool in enumerate(stats.pools) if id(pool) in left
         )
 
     @staticmethod

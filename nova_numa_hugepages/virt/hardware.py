@@ -41,6 +41,7 @@ from nova_numa_hugepages.core import attempt
 from nova_numa_hugepages.core import facts
 from nova_numa_hugepages.core import fit
 from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core import stock
 from nova_numa_hugepages.virt import devices
 
 CONF = nova_conf.CONF
@@ -91,35 +92,69 @@ def numa_fit_instance_to_host(
     """
     if not (host_topology and instance_topology):
         return None
-    known = nova_objects.facts_of(host_topology)
-    if known is None and _SEAM.host_facts is not None:
-        known = _SEAM.host_facts(host_topology)
     network_metadata = None
     if limits and 'network_metadata' in limits:
         network_metadata = limits.network_metadata
-    host = nova_objects.host_topology(host_topology, known)
+    request = nova_objects.request(
+        instance_topology,
+        network_metadata=network_metadata,
+        asks_devices=bool(pci_requests),
+    )
+    host = nova_objects.host_topology(host_topology, _facts(host_topology))
+    ratios = nova_objects.limits(limits)
+    near = (
+        devices.PciDevices(pci_stats, pci_requests, provider_mapping)
+        if pci_stats
+        else None
+    )
     outcome = fit.fit(
-        nova_objects.request(
-            instance_topology,
-            network_metadata=network_metadata,
-            asks_devices=bool(pci_requests),
-        ),
+        request,
         host,
-        limits=nova_objects.limits(limits),
+        limits=ratios,
         strategy=strategy(),
-        devices=(
-            devices.PciDevices(pci_stats, pci_requests, provider_mapping)
-            if pci_stats
-            else None
-        ),
+        devices=near,
         confirm=_nova_on_networks(host_topology, network_metadata),
     )
     if isinstance(outcome, model.Rejection):
         LOG.info('The guest does not fit on this host: %s', outcome)
         return None
+    if nova_objects.runs_stock(host_topology):
+        outcome = _stock_plan(request, host, ratios, near) or outcome
     _log_pinning(outcome, host)
     return nova_objects.instance_topology(
         instance_topology, outcome, host_topology
+    )
+
+
+def _facts(host_topology: numa.NUMATopology) -> facts.HostFacts | None:
+    known = nova_objects.facts_of(host_topology)
+    if known is not None or nova_objects.runs_stock(host_topology):
+        return known
+    if _SEAM.host_facts is None:
+        return None
+    return _SEAM.host_facts(host_topology)
+
+
+def _stock_plan(
+    request: model.Request,
+    host: model.HostTopology,
+    limits: model.Limits | None,
+    near: model.Devices | None,
+) -> model.Plan | None:
+    """Tell the plan of a compute that runs the stock driver.
+
+    The scheduler has to account what the claim there will take, so that it
+    judges the next server of the same request right.
+    """
+    if stock.plain(request) and stock.usual(host):
+        return None
+    return stock.plan(
+        request,
+        host,
+        limits=limits,
+        pack=strategy().pack,
+        devices=near,
+        at_most=CONF.numa_hugepages.stock_claim_search_limit,
     )
 
 
@@ -177,7 +212,9 @@ def install(host_facts: HostFactsSource | None = None) -> None:
     """Put our fit in place of Nova's. Idempotent.
 
     :param host_facts: on a compute, tells the facts of the host, given its
-        topology; a later call without it leaves it as it is
+        topology: the same that it reports in its stats, or the claim comes to
+        another plan than the filter; a later call without it leaves it as it
+        is
     :raises exception.SignatureMismatch: if the installed Nova calls its fit
         in another way; nothing is then changed
     """

@@ -41,15 +41,7 @@ def host_facts(topology: numa.NUMATopology) -> facts.HostFacts | None:
         after the kernel's nodes
     :returns: None if the kernel tells no distances
     """
-    try:
-        known = _distances_once(ROOT)
-    except (OSError, ValueError) as error:
-        LOG.warning(
-            'The distances of the NUMA nodes of this host are unknown, and '
-            'count as equal: %s',
-            error,
-        )
-        return None
+    known = _distances_once(ROOT)
     ids = [cell.id for cell in topology.cells]
     if not known.keys() >= set(ids):
         return None
@@ -84,7 +76,17 @@ def distances(root: pathlib.Path = ROOT) -> dict[int, dict[int, int]]:
 
 
 # Distances come from firmware tables, and don't change while a host runs.
-_distances_once = functools.cache(distances)
+@functools.cache
+def _distances_once(root: pathlib.Path) -> dict[int, dict[int, int]]:
+    try:
+        return distances(root)
+    except (OSError, ValueError) as error:
+        LOG.warning(
+            'The distances of the NUMA nodes of this host are unknown, and '
+            'count as equal: %s',
+            error,
+        )
+        return {}
 
 
 def _online(path: pathlib.Path) -> list[int]:

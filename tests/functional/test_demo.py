@@ -15,11 +15,13 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -60,13 +62,19 @@ guests:
 """
 
 
-def start(tmp_path: pathlib.Path, scenario: str) -> subprocess.Popen[str]:
-    """Start the demo on a scenario, its output piped."""
+def start(
+    tmp_path: pathlib.Path, scenario: str, **environment: str
+) -> subprocess.Popen[str]:
+    """Start the demo on a scenario, its output piped.
+
+    :param environment: variables to set for it
+    """
     path = tmp_path / 'scenario.yaml'
     path.write_text(scenario, encoding='utf-8')
     return subprocess.Popen(
         [sys.executable, '-m', 'tools.demo', str(path)],
         cwd=ROOT,
+        env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -172,3 +180,27 @@ def test_interrupt_ends_the_demo(tmp_path: pathlib.Path) -> None:
     # then it says so, and no more.
     assert demo.returncode == 130
     assert errors == '\ninterrupted; nothing is left behind\n'
+
+
+@pytest.mark.parametrize('seconds', [1.5, 3.0, 4.5])
+def test_interrupt_while_services_start(
+    tmp_path: pathlib.Path, seconds: float
+) -> None:
+    # Given a demo that is still on its way to a cloud, with a temporary
+    # folder of its own,
+    temporary = tmp_path / 'temporary'
+    temporary.mkdir()
+    with start(tmp_path, SCENARIO, TMPDIR=str(temporary)) as demo:
+        time.sleep(seconds)
+
+        # when it is interrupted, twice,
+        demo.send_signal(signal.SIGINT)
+        demo.send_signal(signal.SIGINT)
+        _, errors = demo.communicate(timeout=TIMEOUT_SECONDS)
+
+    # then it ends at once and leaves nothing.
+    assert (demo.returncode, errors) == (
+        130,
+        '\ninterrupted; nothing is left behind\n',
+    )
+    assert list(temporary.iterdir()) == []

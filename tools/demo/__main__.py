@@ -17,12 +17,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import pathlib
+import shutil
+import signal
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 import warnings
 
 if TYPE_CHECKING:
+    from rich import console as rich_console
+
     from tools.demo import scenario
 
 DEFAULT = (
@@ -34,7 +40,6 @@ DEFAULT = (
 
 EXIT_FAILED = 1
 EXIT_BAD_SCENARIO = 2
-EXIT_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,23 +88,47 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger(__name__).exception('The demo failed')
         print(_failure(error), file=sys.stderr)
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        print('\ninterrupted; nothing is left behind', file=sys.stderr)
-        return EXIT_INTERRUPTED
 
 
 def _run(play: scenario.Scenario) -> int:
-    from rich import console as rich_console
+    from rich import console as rich
 
-    console = rich_console.Console(highlight=False, markup=False)
-    with console.status('loading Nova'):
-        from tools.demo import run
-    try:
-        run.Demo(play, console).run()
-    except run.DemoError as error:
-        print(error, file=sys.stderr)
-        return EXIT_FAILED
+    console = rich.Console(highlight=False, markup=False)
+    # All that Nova writes goes there, so that nothing stays behind, however
+    # the demo ends.
+    with tempfile.TemporaryDirectory(
+        prefix='numa-hugepages-demo-', ignore_cleanup_errors=True
+    ) as folder:
+        tempfile.tempdir = folder
+        _leave_on_signals(folder, console)
+        with console.status('loading Nova'):
+            from tools.demo import run
+        try:
+            run.Demo(play, console).run()
+        except run.DemoError as error:
+            print(error, file=sys.stderr)
+            return EXIT_FAILED
+        finally:
+            tempfile.tempdir = None
     return 0
+
+
+def _leave_on_signals(folder: str, console: rich_console.Console) -> None:
+    """Leave at once and leave nothing when the user interrupts.
+
+    All services are threads of this process, and all files are in one folder.
+    An exception instead would be lost in some callback of Nova's, or would
+    end in the middle of a clean-up.
+    """
+
+    def leave(number: int, _: object) -> None:
+        console.show_cursor(True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.write(2, b'\ninterrupted; nothing is left behind\n')
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
 
 
 def _failure(error: BaseException) -> str:

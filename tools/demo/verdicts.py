@@ -123,7 +123,8 @@ class VerdictsFixture(fixtures.Fixture):
         first = self._passes == 1
         if self._compare and first:
             verdicts.stock = {
-                host.host: self._stock_verdict(host, spec) for host in hosts
+                host.host: self._stock_verdict(host, spec)
+                for host in sorted(hosts, key=lambda host: host.host)
             }
         accepted = list(judge(hosts))
         if first:

@@ -143,7 +143,7 @@ def is_valid(
             and small_pages_fit(
                 guest, cell, size_kib, existing, limits, strategy
             )
-            and sizes_fit_together(guest, cell, size_kib, limits)
+            and sizes_fit_together(guest, cell, size_kib, existing, limits)
         ):
             return False
     cells = [host.cells[index] for index in chosen]

@@ -170,17 +170,42 @@ def larger_pools(cell: HostCell) -> list[PagePool]:
     return sorted(cell.pools)[1:]
 
 
+def in_use_kib(cell: HostCell) -> int:
+    """Sum up the larger pages that guests use or the operator reserves."""
+    return sum(
+        (pool.used + pool.reserved) * pool.size_kib
+        for pool in larger_pools(cell)
+    )
+
+
 def existing_kib(host: HostTopology, index: int) -> int:
     """Sum up the larger pages that exist, of the reported ones.
 
-    More allocatable pages than reported ones mean that the two were read at
-    different times; no pages exist then, not less than none.
+    Pages in use exist, whatever is said to be allocatable: the two may have
+    been read at different times.
     """
     allocatable = host.allocatable[index] if host.allocatable else {}
     return sum(
-        max(0, pool.total - allocatable.get(pool.size_kib, 0)) * pool.size_kib
+        max(
+            pool.total - allocatable.get(pool.size_kib, 0),
+            pool.used + pool.reserved,
+        )
+        * pool.size_kib
         for pool in larger_pools(host.cells[index])
     )
+
+
+def small_capacity_kib(cell: HostCell, existing: int) -> int:
+    """Tell how much memory is in no pool.
+
+    :param existing: memory in larger pages that exist, in KiB
+    """
+    small = min(cell.pools)
+    usable = (small.total - small.reserved) * small.size_kib
+    # Memory is in whole MiB, pages are not.
+    if existing // 1024 > cell.memory_mib:
+        existing = in_use_kib(cell)
+    return max(0, min(usable, cell.memory_mib * 1024 - existing))
 
 
 def small_use_kib(cell: HostCell) -> int:
@@ -212,37 +237,36 @@ def small_pages_fit(
         ratio = limits.ram_ratio
     else:
         return True
-    memory = cell.memory_mib * 1024
-    usable = (small.total - small.reserved) * small.size_kib
-    if existing > memory:
-        capacity = min(usable, memory)
-    else:
-        capacity = min(usable, memory - existing)
     need = guest.memory_mib * 1024
-    return small_use_kib(cell) + need <= max(capacity, 0) * ratio
+    capacity = small_capacity_kib(cell, existing)
+    return small_use_kib(cell) + need <= capacity * ratio
 
 
 def sizes_fit_together(
-    guest: GuestCell, cell: HostCell, size_kib: int, limits: Limits | None
+    guest: GuestCell,
+    cell: HostCell,
+    size_kib: int,
+    existing: int,
+    limits: Limits | None,
 ) -> bool:
     """R8: all sizes together stay within the memory of the cell."""
     memory = cell.memory_mib * 1024
     reported = sum(pool.total * pool.size_kib for pool in cell.pools)
-    if reported <= memory:
+    if reported // 1024 <= cell.memory_mib:
         return True
-    ratio = 1.0 if limits is None else max(limits.ram_ratio, 1.0)
     small = min(cell.pools)
-    need_large = need_small = 0
-    if size_taken(guest, cell, size_kib) == small.size_kib and not is_pinned(
-        guest
-    ):
-        need_small = guest.memory_mib * 1024
-    else:
-        need_large = guest.memory_mib * 1024
-    large = sum(
-        (pool.used + pool.reserved) * pool.size_kib
-        for pool in larger_pools(cell)
-    )
-    return (large + need_large) * ratio + small_use_kib(
-        cell
-    ) + need_small <= memory * ratio
+    floats = size_taken(
+        guest, cell, size_kib
+    ) == small.size_kib and not is_pinned(guest)
+    need = guest.memory_mib * 1024
+    in_use = in_use_kib(cell) + small.reserved * small.size_kib
+    if limits is None:
+        # Nothing is known of the ratio of guests that overcommit.
+        small_use = min(
+            small_use_kib(cell), small_capacity_kib(cell, existing)
+        )
+        return floats or in_use + need + small_use <= memory
+    ratio = max(limits.ram_ratio, 1.0)
+    if not floats:
+        need *= ratio
+    return in_use * ratio + need + small_use_kib(cell) <= memory * ratio

@@ -118,7 +118,13 @@ def _fits(
             case.limits,
             case.strategy,
         )
-        and rules.sizes_fit_together(guest, cell, wish.size_kib, case.limits)
+        and rules.sizes_fit_together(
+            guest,
+            cell,
+            wish.size_kib,
+            rules.existing_kib(case.host, target),
+            case.limits,
+        )
     )
 
 

@@ -88,10 +88,6 @@ def test_keys_that_are_not_known_are_ignored():
     )
 
 
-def test_the_same_value_is_parsed_once():
-    assert facts.parse(VALUE) is facts.parse(str(VALUE))
-
-
 @pytest.mark.parametrize('distance', [10, 255])
 def test_distances_have_the_range_of_the_slit(distance):
     found = facts.parse(value({'3': {'distances': [distance]}}))

@@ -37,9 +37,26 @@ POOLED = host(
 )
 
 
-def miss(topology, memory_mib, *, used_mib=2048, ram_ratio=1.0):
+def miss(
+    topology, memory_mib, *, total_mib=None, used_mib=2048, ram_ratio=1.0
+):
+    if total_mib is None:
+        total_mib = sum(cell.memory_mib for cell in topology.cells)
     return floating.floating_miss(
-        topology, memory_mib=memory_mib, used_mib=used_mib, ram_ratio=ram_ratio
+        topology,
+        memory_mib=memory_mib,
+        total_mib=total_mib,
+        used_mib=used_mib,
+        ram_ratio=ram_ratio,
+    )
+
+
+def growing(**others):
+    """100 GiB that may be of any size, 60 GiB of them in use as 2 MiB."""
+    return host_cell(
+        pools=(small(102400), huge(51200, used=30720), giant(100)),
+        memory_mib=102400,
+        **others,
     )
 
 
@@ -147,3 +164,26 @@ class TestSmallMemory:
         cells = (host_cell(0, pools=(small(4096), giant(4))),)
 
         assert self.memory_mib(pinned_cell(1, 1024, GIB_1), cells=cells) == 0
+
+
+def test_pages_in_use_are_taken_off_where_totals_overlap():
+    assert miss(host(growing()), 40960, used_mib=61440) is None
+    assert miss(host(growing()), 40961, used_mib=61440) == Rejection(
+        Reason.FLOATING, needed=40961, best=40960
+    )
+
+
+def test_pages_in_use_exist_whatever_is_said_to_be_allocatable():
+    pools = (small(102400), huge(51200, used=30720))
+    topology = host(
+        host_cell(pools=pools, memory_mib=102400),
+        allocatable=({MIB_2: 51200},),
+    )
+
+    assert miss(topology, 40960, used_mib=61440) is None
+    assert miss(topology, 40961, used_mib=61440) is not None
+
+
+def test_a_host_whose_guests_are_on_files_is_not_judged():
+    # It reports the size of the files as its memory.
+    assert miss(POOLED, 65536, total_mib=131072) is None

@@ -432,3 +432,56 @@ def test_a_custom_page_size_is_judged_as_any_other():
     assert miss(pinned_cell(1, 576), cell, 65536) == Miss(
         Reason.PAGES, needed=9, best=8, page_size_kib=65536
     )
+
+
+class TestOddKibibytes:
+    """A cell of 64 GiB and 500 KiB, of which Nova knows the whole MiB.
+
+    48 GiB are in pages of 2 MiB, 38 GiB of them in use; guests overcommit the
+    small pages by half.
+    """
+
+    CELL = host_cell(
+        pools=(
+            PagePool(KIB_4, 16384 * 256 + 125, 20480 * 256),
+            huge(24576, 19456),
+        ),
+        memory_mib=65536,
+        shared_cores=4,
+    )
+
+    @pytest.mark.parametrize('limits', [None, Limits(ram_ratio=1.5)])
+    def test_pools_that_exist_are_not_taken_for_an_overlap(self, limits):
+        wanted = floating_cell(1, 8192)
+
+        assert miss(wanted, self.CELL, MIB_2, limits=limits) is None
+
+    def test_without_limits_nothing_is_known_of_overcommit(self):
+        growing = self.CELL._replace(
+            pools=(small(65536, used_mib=60000), huge(24576, 19456))
+        )
+
+        assert miss(floating_cell(1, 8192), growing, None) is None
+
+    def test_small_pages_take_no_more_than_there_are(self):
+        # 38 GiB are in use, and the small pages can't take more than the
+        # other 26 GiB.
+        growing = self.CELL._replace(
+            pools=(small(65536, used_mib=90000), huge(33280, 19456))
+        )
+
+        assert miss(pinned_cell(1, 8192), growing, MIB_2) == Miss(
+            Reason.CELL_MEMORY, needed=8192, best=0
+        )
+
+
+def test_small_pages_that_the_operator_reserves_are_in_the_sum():
+    cell = host_cell(
+        pools=(small(102400, reserved_mib=20480), huge(51200)),
+        memory_mib=102400,
+    )
+
+    assert miss(pinned_cell(1, 81920), cell, MIB_2) is None
+    assert miss(pinned_cell(1, 97280), cell, MIB_2) == Miss(
+        Reason.CELL_MEMORY, needed=97280, best=81920
+    )
