@@ -228,3 +228,32 @@ def _filter_class():
     from nova_numa_hugepages.scheduler import filters
 
     return filters.NUMAHugepagesFilter
+
+
+def test_a_filter_of_nova_that_is_not_available_fails(check):
+    # given: the line for Nova's own filters is missing
+    code, results = check(
+        GOOD.replace(
+            'available_filters = nova.scheduler.filters.all_filters', ''
+        )
+    )
+
+    assert code == FAILURE
+    result, details = results['NUMAHugepagesFilter']
+    assert result == FAILURE
+    assert 'ComputeFilter' in details
+    assert 'available_filters = nova.scheduler.filters.all_filters' in details
+
+
+@pytest.mark.parametrize('content', [None, b'[DEFAULT]\nhost = \xe9\n'])
+def test_what_cannot_be_read_is_told(tmp_path, capsys, content):
+    # given: a folder, or a file that is no text
+    path = tmp_path
+    if content is not None:
+        path = tmp_path / 'nova.conf'
+        path.write_bytes(content)
+
+    code = status.run(['--config-file', str(path), 'upgrade', 'check'])
+
+    assert code == status.CANNOT_RUN
+    assert 'The configuration cannot be read' in capsys.readouterr().err
