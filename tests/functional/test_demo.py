@@ -124,7 +124,7 @@ def test_refused_extra_spec_is_told_with_its_flavor(
         _, errors = demo.communicate(timeout=TIMEOUT_SECONDS)
 
     # then it fails with the flavor, its line, and the words of the API.
-    assert demo.returncode == 1
+    assert demo.returncode == 2
     assert errors == (
         f"{tmp_path}/scenario.yaml:16: the API refuses the flavor 'near' "
         "(HTTP 400: Validation failed; 'nearby' is not a valid integer "

@@ -152,6 +152,13 @@ def test_default_scenario_is_right() -> None:
         ),
         pytest.param(
             'cores: [4, 2]',
+            'cores: [4, 2.0]',
+            4,
+            'hosts.host.cores[1]: found 2.0, expected an integer',
+            id='float-in-list',
+        ),
+        pytest.param(
+            'cores: [4, 2]',
             'cores: [4]',
             4,
             'hosts.host.cores: found a list of 1, expected one value for '

@@ -107,6 +107,8 @@ def _run(play: scenario.Scenario) -> int:
             run.Demo(play, console).run()
         except run.DemoError as error:
             print(error, file=sys.stderr)
+            if isinstance(error, run.RefusedError):
+                return EXIT_BAD_SCENARIO
             return EXIT_FAILED
         finally:
             tempfile.tempdir = None

@@ -43,10 +43,22 @@ def find(document: yamllines.Document) -> list[tuple[int, str]]:
 # First the shape: what JSON schema can tell.
 
 
+# To JSON schema 4.0 is an integer, to everything that takes one it isn't.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        'integer',
+        lambda _, value: (
+            isinstance(value, int) and not isinstance(value, bool)
+        ),
+    ),
+)
+
+
 def _shape_problems(
     document: yamllines.Document,
 ) -> Iterator[tuple[int, str]]:
-    validator = jsonschema.Draft202012Validator(schema.SCENARIO)
+    validator = _Validator(schema.SCENARIO)
     for error in validator.iter_errors(document.data):
         yield from _explain(document, error)
 

@@ -42,6 +42,10 @@ class DemoError(Exception):
     """The demo did not show what it was meant to show."""
 
 
+class RefusedError(DemoError):
+    """Nova's API refuses what the scenario asks for."""
+
+
 class Demo:
     """Play a scenario.
 
@@ -111,7 +115,7 @@ class Demo:
                     extra_specs=flavor.extra_specs,
                 )
             except embedded.APIError as error:
-                raise DemoError(
+                raise RefusedError(
                     f'{self._play.file}:{flavor.line}: the API refuses the '
                     f'flavor {flavor.name!r} ({error})'
                 ) from error
@@ -130,7 +134,7 @@ class Demo:
                 guest.name, flavor=flavor_id, count=guest.count
             )
         except embedded.APIError as error:
-            raise DemoError(
+            raise RefusedError(
                 f'{self._play.file}:{guest.line}: the API refuses the guest '
                 f'{guest.name!r} ({error})'
             ) from error
