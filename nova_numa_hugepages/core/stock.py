@@ -27,6 +27,7 @@ not accepted.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 import enum
 import itertools
@@ -77,18 +78,26 @@ def plain(request: model.Request) -> bool:
     )
 
 
-def usual(host: model.HostTopology) -> bool:
+def usual(
+    host: model.HostTopology,
+    chosen: Iterable[model.HostCell] | None = None,
+) -> bool:
     """Tell whether a host reports all that stock Nova counts on.
 
     Without page sizes, or without the siblings of the CPUs that it pins to,
     it fails with an exception or counts in another way than ours.
+
+    :param chosen: the host cells that ours takes; all if None
     """
     for cell in host.cells:
+        if not cell.pools or (cell.dedicated_cpus and not cell.siblings):
+            return False
+    for cell in host.cells if chosen is None else chosen:
         cpus = len(cell.dedicated_cpus)
         if cell.shared_cpus != cell.dedicated_cpus:
             cpus += len(cell.shared_cpus)
         # Nova lists each of these CPUs in one set of siblings, and no others.
-        if not cell.pools or sum(map(len, cell.siblings)) != cpus:
+        if cell.dedicated_cpus and sum(map(len, cell.siblings)) != cpus:
             return False
     return True
 

@@ -247,7 +247,7 @@ class Judge:
             if miss:
                 return miss
         if known is None and not (
-            stock.plain(fitter.request) and stock.usual(read)
+            stock.plain(fitter.request) and stock.usual(read, choice.cells)
         ):
             return self._stock_miss(fitter.request, read, limits, near)
         return None
