@@ -23,6 +23,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from typing import TYPE_CHECKING
 import warnings
 
@@ -40,6 +41,8 @@ DEFAULT = (
 
 EXIT_FAILED = 1
 EXIT_BAD_SCENARIO = 2
+
+CLEANUP_SECONDS = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -125,7 +128,11 @@ def _leave_on_signals(folder: str, console: rich_console.Console) -> None:
 
     def leave(number: int, _: object) -> None:
         console.show_cursor(True)
-        shutil.rmtree(folder, ignore_errors=True)
+        # The services are still at it, and may put something into the folder
+        # while it is being removed.
+        end = time.monotonic() + CLEANUP_SECONDS
+        while os.path.exists(folder) and time.monotonic() < end:
+            shutil.rmtree(folder, ignore_errors=True)
         os.write(2, b'\ninterrupted; nothing is left behind\n')
         os._exit(128 + number)
 
