@@ -182,7 +182,7 @@ def test_interrupt_ends_the_demo(tmp_path: pathlib.Path) -> None:
     assert errors == '\ninterrupted; nothing is left behind\n'
 
 
-@pytest.mark.parametrize('seconds', [1.5, 3.0, 4.5])
+@pytest.mark.parametrize('seconds', [2.0, 3.0, 4.5])
 def test_interrupt_while_services_start(
     tmp_path: pathlib.Path, seconds: float
 ) -> None:

@@ -118,7 +118,9 @@ def _run(play: scenario.Scenario) -> int:
     return 0
 
 
-def _leave_on_signals(folder: str, console: rich_console.Console) -> None:
+def _leave_on_signals(
+    folder: str | None = None, console: rich_console.Console | None = None
+) -> None:
     """Leave at once and leave nothing when the user interrupts.
 
     All services are threads of this process, and all files are in one folder.
@@ -127,11 +129,12 @@ def _leave_on_signals(folder: str, console: rich_console.Console) -> None:
     """
 
     def leave(number: int, _: object) -> None:
-        console.show_cursor(True)
+        if console is not None:
+            console.show_cursor(True)
         # The services are still at it, and may put something into the folder
         # while it is being removed.
         end = time.monotonic() + CLEANUP_SECONDS
-        while os.path.exists(folder) and time.monotonic() < end:
+        while folder and os.path.exists(folder) and time.monotonic() < end:
             shutil.rmtree(folder, ignore_errors=True)
         os.write(2, b'\ninterrupted; nothing is left behind\n')
         os._exit(128 + number)
@@ -174,4 +177,5 @@ def _keep_quiet(log: pathlib.Path | None) -> None:
 
 
 if __name__ == '__main__':
+    _leave_on_signals()
     sys.exit(main())
