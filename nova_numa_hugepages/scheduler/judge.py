@@ -134,6 +134,9 @@ class Judge:
                 ),
                 self._strategy,
             )
+        self._plain = self._fitter is not None and stock.plain(
+            self._fitter.request
+        )
         self._networks = self._fitter is not None and bool(
             self._fitter.request.physnets or self._fitter.request.tunneled
         )
@@ -247,7 +250,7 @@ class Judge:
             if miss:
                 return miss
         if known is None and not (
-            stock.plain(fitter.request) and stock.usual(read, choice.cells)
+            self._plain and stock.usual(read, choice.cells)
         ):
             return self._stock_miss(fitter.request, read, limits, near)
         return None
