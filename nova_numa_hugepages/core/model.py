@@ -30,10 +30,6 @@ from typing import Protocol
 
 from nova_numa_hugepages.core import reasons
 
-# The distance of a node to itself in the ACPI SLIT, which is also taken where
-# the distances of a host are unknown.
-LOCAL_DISTANCE = 10
-
 
 class PageRequest(enum.IntEnum):
     """Page sizes that a guest can ask for by name.

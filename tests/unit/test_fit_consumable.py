@@ -26,11 +26,11 @@ from nova.virt import hardware as nova_hardware
 
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import GuestCell
-from nova_numa_hugepages.core.model import HostCell
 from nova_numa_hugepages.core.model import HostTopology
 from nova_numa_hugepages.core.model import Limits
 from nova_numa_hugepages.core.model import Request
 from nova_numa_hugepages.virt import hardware
+from tests.unit import builders
 from tests.unit.core.dice import examples
 from tests.unit.core.dice import Focus
 from tests.unit.core.strategies import Case
@@ -39,35 +39,9 @@ from tests.unit.core.strategies import cases
 objects.register_all()
 
 
-def host_cell_object(cell: HostCell) -> objects.NUMACell:
-    return objects.NUMACell(
-        id=cell.id,
-        cpuset=set(cell.shared_cpus),
-        pcpuset=set(cell.dedicated_cpus),
-        memory=cell.memory_mib,
-        cpu_usage=cell.shared_used,
-        memory_usage=cell.memory_used_mib,
-        pinned_cpus=set(cell.pinned_cpus),
-        siblings=[set(core) for core in cell.siblings],
-        mempages=[
-            objects.NUMAPagesTopology(
-                size_kb=pool.size_kib,
-                total=pool.total,
-                used=pool.used,
-                reserved=pool.reserved,
-            )
-            for pool in cell.pools
-        ],
-        network_metadata=objects.NetworkMetadata(
-            physnets=set(cell.physnets), tunneled=cell.tunneled
-        ),
-        socket=cell.socket,
-    )
-
-
 def host_object(host: HostTopology) -> objects.NUMATopology:
     return objects.NUMATopology(
-        cells=[host_cell_object(cell) for cell in host.cells]
+        cells=[builders.numa_cell(cell) for cell in host.cells]
     )
 
 
