@@ -27,8 +27,8 @@ numa_hugepages_group = cfg.OptGroup(
     'numa_hugepages',
     title='NUMA and huge pages options',
     help="""
-Options of nova-numa-hugepages, the scheduler filter and NUMA fit for guests
-with NUMA cells, huge pages and dedicated CPUs.
+Options of nova-numa-hugepages, the scheduler filter, weigher and NUMA fit for
+guests with NUMA cells, huge pages and dedicated CPUs.
 """,
 )
 
@@ -128,6 +128,168 @@ Related options:
     ),
 ]
 
+weigher_opts = [
+    cfg.FloatOpt(
+        'weight_multiplier',
+        default=10000.0,
+        help="""
+How much the NUMAHugepagesWeigher counts beside other weighers.
+
+The weigher puts the hosts that a guest fits on in an order, the one on which
+the guest costs the fleet least first. The best host gets a weight of this
+value, the worst one 0, and the others lie between them at equal distances.
+
+Aggregates can override it for their hosts with the metadata key
+``numa_hugepages_weight_multiplier``.
+
+Possible values:
+
+* A large positive number, such as the default: the weigher decides, whatever
+  Nova's default weighers say. Only those that keep guests from hosts where
+  builds failed, and in their cell, count more. Where hosts are equally good,
+  the other weighers decide among them.
+* A small positive number, such as 1.0: the weigher is one among others.
+* ``0.0``: the weigher has no say.
+* A negative number: the order is reversed, and guests go where they do most
+  harm. Of use only to empty the good hosts of an aggregate.
+
+For example, with the default a host that is one place ahead of 1000 others
+gets 10 more than the next one, which Nova's default weighers can't outweigh.
+
+Related options:
+
+* ``[filter_scheduler] weight_classes``
+* ``[filter_scheduler] build_failure_weight_multiplier``
+* ``[filter_scheduler] cross_cell_move_weight_multiplier``
+""",
+    ),
+    cfg.IntOpt(
+        'demand_half_life',
+        default=604800,
+        min=60,
+        max=315360000,
+        help="""
+Seconds after which a request counts half for the demand.
+
+The weigher learns from the requests that it sees which kinds of guests are
+asked for, and keeps room for these. What was asked for lately tells more about
+what will be asked for than what was asked for long ago.
+
+Possible values:
+
+* An integer from 60 to 315360000 (ten years): seconds. Shorter where demand
+  changes from day to day, longer where there are few requests.
+
+For example, with the default of a week a request of two weeks ago counts a
+quarter of one that came now.
+
+Related options:
+
+* ``[numa_hugepages] demand_mix``
+* ``[numa_hugepages] demand_file``
+""",
+    ),
+    cfg.IntOpt(
+        'demand_kinds',
+        default=20,
+        min=1,
+        max=200,
+        help="""
+Kinds of guests that count for the demand at a time.
+
+Guests are of the same kind if they ask for the same cells, CPUs and pages. The
+time that the weigher takes for a host grows with the number of kinds, so only
+those that are asked for most count.
+
+Possible values:
+
+* An integer from 1 to 200.
+
+For example, a cloud that has 60 flavors with huge pages, 10 of which are in
+regular use, does well with the default.
+
+Related options:
+
+* ``[numa_hugepages] demand_half_life``
+""",
+    ),
+    cfg.DictOpt(
+        'demand_mix',
+        default={},
+        help="""
+The demand, if it is not to be learned.
+
+Possible values:
+
+* Empty: the demand is learned.
+* A list of flavors and how often each is asked for in relation to the others,
+  as ``name:share,name:share``. The flavors are looked up by name in Nova's API
+  database. One that does not exist there is told in the log and does not
+  count; if none exists, the demand is learned.
+
+For example, ``db.large:3,vnf.small:1`` keeps three times as much room for
+guests of the flavor ``db.large`` as for those of ``vnf.small``, and none for
+others.
+
+Related options:
+
+* ``[api_database] connection``
+* ``[numa_hugepages] demand_flavors_interval``
+""",
+    ),
+    cfg.IntOpt(
+        'demand_flavors_interval',
+        default=600,
+        min=0,
+        max=86400,
+        help="""
+Seconds until the flavors are read again from Nova's API database.
+
+As long as few requests have been seen, the flavors that ask for NUMA cells,
+huge pages or dedicated CPUs stand in for the demand, all alike.
+
+Possible values:
+
+* An integer from 1 to 86400: seconds.
+* ``0``: flavors are not read. The demand is learned from requests alone, and
+  ``demand_mix`` has no effect.
+
+For example, with the default a new flavor counts ten minutes after it was
+created, or with the first request for it.
+
+Related options:
+
+* ``[api_database] connection``
+* ``[numa_hugepages] demand_mix``
+""",
+    ),
+    cfg.StrOpt(
+        'demand_file',
+        default='nova-numa-hugepages-demand.json',
+        help="""
+File that keeps the learned demand over a restart of the scheduler.
+
+It is written at most once a minute. Deleting it does no harm.
+
+Possible values:
+
+* The name of a file, in ``[DEFAULT] state_path`` or absolute. The service must
+  be able to write to its folder, or refuses to start.
+* Empty: nothing is kept.
+
+For example, with ``state_path = /var/lib/nova`` the default is
+``/var/lib/nova/nova-numa-hugepages-demand.json``.
+
+Related options:
+
+* ``[DEFAULT] state_path``
+* ``[numa_hugepages] demand_half_life``
+""",
+    ),
+]
+
+_ALL = (*filter_opts, *weigher_opts)
+
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register the options of the group; repeating it changes nothing.
@@ -135,7 +297,7 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     :param conf: the configuration object of the service
     """
     conf.register_group(numa_hugepages_group)
-    conf.register_opts(filter_opts, group=numa_hugepages_group)
+    conf.register_opts(_ALL, group=numa_hugepages_group)
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
@@ -143,7 +305,7 @@ def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
 
     :returns: pairs of a group and its options
     """
-    return [(numa_hugepages_group, list(filter_opts))]
+    return [(numa_hugepages_group, list(_ALL))]
 
 
 def validate(conf: cfg.ConfigOpts) -> None:
@@ -158,7 +320,7 @@ def validate(conf: cfg.ConfigOpts) -> None:
         out of range or of the wrong type
     """
     group = numa_hugepages_group.name
-    for opt in filter_opts:
+    for opt in _ALL:
         try:
             conf[group][opt.dest]
         except cfg.Error as error:

@@ -137,7 +137,7 @@ class Attempt:
         mask = 0
         missed = {}
         for position, cell in enumerate(self.cells):
-            if own_cores and _shares_cores(cell):
+            if own_cores and pinning.shares_cores(cell):
                 missed[position] = Miss(Reason.HYPERTHREADS)
                 continue
             miss = cellfit.cell_miss(
@@ -304,10 +304,3 @@ class Attempt:
             guest_cell=guest,
             page_size_kib=miss.page_size_kib,
         )
-
-
-def _shares_cores(cell: model.HostCell) -> bool:
-    return (
-        pinning.threads_per_core(cell) > 1
-        and cell.shared_cpus != cell.dedicated_cpus
-    )

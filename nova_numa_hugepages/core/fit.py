@@ -91,7 +91,7 @@ class Fitter:
         self.kinds: list[tuple[model.GuestCell, int]] = []
         self.kind_of: list[int] = []
         for index, guest in enumerate(request.cells):
-            emulator = self._emulator(index)
+            emulator = self.emulator(index)
             kind = (
                 len(guest.shared_vcpus),
                 len(guest.dedicated_vcpus),
@@ -159,7 +159,7 @@ class Fitter:
         # Without any page size no attempt was made.
         return rejection or model.Rejection(Reason.PAGE_SIZE)
 
-    def _emulator(self, index: int) -> int:
+    def emulator(self, index: int) -> int:
         """Count the dedicated CPUs more for the emulator's threads.
 
         They are in the host cell of guest cell 0. Guests that have no
@@ -186,7 +186,7 @@ class Fitter:
             pinned = pinning.pin(
                 cell,
                 guest,
-                emulator=self._emulator(index),
+                emulator=self.emulator(index),
                 pack=self.strategy.pack,
             )
             assert pinned is not None, (guest, cell)

@@ -25,23 +25,22 @@ from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.reasons import Reason
 
 
-def floating_miss(
+def room_mib(
     host: model.HostTopology,
     *,
-    memory_mib: int,
     total_mib: int,
     used_mib: int,
     ram_ratio: float,
-) -> model.Rejection | None:
-    """Judge small-page memory against the whole host.
+) -> int | None:
+    """Tell how much memory on small pages a whole host has left.
 
-    :param memory_mib: the memory that a guest asks for on small pages
     :param total_mib: all memory that the host reports
     :param used_mib: the memory that all guests and the operator's reserve
         take on the host, on pages of any size
     :param ram_ratio: the host's RAM allocation ratio
-    :returns: None if it fits, if the host has no page pools, or if it reports
-        more memory than its cells have: its guests are on files then
+    :returns: in MiB, below 0 if too much is in use; None if nothing limits
+        it: the host has no page pools, or it reports more memory than its
+        cells have, because its guests are on files
     """
     # Nova cuts the memory of each cell to whole MiB.
     of_cells = sum(cell.memory_mib + 1 for cell in host.cells)
@@ -60,8 +59,16 @@ def floating_miss(
         for pool in cell.pools[1:]
     )
     small = max(0, used_mib * units.KIB_PER_MIB - huge)
-    room = int(capacity * ram_ratio - small) // units.KIB_PER_MIB
-    if memory_mib <= room:
+    return int(capacity * ram_ratio - small) // units.KIB_PER_MIB
+
+
+def miss(memory_mib: int, room: int | None) -> model.Rejection | None:
+    """Judge memory on small pages against a whole host.
+
+    :param room: what it has left, see `room_mib`
+    :returns: None if it fits
+    """
+    if room is None or memory_mib <= room:
         return None
     return model.Rejection(
         Reason.FLOATING, needed=memory_mib, best=max(0, room)

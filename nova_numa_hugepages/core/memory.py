@@ -203,22 +203,27 @@ def _small_page_miss(
     )
 
 
-def _overlap_miss(
-    guest: model.GuestCell,
+def overlap_room_kib(
     cell: model.HostCell,
     limits: model.Limits | None,
-    own: bool,
-    small: bool,
-    allocatable: Mapping[int, int],
-) -> Miss | None:
-    """Judge the sum over page sizes whose reported totals overlap."""
-    overcommits = small and not own
+    allocatable: Mapping[int, int] = _NOTHING,
+    *,
+    overcommits: bool = False,
+) -> int:
+    """Tell how much memory there is for pages of all sizes together, in KiB.
+
+    For host cells whose reported totals overlap.
+
+    :param limits: the overcommit ratios, None if they aren't known
+    :param allocatable: page size in KiB to pages of the total that don't
+        exist yet
+    :param overcommits: whether it is for a guest whose memory may be
+        overcommitted
+    """
     ratio = 1.0
     used = small_used_kib(cell)
     if limits is not None:
         ratio = max(1.0, limits.ram_ratio)
-    elif overcommits:
-        return None
     else:
         # How far small pages are overcommitted isn't known. What they take
         # in fact is at most what there is of them.
@@ -229,10 +234,26 @@ def _overlap_miss(
     # their size, since they are never overcommitted.
     weight = 1.0 if overcommits else ratio
     room = (cell.memory_mib * units.KIB_PER_MIB - taken) * ratio - used
-    if guest.memory_mib * units.KIB_PER_MIB * weight <= room:
+    return max(0, int(room / weight))
+
+
+def _overlap_miss(
+    guest: model.GuestCell,
+    cell: model.HostCell,
+    limits: model.Limits | None,
+    own: bool,
+    small: bool,
+    allocatable: Mapping[int, int],
+) -> Miss | None:
+    """Judge the sum over page sizes whose reported totals overlap."""
+    overcommits = small and not own
+    if overcommits and limits is None:
+        return None
+    room = overlap_room_kib(cell, limits, allocatable, overcommits=overcommits)
+    if guest.memory_mib * units.KIB_PER_MIB <= room:
         return None
     return Miss(
         reasons.Reason.CELL_MEMORY,
         guest.memory_mib,
-        max(0, int(room / weight) // units.KIB_PER_MIB),
+        room // units.KIB_PER_MIB,
     )

@@ -32,6 +32,13 @@ def threads_per_core(cell: model.HostCell) -> int:
     return max(map(len, cell.siblings), default=1) or 1
 
 
+def shares_cores(cell: model.HostCell) -> bool:
+    """Tell whether it has thread siblings, and CPUs of both kinds apart."""
+    return (
+        threads_per_core(cell) > 1 and cell.shared_cpus != cell.dedicated_cpus
+    )
+
+
 def free_cores(cell: model.HostCell) -> list[_Core]:
     """List the free dedicated CPUs by core.
 
@@ -73,8 +80,9 @@ def isolated_room(cell: model.HostCell) -> tuple[int, int]:
     :returns: those for vCPUs, and all of them
     """
     threads = threads_per_core(cell)
-    whole = whole_cores(cell)
-    return sum(len(core) == threads for core in whole), len(whole)
+    free = cell.free_cpus
+    whole = [len(core) for core in cell.siblings if core and core <= free]
+    return whole.count(threads), len(whole)
 
 
 def sibling_room(cell: model.HostCell) -> int:

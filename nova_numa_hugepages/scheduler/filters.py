@@ -40,7 +40,10 @@ from oslo_log import log as logging
 from nova_numa_hugepages import conf
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import reasons
+from nova_numa_hugepages.core import slots
+from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import judge
+from nova_numa_hugepages.scheduler import seen
 from nova_numa_hugepages.virt import hardware
 
 CONF = nova_conf.CONF
@@ -53,6 +56,8 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
     Puts the fit of this package in place of Nova's when it is loaded, so that
     the scheduler consumes what this filter chose.
 
+    :param learned: the demand that is learned; the one that a weigher of this
+        process has started if None
     :raises exception.InvalidOption: at start, if an option of
         ``[numa_hugepages]`` is out of range
     :raises exception.SignatureMismatch: at start, if the installed Nova
@@ -63,12 +68,13 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
     # guest stays where it is: there is nothing to judge.
     RUN_ON_REBUILD = False
 
-    def __init__(self) -> None:
+    def __init__(self, learned: demand.Demand | None = None) -> None:
         super().__init__()
         conf.register_opts(CONF)
         conf.validate(CONF)
         hardware.install()
         self._facts = judge.FactsReader()
+        self._demand = learned
 
     def host_passes(
         self,
@@ -102,6 +108,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         passing = []
         tell_each = LOG.isEnabledFor(stdlib_logging.DEBUG)
         request = judge.Judge(spec, self._facts)
+        self._learn(request, spec)
         for host in hosts:
             rejection = request.judge(host)
             if rejection is None:
@@ -118,6 +125,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
                     },
                     instance_uuid=_uuid(spec),
                 )
+        seen.remember(spec, request, request.sightings)
         if rejections:
             LOG.info(
                 '%(lost)d of %(all)d hosts rejected: %(reasons)s',
@@ -134,6 +142,19 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
                 instance_uuid=_uuid(spec),
             )
         return passing
+
+    def _learn(
+        self, request: judge.Judge, spec: request_spec.RequestSpec
+    ) -> None:
+        """Count a guest for the demand that the weigher goes by.
+
+        That can't be left to the weigher, which hears nothing of guests for
+        which there is no host, or only one.
+        """
+        learned = self._demand or demand.current()
+        if learned is not None and request.fitter is not None:
+            kind = slots.guest_kind(request.fitter.request, request.farthest)
+            learned.observe(spec, kind)
 
 
 def _uuid(spec: request_spec.RequestSpec) -> Any:

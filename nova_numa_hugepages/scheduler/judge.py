@@ -37,6 +37,7 @@ from nova_numa_hugepages.core import floating
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import stock
 from nova_numa_hugepages.core.reasons import Reason
+from nova_numa_hugepages.scheduler import seen
 from nova_numa_hugepages.virt import devices
 from nova_numa_hugepages.virt import hardware
 
@@ -100,6 +101,9 @@ class Judge:
 
     :param spec: the request; not changed and not cloned
     :param reader: kept from one request to the next
+    :ivar fitter: the request, None if it has no NUMA topology
+    :ivar farthest: what ``max_distance`` allows, None if anything
+    :ivar sightings: the hosts that were read
     """
 
     def __init__(
@@ -114,19 +118,20 @@ class Judge:
         )
         asked = spec.pci_requests if 'pci_requests' in spec else None
         self._pci_requests = list(asked.requests) if asked else []
+        self.sightings: list[seen.Sighting] = []
         self._refused: model.Rejection | None = None
-        self._farthest: int | None = None
+        self.farthest: int | None = None
         try:
-            self._farthest = extra_specs.max_distance(
+            self.farthest = extra_specs.max_distance(
                 spec.flavor.extra_specs if 'extra_specs' in spec.flavor else {}
             )
         except exception.InvalidExtraSpec as error:
             self._refused = model.Rejection(
                 Reason.EXTRA_SPEC, detail=str(error)
             )
-        self._fitter: fit.Fitter | None = None
+        self.fitter: fit.Fitter | None = None
         if spec.numa_topology:
-            self._fitter = fit.Fitter(
+            self.fitter = fit.Fitter(
                 nova_objects.request(
                     spec.numa_topology,
                     network_metadata=self._network_metadata,
@@ -134,11 +139,11 @@ class Judge:
                 ),
                 self._strategy,
             )
-        self._plain = self._fitter is not None and stock.plain(
-            self._fitter.request
+        self._plain = self.fitter is not None and stock.plain(
+            self.fitter.request
         )
-        self._networks = self._fitter is not None and bool(
-            self._fitter.request.physnets or self._fitter.request.tunneled
+        self._networks = self.fitter is not None and bool(
+            self.fitter.request.physnets or self.fitter.request.tunneled
         )
         self._limits: dict[
             tuple[Any, Any], tuple[numa.NUMATopologyLimits, model.Limits]
@@ -153,18 +158,17 @@ class Judge:
             return self._refused
         topology = host.numa_topology
         if topology is None:
-            if self._fitter is None:
+            if self.fitter is None:
                 return None
             return model.Rejection(Reason.NO_TOPOLOGY)
-        if self._fitter is None and not (
+        if self.fitter is None and not (
             self._requires_threads or self._strategy.account_small_pages
         ):
             return None
-        known = self._reader.read(host)
-        read = nova_objects.host_topology(
-            topology, known, networks=self._networks
-        )
-        if not read.cells and self._fitter is not None:
+        sighting = self.read(host, topology)
+        read = sighting.read
+        self.sightings.append(sighting)
+        if not read.cells and self.fitter is not None:
             return model.Rejection(Reason.NO_TOPOLOGY)
         if self._requires_threads and not any(
             len(siblings) > 1
@@ -172,38 +176,41 @@ class Judge:
             for siblings in cell.siblings
         ):
             return model.Rejection(Reason.SMT)
-        if self._fitter is None:
+        if self.fitter is None:
             if not self._strategy.account_small_pages:
                 return None
-            return self._floating_miss(host, read, self._memory_mib)
-        nova_objects.remember_facts(topology, known)
-        limits, ratios = self._limits_of(host)
-        rejection = self._judge_candidates(
-            self._fitter, host, read, ratios, known
-        )
+            return floating.miss(self._memory_mib, sighting.small_mib())
+        nova_objects.remember_facts(topology, sighting.known)
+        rejection = self._judge_candidates(self.fitter, sighting)
         if rejection is None:
-            host.limits['numa_topology'] = limits
+            host.limits['numa_topology'], _ = self._limits_of(host)
         return rejection
 
+    def read(
+        self, host: host_manager.HostState, topology: numa.NUMATopology
+    ) -> seen.Sighting:
+        """Read a host that has a NUMA topology."""
+        known = self._reader.read(host)
+        read = nova_objects.host_topology(
+            topology, known, networks=self._networks
+        )
+        _, ratios = self._limits_of(host)
+        return seen.Sighting(host, topology, read, ratios, known)
+
     def _judge_candidates(
-        self,
-        fitter: fit.Fitter,
-        host: host_manager.HostState,
-        read: model.HostTopology,
-        limits: model.Limits | None,
-        known: facts.HostFacts | None,
+        self, fitter: fit.Fitter, sighting: seen.Sighting
     ) -> model.Rejection | None:
         """Judge each allocation candidate of Placement on a host.
 
         They differ in the devices that they stand for; without any, one
         verdict holds for all.
         """
-        candidates = host.allocation_candidates
+        candidates = sighting.host.allocation_candidates
         good = []
         rejections = []
         for candidate in candidates if self._pci_requests else candidates[:1]:
             rejection = self._judge_one(
-                fitter, host, read, limits, known, candidate['mappings']
+                fitter, sighting, candidate['mappings']
             )
             if rejection is None:
                 good.append(candidate)
@@ -211,7 +218,7 @@ class Judge:
                 rejections.append(rejection)
         if good and not self._pci_requests:
             good = candidates
-        host.allocation_candidates = good
+        sighting.host.allocation_candidates = good
         if good:
             return None
         # The one that came furthest is the nearest miss.
@@ -224,35 +231,43 @@ class Judge:
     def _judge_one(
         self,
         fitter: fit.Fitter,
-        host: host_manager.HostState,
-        read: model.HostTopology,
-        limits: model.Limits | None,
-        known: facts.HostFacts | None,
+        sighting: seen.Sighting,
         mappings: dict[str, list[str]],
     ) -> model.Rejection | None:
+        host, read = sighting.host, sighting.read
         near = None
         if host.pci_stats and (self._pci_requests or host.pci_stats.pools):
             near = devices.PciDevices(
                 host.pci_stats, self._pci_requests, mappings
             )
-        choice = fitter.choose(read, limits=limits, devices=near)
+        choice = fitter.choose(read, limits=sighting.ratios, devices=near)
         if isinstance(choice, model.Rejection):
             return choice
-        if self._farthest is not None and choice.farthest > self._farthest:
+        if self.farthest is not None and choice.farthest > self.farthest:
             return model.Rejection(
-                Reason.DISTANCE, needed=self._farthest, best=choice.farthest
+                Reason.DISTANCE, needed=self.farthest, best=choice.farthest
             )
         if self._strategy.account_small_pages:
             small = floating.small_memory_mib(
                 fitter.request, choice.cells, choice.common_size_kib
             )
-            miss = small and self._floating_miss(host, read, small)
+            miss = (
+                floating.miss(small, sighting.small_mib()) if small else None
+            )
             if miss:
                 return miss
-        if known is None and not (
+        if sighting.known is None and not (
             self._plain and stock.usual(read, choice.cells)
         ):
-            return self._stock_miss(fitter.request, read, limits, near)
+            refused = self._stock_miss(
+                fitter.request, read, sighting.ratios, near
+            )
+            if refused:
+                return refused
+        if sighting.choice is None:
+            # Nova claims the first candidate that is left.
+            sighting.choice = choice
+            sighting.near = near
         return None
 
     def _stock_miss(
@@ -276,24 +291,6 @@ class Judge:
         if verdict is stock.Verdict.REFUSES:
             return model.Rejection(Reason.STOCK_CLAIM)
         return model.Rejection(Reason.STOCK_SEARCH, needed=at_most)
-
-    def _floating_miss(
-        self,
-        host: host_manager.HostState,
-        read: model.HostTopology,
-        memory_mib: int,
-    ) -> model.Rejection | None:
-        total = host.total_usable_ram_mb
-        if not total or host.free_ram_mb is None:
-            # The compute has not reported yet.
-            return None
-        return floating.floating_miss(
-            read,
-            memory_mib=memory_mib,
-            total_mib=total,
-            used_mib=total - host.free_ram_mb,
-            ram_ratio=host.ram_allocation_ratio or 1.0,
-        )
 
     def _limits_of(
         self, host: host_manager.HostState

@@ -119,7 +119,7 @@ def numa_fit_instance_to_host(
         LOG.info('The guest does not fit on this host: %s', outcome)
         return None
     if nova_objects.runs_stock(host_topology):
-        outcome = _stock_plan(request, host, ratios, near) or outcome
+        outcome = stock_plan(request, host, ratios, near) or outcome
     _log_pinning(outcome, host)
     return nova_objects.instance_topology(
         instance_topology, outcome, host_topology
@@ -135,7 +135,7 @@ def _facts(host_topology: numa.NUMATopology) -> facts.HostFacts | None:
     return _SEAM.host_facts(host_topology)
 
 
-def _stock_plan(
+def stock_plan(
     request: model.Request,
     host: model.HostTopology,
     limits: model.Limits | None,
@@ -145,6 +145,8 @@ def _stock_plan(
 
     The scheduler has to account what the claim there will take, so that it
     judges the next server of the same request right.
+
+    :returns: None where that claim comes to our plan, or to none
     """
     if stock.plain(request) and stock.usual(host):
         return None

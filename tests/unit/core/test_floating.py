@@ -42,13 +42,13 @@ def miss(
 ):
     if total_mib is None:
         total_mib = sum(cell.memory_mib for cell in topology.cells)
-    return floating.floating_miss(
+    room = floating.room_mib(
         topology,
-        memory_mib=memory_mib,
         total_mib=total_mib,
         used_mib=used_mib,
         ram_ratio=ram_ratio,
     )
+    return floating.miss(memory_mib, room)
 
 
 def growing(**others):

@@ -1,0 +1,194 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The demand: which kinds of guests are asked for, and how often.
+
+Learned from the requests that this scheduler sees. What was seen long ago
+counts less: half as much after each half-life. Before much has been seen, the
+flavors of the cloud stand in, all alike; together they count like
+`PRIOR_REQUESTS` requests, so that they fade as requests come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import heapq
+import threading
+import time
+
+from nova import conf as nova_conf
+from nova.objects import request_spec
+
+from nova_numa_hugepages.core import slots
+from nova_numa_hugepages.scheduler import demandfile
+from nova_numa_hugepages.scheduler import flavors
+
+CONF = nova_conf.CONF
+
+PRIOR_REQUESTS = 20.0
+
+# Kinds that are remembered. Only some of them count at a time, but which ones
+# changes.
+_MOST_REMEMBERED = 1000
+
+# Less than that is not worth remembering.
+_FORGOTTEN = 1e-6
+
+# A request whose guest was counted has this, never saved or sent.
+_COUNTED = '_numa_hugepages_counted'
+
+Mix = tuple[tuple[slots.GuestKind, ...], list[float]]
+
+
+class Demand:
+    """Learns the demand. May be used by several threads.
+
+    :param half_life_s: seconds after which a request counts half
+    :param at_most: kinds that count at a time, the most asked for
+    :param prior: tells the kinds of the cloud's flavors
+    :param pinned: tells the demand that the operator has set, by kind; empty
+        if it is to be learned
+    :param store: keeps what was learned, None if nothing is to be kept
+    :param clock: tells the time in seconds
+    """
+
+    def __init__(
+        self,
+        *,
+        half_life_s: float,
+        at_most: int,
+        prior: Callable[[], Mapping[str, slots.GuestKind]] | None = None,
+        pinned: Callable[[], Mapping[slots.GuestKind, float]] | None = None,
+        store: demandfile.DemandFile | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._half_life_s = half_life_s
+        self._at_most = at_most
+        self._prior = prior
+        self._pinned = pinned
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counts: dict[slots.GuestKind, float] = {}
+        self._at = clock()
+        if store is not None:
+            self._counts, self._at = store.load(self._at)
+
+    def observe(
+        self, spec: request_spec.RequestSpec, kind: slots.GuestKind
+    ) -> None:
+        """Count the guest of a request, but only once.
+
+        Nova filters the hosts again for the same guest, to find alternates,
+        and schedules a guest again that failed to start.
+        """
+        guest = spec.instance_uuid if 'instance_uuid' in spec else None
+        retry = spec.retry if 'retry' in spec else None
+        again = retry is not None and retry.num_attempts > 1
+        if again or (guest, kind) == getattr(spec, _COUNTED, None):
+            return
+        setattr(spec, _COUNTED, (guest, kind))
+        self.count(kind)
+
+    def count(self, kind: slots.GuestKind) -> None:
+        """Count a guest."""
+        with self._lock:
+            self._decay()
+            self._counts[kind] = self._counts.get(kind, 0.0) + 1.0
+            if len(self._counts) > _MOST_REMEMBERED:
+                del self._counts[
+                    min(self._counts, key=self._counts.__getitem__)
+                ]
+            if self._store is not None:
+                self._store.save(self._counts, self._at)
+
+    def mix(self) -> Mix:
+        """Tell the demand as it is now.
+
+        :returns: the kinds, always in the same order, and their shares, which
+            sum up to 1; empty if nothing is known
+        """
+        counts = dict(self._pinned()) if self._pinned is not None else {}
+        if not counts:
+            counts = self._learned()
+        if len(counts) > self._at_most:
+            # Among equals those that came first.
+            most = heapq.nlargest(
+                self._at_most, counts, key=counts.__getitem__
+            )
+            counts = {kind: counts[kind] for kind in counts if kind in most}
+        total = sum(counts.values())
+        return tuple(counts), [count / total for count in counts.values()]
+
+    def _learned(self) -> dict[slots.GuestKind, float]:
+        with self._lock:
+            self._decay()
+            counts = dict(self._counts)
+        known = self._prior() if self._prior is not None else {}
+        for kind in known.values():
+            counts[kind] = counts.get(kind, 0.0) + PRIOR_REQUESTS / len(known)
+        return counts
+
+    def _decay(self) -> None:
+        now = self._clock()
+        # A clock that was put back teaches nothing.
+        factor = 0.5 ** (max(0.0, now - self._at) / self._half_life_s)
+        self._at = now
+        if factor < 1.0:
+            self._counts = {
+                kind: count * factor
+                for kind, count in self._counts.items()
+                if count * factor > _FORGOTTEN
+            }
+
+
+class _Process:
+    """The demand of this process: filter and weigher share it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.demand: Demand | None = None
+
+
+_PROCESS = _Process()
+
+
+def start() -> Demand:
+    """Begin to learn the demand in this process, as configured. Idempotent.
+
+    :raises exception.InvalidOption: if an option can't be used
+    """
+    with _PROCESS.lock:
+        if _PROCESS.demand is None:
+            options = CONF.numa_hugepages
+            known = flavors.FlavorKinds(options.demand_flavors_interval)
+            _PROCESS.demand = Demand(
+                half_life_s=options.demand_half_life,
+                at_most=options.demand_kinds,
+                prior=known.kinds,
+                pinned=flavors.PinnedMix(known, options.demand_mix).mix,
+                store=demandfile.open_configured(),
+            )
+        return _PROCESS.demand
+
+
+def current() -> Demand | None:
+    """Get the demand of this process, None if nobody has started it."""
+    return _PROCESS.demand
+
+
+def stop() -> None:
+    """Forget the demand of this process. Idempotent."""
+    with _PROCESS.lock:
+        _PROCESS.demand = None

@@ -1,0 +1,250 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The learned demand in a file, so that a restart doesn't forget it.
+
+The file is small JSON and can be deleted at any time: the demand is then
+learned anew. Several schedulers of one machine share it; each has learned from
+its part of the same requests, and the last one to write is as right as any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import json
+import math
+import os
+import pathlib
+import tempfile
+import time
+from typing import Any
+
+from nova import conf as nova_conf
+from oslo_log import log as logging
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core import room
+from nova_numa_hugepages.core import slots
+
+CONF = nova_conf.CONF
+LOG = logging.getLogger(__name__)
+
+VERSION = 1
+
+# Seconds between two writes. What is learned in between is lost by a crash.
+_INTERVAL_S = 60.0
+
+_MOST_BYTES = 4 << 20
+_MOST_CELLS = 64
+_MOST_VCPUS = 4096
+
+Counts = dict[slots.GuestKind, float]
+
+
+def open_configured() -> DemandFile | None:
+    """Open the file that the configuration names.
+
+    :returns: None if nothing is to be kept
+    :raises exception.InvalidOption: if it can't be written there
+    """
+    name = CONF.numa_hugepages.demand_file
+    if not name:
+        return None
+    path = pathlib.Path(CONF.state_path) / name
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise exception.InvalidOption(
+            'numa_hugepages',
+            'demand_file',
+            f'{path.parent} is not a folder that this service can write to. '
+            'Name another file, or none to keep nothing over a restart',
+        )
+    return DemandFile(path)
+
+
+class DemandFile:
+    """The file. Not for several threads at a time."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        self._next = -math.inf
+        self._failed = False
+
+    def load(self, now: float) -> tuple[Counts, float]:
+        """Read what was kept.
+
+        A file that can't be read is put aside, never overwritten.
+
+        :param now: the time in seconds
+        :returns: the counts, and the time at which they were right
+        """
+        try:
+            with self._path.open('rb') as file:
+                text = file.read(_MOST_BYTES + 1)
+        except FileNotFoundError:
+            return {}, now
+        except OSError as error:
+            LOG.warning(
+                'The learned demand in %(path)s cannot be read: %(error)s. '
+                'It is learned anew.',
+                {'path': self._path, 'error': error},
+            )
+            return {}, now
+        try:
+            counts, at = _parse(text)
+        except ValueError as error:
+            aside = self._path.with_name(f'{self._path.name}.broken')
+            LOG.warning(
+                'The learned demand in %(path)s cannot be understood: '
+                '%(error)s. It is learned anew; the file is kept as '
+                '%(aside)s.',
+                {'path': self._path, 'error': error, 'aside': aside},
+            )
+            os.replace(self._path, aside)
+            return {}, now
+        # One written by a clock that is ahead of ours must not stay for ever.
+        return counts, min(at, now)
+
+    def save(self, counts: Mapping[slots.GuestKind, float], at: float) -> None:
+        """Write what was learned, unless that was done a moment ago.
+
+        A failure is told once, as an error, and tried again later: guests
+        must not fail to start because of it.
+        """
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _INTERVAL_S
+        try:
+            self._write(_dump(counts, at))
+        except OSError as error:
+            if not self._failed:
+                LOG.error(
+                    'The learned demand cannot be written to %(path)s: '
+                    '%(error)s. After a restart it will be learned anew. Make '
+                    'room there, or set [numa_hugepages] demand_file.',
+                    {'path': self._path, 'error': error},
+                )
+            self._failed = True
+        else:
+            self._failed = False
+
+    def _write(self, text: str) -> None:
+        with tempfile.NamedTemporaryFile(
+            'w',
+            dir=self._path.parent,
+            prefix=f'.{self._path.name}.',
+            delete=False,
+            encoding='utf-8',
+        ) as file:
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, self._path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+
+def _dump(counts: Mapping[slots.GuestKind, float], at: float) -> str:
+    kinds = [
+        {
+            'count': round(count, 6),
+            'farthest': kind.farthest,
+            'cells': [
+                {
+                    'number': number,
+                    'vcpus': need.vcpus,
+                    'cpus': need.cpus,
+                    'shared': need.shared,
+                    'memory_kib': need.memory,
+                    'page_size': need.page_size,
+                    'cpu_policy': need.cpu_policy.value,
+                    'thread_policy': need.thread_policy.value,
+                }
+                for need, number in kind.needs
+            ],
+        }
+        for kind, count in counts.items()
+    ]
+    return json.dumps({'version': VERSION, 'at': at, 'kinds': kinds})
+
+
+def _parse(text: bytes) -> tuple[Counts, float]:
+    """Read the counts and their time.
+
+    :raises ValueError: if the text is not what `_dump` writes
+    """
+    if len(text) > _MOST_BYTES:
+        raise ValueError(f'it has more than {_MOST_BYTES} bytes')
+    try:
+        document = json.loads(text)
+        version = document['version']
+        if version != VERSION:
+            raise ValueError(
+                f'version {version!r}, this service knows {VERSION}'
+            )
+        at = _number(document['at'])
+        counts = {
+            _kind(entry): _number(entry['count'])
+            for entry in document['kinds']
+        }
+    except KeyError as error:
+        raise ValueError(f'{error} is missing') from error
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    return counts, at
+
+
+def _kind(entry: Mapping[str, Any]) -> slots.GuestKind:
+    farthest = entry['farthest']
+    needs = []
+    for cell in entry['cells']:
+        size = cell['page_size']
+        guest = model.GuestCell(
+            shared_vcpus=_vcpus(cell['shared']),
+            dedicated_vcpus=_vcpus(cell['vcpus']),
+            memory_mib=_integer(cell['memory_kib'], least=1024) // 1024,
+            page_size=None if size is None else _integer(size, least=-3),
+            cpu_policy=model.CPUPolicy(cell['cpu_policy']),
+            thread_policy=model.ThreadPolicy(cell['thread_policy']),
+        )
+        emulator = _integer(cell['cpus']) - len(guest.dedicated_vcpus)
+        if emulator not in (0, 1) or size == 0:
+            raise ValueError(f'{cell} is no guest cell')
+        need = room.need(guest, emulator)
+        needs.append((need, _integer(cell['number'], least=1)))
+    if not 0 < sum(number for _, number in needs) <= _MOST_CELLS:
+        raise ValueError(f'a guest of {needs} cells')
+    return slots.GuestKind(
+        tuple(needs), None if farthest is None else _integer(farthest)
+    )
+
+
+def _vcpus(count: Any) -> frozenset[int]:
+    return frozenset(range(_integer(count, most=_MOST_VCPUS)))
+
+
+def _integer(value: Any, *, least: int = 0, most: int = 1 << 40) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f'{value!r} where an integer was expected')
+    if not least <= value <= most:
+        raise ValueError(f'{value} is not from {least} to {most}')
+    return value
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f'{value!r} where a number was expected')
+    return float(value)

@@ -1,0 +1,182 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The flavors of the cloud as kinds of guests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import logging as stdlib_logging
+import math
+import threading
+import time
+
+from nova import conf as nova_conf
+from nova import context
+from nova import exception as nova_exception
+from nova import objects
+from nova.virt import hardware as nova_hardware
+from oslo_db import exception as db_exception
+from oslo_log import log as logging
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages import extra_specs
+from nova_numa_hugepages import nova_objects
+from nova_numa_hugepages.core import slots
+
+CONF = nova_conf.CONF
+LOG = logging.getLogger(__name__)
+
+
+def kind_of(flavor: objects.Flavor) -> slots.GuestKind | None:
+    """Tell the kind of the guests of a flavor.
+
+    :returns: None if it asks for no cells, pages or dedicated CPUs
+    :raises nova.exception.NovaException: if Nova refuses its extra specs
+    :raises exception.InvalidExtraSpec: if this package does
+    :raises ValueError: if a number in them can't be read
+    """
+    topology = nova_hardware.numa_get_constraints(
+        flavor, objects.ImageMeta(properties=objects.ImageMetaProps())
+    )
+    if topology is None:
+        return None
+    specs = flavor.extra_specs if 'extra_specs' in flavor else {}
+    return slots.guest_kind(
+        nova_objects.request(topology), extra_specs.max_distance(specs)
+    )
+
+
+class FlavorKinds:
+    """Reads the flavors from Nova's API database, now and then.
+
+    :param interval_s: seconds until they are read again; 0 to never read them
+    """
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._lock = threading.Lock()
+        self._next = -math.inf
+        self._kinds: dict[str, slots.GuestKind] = {}
+        self._told: set[str] = set()
+
+    def kinds(self) -> Mapping[str, slots.GuestKind]:
+        """Tell the kinds of the flavors that ask for cells, pages or CPUs.
+
+        :returns: by the name of the flavor; none if there is no database, and
+            the last that were read if it doesn't answer
+        """
+        if not self._interval_s or not CONF.api_database.connection:
+            return {}
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._next:
+                # Also after an error: don't ask again with each request.
+                self._next = now + self._interval_s
+                self._read()
+            return self._kinds
+
+    def _read(self) -> None:
+        try:
+            found = objects.FlavorList.get_all(context.get_admin_context())
+        except (db_exception.DBError, nova_exception.NovaException) as error:
+            LOG.warning(
+                'The flavors could not be read from the API database: '
+                '%(error)s. The demand is learned from requests alone until '
+                'they can be; the next try is in %(seconds)d s.',
+                {'error': error, 'seconds': self._interval_s},
+            )
+            return
+        kinds = {}
+        for flavor in found:
+            try:
+                kind = kind_of(flavor)
+            except (
+                nova_exception.NovaException,
+                exception.NUMAHugepagesError,
+                ValueError,
+            ) as error:
+                self._tell(flavor.name, error)
+                continue
+            if kind is not None:
+                kinds[flavor.name] = kind
+        self._kinds = kinds
+        LOG.debug('%d flavors ask for cells, pages or CPUs', len(kinds))
+
+    def _tell(self, name: str, error: Exception) -> None:
+        level = stdlib_logging.DEBUG
+        if name not in self._told:
+            self._told.add(name)
+            level = stdlib_logging.WARNING
+        LOG.log(
+            level,
+            'The flavor %(name)s does not count for the demand until its '
+            'extra specs are corrected: %(error)s',
+            {'name': name, 'error': error},
+        )
+
+
+class PinnedMix:
+    """The demand that the operator has set.
+
+    :param known: the flavors of the cloud
+    :param shares: the name of a flavor to how often it is asked for, as text
+    :raises exception.InvalidOption: if a share is not a number above 0, or
+        the flavors are never read
+    """
+
+    def __init__(self, known: FlavorKinds, shares: Mapping[str, str]) -> None:
+        self._known = known
+        self._shares = {
+            name: self._share(name, share) for name, share in shares.items()
+        }
+        self._told: set[str] = set()
+
+    @staticmethod
+    def _share(name: str, text: str) -> float:
+        try:
+            share = float(text)
+        except ValueError:
+            share = math.nan
+        if not 0 < share < math.inf:
+            raise exception.InvalidOption(
+                'numa_hugepages',
+                'demand_mix',
+                f'flavor {name} has the share {text!r}, expected a number '
+                'above 0',
+            )
+        return share
+
+    def mix(self) -> dict[slots.GuestKind, float]:
+        """Tell the demand.
+
+        :returns: by kind; empty if none is set, or none of its flavors exists
+        """
+        if not self._shares:
+            return {}
+        kinds = self._known.kinds()
+        mix: dict[slots.GuestKind, float] = {}
+        for name, share in self._shares.items():
+            if name in kinds:
+                mix[kinds[name]] = mix.get(kinds[name], 0.0) + share
+            elif name not in self._told:
+                self._told.add(name)
+                LOG.warning(
+                    'The flavor %s of [numa_hugepages] demand_mix does not '
+                    'count: there is no flavor of that name which asks for '
+                    'NUMA cells, huge pages or dedicated CPUs, or flavors '
+                    'are not read. Check the name, [api_database] connection '
+                    'and [numa_hugepages] demand_flavors_interval.',
+                    name,
+                )
+        return mix

@@ -1,0 +1,215 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""
+NUMA and huge pages weigher. Prefer the host on which a guest costs the fleet
+least: where it takes away least of the room that other guests will ask for.
+
+A guest on the wrong host strands resources: CPUs whose node has no pages left,
+pages whose node has no CPUs left, hosts on which every node has a little room
+and none enough. The weigher counts, for each kind of guest in the demand, how
+many more of them every host could take, and what is left of these slots when
+the guest has come. See ``core/scarcity.py`` for the score.
+
+Guests that ask for no NUMA cells, huge pages or dedicated CPUs are kept off
+the hosts that have most of the scarce slots.
+
+Among hosts on which a guest costs the same, the one that has to make the
+fewest huge pages for it is preferred, then the one whose nodes are left in the
+better balance. What is equal even so is left to the other weighers.
+
+The weigher is to be used with ``NUMAHugepagesFilter``, which tells it where on
+each host the guest would go. Enable it beside Nova's::
+
+    [filter_scheduler]
+    weight_classes = nova.scheduler.weights.all_weighers,\
+nova_numa_hugepages.scheduler.weights.NUMAHugepagesWeigher
+
+``[numa_hugepages] weight_multiplier``, or the key
+``numa_hugepages_weight_multiplier`` in the metadata of an aggregate, says how
+much it counts. The default lets it decide beside Nova's default weighers. A
+multiplier of 0 takes its say away. A negative one reverses the order, so that
+guests go where they do most harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import logging as stdlib_logging
+import math
+
+from nova import conf as nova_conf
+from nova.objects import request_spec
+from nova.scheduler import host_manager
+from nova.scheduler import utils
+from nova.scheduler import weights
+from oslo_log import log as logging
+
+from nova_numa_hugepages import conf
+from nova_numa_hugepages.core import scarcity
+from nova_numa_hugepages.core import slots
+from nova_numa_hugepages.scheduler import demand
+from nova_numa_hugepages.scheduler import judge
+from nova_numa_hugepages.scheduler import score
+from nova_numa_hugepages.scheduler import seen
+from nova_numa_hugepages.virt import hardware
+
+CONF = nova_conf.CONF
+LOG = logging.getLogger(__name__)
+
+# Hosts further back in the order count as equal. With as many hosts or more,
+# a place in the order is so worth at least 10 times the weight of a default
+# weigher of Nova's, if the multiplier is the default.
+_PLACES = 1000
+
+# A host without a NUMA topology has nothing that is scarce, and one on which
+# the guest doesn't fit is the last one to go to.
+_FREE = score.Score(0.0)
+_WORST = score.Score(math.inf)
+
+# The best hosts, which the log tells of.
+_TOLD = 3
+
+
+class NUMAHugepagesWeigher(weights.BaseHostWeigher):
+    """Order hosts by what a guest costs the fleet on them.
+
+    :param learned: the demand; that of this process if None
+    :raises exception.InvalidOption: at start, if an option of
+        ``[numa_hugepages]`` is out of range or can't be used
+    """
+
+    def __init__(self, learned: demand.Demand | None = None) -> None:
+        conf.register_opts(CONF)
+        conf.validate(CONF)
+        self._facts = judge.FactsReader()
+        self._scarcity: scarcity.Scarcity | None = None
+        self._demand = learned or demand.start()
+
+    def weight_multiplier(self, host_state: host_manager.HostState) -> float:
+        """Override the weight multiplier."""
+        multiplier: float = utils.get_weight_multiplier(
+            host_state,
+            'numa_hugepages_weight_multiplier',
+            CONF.numa_hugepages.weight_multiplier,
+        )
+        return multiplier
+
+    def _weigh_object(
+        self,
+        obj: host_manager.HostState,
+        weight_properties: request_spec.RequestSpec,
+    ) -> float:
+        """Weigh one host, which has none to be compared with."""
+        return 0.0
+
+    def weigh_objects(
+        self,
+        weighed_obj_list: Sequence[weights.WeighedHost],
+        weight_properties: request_spec.RequestSpec,
+    ) -> list[float]:
+        """Weigh all hosts that passed the filters.
+
+        :returns: a weight for each, 0 for the worst one; equal where nothing
+            speaks for one or the other
+        """
+        hosts = [weighed.obj for weighed in weighed_obj_list]
+        scores = self._scores(hosts, weight_properties)
+        places = {
+            score: place for place, score in enumerate(sorted(set(scores)))
+        }
+        last = min(len(places), _PLACES) - 1
+        return [float(last - min(places[score], last)) for score in scores]
+
+    def _scores(
+        self,
+        hosts: Sequence[host_manager.HostState],
+        spec: request_spec.RequestSpec,
+    ) -> list[score.Score]:
+        known = self._seen(hosts, spec)
+        if known.fitter is not None:
+            # Done already, unless another filter is used than ours.
+            kind = slots.guest_kind(known.fitter.request, known.farthest)
+            self._demand.observe(spec, kind)
+        kinds, shares = self._demand.mix()
+        scorer = score.Scorer(
+            self._counts(kinds), shares, known.sightings(), known.fitter
+        )
+        scores = []
+        told = []
+        for host in hosts:
+            sighting = known.find(host)
+            found = scorer.score(sighting) if sighting is not None else _FREE
+            scores.append(_WORST if found is None else found)
+            if sighting is not None and found is not None:
+                told.append((found, sighting))
+        if LOG.isEnabledFor(stdlib_logging.DEBUG):
+            told.sort(key=lambda entry: entry[0])
+            self._tell(scorer, told, spec)
+        return scores
+
+    def _counts(self, kinds: tuple[slots.GuestKind, ...]) -> scarcity.Scarcity:
+        """Get what counts these kinds, and remembers what it has counted."""
+        strategy = hardware.strategy()
+        counts = self._scarcity
+        if (
+            counts is None
+            or counts.kinds != kinds
+            or counts.strategy != strategy
+        ):
+            counts = self._scarcity = scarcity.Scarcity(kinds, strategy)
+        return counts
+
+    def _seen(
+        self,
+        hosts: Sequence[host_manager.HostState],
+        spec: request_spec.RequestSpec,
+    ) -> seen.Seen:
+        """Get what our filter has seen, and read what it has not."""
+        known = seen.of(spec)
+        missing = [
+            host
+            for host in hosts
+            if host.numa_topology is not None
+            and (known is None or known.find(host) is None)
+        ]
+        if known is None or missing:
+            reader = judge.Judge(spec, self._facts)
+            seen.remember(
+                spec,
+                reader,
+                [reader.read(host, host.numa_topology) for host in missing],
+            )
+            known = seen.of(spec)
+            assert known is not None
+        return known
+
+    def _tell(
+        self,
+        scorer: score.Scorer,
+        told: Sequence[tuple[score.Score, seen.Sighting]],
+        spec: request_spec.RequestSpec,
+    ) -> None:
+        LOG.debug(
+            'The best of %(count)d hosts: %(best)s',
+            {
+                'count': len(told),
+                'best': '; '.join(
+                    f'{sighting.host.host} {scorer.explain(sighting, found)}'
+                    for found, sighting in told[:_TOLD]
+                ),
+            },
+            instance_uuid=(
+                spec.instance_uuid if 'instance_uuid' in spec else None
+            ),
+        )
