@@ -28,8 +28,12 @@ Boot = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture(scope='module')
-def cloud(request: pytest.FixtureRequest) -> Iterator[embedded.EmbeddedCloud]:
+def cloud(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[embedded.EmbeddedCloud]:
     """A Nova with the hosts of the module's ``HOSTS``."""
+    # Else pytest would make it in the cloud's own folder, and miss it later.
+    tmp_path_factory.getbasetemp()
     with embedded.EmbeddedCloud(request.module.HOSTS) as running:
         yield running
 

@@ -20,6 +20,8 @@ import textwrap
 
 import pytest
 
+from nova_numa_hugepages.yamlfile import errors
+from nova_numa_hugepages.yamlfile import hosts
 from tools.demo import __main__ as command
 from tools.demo import loading
 from tools.demo import scenario
@@ -63,7 +65,7 @@ def test_scenario_is_read(tmp_path: pathlib.Path) -> None:
         scenario.Host(
             name='host',
             nodes=(
-                scenario.Node(
+                hosts.Node(
                     cores=4,
                     threads=2,
                     shared_cores=0,
@@ -72,7 +74,7 @@ def test_scenario_is_read(tmp_path: pathlib.Path) -> None:
                     reserved={},
                     socket=None,
                 ),
-                scenario.Node(
+                hosts.Node(
                     cores=2,
                     threads=2,
                     shared_cores=0,
@@ -188,6 +190,22 @@ def test_default_scenario_is_right() -> None:
             "hosts.host.pages: found the key '2M', expected a page size "
             'such as 2MiB or 1GiB',
             id='bad-page-size',
+        ),
+        pytest.param(
+            '1GiB: [1, 0]',
+            '2048KiB: 1',
+            6,
+            'hosts.host.pages: found 2048KiB, which is 2MiB again, expected '
+            'each page size once',
+            id='page-size-twice',
+        ),
+        pytest.param(
+            '1GiB: [1, 0]',
+            '4KiB: 1',
+            6,
+            'hosts.host.pages: found 4KiB, expected a size above the 4 KiB '
+            'of small pages',
+            id='small-pages',
         ),
         pytest.param(
             '1GiB: [1, 0]',
@@ -312,7 +330,7 @@ def test_mistake_is_told_with_its_line(
     text = GOOD.replace(old, new)
 
     # when it is loaded,
-    with pytest.raises(loading.ScenarioError) as error:
+    with pytest.raises(errors.FileError) as error:
         load(tmp_path, text)
 
     # then the error tells the file, the line, and what was expected.
@@ -327,7 +345,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: pathlib.Path) -> None:
     text = GOOD.replace('nodes: 2', 'nodes: x').replace('vcpus: 1', 'vcpus: y')
 
     # when it is loaded,
-    with pytest.raises(loading.ScenarioError) as error:
+    with pytest.raises(errors.FileError) as error:
         load(tmp_path, text)
 
     # then both are told, by line.
@@ -351,7 +369,7 @@ def test_file_that_is_no_scenario(
     # Given a file of something else, when it is loaded,
     path = tmp_path / 'other.yaml'
     path.write_bytes(content)
-    with pytest.raises(loading.ScenarioError) as error:
+    with pytest.raises(errors.FileError) as error:
         loading.load(path)
 
     # then the error says what it is.
@@ -360,7 +378,7 @@ def test_file_that_is_no_scenario(
 
 def test_missing_file(tmp_path: pathlib.Path) -> None:
     # Given no file, when it is loaded,
-    with pytest.raises(loading.ScenarioError) as error:
+    with pytest.raises(errors.FileError) as error:
         loading.load(tmp_path / 'none.yaml')
 
     # then the error says so.

@@ -73,11 +73,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     # Read before Nova is imported, so that a mistake is told at once.
+    from nova_numa_hugepages.yamlfile import errors
     from tools.demo import loading
 
     try:
         play = loading.load(_relative(options.scenario))
-    except loading.ScenarioError as error:
+    except errors.FileError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_SCENARIO
     try:

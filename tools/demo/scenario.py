@@ -15,27 +15,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 import dataclasses
-import re
-from typing import Any
 
-from tools.demo import yamllines
-
-_KIB = {'KiB': 1, 'MiB': 1024, 'GiB': 1024 * 1024}
-
-
-@dataclasses.dataclass(frozen=True)
-class Node:
-    """A NUMA node of a host; pages by page size in KiB."""
-
-    cores: int
-    threads: int
-    shared_cores: int
-    memory_mib: int
-    pages: Mapping[int, int]
-    reserved: Mapping[int, int]
-    socket: int | None
+from nova_numa_hugepages.yamlfile import flavors
+from nova_numa_hugepages.yamlfile import hosts
+from nova_numa_hugepages.yamlfile import lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +27,7 @@ class Host:
     """A host of the demo."""
 
     name: str
-    nodes: tuple[Node, ...]
+    nodes: tuple[hosts.Node, ...]
     distances: tuple[tuple[int, ...], ...] | None
     runs_us: bool
 
@@ -86,7 +70,7 @@ class Scenario:
     guests: tuple[Guest, ...]
 
 
-def build(file: str, document: yamllines.Document) -> Scenario:
+def build(file: str, document: lines.Document) -> Scenario:
     """Make a scenario of a document in which no problem was found."""
     data = document.data
 
@@ -98,13 +82,9 @@ def build(file: str, document: yamllines.Document) -> Scenario:
         hosts=tuple(
             Host(
                 name=name,
-                nodes=tuple(build_node(host, i) for i in range(host['nodes'])),
-                distances=(
-                    tuple(map(tuple, host['distances']))
-                    if 'distances' in host
-                    else None
-                ),
-                runs_us=host.get('compute', 'ours') == 'ours',
+                nodes=hosts.build_nodes(host),
+                distances=hosts.distances(host),
+                runs_us=hosts.runs_us(host),
             )
             for name, host in data['hosts'].items()
         ),
@@ -113,10 +93,7 @@ def build(file: str, document: yamllines.Document) -> Scenario:
                 name=name,
                 vcpus=flavor['vcpus'],
                 memory_mib=flavor['memory_mib'],
-                extra_specs={
-                    key: _spec(value)
-                    for key, value in flavor.get('extra_specs', {}).items()
-                },
+                extra_specs=flavors.extra_specs(flavor),
                 line=line('flavors', name),
             )
             for name, flavor in data['flavors'].items()
@@ -134,40 +111,3 @@ def build(file: str, document: yamllines.Document) -> Scenario:
             for index, guest in enumerate(data['guests'])
         ),
     )
-
-
-def build_node(host: dict[str, Any], index: int) -> Node:
-    """Make a node of the mapping that describes its host."""
-
-    def pick(value: Any) -> Any:
-        return value[index] if isinstance(value, list) else value
-
-    def pages(key: str) -> dict[int, int]:
-        return {
-            _size_kib(size): pick(count)
-            for size, count in host.get(key, {}).items()
-            if pick(count)
-        }
-
-    return Node(
-        cores=pick(host['cores']),
-        threads=host.get('threads', 2),
-        shared_cores=pick(host.get('shared_cores', 0)),
-        memory_mib=pick(host['memory_gib']) * 1024,
-        pages=pages('pages'),
-        reserved=pages('reserved'),
-        socket=pick(host['sockets']) if 'sockets' in host else None,
-    )
-
-
-def _size_kib(size: str) -> int:
-    match = re.match(r'(\d+) ?(\w+)', size)
-    assert match is not None, size
-    return int(match[1]) * _KIB[match[2]]
-
-
-def _spec(value: str | int | bool) -> str:
-    """Write an extra spec as Nova has it, which knows text only."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)

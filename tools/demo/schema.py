@@ -17,66 +17,34 @@ from __future__ import annotations
 
 from typing import Any
 
-MAX_NODES = 16
+from nova_numa_hugepages.yamlfile import flavors
+from nova_numa_hugepages.yamlfile import hosts
+from nova_numa_hugepages.yamlfile import shape
+
 # As many as there are letters to draw them with.
 MAX_GUESTS = 52
-PAGE_SIZE = r'^[1-9][0-9]{0,6} ?(KiB|MiB|GiB)$'
 
+_NAME_PATTERN = r'^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$'
+_NAME = {'type': 'string', 'pattern': _NAME_PATTERN}
 
-def _one_or_each(schema: dict[str, Any]) -> dict[str, Any]:
-    """A value for all nodes alike, or a list with one value for each."""
-    return {
-        'if': {'type': 'array'},
-        'then': {'items': schema, 'minItems': 1, 'maxItems': MAX_NODES},
-        'else': schema,
-    }
-
-
-def _integer(least: int, most: int) -> dict[str, Any]:
-    return {'type': 'integer', 'minimum': least, 'maximum': most}
-
-
-_NAME = {'type': 'string', 'pattern': r'^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$'}
-
-_PAGES = {
-    'type': 'object',
-    'propertyNames': {'pattern': PAGE_SIZE},
-    'additionalProperties': _one_or_each(_integer(0, 1 << 24)),
+# The patterns of the schema, in words.
+PATTERNS = {
+    _NAME_PATTERN: 'up to 40 letters, digits, dots, dashes and underscores',
+    **hosts.PATTERNS,
 }
 
 _HOST = {
     'type': 'object',
-    'required': ['nodes', 'cores', 'memory_gib'],
+    'required': list(hosts.REQUIRED),
     'additionalProperties': False,
-    'properties': {
-        'nodes': _integer(1, MAX_NODES),
-        'cores': _one_or_each(_integer(1, 128)),
-        'threads': _integer(1, 8),
-        'shared_cores': _one_or_each(_integer(0, 128)),
-        'memory_gib': _one_or_each(_integer(1, 1 << 14)),
-        'pages': _PAGES,
-        'reserved': _PAGES,
-        'sockets': {'type': 'array', 'items': _integer(0, MAX_NODES - 1)},
-        'distances': {
-            'type': 'array',
-            'items': {'type': 'array', 'items': _integer(10, 255)},
-        },
-        'compute': {'enum': ['ours', 'stock']},
-    },
+    'properties': hosts.properties(),
 }
 
 _FLAVOR = {
     'type': 'object',
-    'required': ['vcpus', 'memory_mib'],
+    'required': list(flavors.REQUIRED),
     'additionalProperties': False,
-    'properties': {
-        'vcpus': _integer(1, 1024),
-        'memory_mib': _integer(1, 1 << 24),
-        'extra_specs': {
-            'type': 'object',
-            'additionalProperties': {'type': ['string', 'integer', 'boolean']},
-        },
-    },
+    'properties': flavors.properties(),
 }
 
 _GUEST = {
@@ -86,7 +54,7 @@ _GUEST = {
     'properties': {
         'name': _NAME,
         'flavor': {'type': 'string'},
-        'count': _integer(1, 20),
+        'count': shape.integer(1, 20),
         'expect': {'enum': ['placed', 'refused']},
         'compare': {'type': 'boolean'},
         'note': {'type': 'string'},

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """YAML with the line of every key and value, for errors that can be found."""
 
 from __future__ import annotations
@@ -21,6 +20,13 @@ from typing import NamedTuple
 import yaml
 
 Path = tuple[str | int, ...]
+
+# Python writes no longer integers in decimal digits.
+_MAX_DIGITS = 4300
+
+# What PyYAML raises, beside errors that tell of values, for a text that is no
+# value of the type that its tag names, as in ``!!bool maybe``.
+_NO_SUCH_VALUE = (ArithmeticError, AttributeError, LookupError)
 
 
 class Document(NamedTuple):
@@ -33,6 +39,27 @@ class Document(NamedTuple):
 
     data: Any
     lines: dict[Path, int]
+
+    def line(self, path: Path) -> int:
+        """Find the line of a path, or of what is nearest around it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def where(path: Path) -> str:
+    """Write a path as the begin of an error.
+
+    :returns: for example ``hosts.duo.cores[1]: ``; nothing for the document
+        itself
+    """
+    text = ''
+    for part in path:
+        if isinstance(part, int):
+            text += f'[{part}]'
+        else:
+            text += f'.{part}' if text else part
+    return f'{text}: ' if text else ''
 
 
 class YAMLError(Exception):
@@ -57,8 +84,9 @@ def load(text: str) -> Document:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent):
+                mark = event.start_mark
                 raise YAMLError(
-                    event.start_mark.line + 1,
+                    mark.line + 1 if mark else None,
                     f'found the alias *{event.anchor}, expected the value '
                     'itself',
                 )
@@ -122,10 +150,26 @@ def _build(
 
 
 def _scalar(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    line = node.start_mark.line + 1
     try:
-        return loader.construct_object(node, deep=True)
+        value = loader.construct_object(node, deep=True)
     except (ValueError, TypeError) as error:
         # For example a date that is none.
+        raise YAMLError(line, f'not YAML: {error}') from error
+    except _NO_SUCH_VALUE as error:
+        tag = node.tag.rpartition(':')[2]
         raise YAMLError(
-            node.start_mark.line + 1, f'not YAML: {error}'
+            line, f'not YAML: found {node.value!r}, which is no !!{tag}'
         ) from error
+    # Neither of these could be written into an error.
+    if isinstance(value, int) and abs(value) >= 10**_MAX_DIGITS:
+        raise YAMLError(
+            line, f'not YAML: found an integer of over {_MAX_DIGITS} digits'
+        )
+    if isinstance(value, str) and any(
+        '\ud800' <= c <= '\udfff' for c in value
+    ):
+        raise YAMLError(
+            line, f'not YAML: found {value!r}, which is half a character'
+        )
+    return value
