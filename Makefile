@@ -23,7 +23,7 @@ BIN := $(VENV)/bin/python
 CORE_BIN := $(CORE_VENV)/bin/python
 STAMP := $(VENV)/.done
 CORE_STAMP := $(CORE_VENV)/.done
-EXTRAS := test,demo,docs,lint
+EXTRAS := test,demo,simulate,docs,lint
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1

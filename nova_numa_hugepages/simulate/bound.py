@@ -1,0 +1,294 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""How many guests any policy can place, at most.
+
+A configuration is a number of guest cells of each kind that fit together in
+one host cell. The linear program chooses for each kind of host cell how many
+have which configuration, also in fractions, so that as many guests as possible
+are covered. It has too many configurations to list; they are generated as
+they are needed, each as the solution of a knapsack problem (P. C. Gilmore and
+R. E. Gomory, "A Linear Programming Approach to the Cutting-Stock Problem",
+Operations Research 9, 1961).
+
+The bound is optimistic: a guest of several cells is taken apart, and its cells
+may lie on any host cells, also of different hosts. Distances, sockets, PCI
+devices and networks don't count. Guests without a NUMA topology take nothing.
+
+What is returned is never the value of a program that is only partly solved,
+but follows from its prices: whatever these are, no fleet holds guest cells of
+more worth than its host cells can hold each (A. A. Farley, "A Note on Bounding
+a Class of Linear Programming Problems, Including Cutting Stock Problems",
+Operations Research 38, 1990).
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from collections.abc import Sequence
+import math
+from typing import Any
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.simulate import cellkinds
+from nova_numa_hugepages.simulate import extras
+from nova_numa_hugepages.simulate import scenario
+
+# Relative; the solvers are exact to about 1e-7.
+_TOLERANCE = 1e-6
+
+# A program ends by itself, after some dozens of rounds. Should rounding keep
+# it going, the bound of that moment holds, too.
+_ROUNDS = 1000
+
+# A configuration: the index of a kind of host cell, and how many guest cells
+# of each kind are in it.
+_Column = tuple[int, tuple[int, ...]]
+
+
+class BoundError(exception.NUMAHugepagesError):
+    """The solver has failed on a program that has a solution."""
+
+
+class Bound:
+    """The bounds of a scenario.
+
+    Configurations that one question has brought up serve the next one.
+
+    :param play: the scenario
+    :raises: `extras.MissingLibrary` without scipy
+    """
+
+    def __init__(self, play: scenario.Scenario) -> None:
+        self._numpy, self._optimize = _solvers()
+        self._play = play
+        self._demand = {
+            flavor.name: cellkinds.guest_kinds(flavor)
+            for flavor in play.flavors
+        }
+        self._guests = sorted(
+            {kind for cells in self._demand.values() for kind in cells},
+            key=repr,
+        )
+        hosts = cellkinds.host_kinds(play.hosts)
+        self._counts = list(hosts.values())
+        self._knapsacks = [
+            cellkinds.knapsack(host, self._guests) for host in hosts
+        ]
+        # A dictionary, for it keeps the order.
+        self._columns: dict[_Column, None] = {}
+        self._start()
+
+    def mix(self) -> float:
+        """Bound the guests of the average mix.
+
+        The mix is that of the shares of the flavors, or of the trace.
+
+        :returns: guests, in fractions; infinite if none has a NUMA topology
+        """
+        if self._play.trace is not None:
+            counts = collections.Counter(
+                entry.flavor for entry in self._play.trace
+            )
+            shares: Mapping[str, float] = counts
+        else:
+            shares = {
+                flavor.name: flavor.share for flavor in self._play.flavors
+            }
+        total = sum(shares.values())
+        if not total:
+            return math.inf
+        return self._most(self._cells(shares, 1 / total))
+
+    def sequence(self, flavors: Sequence[str]) -> int:
+        """Bound the guests placed of a sequence before the first refusal.
+
+        :param flavors: the flavors of the arrivals, in their order
+        :returns: the most arrivals from the first one on that could all be
+            placed
+        :raises KeyError: for a flavor that the scenario doesn't have
+        """
+        low, high = 0, len(flavors)
+        if self._holds(flavors):
+            return high
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._holds(flavors[:middle]):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _holds(self, flavors: Sequence[str]) -> bool:
+        cells = self._cells(collections.Counter(flavors), 1.0)
+        return self._most(cells, enough=1.0) >= 1 - _TOLERANCE
+
+    def _cells(
+        self, guests: Mapping[str, float], factor: float
+    ) -> list[float]:
+        """Count the guest cells of each kind that some guests have."""
+        cells = dict.fromkeys(self._guests, 0.0)
+        for name, number in guests.items():
+            for kind, count in self._demand[name].items():
+                cells[kind] += number * factor * count
+        return list(cells.values())
+
+    def _start(self) -> None:
+        """Let every guest cell that fits anywhere have a configuration."""
+        for host, sack in enumerate(self._knapsacks):
+            for choice, guest in enumerate(sack.choices):
+                column = [0] * len(self._guests)
+                column[guest] = sack.most(choice)
+                self._columns[host, tuple(column)] = None
+
+    def _most(
+        self, demand: Sequence[float], enough: float = math.inf
+    ) -> float:
+        """Bound how many times the fleet holds some guest cells.
+
+        :param demand: guest cells of each kind
+        :param enough: a number of times for which it does not matter by how
+            much it is exceeded or missed
+        :returns: a bound; one that is not tight if it is below, or the fleet
+            holds, what is enough
+        """
+        if not any(demand):
+            return math.inf
+        for guest, needed in enumerate(demand):
+            if needed and not any(
+                column[guest] for _, column in self._columns
+            ):
+                return 0.0
+        bound = math.inf
+        for _ in range(_ROUNDS):
+            value, prices = self._master(demand)
+            worth, columns = self._price(prices)
+            bound = min(bound, worth)
+            if (
+                value >= enough
+                or bound < enough * (1 - _TOLERANCE) < math.inf
+                or bound <= value * (1 + _TOLERANCE)
+                or self._columns.keys() >= columns.keys()
+            ):
+                break
+            self._columns.update(columns)
+        return bound
+
+    def _master(self, demand: Sequence[float]) -> tuple[float, list[float]]:
+        """Solve the program over the configurations that there are.
+
+        :returns: how many times the demand is covered, and the price of a
+            guest cell of each kind; those of the demand cost 1 together
+        """
+        np = self._numpy
+        guests, hosts = len(self._guests), len(self._counts)
+        # The last variable is how many times the demand is covered.
+        rows = np.zeros((guests + hosts, len(self._columns) + 1))
+        for number, (host, column) in enumerate(self._columns):
+            rows[:guests, number] = [-count for count in column]
+            rows[guests + host, number] = 1
+        rows[:guests, -1] = demand
+        objective = np.zeros(len(self._columns) + 1)
+        objective[-1] = -1
+        solved = self._optimize.linprog(
+            objective,
+            A_ub=rows,
+            b_ub=[0.0] * guests + [float(count) for count in self._counts],
+            method='highs',
+        )
+        if solved.status != 0:
+            raise BoundError(f'linear program: {solved.message}')
+        prices = [max(0.0, -float(p)) for p in solved.ineqlin.marginals]
+        cost = math.fsum(
+            price * needed
+            for price, needed in zip(prices[:guests], demand, strict=True)
+        )
+        if not cost:
+            raise BoundError('linear program: no prices')
+        return -float(solved.fun), [p / cost for p in prices[:guests]]
+
+    def _price(
+        self, prices: Sequence[float]
+    ) -> tuple[float, dict[_Column, None]]:
+        """Find the configuration of most worth for each kind of host cell.
+
+        :returns: what all host cells can hold, in worth, and the
+            configurations
+        """
+        total = 0.0
+        columns: dict[_Column, None] = {}
+        for host, sack in enumerate(self._knapsacks):
+            if not any(prices[guest] for guest in sack.choices):
+                continue
+            worth, numbers = self._fill(sack, prices)
+            total += self._counts[host] * worth
+            column = [0] * len(self._guests)
+            for guest, number in zip(sack.choices, numbers, strict=True):
+                column[guest] += number
+            columns[host, tuple(column)] = None
+        return total, columns
+
+    def _fill(
+        self, sack: cellkinds.Knapsack, prices: Sequence[float]
+    ) -> tuple[float, list[int]]:
+        """Solve a knapsack problem.
+
+        :returns: an upper bound of the worth, and how many guest cells of
+            each choice
+        """
+        worth = [prices[guest] for guest in sack.choices]
+        # HiGHS compares with absolute tolerances.
+        scale = max(worth)
+        solved = self._optimize.milp(
+            [-price / scale for price in worth],
+            integrality=1,
+            constraints=self._optimize.LinearConstraint(
+                self._numpy.array(sack.rows, dtype=float),
+                ub=self._numpy.array(sack.capacities, dtype=float),
+            ),
+            options={'mip_rel_gap': 0},
+        )
+        if solved.status != 0:
+            raise BoundError(f'knapsack problem: {solved.message}')
+        bound = max(-float(solved.mip_dual_bound), -float(solved.fun))
+        return bound * scale, [round(number) for number in solved.x]
+
+
+def mix_bound(play: scenario.Scenario) -> float:
+    """Bound the guests of the average mix that a fleet holds.
+
+    :returns: see `Bound.mix`
+    :raises: `extras.MissingLibrary` without scipy
+    """
+    return Bound(play).mix()
+
+
+def sequence_bound(play: scenario.Scenario, flavors: Sequence[str]) -> int:
+    """Bound the guests that any policy places before the first refusal.
+
+    For several sequences a `Bound` is faster.
+
+    :param flavors: the flavors of the arrivals, in their order
+    :returns: see `Bound.sequence`
+    :raises: `extras.MissingLibrary` without scipy
+    """
+    return Bound(play).sequence(flavors)
+
+
+def _solvers() -> tuple[Any, Any]:
+    try:
+        import numpy
+        from scipy import optimize
+    except ImportError as error:
+        raise extras.MissingLibrary('scipy', 'The bound') from error
+    return numpy, optimize

@@ -1,0 +1,307 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What is on each plot of a simulation.
+
+Each function draws into an empty figure of matplotlib. The colours can be told
+apart with any colour vision (those of M. Okabe and K. Ito, "Color Universal
+Design", 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import statistics
+import textwrap
+from typing import TYPE_CHECKING
+
+from nova_numa_hugepages.simulate import curves
+from nova_numa_hugepages.simulate import results
+from nova_numa_hugepages.simulate import summary
+from nova_numa_hugepages.simulate import wording
+from nova_numa_hugepages.simulate.summary import Metric
+
+if TYPE_CHECKING:
+    from matplotlib import axes
+    from matplotlib import figure
+
+_WIDTH_INCHES = 8
+
+_COLOURS = {
+    results.Policy.STOCK: '#E69F00',
+    results.Policy.OURS: '#0072B2',
+}
+_USED = '#56B4E9'
+_STRANDED = '#D55E00'
+_FREE = '#E8E8E8'
+_BOUND = '#000000'
+_QUIET = '#555555'
+
+
+def _runs(
+    found: results.Results, phase: results.Phase, policy: results.Policy
+) -> list[results.Run]:
+    return [
+        run
+        for run in found.runs
+        if run.phase is phase and run.policy is policy
+    ]
+
+
+def placed(
+    drawn: figure.Figure, found: results.Results, phase: summary.PhaseSummary
+) -> None:
+    """Draw a bar for each policy, a dot for each seed, and the bound."""
+    drawn.set_size_inches(_WIDTH_INCHES, 1.6 + 0.75 * len(phase.policies))
+    panel = drawn.add_subplot()
+    _title(drawn, wording.placed_sentence(phase))
+    medians = [
+        policy.figures[Metric.PLACED].median for policy in phase.policies
+    ]
+    # Above 0, so that there is a scale.
+    longest = max(
+        1.0,
+        phase.bound or 0,
+        *(run.placed for run in found.runs if run.phase is phase.phase),
+    )
+    for row, policy in enumerate(phase.policies):
+        runs = _runs(found, phase.phase, policy.policy)
+        median = medians[row]
+        panel.barh(row, median, color=_COLOURS[policy.policy], height=0.62)
+        if len(runs) > 1:
+            panel.plot(
+                [run.placed for run in runs],
+                [row + offset for offset in _spread(len(runs))],
+                linestyle='none',
+                marker='o',
+                markersize=4.5,
+                markerfacecolor='white',
+                markeredgecolor='black',
+                markeredgewidth=0.8,
+            )
+        # In the bar, where no dots are, or beside one that is too short.
+        short = median < 0.15 * longest
+        dark = not short and policy.policy is results.Policy.OURS
+        panel.annotate(
+            wording.guests(median),
+            (median if short else 0, row),
+            xytext=(8, 0),
+            textcoords='offset points',
+            va='center',
+            color='white' if dark else 'black',
+            fontsize=15,
+            fontweight='bold',
+        )
+    panel.set_yticks(
+        range(len(phase.policies)),
+        [wording.NAMES[policy.policy] for policy in phase.policies],
+    )
+    panel.tick_params(axis='y', length=0)
+    panel.invert_yaxis()
+    panel.set_xlim(0, 1.04 * longest)
+    label = 'guests placed before the first refusal'
+    if any(len(policy.seeds) > 1 for policy in phase.policies):
+        label += ' (bar: median; dots: seeds)'
+    panel.set_xlabel(label)
+    if phase.bound is not None:
+        panel.axvline(phase.bound, color=_BOUND, linestyle='--', linewidth=1.4)
+        seeds = max(len(policy.seeds) for policy in phase.policies)
+        which = ' (median)' if seeds > 1 else ''
+        panel.annotate(
+            f'at most possible: {wording.guests(phase.bound)}{which}',
+            (phase.bound, 1),
+            xycoords=('data', 'axes fraction'),
+            xytext=(-4, 3),
+            textcoords='offset points',
+            ha='right',
+            va='bottom',
+            fontsize=10,
+        )
+
+
+def _spread(count: int) -> list[float]:
+    """Set dots apart, up and down, so that equal ones are seen."""
+    return [0.2 * (2 * index / (count - 1) - 1) for index in range(count)]
+
+
+def fleet(
+    drawn: figure.Figure, found: results.Results, phase: summary.PhaseSummary
+) -> None:
+    """Draw what is used, stranded and free over the arrivals."""
+    columns = len(phase.policies)
+    drawn.set_size_inches(_WIDTH_INCHES, 5.6)
+    grid = drawn.subplots(2, columns, sharex=True, sharey=True, squeeze=False)
+    _title(drawn, _fleet_title(phase))
+    rows = (
+        ('% of dedicated CPUs', 'cpus_used', 'cpus_stranded'),
+        ('% of huge pages', 'pages_used', 'pages_stranded'),
+    )
+    end = 1.0
+    for column, policy in enumerate(phase.policies):
+        runs = _runs(found, phase.phase, policy.policy)
+        for row, (_, used, stranded) in enumerate(rows):
+            _areas(grid[row][column], runs, used, stranded)
+            _mark_refusal(grid[row][column], runs, label=row == 0)
+        end = max(end, curves.grid(runs)[-1])
+        grid[0][column].set_title(
+            _capital(wording.NAMES[policy.policy]), pad=20
+        )
+        grid[-1][column].set_xlabel('guests that have arrived')
+    for row, (name, _, _) in enumerate(rows):
+        grid[row][0].set_ylabel(name)
+    # A mark at the very end is to be seen.
+    grid[0][0].set_xlim(0, end * 1.02)
+    grid[0][0].set_ylim(0, 100)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc='outside lower center', ncols=3)
+
+
+def _areas(
+    panel: axes.Axes,
+    runs: Sequence[results.Run],
+    used: str,
+    stranded: str,
+) -> None:
+    arrivals = curves.grid(runs)
+    lower = [100 * share for share in curves.median(runs, used, arrivals)]
+    middle = [100 * share for share in curves.median(runs, stranded, arrivals)]
+    # Medians of several runs may exceed the whole together.
+    middle = [
+        min(one, 100 - other) for one, other in zip(middle, lower, strict=True)
+    ]
+    upper = [
+        100 - one - other for one, other in zip(middle, lower, strict=True)
+    ]
+    panel.stackplot(
+        arrivals,
+        lower,
+        middle,
+        upper,
+        colors=[_USED, _STRANDED, _FREE],
+        labels=['used', 'free, but stranded', 'free and usable'],
+        linewidth=0,
+    )
+
+
+def _mark_refusal(
+    panel: axes.Axes, runs: Sequence[results.Run], *, label: bool
+) -> None:
+    """Mark the first refusal, the median of the runs that have one."""
+    refused = [run.placed + 1 for run in runs if run.first_refused is not None]
+    if not refused:
+        return
+    moment = statistics.median(refused)
+    panel.axvline(moment, color='black', linewidth=1.4, linestyle=':')
+    if not label:
+        return
+    panel.annotate(
+        f'first refusal: guest {wording.guests(moment)}',
+        (moment, 1),
+        xycoords=('data', 'axes fraction'),
+        xytext=(0, 3),
+        textcoords='offset points',
+        ha='right'
+        if moment > 0.5 * max(run.arrivals for run in runs)
+        else 'left',
+        va='bottom',
+        fontsize=9.5,
+        annotation_clip=False,
+    )
+
+
+def _fleet_title(phase: summary.PhaseSummary) -> str:
+    """Tell how much is stranded, once the fleet refuses guests."""
+    shares = [
+        (stranded.median, wording.NAMES[policy.policy])
+        for policy in phase.policies
+        if (stranded := policy.figures.get(Metric.CPUS_STRANDED_PERCENT))
+    ]
+    if not shares:
+        return wording.PHASES[phase.phase]
+    when = wording.DURING[phase.phase]
+    if phase.phase is results.Phase.FILL:
+        refused = any(policy.first_refused for policy in phase.policies)
+        when = 'At the first refusal' if refused else 'At the end'
+    (share, who), *others = shares
+    parts = [
+        f'{when} {wording.percent(share)} % of the CPUs are free, but '
+        f'stranded, with {who}'
+    ]
+    parts += [
+        f'{wording.percent(share)} % with {who}' for share, who in others
+    ]
+    return ', '.join(parts)
+
+
+def refusals(drawn: figure.Figure, phase: summary.PhaseSummary) -> None:
+    """Draw for each flavor how much of it each policy refuses."""
+    flavors = _most_refused_first(phase)
+    count = len(phase.policies)
+    drawn.set_size_inches(
+        _WIDTH_INCHES, 1.9 + 0.22 * max(1, len(flavors)) * max(1.4, count)
+    )
+    panel = drawn.add_subplot()
+    _title(drawn, wording.refused_sentence(phase))
+    height = 0.8 / count
+    largest = 0.0
+    for number, policy in enumerate(phase.policies):
+        percent = {one.flavor: one.percent for one in policy.by_flavor}
+        shares = [percent.get(flavor, 0.0) for flavor in flavors]
+        largest = max(largest, *shares, 0.0)
+        offset = (number - (count - 1) / 2) * height
+        rows = [row + offset for row in range(len(flavors))]
+        panel.barh(
+            rows,
+            shares,
+            height=height * 0.92,
+            color=_COLOURS[policy.policy],
+            label=wording.NAMES[policy.policy],
+        )
+        for row, share in zip(rows, shares, strict=True):
+            panel.annotate(
+                f'{wording.percent(share)} %',
+                (share, row),
+                xytext=(4, 0),
+                textcoords='offset points',
+                va='center',
+                fontsize=9,
+                color='black' if share else _QUIET,
+            )
+    panel.set_yticks(range(len(flavors)), flavors)
+    panel.tick_params(axis='y', length=0)
+    panel.invert_yaxis()
+    # Room for the number at the longest bar.
+    panel.set_xlim(0, largest * 1.12 or 1)
+    panel.set_xlabel('refused, % of the arrivals of the flavor')
+    if count > 1:
+        drawn.legend(loc='outside lower center', ncols=count)
+
+
+def _most_refused_first(phase: summary.PhaseSummary) -> list[str]:
+    largest: dict[str, float] = {}
+    for policy in phase.policies:
+        for one in policy.by_flavor:
+            known = largest.get(one.flavor, 0.0)
+            largest[one.flavor] = max(known, one.percent)
+    return sorted(largest, key=lambda flavor: (-largest[flavor], flavor))
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _title(drawn: figure.Figure, words: str) -> None:
+    """Write what a plot says above it, in lines that fit the width."""
+    # A number stays with its unit.
+    words = words.removesuffix('.').replace(' %', '\N{NO-BREAK SPACE}%')
+    lines = textwrap.wrap(words, 76)
+    drawn.suptitle('\n'.join(lines), x=0.01, ha='left')

@@ -1,0 +1,180 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Write hosts and flavors as a scenario file that `load` reads back equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from nova_numa_hugepages.core import units
+from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import schema
+from nova_numa_hugepages.yamlfile import hosts as host_files
+
+_COLUMNS = 79
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what is the same twice in full."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def suggest_arrivals(
+    hosts: Sequence[scenario.HostType], flavors: Sequence[scenario.Flavor]
+) -> scenario.Arrivals:
+    """Choose arrivals that fill a fleet nearly, and then some.
+
+    How many guests a fleet holds is guessed by its CPUs and its memory, as if
+    they were all in one place. In the mean a few less are there at a time,
+    once the first ones have begun to leave.
+    """
+    cpus = memory_mib = 0.0
+    for host in hosts:
+        for node in host.nodes:
+            own = node.cores - node.shared_cores
+            cpus += (
+                host.count
+                * node.threads
+                * (own + node.shared_cores * host.cpu_ratio)
+            )
+            memory_mib += host.count * node.memory_mib * host.ram_ratio
+    total = sum(flavor.share for flavor in flavors)
+    fits = total * min(
+        cpus / sum(flavor.share * flavor.vcpus for flavor in flavors),
+        memory_mib
+        / sum(flavor.share * flavor.memory_mib for flavor in flavors),
+    )
+    # A full fleet, and twice as many again who come as others leave.
+    count = min(max(round(3 * fits), 2), schema.MAX_ARRIVALS)
+    return scenario.Arrivals(
+        count=count,
+        mean_lifetime=float(max(round(0.95 * fits), 1)),
+        warm_up=min(round(1.3 * fits), count // 2),
+        seeds=(1, 2, 3),
+    )
+
+
+def to_yaml(
+    hosts: Sequence[scenario.HostType],
+    flavors: Sequence[scenario.Flavor],
+    arrivals: scenario.Arrivals | None = None,
+) -> str:
+    """Write a scenario file.
+
+    :param arrivals: as `suggest_arrivals` chooses them if None
+    :returns: the text of the file
+    """
+    return yaml.dump(
+        {
+            'hosts': {host.name: _host(host) for host in hosts},
+            'flavors': {flavor.name: _flavor(flavor) for flavor in flavors},
+            'arrivals': _arrivals(
+                arrivals or suggest_arrivals(hosts, flavors)
+            ),
+        },
+        Dumper=_Dumper,
+        allow_unicode=True,
+        # In one line what has no mapping or list in it.
+        default_flow_style=None,
+        sort_keys=False,
+        width=_COLUMNS,
+    )
+
+
+def _host(host: scenario.HostType) -> dict[str, Any]:
+    nodes = host.nodes
+    described: dict[str, Any] = {
+        'count': host.count,
+        'nodes': len(nodes),
+        'cores': _one_or_each(node.cores for node in nodes),
+        'threads': _one_or_each(node.threads for node in nodes),
+        'shared_cores': _one_or_each(node.shared_cores for node in nodes),
+    }
+    gib = host_files.MIB_PER_GIB
+    if all(node.memory_mib % gib == 0 for node in nodes):
+        described['memory_gib'] = _one_or_each(
+            node.memory_mib // gib for node in nodes
+        )
+    else:
+        described['memory_mib'] = _one_or_each(
+            node.memory_mib for node in nodes
+        )
+    for key, pools in (
+        ('pages', [node.pages for node in nodes]),
+        ('reserved', [node.reserved for node in nodes]),
+    ):
+        if any(pools):
+            described[key] = _pages(pools)
+    if all(node.socket is not None for node in nodes):
+        described['sockets'] = [node.socket for node in nodes]
+    if host.distances is not None:
+        described['distances'] = [list(row) for row in host.distances]
+    return {
+        **described,
+        'compute': 'ours' if host.runs_us else 'stock',
+        'cpu_allocation_ratio': _number(host.cpu_ratio),
+        'ram_allocation_ratio': _number(host.ram_ratio),
+    }
+
+
+def _pages(pools: Sequence[Mapping[int, int]]) -> dict[str, Any]:
+    sizes = sorted({size for pool in pools for size in pool})
+    return {
+        units.format_kib(size).replace(' ', ''): _one_or_each(
+            pool.get(size, 0) for pool in pools
+        )
+        for size in sizes
+    }
+
+
+def _one_or_each(values: Iterable[int]) -> int | list[int]:
+    every = list(values)
+    return every[0] if len(set(every)) == 1 else every
+
+
+def _flavor(flavor: scenario.Flavor) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        'vcpus': flavor.vcpus,
+        'memory_mib': flavor.memory_mib,
+        'share': _number(flavor.share),
+    }
+    if flavor.extra_specs:
+        described['extra_specs'] = dict(flavor.extra_specs)
+    return described
+
+
+def _arrivals(arrivals: scenario.Arrivals) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        'count': arrivals.count,
+        'per_hour': _number(arrivals.per_hour),
+    }
+    if arrivals.mean_lifetime is not None:
+        described['mean_lifetime'] = _number(arrivals.mean_lifetime)
+    seeds = arrivals.seeds
+    counted = seeds == tuple(range(1, len(seeds) + 1))
+    return {
+        **described,
+        'warm_up': arrivals.warm_up,
+        'seeds': len(seeds) if counted else list(seeds),
+    }
+
+
+def _number(number: float) -> int | float:
+    return int(number) if number == int(number) else number

@@ -1,0 +1,254 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""One policy over one sequence of arrivals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import heapq
+import itertools
+import time
+from typing import NamedTuple
+from typing import TypeAlias
+
+from nova import conf as nova_conf
+from nova import exception as nova_exception
+from nova import objects
+from nova.scheduler import host_manager
+from nova.virt import hardware as nova_hardware
+
+from nova_numa_hugepages.core import slots
+from nova_numa_hugepages.scheduler import demand
+from nova_numa_hugepages.scheduler import flavors as flavor_kinds
+from nova_numa_hugepages.simulate import fleet
+from nova_numa_hugepages.simulate import gauge
+from nova_numa_hugepages.simulate import guests
+from nova_numa_hugepages.simulate import results
+from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import schedulers
+
+CONF = nova_conf.CONF
+
+# Samples that a run keeps, at most. When there are as many, every other one
+# is dropped, and from then on half as many are taken.
+_MOST_SAMPLES = 256
+
+_State: TypeAlias = host_manager.HostState
+
+Progress = Callable[[float], None]
+
+
+class Task(NamedTuple):
+    """One run of a simulation.
+
+    :ivar pinned: tell ours the mix of the scenario, as with ``demand_mix``
+    :ivar prior: let ours know the flavors before there are requests
+    """
+
+    play: scenario.Scenario
+    policy: results.Policy
+    phase: results.Phase
+    seed: int
+    pinned: bool = False
+    prior: bool = True
+
+
+class _Placed(NamedTuple):
+    host: _State
+    flavor: str
+    topology: objects.InstanceNUMATopology | None
+
+
+class Engine:
+    """Runs one task, which changes the fit of this process.
+
+    :param progress: is told now and then how much is done, from 0 to 1
+    """
+
+    def __init__(self, task: Task, progress: Progress | None = None) -> None:
+        self._task = task
+        self._progress = progress
+        self._now = 0.0
+        self._flavors = {
+            flavor.name: fleet.nova_flavor(flavor)
+            for flavor in task.play.flavors
+        }
+        self._resources = {
+            name: schedulers.resources(fleet.request(flavor))
+            for name, flavor in self._flavors.items()
+        }
+        kinds = {
+            name: flavor_kinds.kind_of(flavor)
+            for name, flavor in self._flavors.items()
+        }
+        self._gauge = gauge.Gauge(
+            [
+                gauge.Asked(kinds[flavor.name], flavor.share)
+                for flavor in task.play.flavors
+            ]
+        )
+        self._hosts = list(fleet.hosts(task.play.hosts))
+        self._placement = schedulers.Placement(self._hosts)
+        learned = self._demand(
+            {name: kind for name, kind in kinds.items() if kind is not None}
+        )
+        self._scheduler = schedulers.scheduler(task.policy, learned)
+        self._leaving: list[tuple[float, int, _Placed]] = []
+        self._numbers = itertools.count()
+        self._there = 0
+
+    def _demand(self, kinds: dict[str, slots.GuestKind]) -> demand.Demand:
+        options = CONF.numa_hugepages
+        mix: dict[slots.GuestKind, float] = {}
+        if self._task.pinned:
+            for flavor in self._task.play.flavors:
+                if flavor.name in kinds:
+                    kind = kinds[flavor.name]
+                    mix[kind] = mix.get(kind, 0.0) + flavor.share
+        prior = kinds if self._task.prior else {}
+        return demand.Demand(
+            half_life_s=options.demand_half_life,
+            at_most=options.demand_kinds,
+            prior=lambda: prior,
+            pinned=lambda: mix,
+            clock=lambda: self._now,
+        )
+
+    def run(self) -> results.Run:
+        """Let the guests arrive, and leave."""
+        begin = time.monotonic()
+        task = self._task
+        fill = task.phase is results.Phase.FILL
+        warm_up = 0
+        if task.phase is results.Phase.CHURN:
+            warm_up = task.play.arrivals.warm_up
+        arrived = placed = 0
+        first: str | None = None
+        counted: dict[str, int] = {}
+        refused: dict[str, int] = {}
+        samples = [self._sample(0)]
+        every = 1
+        for guest in guests.arrive(task.play, task.phase, task.seed):
+            self._now = guest.at
+            self._leave()
+            arrived += 1
+            fits = self._arrive(guest)
+            if arrived > warm_up:
+                counted[guest.flavor] = counted.get(guest.flavor, 0) + 1
+                if not fits:
+                    refused[guest.flavor] = refused.get(guest.flavor, 0) + 1
+            if first is None:
+                first = None if fits else guest.flavor
+                placed += fits
+            if arrived % every == 0:
+                samples.append(self._sample(arrived))
+                self._tell(arrived, samples[-1])
+                if len(samples) >= _MOST_SAMPLES:
+                    samples = samples[::2]
+                    every *= 2
+            if fill and first is not None:
+                break
+        if samples[-1].arrivals != arrived:
+            samples.append(self._sample(arrived))
+        return results.Run(
+            policy=task.policy,
+            phase=task.phase,
+            seed=task.seed,
+            arrivals=arrived,
+            placed=placed,
+            first_refused=first,
+            counted=counted,
+            refused=refused,
+            samples=tuple(samples),
+            seconds=time.monotonic() - begin,
+        )
+
+    def _arrive(self, guest: guests.Guest) -> bool:
+        """Place a guest.
+
+        :returns: whether there was a place
+        """
+        asked = self._resources[guest.flavor]
+        spec = fleet.request(self._flavors[guest.flavor])
+        hosts = self._scheduler.select(
+            self._placement.candidates(self._hosts, asked), spec
+        )
+        # As many hosts as Nova tries, one after the other.
+        for host in hosts[: CONF.scheduler.max_attempts]:
+            placed = self._claim(host, guest.flavor)
+            if placed is None:
+                continue
+            self._there += 1
+            if guest.until is not None:
+                entry = guest.until, next(self._numbers), placed
+                heapq.heappush(self._leaving, entry)
+            return True
+        return False
+
+    def _claim(self, host: _State, flavor: str) -> _Placed | None:
+        """Claim what a guest needs on a host, as its compute service does.
+
+        :returns: None if the claim fails
+        """
+        spec = fleet.request(self._flavors[flavor])
+        topology = None
+        if spec.numa_topology is not None:
+            topology = nova_hardware.numa_fit_instance_to_host(
+                host.numa_topology,
+                spec.numa_topology,
+                provider_mapping=None,
+                limits=host.limits.get('numa_topology'),
+                pci_requests=[],
+                pci_stats=host.pci_stats,
+            )
+            if topology is None:
+                return None
+        placed = _Placed(host, flavor, topology)
+        try:
+            self._account(placed, 1)
+        except nova_exception.NovaException:
+            # Stock Nova's fit has plans that can't be accounted. The compute
+            # service gives up such a guest, and Nova takes the next host.
+            return None
+        return placed
+
+    def _account(self, placed: _Placed, sign: int) -> None:
+        host, flavor = placed.host, self._flavors[placed.flavor]
+        if placed.topology is not None:
+            host.numa_topology = nova_hardware.numa_usage_from_instance_numa(
+                host.numa_topology, placed.topology, free=sign < 0
+            )
+        host.free_ram_mb -= sign * flavor.memory_mb
+        host.vcpus_used += sign * flavor.vcpus
+        host.num_instances += sign
+        self._placement.allocate(host, self._resources[flavor.name], sign)
+
+    def _leave(self) -> None:
+        while self._leaving and self._leaving[0][0] <= self._now:
+            _, _, placed = heapq.heappop(self._leaving)
+            self._account(placed, -1)
+            self._there -= 1
+
+    def _sample(self, arrived: int) -> results.Sample:
+        return self._gauge.sample(self._hosts, arrived, self._there)
+
+    def _tell(self, arrived: int, sample: results.Sample) -> None:
+        if self._progress is None:
+            return
+        if self._task.phase is results.Phase.FILL:
+            self._progress(max(sample.cpus_used, sample.pages_used))
+            return
+        trace = self._task.play.trace
+        count = self._task.play.arrivals.count if trace is None else len(trace)
+        self._progress(arrived / count)

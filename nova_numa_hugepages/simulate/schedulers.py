@@ -1,0 +1,195 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The schedulers that are compared: Nova's own classes, in two settings.
+
+Both run the filter for NUMA topologies and the weighers that the configuration
+enables, as `nova.scheduler.manager` calls them. The other filters, which don't
+look at what this is about, are left out. Placement's part is played by its
+arithmetic: hosts that lack vCPUs, dedicated CPUs or memory in total are never
+candidates.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import TypeAlias
+
+from nova import conf as nova_conf
+from nova import objects
+from nova.scheduler import host_manager
+from nova.scheduler import utils
+from nova.scheduler import weights as nova_weights
+from nova.scheduler.filters import numa_topology_filter
+
+from nova_numa_hugepages.scheduler import demand
+from nova_numa_hugepages.scheduler import filters
+from nova_numa_hugepages.scheduler import weights
+from nova_numa_hugepages.simulate import results
+from nova_numa_hugepages.virt import hardware
+
+CONF = nova_conf.CONF
+
+_State: TypeAlias = host_manager.HostState
+
+
+class Scheduler(abc.ABC):
+    """A filter and weighers."""
+
+    def __init__(self, weighers: Sequence[type[Any]]) -> None:
+        self._handler = nova_weights.HostWeightHandler()
+        self._weighers = [weigher() for weigher in weighers]
+
+    def select(
+        self, hosts: Sequence[_State], spec: objects.RequestSpec
+    ) -> list[_State]:
+        """Choose hosts for a guest.
+
+        :param hosts: those that Placement proposes
+        :returns: those that pass, the best one first
+        """
+        for host in hosts:
+            host.allocation_candidates = [{'mappings': {}}]
+        weighed = self._handler.get_weighed_objects(
+            self._weighers, self._passing(hosts, spec), spec
+        )
+        return [host.obj for host in weighed]
+
+    @abc.abstractmethod
+    def _passing(
+        self, hosts: Sequence[_State], spec: objects.RequestSpec
+    ) -> list[_State]:
+        """Filter the hosts."""
+
+
+class Ours(Scheduler):
+    """The filter and the weigher of this package, beside Nova's weighers.
+
+    :param learned: the demand that they learn or are told
+    """
+
+    def __init__(self, learned: demand.Demand) -> None:
+        hardware.install()
+        super().__init__(_weighers())
+        weigher = weights.NUMAHugepagesWeigher(learned)
+        self._weighers.append(weigher)
+        self._filter = filters.NUMAHugepagesFilter(learned)
+
+    def _passing(
+        self, hosts: Sequence[_State], spec: objects.RequestSpec
+    ) -> list[_State]:
+        return list(self._filter.filter_all(hosts, spec))
+
+
+class Stock(Scheduler):
+    """Nova's filter and weighers."""
+
+    def __init__(self) -> None:
+        hardware.uninstall()
+        super().__init__(_weighers())
+        self._filter = numa_topology_filter.NUMATopologyFilter()
+        self._verdicts: dict[tuple[str, str], tuple[Any, bool]] = {}
+
+    def _passing(
+        self, hosts: Sequence[_State], spec: objects.RequestSpec
+    ) -> list[_State]:
+        """Filter the hosts.
+
+        The filter judges each host for itself, and takes a millisecond for
+        it. Hosts on which nothing has changed since the last guest of the
+        same flavor are not judged again.
+        """
+        passing = []
+        for host in hosts:
+            key = host.host, spec.flavor.name
+            seen, verdict = self._verdicts.get(key, (None, False))
+            if seen is not host.numa_topology:
+                verdict = bool(list(self._filter.filter_all([host], spec)))
+                self._verdicts[key] = host.numa_topology, verdict
+            if verdict:
+                passing.append(host)
+        return passing
+
+
+def scheduler(
+    policy: results.Policy, learned: demand.Demand | None = None
+) -> Scheduler:
+    """Make the scheduler of a policy, and put its fit in place.
+
+    :param learned: the demand, for ours
+    """
+    if policy is results.Policy.STOCK:
+        return Stock()
+    assert learned is not None
+    return Ours(learned)
+
+
+def _weighers() -> list[type[Any]]:
+    """Load the weighers that are enabled, but for ours."""
+    handler = nova_weights.HostWeightHandler()
+    return [
+        weigher
+        for weigher in handler.get_matching_classes(
+            CONF.filter_scheduler.weight_classes
+        )
+        if not issubclass(weigher, weights.NUMAHugepagesWeigher)
+    ]
+
+
+class Placement:
+    """What Placement knows: inventories and what is used of them."""
+
+    def __init__(self, hosts: Sequence[_State]) -> None:
+        self._free = {host.host: _inventory(host) for host in hosts}
+
+    def candidates(
+        self, hosts: Sequence[_State], resources: Mapping[str, int]
+    ) -> list[_State]:
+        """List the hosts that have what a guest asks for."""
+        wanted = list(resources.items())
+        return [
+            host
+            for host in hosts
+            if all(
+                self._free[host.host].get(name, 0) >= amount
+                for name, amount in wanted
+            )
+        ]
+
+    def allocate(
+        self, host: _State, resources: Mapping[str, int], sign: int = 1
+    ) -> None:
+        """Take resources of a host; with a sign of -1 give them back."""
+        free = self._free[host.host]
+        for name, amount in resources.items():
+            free[name] -= sign * amount
+
+
+def resources(spec: objects.RequestSpec) -> dict[str, int]:
+    """Tell what a guest asks Placement for, as Nova translates it."""
+    asked = utils.ResourceRequest.from_request_spec(spec)
+    found: dict[str, int] = asked.merged_resources()
+    return found
+
+
+def _inventory(host: _State) -> dict[str, int]:
+    shared = sum(len(cell.cpuset) for cell in host.numa_topology.cells)
+    dedicated = sum(len(cell.pcpuset) for cell in host.numa_topology.cells)
+    return {
+        'VCPU': int(shared * host.cpu_allocation_ratio),
+        'PCPU': dedicated,
+        'MEMORY_MB': int(host.total_usable_ram_mb * host.ram_allocation_ratio),
+    }

@@ -1,0 +1,141 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the figures of a simulation say, in words."""
+
+from __future__ import annotations
+
+from nova_numa_hugepages.simulate import results
+from nova_numa_hugepages.simulate import summary
+from nova_numa_hugepages.simulate.summary import Metric
+
+NAMES = {
+    results.Policy.STOCK: 'stock Nova',
+    results.Policy.OURS: 'this package',
+}
+
+PHASES = {
+    results.Phase.FILL: 'Fill: guests arrive and stay, until one is refused',
+    results.Phase.CHURN: 'Churn: guests arrive, and leave after a while',
+    results.Phase.TRACE: 'Trace: guests come and go as in the file',
+}
+
+# How a sentence about a phase begins.
+DURING = {
+    results.Phase.FILL: 'While the fleet fills up',
+    results.Phase.CHURN: 'Under churn',
+    results.Phase.TRACE: 'Over the trace',
+}
+
+
+def guests(number: float) -> str:
+    """Write a median number of guests."""
+    return f'{number:.0f}' if number == int(number) else f'{number:.1f}'
+
+
+def percent(number: float) -> str:
+    """Write a percentage without its sign; what is not nothing is seen."""
+    if not number or number >= 10:
+        return f'{number:.0f}' if number in (0, 100) else f'{number:.1f}'
+    if number >= 1:
+        return f'{number:.1f}'
+    return f'{number:.2g}' if number >= 0.1 else f'{number:.1g}'
+
+
+def times(ratio: float) -> str:
+    """Write a ratio."""
+    return f'{ratio:.2f}' if ratio >= 0.1 or not ratio else f'{ratio:.2g}'
+
+
+def closing(found: summary.Summary) -> str:
+    """Tell what all phases have shown, in a sentence for each.
+
+    :returns: an empty text without any runs
+    """
+    return ' '.join(headline(phase) for phase in found.phases)
+
+
+def headline(phase: summary.PhaseSummary) -> str:
+    """Tell what a phase has shown, in a sentence."""
+    if phase.phase is results.Phase.FILL:
+        return placed_sentence(phase)
+    return refused_sentence(phase)
+
+
+def placed_sentence(phase: summary.PhaseSummary) -> str:
+    """Tell how many guests are placed before the first refusal."""
+    possible = ''
+    if phase.bound is not None:
+        possible = f'; at most {guests(phase.bound)} were possible'
+    if len(phase.policies) == 1:
+        (only,) = phase.policies
+        return f'{_capital(_who(only))} places {_placed(only)}{possible}.'
+    stock, ours = phase.policies
+    if not stock.first_refused and not ours.first_refused:
+        return (
+            f'Both place {_placed(ours)}. With more arrivals the fleet would '
+            'fill up.'
+        )
+    ratio = phase.ratios.get(Metric.PLACED)
+    if not (ratio and stock.first_refused and ours.first_refused):
+        placed = guests(stock.figures[Metric.PLACED].median)
+        if not stock.first_refused or not ours.first_refused:
+            placed = _placed(stock)
+        return (
+            f'{_capital(_who(ours))} places {_placed(ours)}, {_who(stock)} '
+            f'{placed}{possible}.'
+        )
+    many = 'as many'
+    if abs(ratio.median - 1) >= 0.005:
+        many = f'{times(ratio.median)} times as many'
+    both = ' against '.join(
+        guests(policy.figures[Metric.PLACED].median)
+        for policy in (ours, stock)
+    )
+    return (
+        f'{_capital(_who(ours))} places {many} guests before the first '
+        f'refusal as {_who(stock)} ({both}){possible}.'
+    )
+
+
+def refused_sentence(phase: summary.PhaseSummary) -> str:
+    """Tell how many guests are refused."""
+    told = [
+        (policy, policy.figures[Metric.REFUSED_PERCENT].median)
+        for policy in reversed(phase.policies)
+    ]
+    during = DURING[phase.phase]
+    if len(told) > 1 and not any(share for _, share in told):
+        return f'{during} neither policy refuses a guest.'
+    (policy, share), *others = told
+    parts = [f'{_who(policy)} refuses {_share(share)} of the guests']
+    parts += [f'{_who(policy)} {_share(share)}' for policy, share in others]
+    return f'{during} {", ".join(parts)}.'
+
+
+def _share(refused: float) -> str:
+    return f'{percent(refused)} %' if refused else 'none'
+
+
+def _placed(policy: summary.PolicySummary) -> str:
+    count = guests(policy.figures[Metric.PLACED].median)
+    if policy.first_refused:
+        return f'{count} guests before the first refusal'
+    return f'all {count} guests'
+
+
+def _who(policy: summary.PolicySummary) -> str:
+    return NAMES[policy.policy]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
