@@ -285,6 +285,14 @@ def sequence_bound(play: scenario.Scenario, flavors: Sequence[str]) -> int:
     return Bound(play).sequence(flavors)
 
 
+def check_library() -> None:
+    """Check that the solver is installed.
+
+    :raises: `extras.MissingLibrary` if it isn't
+    """
+    _solvers()
+
+
 def _solvers() -> tuple[Any, Any]:
     try:
         import numpy

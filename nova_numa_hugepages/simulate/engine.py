@@ -35,8 +35,8 @@ from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import gauge
 from nova_numa_hugepages.simulate import guests
 from nova_numa_hugepages.simulate import results
-from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import schedulers
+from nova_numa_hugepages.simulate import tasks
 
 CONF = nova_conf.CONF
 
@@ -47,21 +47,6 @@ _MOST_SAMPLES = 256
 _State: TypeAlias = host_manager.HostState
 
 Progress = Callable[[float], None]
-
-
-class Task(NamedTuple):
-    """One run of a simulation.
-
-    :ivar pinned: tell ours the mix of the scenario, as with ``demand_mix``
-    :ivar prior: let ours know the flavors before there are requests
-    """
-
-    play: scenario.Scenario
-    policy: results.Policy
-    phase: results.Phase
-    seed: int
-    pinned: bool = False
-    prior: bool = True
 
 
 class _Placed(NamedTuple):
@@ -76,7 +61,9 @@ class Engine:
     :param progress: is told now and then how much is done, from 0 to 1
     """
 
-    def __init__(self, task: Task, progress: Progress | None = None) -> None:
+    def __init__(
+        self, task: tasks.Task, progress: Progress | None = None
+    ) -> None:
         self._task = task
         self._progress = progress
         self._now = 0.0
@@ -111,12 +98,13 @@ class Engine:
     def _demand(self, kinds: dict[str, slots.GuestKind]) -> demand.Demand:
         options = CONF.numa_hugepages
         mix: dict[slots.GuestKind, float] = {}
-        if self._task.pinned:
+        if self._task.learning is tasks.Learning.PINNED:
             for flavor in self._task.play.flavors:
                 if flavor.name in kinds:
                     kind = kinds[flavor.name]
                     mix[kind] = mix.get(kind, 0.0) + flavor.share
-        prior = kinds if self._task.prior else {}
+        flavors = self._task.learning is tasks.Learning.FLAVORS
+        prior = kinds if flavors else {}
         return demand.Demand(
             half_life_s=options.demand_half_life,
             at_most=options.demand_kinds,

@@ -35,19 +35,12 @@ def hosts(
 ) -> Iterator[host_manager.HostState]:
     """Make the states that a scheduler keeps of the empty hosts of a fleet.
 
-    Types take turns, so that the first hosts of a list are of all types.
+    :returns: one type after the other, as Nova lists hosts in the order in
+        which they came
     """
-    counts = [0] * len(types)
-    while True:
-        for index, kind in enumerate(types):
-            if counts[index] < kind.count:
-                counts[index] += 1
-                yield _host_state(kind, f'{kind.name}-{counts[index]}')
-        if all(
-            count == kind.count
-            for count, kind in zip(counts, types, strict=True)
-        ):
-            return
+    for kind in types:
+        for number in range(kind.count):
+            yield _host_state(kind, f'{kind.name}-{number + 1}')
 
 
 def _host_state(kind: scenario.HostType, name: str) -> host_manager.HostState:

@@ -56,7 +56,7 @@ def arrive(
             yield Guest(entry.at, entry.flavor, until)
         return
     arrivals = play.arrivals
-    flavors = random.Random(f'flavors {seed}')
+    flavors = random.Random(seed)
     lifetimes = random.Random(f'lifetimes {seed}')
     names = [flavor.name for flavor in play.flavors]
     shares = [flavor.share for flavor in play.flavors]

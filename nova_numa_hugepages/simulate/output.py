@@ -26,6 +26,7 @@ import json
 import os
 import pathlib
 import secrets
+import tempfile
 from typing import Any
 
 from nova_numa_hugepages import exception
@@ -206,6 +207,20 @@ def make_folder(path: pathlib.Path) -> None:
     """
     with _explaining(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+def check_writable(path: pathlib.Path) -> None:
+    """Find out whether a file can be written, without touching it.
+
+    :raises OutputError: if it can't
+    """
+    with _explaining(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        target = pathlib.Path(os.path.realpath(path))
+        if not target.exists() or target.is_file():
+            with tempfile.TemporaryFile(dir=target.parent):
+                pass
 
 
 @contextlib.contextmanager

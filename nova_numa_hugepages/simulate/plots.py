@@ -87,6 +87,14 @@ def write_plots(
     return sorted(contents)
 
 
+def check_library() -> None:
+    """Check that what plots are drawn with is installed.
+
+    :raises: `extras.MissingLibrary` if it isn't
+    """
+    _library()
+
+
 def _library() -> tuple[Any, Any]:
     try:
         import matplotlib
