@@ -31,10 +31,14 @@ Boot = Callable[..., list[dict[str, Any]]]
 def cloud(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[embedded.EmbeddedCloud]:
-    """A Nova with the hosts of the module's ``HOSTS``."""
+    """A Nova with the hosts of the module's ``HOSTS``.
+
+    It is made with the arguments in the module's ``CLOUD``, if there are any.
+    """
     # Else pytest would make it in the cloud's own folder, and miss it later.
     tmp_path_factory.getbasetemp()
-    with embedded.EmbeddedCloud(request.module.HOSTS) as running:
+    arguments = getattr(request.module, 'CLOUD', {})
+    with embedded.EmbeddedCloud(request.module.HOSTS, **arguments) as running:
         yield running
 
 

@@ -25,6 +25,7 @@ from nova import conf
 from nova.virt import hardware as nova_hardware
 import pytest
 
+from nova_numa_hugepages.scheduler import demand
 from tests.fixtures import cloud as embedded
 
 HOST = embedded.HostSpec(
@@ -44,7 +45,7 @@ def test_cloud_leaves_nothing_behind(
 
     # when a cloud comes and goes, twice,
     for _ in range(2):
-        with embedded.EmbeddedCloud([HOST]) as cloud:
+        with embedded.EmbeddedCloud([HOST], numa_weigher=True) as cloud:
             flavor = cloud.api.create_flavor('small', vcpus=2, ram_mib=512)
             [server_id] = cloud.api.boot('guest', flavor=flavor)
             assert cloud.api.wait(server_id)['status'] == 'ACTIVE'
@@ -56,6 +57,7 @@ def test_cloud_leaves_nothing_behind(
     assert list(logging.getLogger().handlers) == handlers
     assert list(tmp_path.rglob('*')) == []
     assert conf.CONF.quota.cores == 20
+    assert demand.current() is None
 
 
 def test_one_cloud_at_a_time() -> None:

@@ -61,6 +61,45 @@ guests:
     expect: refused
 """
 
+ROOMY = """\
+hosts:
+  roomy:
+    nodes: 1
+    cores: 5
+    shared_cores: 1
+    memory_gib: 16
+    pages: {2MiB: 1024, 1GiB: 8}
+  lean:
+    nodes: 1
+    cores: 2
+    shared_cores: 1
+    memory_gib: 4
+    pages: {2MiB: 512}
+flavors:
+  database:
+    vcpus: 8
+    memory_mib: 8192
+    extra_specs:
+      hw:cpu_policy: dedicated
+      hw:mem_page_size: 1GB
+  small:
+    vcpus: 2
+    memory_mib: 1024
+    extra_specs:
+      hw:cpu_policy: dedicated
+      hw:mem_page_size: 2MB
+  floating:
+    vcpus: 1
+    memory_mib: 512
+guests:
+  - name: small
+    flavor: small
+    compare: true
+  - name: floating
+    flavor: floating
+    compare: true
+"""
+
 
 def start(
     tmp_path: pathlib.Path, scenario: str, **environment: str
@@ -99,7 +138,7 @@ def test_demo_shows_where_guests_go_and_why(tmp_path: pathlib.Path) -> None:
     assert 'guest cell 1 on node 1: vCPUs' in words
     assert '256 pages of 2 MiB' in words
     # what stock Nova says of them,
-    assert 'far-nodes accepts accepts' in words
+    assert 'stock Nova accepts the same host' in words
     # why the other guest is nowhere,
     assert 'picky is refused: No valid host was found' in words
     assert (
@@ -111,6 +150,31 @@ def test_demo_shows_where_guests_go_and_why(tmp_path: pathlib.Path) -> None:
     # and that all is given back.
     assert '2 guests deleted' in words
     assert 'Placement counts no usage' in words
+
+
+def test_demo_shows_what_the_weigher_does(tmp_path: pathlib.Path) -> None:
+    # Given a small host, and a roomy one that has all pages of 1 GiB,
+    # when the demo boots small guests that fit on both,
+    with start(tmp_path, ROOMY) as demo:
+        output, errors = demo.communicate(timeout=TIMEOUT_SECONDS)
+
+    # then it ends well,
+    assert (demo.returncode, errors) == (0, '')
+    words = ' '.join(output.split())
+    # tells what our weigher goes by and takes,
+    assert 'our weigher takes the one on which it costs least' in words
+    assert 'fits on roomy, lean; the weighers take lean' in words
+    assert 'lean costs 6 % of what is scarce, roomy 54 %' in words
+    # and for a guest without a NUMA wish,
+    assert 'lean holds 0 % of what is scarce, roomy 76 %' in words
+    # and what stock Nova would have done.
+    assert (
+        words.count(
+            'stock Nova accepts the same hosts; its weighers take roomy'
+        )
+        == 2
+    )
+    assert 'decided otherwise than by stock Nova: small, floating' in words
 
 
 def test_refused_extra_spec_is_told_with_its_flavor(

@@ -15,15 +15,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import itertools
 from typing import Any
 
 from nova_numa_hugepages.core import units
+from nova_numa_hugepages.scheduler import score
 from tools.demo import scenario
 from tools.demo import verdicts
+from tools.demo import weighing
+
+# What the weigher goes by.
+WEIGHER = (
+    'Where a guest fits on several hosts, our weigher takes the one on which '
+    'it costs least of what is scarce: the room for guests of these flavors, '
+    'which counts the more the less there is of it.'
+)
+
+# Where each guest of a request is, by its name; None if it was refused.
+Taken = Mapping[str, str | None]
+
+# Hosts that are told of beside the one that was taken.
+_OTHERS = 2
+
+_MOST_DECIMALS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +126,11 @@ def placement(placed: Placed, host: scenario.Host) -> list[str]:
 
 
 def decision(
-    found: verdicts.Verdicts, hosts: Sequence[str], taken: Sequence[str]
+    found: verdicts.Verdicts, hosts: Sequence[str], taken: Taken
 ) -> list[str]:
     """Tell how many hosts were left after each step, and why.
 
     :param hosts: all hosts
-    :param taken: the hosts that the guests went to
     """
     if not found.offered:
         return [
@@ -120,7 +138,7 @@ def decision(
             + count(len(hosts), 'host')
         ]
 
-    def names(chosen: Sequence[str]) -> str:
+    def names(chosen: Collection[str | None]) -> str:
         return ', '.join(host for host in hosts if host in chosen)
 
     lines = []
@@ -129,28 +147,121 @@ def decision(
             f'Placement and the other filters leave {len(found.offered)} of '
             f'{len(hosts)} hosts: {names(found.offered)}'
         )
-    lines.extend(found.reasons)
+    lines.extend(line for number, line in found.reasons if number == 0)
     if len(found.accepted) > 1:
-        lines.append(
-            f'fits on {names(found.accepted)}; the weighers take '
-            f'{names(taken)}'
-        )
+        line = f'fits on {names(found.accepted)}'
+        if any(taken.values()):
+            line += f'; the weighers take {names(taken.values())}'
+        lines.append(line)
     elif found.accepted:
         lines.append(f'fits on {names(found.accepted)} only')
+    return lines + costs(found, taken)
+
+
+def costs(found: verdicts.Verdicts, taken: Taken) -> list[str]:
+    """Tell why hosts were the best ones for guests.
+
+    :returns: a line for each guest for which there was a choice, but not for
+        one that went where the guest before it did; before it why guests
+        after the first one lost hosts
+    """
+    lines: list[str] = []
+    before = None
+    for number, ((name, host), weighed) in enumerate(
+        zip(taken.items(), found.weighed, strict=False)
+    ):
+        who = f'{name}: ' if len(taken) > 1 else ''
+        if number:
+            lines.extend(
+                who + line for guest, line in found.reasons if guest == number
+            )
+        chosen = len(weighed.scores) > 1 and host in weighed.scores
+        if host is not None and chosen and host != before:
+            lines.append(who + _costs(weighed, host))
+        before = host
     return lines
 
 
+def _costs(found: weighing.Weighed, taken: str) -> str:
+    """Tell the costs of the host that was taken, and of the next ones."""
+    scores = found.scores
+    others = sorted(
+        (host for host in scores if host != taken), key=scores.__getitem__
+    )
+    told = [taken, *others[:_OTHERS]]
+    first, *rest = _percents([scores[host].cost for host in told])
+    parts = [
+        f'{taken} {"holds" if found.floats else "costs"} {first} of what is '
+        'scarce',
+        *(
+            f'{host} {percent}'
+            for host, percent in zip(others, rest, strict=False)
+        ),
+    ]
+    return ', '.join(parts) + _tie(scores[taken], scores[others[0]])
+
+
+def _tie(own: score.Score, other: score.Score) -> str:
+    """Tell what decided between two hosts that cost the same."""
+    if own.cost != other.cost:
+        return ''
+    if own.grow_kib != other.grow_kib:
+        return '; it has to make fewer pages'
+    if own.imbalance != other.imbalance:
+        return '; its nodes stay in the better balance'
+    return "; Nova's weighers decide"
+
+
+def _percents(shares: Sequence[float]) -> list[str]:
+    """Write shares so that those that differ look different."""
+    texts: list[str] = []
+    for decimals in range(_MOST_DECIMALS + 1):
+        texts = [
+            f'{100 * share:.{decimals}f} %' if share else '0 %'
+            for share in shares
+        ]
+        if len(set(texts)) == len(set(shares)) and all(
+            float(text[:-2]) or not share
+            for text, share in zip(texts, shares, strict=True)
+        ):
+            break
+    return texts
+
+
 def comparison(found: verdicts.Verdicts) -> list[tuple[str, str, str, bool]]:
-    """Put stock Nova's verdicts beside ours.
+    """Put the verdicts of stock Nova's filter beside ours.
 
     :returns: for each host (name, stock Nova's verdict, ours, whether stock
         Nova's is another one or flawed)
     """
     rows = []
     for host, stock in (found.stock or {}).items():
-        ours = 'accepts' if host in found.accepted else 'rejects'
+        ours = verdicts.ACCEPTS if host in found.accepted else verdicts.REJECTS
         rows.append((host, stock, ours, stock != ours))
     return rows
+
+
+def stock_choice(
+    found: verdicts.Verdicts, taken: Taken, *, agrees: bool
+) -> str:
+    """Tell where stock Nova would have gone.
+
+    :param agrees: whether its filter says the same as ours of all hosts
+    """
+    choice = found.stock_choice
+    first, host = next(iter(taken.items()))
+    if choice is None:
+        if agrees:
+            return "stock Nova's filter accepts none either"
+        return 'stock Nova would refuse it'
+    if agrees and len(found.accepted) == 1:
+        return 'stock Nova accepts the same host'
+    takes = choice if choice != host else f'{choice} as well'
+    if len(taken) > 1:
+        takes += f', for {first}'
+    if agrees:
+        return f'stock Nova accepts the same hosts; its weighers take {takes}'
+    return f'stock Nova would take {takes}'
 
 
 def distances(host: scenario.Host) -> str:

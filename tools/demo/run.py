@@ -78,7 +78,8 @@ class Demo:
                 'starting Nova', total=3 + 2 * len(guests)
             )
             cloud = embedded.EmbeddedCloud(
-                [_host_spec(host) for host in self._play.hosts]
+                [_host_spec(host) for host in self._play.hosts],
+                numa_weigher=True,
             )
             watch = verdicts.VerdictsFixture()
             with cloud, watch:
@@ -91,6 +92,7 @@ class Demo:
                 progress.update(task, description='creating flavors')
                 flavor_ids = self._create_flavors(cloud)
                 self._heading('Guests')
+                self._say(report.WEIGHER, style='dim')
                 for guest in guests:
                     progress.update(task, description=f'booting {guest.name}')
                     self._boot(cloud, watch, guest, flavor_ids[guest.flavor])
@@ -158,8 +160,8 @@ class Demo:
             else:
                 self._place(cloud, server['id'], server['name'])
         self._explain(servers, found)
-        if guest.compare:
-            self._compare(guest, found)
+        if guest.compare and found.stock is not None:
+            self._compare(guest, servers, found)
         if failed and not guest.refused:
             self._failures.append(
                 f'{self._play.file}:{guest.line}: guest {guest.name!r} is '
@@ -176,7 +178,7 @@ class Demo:
     def _explain(
         self, servers: Sequence[dict[str, Any]], found: verdicts.Verdicts
     ) -> None:
-        taken = [server['OS-EXT-SRV-ATTR:host'] for server in servers]
+        taken = _taken(servers)
         grid = table.Table.grid(padding=(0, 1, 0, 0))
         for index, line in enumerate(
             report.decision(found, list(self._hosts), taken)
@@ -202,16 +204,24 @@ class Demo:
             self._say(line)
 
     def _compare(
-        self, guest: scenario.Guest, found: verdicts.Verdicts
+        self,
+        guest: scenario.Guest,
+        servers: Sequence[dict[str, Any]],
+        found: verdicts.Verdicts,
     ) -> None:
         rows = report.comparison(found)
-        grid = table.Table(
-            'host', 'stock Nova', 'ours', box=None, padding=(0, 3, 0, 0)
-        )
-        for host, stock, ours, differs in rows:
-            grid.add_row(host, stock, ours, style='bold' if differs else '')
-        self._console.print(_indented(grid))
-        if any(differs for *_, differs in rows):
+        agrees = not any(differs for *_, differs in rows)
+        if not agrees:
+            grid = table.Table(
+                'host', 'stock Nova', 'ours', box=None, padding=(0, 3, 0, 0)
+            )
+            for host, stock, ours, differs in rows:
+                style = 'bold' if differs else ''
+                grid.add_row(host, stock, ours, style=style)
+            self._console.print(_indented(grid))
+        taken = _taken(servers)
+        self._say(report.stock_choice(found, taken, agrees=agrees))
+        if not agrees or found.stock_choice != taken[servers[0]['name']]:
             self._corrected.append(guest.name)
 
     def _draw(self, cloud: embedded.EmbeddedCloud) -> None:
@@ -275,6 +285,12 @@ class Demo:
             deeper = len(line) - len(line.lstrip())
             words = text.Text(line.lstrip(), style)
             self._console.print(_indented(words, 2 + deeper))
+
+
+def _taken(servers: Sequence[dict[str, Any]]) -> report.Taken:
+    return {
+        server['name']: server['OS-EXT-SRV-ATTR:host'] for server in servers
+    }
 
 
 def _indented(

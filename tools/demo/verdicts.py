@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""What the scheduler decided, seen from beside its filter."""
+"""What the scheduler decided, seen from beside its filter and weigher."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ from nova.scheduler.filters import numa_topology_filter
 from nova_numa_hugepages.scheduler import filters
 from nova_numa_hugepages.virt import hardware
 from tests.fixtures.cloud import fits
+from tools.demo import weighing
+
+ACCEPTS = 'accepts'
+REJECTS = 'rejects'
 
 
 @dataclasses.dataclass
@@ -37,17 +41,24 @@ class Verdicts:
     :ivar accepted: those that our filter accepted
     :ivar stock: what stock Nova's filter says of the same request and the
         same hosts, by host; None if it was not asked
-    :ivar reasons: the lines that our filter logged
+    :ivar stock_choice: the host that stock Nova's weighers would take of those
+        that its filter accepts; None if there is none, or it was not asked
+    :ivar reasons: the lines that our filter logged, each with the number of
+        the guest, from 0
+    :ivar weighed: what each guest costs on the hosts that our filter accepted,
+        as our weigher counts it
     """
 
     offered: list[str] = dataclasses.field(default_factory=list)
     accepted: list[str] = dataclasses.field(default_factory=list)
     stock: dict[str, str] | None = None
-    reasons: list[str] = dataclasses.field(default_factory=list)
+    stock_choice: str | None = None
+    reasons: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    weighed: list[weighing.Weighed] = dataclasses.field(default_factory=list)
 
 
 class VerdictsFixture(fixtures.Fixture):
-    """Watch our filter, and ask stock Nova's on demand."""
+    """Watch our filter and weigher, and ask those of stock Nova on demand."""
 
     def __init__(self) -> None:
         self._compare = False
@@ -58,11 +69,14 @@ class VerdictsFixture(fixtures.Fixture):
 
     def _setUp(self) -> None:
         watch = self
+        self._scores = self.useFixture(weighing.ScoresFixture())
 
         class Reasons(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
                 if watch._passes <= watch._guests:
-                    watch._latest.reasons.append(record.getMessage())
+                    watch._latest.reasons.append(
+                        (watch._passes - 1, record.getMessage())
+                    )
 
         logger = logging.getLogger(filters.__name__)
         handler = Reasons(logging.INFO)
@@ -126,6 +140,17 @@ class VerdictsFixture(fixtures.Fixture):
                 host.host: self._stock_verdict(host, spec)
                 for host in sorted(hosts, key=lambda host: host.host)
             }
+            verdicts.stock_choice = weighing.stock_choice(
+                [
+                    host
+                    for host in hosts
+                    if verdicts.stock[host.host].startswith(ACCEPTS)
+                ],
+                spec,
+            )
+        self._scores.latest = weighing.Weighed()
+        if self._passes <= self._guests:
+            verdicts.weighed.append(self._scores.latest)
         accepted = list(judge(hosts))
         if first:
             verdicts.offered = [host.host for host in hosts]
@@ -145,9 +170,9 @@ class VerdictsFixture(fixtures.Fixture):
         except Exception as error:
             return f'fails with {type(error).__name__}'
         if not passes:
-            return 'rejects'
+            return REJECTS
         return ', but '.join(
-            ['accepts', *flaws(self._stock_plan, state.numa_topology)]
+            [ACCEPTS, *flaws(self._stock_plan, state.numa_topology)]
         )
 
 
