@@ -18,13 +18,16 @@ from collections.abc import Sequence
 import pathlib
 import re
 
-from benchmarks import run
+from benchmarks import filtering
+from benchmarks import placement
+from benchmarks import weighing
+from nova_numa_hugepages.simulate.results import Phase
+from nova_numa_hugepages.simulate.results import Policy
+from nova_numa_hugepages.simulate.summary import Metric
+from nova_numa_hugepages.simulate.tasks import Learning
 
-_BEGIN = '<!-- benchmark:begin -->'
-_END = '<!-- benchmark:end -->'
 
-
-def usual_table(results: Sequence[run.UsualResult]) -> str:
+def usual_table(results: Sequence[filtering.UsualResult]) -> str:
     """Lay out the usual cases in Markdown."""
     lines = [
         '| guest / host cells | stock Nova | ours | ratio | ours, stock '
@@ -42,7 +45,7 @@ def usual_table(results: Sequence[run.UsualResult]) -> str:
     return '\n'.join(lines)
 
 
-def explosive_table(results: Sequence[run.ExplosiveResult]) -> str:
+def explosive_table(results: Sequence[filtering.ExplosiveResult]) -> str:
     """Lay out the explosive cases in Markdown."""
     lines = [
         '| one host | stock Nova | ours | ours, stock compute |',
@@ -56,21 +59,92 @@ def explosive_table(results: Sequence[run.ExplosiveResult]) -> str:
     return '\n'.join(lines)
 
 
-def write(path: pathlib.Path, text: str) -> None:
-    """Put a text between the marks of a document.
+def weigher_table(results: Sequence[weighing.Result]) -> str:
+    """Lay out what the weigher takes in Markdown."""
+    lines = [
+        '| hosts | kinds of guests | first request of a kind | later ones '
+        '| the filter, beside it |',
+        '| ---: | --- | ---: | ---: | ---: |',
+    ]
+    lines.extend(
+        f'| {result.case.hosts} | {result.case.kinds}'
+        f'{", some isolate threads" if result.case.cores else ""} '
+        f'| {result.first_us:.0f} µs | {result.us:.0f} µs '
+        f'| {result.filter_us:.0f} µs |'
+        for result in results
+    )
+    return '\n'.join(lines)
+
+
+def placement_table(results: Sequence[placement.Result]) -> str:
+    """Lay out how many guests fit in Markdown."""
+    lines = [
+        '| guests | stock Nova | ours | ratio | of the bound '
+        '| refused, stock Nova | refused, ours |',
+        '| --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+    ]
+    for result in results:
+        placed = [
+            _figure(result, Phase.FILL, Metric.PLACED, policy, '.0f')
+            for policy in Policy
+        ]
+        of_bound = _figure(
+            result, Phase.FILL, Metric.OF_BOUND_PERCENT, Policy.OURS, '.1f'
+        )
+        refused = [
+            _figure(result, Phase.CHURN, Metric.REFUSED_PERCENT, policy, '.2f')
+            for policy in Policy
+        ]
+        lines.append(
+            f'| {result.case.words} | {placed[0]} | {placed[1]} '
+            f'| {placement.ratio(result):.2f} | {of_bound} % '
+            f'| {_percent(refused[0])} | {_percent(refused[1])} |'
+        )
+    return '\n'.join(lines)
+
+
+def known_demand(results: Sequence[placement.Result]) -> str:
+    """Tell what it would help to know the demand beforehand."""
+    return '\n'.join(
+        f'With the flavors known from the first guest on, ours places '
+        f'{result.known[Learning.FLAVORS]:.0f} of the first mix; with the '
+        f'mix told, {result.known[Learning.PINNED]:.0f}.'
+        for result in results
+        if result.known
+    )
+
+
+def _figure(
+    result: placement.Result,
+    phase: Phase,
+    metric: Metric,
+    policy: Policy,
+    form: str,
+) -> str:
+    value = placement.figure(result, phase, metric, policy)
+    return '' if value is None else format(value, form)
+
+
+def _percent(text: str) -> str:
+    return f'{text} %' if text else ''
+
+
+def write(path: pathlib.Path, name: str, text: str) -> None:
+    """Put a text between the marks of a name in a document.
 
     :raises ValueError: if the document has no such marks
     """
+    begin, end = f'<!-- {name}:begin -->', f'<!-- {name}:end -->'
     before = path.read_text(encoding='utf-8')
     after, count = re.subn(
-        f'{re.escape(_BEGIN)}.*?{re.escape(_END)}',
-        lambda _: f'{_BEGIN}\n{text}\n{_END}',
+        f'{re.escape(begin)}.*?{re.escape(end)}',
+        lambda _: f'{begin}\n{text}\n{end}',
         before,
         flags=re.DOTALL,
     )
     if count != 1:
         raise ValueError(
-            f'{path}: expected the marks {_BEGIN} and {_END} once, found '
+            f'{path}: expected the marks {begin} and {end} once, found '
             f'them {count} times'
         )
     path.write_text(after, encoding='utf-8')
