@@ -19,6 +19,9 @@ package. This module registers nothing: whoever needs the options calls
 ``virt/hardware.py`` does with Nova's when it is loaded.
 """
 
+from collections.abc import Mapping
+import math
+
 from oslo_config import cfg
 
 from nova_numa_hugepages import exception
@@ -322,9 +325,39 @@ def validate(conf: cfg.ConfigOpts) -> None:
     group = numa_hugepages_group.name
     for opt in _ALL:
         try:
-            conf[group][opt.dest]
+            value = conf[group][opt.dest]
         except cfg.Error as error:
             # oslo.config names the option but not its group.
             raise exception.InvalidOption(
                 group, opt.name, str(error)
             ) from error
+        if isinstance(value, float) and not math.isfinite(value):
+            raise exception.InvalidOption(
+                group, opt.name, f'{value} is not a finite number'
+            )
+    demand_shares(conf[group].demand_mix)
+
+
+def demand_shares(shares: Mapping[str, str]) -> dict[str, float]:
+    """Read the shares of ``demand_mix``.
+
+    :param shares: the name of a flavor to its share, as text
+    :returns: the name of a flavor to its share
+    :raises: :class:`nova_numa_hugepages.exception.InvalidOption` if a share is
+        not a number above 0
+    """
+    found = {}
+    for name, text in shares.items():
+        try:
+            share = float(text)
+        except ValueError:
+            share = math.nan
+        if not 0 < share < math.inf:
+            raise exception.InvalidOption(
+                numa_hugepages_group.name,
+                'demand_mix',
+                f'flavor {name} has the share {text!r}, expected a number '
+                'above 0',
+            )
+        found[name] = share
+    return found

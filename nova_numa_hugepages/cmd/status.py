@@ -19,24 +19,38 @@ to nothing and changes nothing.
 """
 
 from collections.abc import Sequence
+import math
 import sys
 
 from nova import exception as nova_exception
+from nova.conf import paths as paths_conf
 from nova.conf import scheduler as scheduler_conf
 from nova.scheduler import filters as nova_filters
+from nova.scheduler import weights as nova_weights
 from oslo_config import cfg
 from oslo_upgradecheck import upgradecheck
 
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.scheduler import demandfile
 from nova_numa_hugepages.virt import hardware
 
 FILTER = 'NUMAHugepagesFilter'
 FILTER_PATH = f'nova_numa_hugepages.scheduler.filters.{FILTER}'
 STOCK_FILTER = 'NUMATopologyFilter'
+WEIGHER = 'NUMAHugepagesWeigher'
+WEIGHER_PATH = f'nova_numa_hugepages.scheduler.weights.{WEIGHER}'
 
 # What oslo.upgradecheck returns too if a check could not be made.
 CANNOT_RUN = 255
+
+# What Nova fails with if a class of its options can't be loaded.
+_NOT_LOADED = (
+    ImportError,
+    TypeError,
+    ValueError,
+    nova_exception.ClassNotFound,
+)
 
 
 def _success() -> upgradecheck.Result:
@@ -55,7 +69,7 @@ class Checks(upgradecheck.UpgradeCommands):
     """The checks, in the order in which they are reported.
 
     :param conf: the configuration to judge, with the options of this package
-        and of Nova's scheduler registered
+        and of Nova's scheduler and paths registered
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
@@ -75,6 +89,15 @@ class Checks(upgradecheck.UpgradeCommands):
             package_conf.validate(self._conf)
         except exception.InvalidOption as error:
             return _failure(str(error))
+        if self._weighers_of_ours():
+            path = demandfile.path_in(self._conf)
+            problem = demandfile.check(path) if path else None
+            if problem:
+                return _failure(
+                    f'option [numa_hugepages] demand_file: {problem}. (That '
+                    'is so for the user of this command; run it as the user '
+                    'of the scheduler.)'
+                )
         return _success()
 
     def _check_filter(self) -> upgradecheck.Result:
@@ -90,7 +113,7 @@ class Checks(upgradecheck.UpgradeCommands):
         for path in self._conf.filter_scheduler.available_filters:
             try:
                 classes = handler.get_matching_classes([path])
-            except (ImportError, nova_exception.ClassNotFound) as error:
+            except _NOT_LOADED as error:
                 return _failure(
                     f'The filter {path} of [filter_scheduler] '
                     f'available_filters cannot be loaded: {error}'
@@ -134,6 +157,57 @@ class Checks(upgradecheck.UpgradeCommands):
             )
         return _success()
 
+    def _weighers_of_ours(self) -> int:
+        """Count how often the weigher is enabled."""
+        classes = self._conf.filter_scheduler.weight_classes
+        return int(classes.count(WEIGHER_PATH))
+
+    def _check_weigher(self) -> upgradecheck.Result:
+        handler = nova_weights.HostWeightHandler()
+        for path in self._conf.filter_scheduler.weight_classes:
+            try:
+                handler.get_matching_classes([path])
+            except _NOT_LOADED as error:
+                return _failure(
+                    f'The weigher {path} of [filter_scheduler] '
+                    f'weight_classes cannot be loaded: {error}'
+                )
+        count = self._weighers_of_ours()
+        if not count:
+            return _warning(
+                f'{WEIGHER} is not enabled. The filter works without it, but '
+                'hosts are weighed as stock Nova does, and hold fewer guests. '
+                f'Add {WEIGHER_PATH} to [filter_scheduler] weight_classes, '
+                'beside nova.scheduler.weights.all_weighers.'
+            )
+        problems = []
+        if count > 1:
+            problems.append(
+                f'{WEIGHER_PATH} is {count} times in [filter_scheduler] '
+                'weight_classes, and does its work as often. Name it once.'
+            )
+        if not self._multiplier():
+            problems.append(
+                f'{WEIGHER} has no say, because [numa_hugepages] '
+                'weight_multiplier is 0. Raise it, or take the weigher out of '
+                '[filter_scheduler] weight_classes.'
+            )
+        if FILTER not in self._conf.filter_scheduler.enabled_filters:
+            problems.append(
+                f'{WEIGHER} is enabled without {FILTER}. It then knows only '
+                'of the hosts that passed the filters, not of the rest of the '
+                f'fleet. Add {FILTER} to [filter_scheduler] enabled_filters.'
+            )
+        return _warning(' '.join(problems)) if problems else _success()
+
+    def _multiplier(self) -> float:
+        try:
+            multiplier: float = self._conf.numa_hugepages.weight_multiplier
+        except cfg.Error:
+            # The check of the options tells.
+            return math.nan
+        return multiplier
+
     def _check_signature(self) -> upgradecheck.Result:
         try:
             hardware.check_signature()
@@ -146,6 +220,7 @@ class Checks(upgradecheck.UpgradeCommands):
         ('Options of [numa_hugepages]', _check_options),
         ('NUMAHugepagesFilter', _check_filter),
         ('NUMATopologyFilter', _check_stock_filter),
+        ('NUMAHugepagesWeigher', _check_weigher),
         ("Nova's NUMA fit", _check_signature),
     )
 
@@ -159,6 +234,7 @@ def run(argv: Sequence[str]) -> int:
     """
     conf = cfg.ConfigOpts()
     package_conf.register_opts(conf)
+    paths_conf.register_opts(conf)
     scheduler_conf.register_opts(conf)
     try:
         code: int = upgradecheck.main(

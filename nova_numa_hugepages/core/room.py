@@ -18,12 +18,16 @@ a host cell sees it. `copies` tells how many guest cells of one kind a host
 cell holds, one after the other, by the rules of the fit (``cellfit.py``,
 ``memory.py``, ``pinning.py``); it is 0 exactly where the fit finds no room.
 
-More room never holds less: every count is the least of quotients.
+More room never holds less: every count is the least of quotients. (More
+memory may be less room: where the pages that a host cell reports don't fit in
+its memory, ``memory.small_capacity_kib`` takes it that those without a guest
+don't exist, until they do fit.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from nova_numa_hugepages.core import memory
@@ -38,6 +42,9 @@ LARGEST_BASE_KIB = 64
 
 # For a need that takes nothing of something.
 _NO_LIMIT = 1 << 40
+
+
+_PlainNeeds = list[tuple[int, int, int]]
 
 
 class Shared(NamedTuple):
@@ -155,7 +162,7 @@ class Surveyor:
         self._small = any(
             size is None or size <= LARGEST_BASE_KIB for size in sizes
         )
-        self._account_small_pages = account_small_pages and self._small
+        self._account_small_pages = account_small_pages
 
     @property
     def short(self) -> bool:
@@ -180,7 +187,8 @@ class Surveyor:
         """Measure a host cell.
 
         :param limits: the overcommit ratios
-        :param floats: whether the host has CPUs for vCPUs that float
+        :param floats: whether vCPUs may float on threads beside those of
+            guests that isolate theirs, which keeps these away
         :param allocatable: page size in KiB to pages that don't exist yet
         """
         overlaps, pages, small = self._pages(cell, limits, allocatable)
@@ -223,9 +231,10 @@ class Surveyor:
             free = max(0, cell.free_memory_mib) * units.KIB_PER_MIB
             return False, ((0, free),), (memory_kib, 0, _NO_LIMIT)
         overlaps = reported // units.KIB_PER_MIB > cell.memory_mib
-        if not (overlaps or self._small):
-            return False, tuple(pages), (0, 0, 0)
         size, free = pages[0]
+        # Where a host cell has huge pages only, its smallest are those.
+        if not (overlaps or self._small or size > LARGEST_BASE_KIB):
+            return False, tuple(pages), (0, 0, 0)
         own = small = free * size
         overcommitted = _NO_LIMIT
         if self._account_small_pages:
@@ -277,6 +286,10 @@ def take(need: Need, room: Room) -> Room | None:
 def copies(need: Need, room: Room, size_kib: int | None = None) -> int:
     """Count the guest cells of one kind that a host cell holds.
 
+    There may be a few more where the totals of page sizes overlap and memory
+    is overcommitted: a guest with dedicated CPUs on the smallest pages has to
+    find all of its memory there, but leaves some of that to others.
+
     :param size_kib: the page size that stands for ``large`` and ``any``
     """
     if need.plain:
@@ -288,6 +301,36 @@ def copies(need: Need, room: Room, size_kib: int | None = None) -> int:
         return 0
     count = cpu_copies(need, room)
     return min(count, _memory_copies(need, room, size_kib)) if count else 0
+
+
+def plain_needs(needs: Sequence[Need]) -> _PlainNeeds | None:
+    """Prepare needs for `plain_copies`.
+
+    :returns: dedicated CPUs, page size in KiB and pages of each; None if not
+        all of them are plain
+    """
+    prepared = []
+    for need in needs:
+        size = need.page_size
+        if not need.plain or size is None or need.memory % size:
+            return None
+        prepared.append((need.cpus, size, need.memory // size))
+    return prepared
+
+
+def plain_copies(needs: _PlainNeeds, room: Room) -> tuple[int, ...]:
+    """Count the same as `copies` for plain needs, in a fraction of the time.
+
+    Most of what a weigher does is this.
+    """
+    cpus = room.cpus
+    free = dict(room.pages)
+    counts = []
+    for each, size, pages in needs:
+        by_cpus = cpus // each
+        by_pages = free.get(size, 0) // pages
+        counts.append(by_cpus if by_cpus < by_pages else by_pages)
+    return tuple(counts)
 
 
 def cpu_copies(need: Need, room: Room) -> int:

@@ -52,15 +52,23 @@ class Scarcity:
 
     :param kinds: the kinds in the demand
     :param strategy: as the fit gets it
+    :param by_placement: count no slots for guests with dedicated CPUs that
+        isolate threads on hosts with thread siblings. The fit would take such
+        a host, but Nova asks Placement for others
     :ivar kinds: as given
     :ivar strategy: as given
     """
 
     def __init__(
-        self, kinds: Sequence[slots.GuestKind], strategy: model.Strategy
+        self,
+        kinds: Sequence[slots.GuestKind],
+        strategy: model.Strategy,
+        *,
+        by_placement: bool = False,
     ) -> None:
         self.kinds = tuple(kinds)
         self.strategy = strategy
+        self._by_placement = by_placement
         self._counter = slots.Counter(kinds)
         self._surveyor = room.Surveyor(
             self._counter.needs,
@@ -91,7 +99,7 @@ class Scarcity:
         """
         limits = limits or _UNLIMITED
         known = host.allocatable
-        floats = any(cell.shared_cpus for cell in host.cells)
+        floats = self._floats(host)
         return slots.HostRoom(
             tuple(
                 [
@@ -106,6 +114,12 @@ class Scarcity:
             ),
             host.distances,
             small_mib,
+        )
+
+    def _floats(self, host: model.HostTopology) -> bool:
+        """Tell whether thread siblings keep guests with own cores away."""
+        return self._by_placement or any(
+            cell.shared_cpus for cell in host.cells
         )
 
     def after(
@@ -123,7 +137,7 @@ class Scarcity:
         """
         limits = limits or _UNLIMITED
         rooms = list(before.cells)
-        floats = any(cell.shared_cpus for cell in host.cells)
+        floats = self._floats(host)
         small_mib = before.small_mib
         known = host.allocatable
         for index, had in enumerate(host.cells):
@@ -202,5 +216,8 @@ def cost(
     """
     total = 0.0
     for had, has, value in zip(before, after, worths, strict=True):
-        total += (had - has) * value
+        # Never fewer than none are taken, even where a host reports pages
+        # that contradict its memory (``memory.small_capacity_kib``).
+        if had > has:
+            total += (had - has) * value
     return total

@@ -23,13 +23,17 @@ since *n* rounds of *k* different host cells can then be dealt out (Hall's
 theorem; the rounds are an edge colouring of a bipartite graph, which is
 König's). Guests of unlike cells need that for every subset of their cells,
 and CPUs and pages for all of them together: this counts not less than there
-are, and 0 only if there is no room.
+are, and 0 only if there is no room. The same holds for guests that ask for
+``large`` or ``any`` pages. Guests that limit distances may have none where
+slots are counted, since near host cells are grouped by their neighbours and
+the fit takes the nearest ones in sum.
 
 More room never gives fewer slots.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Hashable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -48,6 +52,8 @@ _ALL_SUBSETS = 5
 
 # Rooms, and hosts, that are remembered.
 _MOST_KNOWN = 100_000
+
+_Count = Callable[[room.Need, room.Room], int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,6 +184,7 @@ class Counter:
             for kind in kinds
         ]
         self._numbers = numbers
+        self._plain = room.plain_needs(self.needs)
         self._only_cells_matter = all(
             number is not None for number, _, _ in self._kinds
         )
@@ -196,7 +203,10 @@ class Counter:
         if found is None:
             if len(self._rooms) >= _MOST_KNOWN:
                 self._rooms.clear()
-            found = tuple([room.copies(need, cell) for need in self.needs])
+            if self._plain is None:
+                found = tuple([room.copies(need, cell) for need in self.needs])
+            else:
+                found = room.plain_copies(self._plain, cell)
             self._rooms[cell] = found
         return found
 
@@ -238,7 +248,7 @@ class Counter:
                 for need, _ in kind.needs
             ]
             cells = [host.cells[i] for i in group]
-            count += _least(kind, copies, cells)
+            count += _least(kind, copies, cells, room.copies)
         if host.small_mib is not None and count:
             small = sum(
                 number * need.memory
@@ -296,51 +306,84 @@ def _by_name(kind: GuestKind, cells: Sequence[room.Room]) -> int:
     each = 0
     total = [[0] * len(cells) for _ in kind.needs]
     for size in sizes:
+        count = functools.partial(room.copies, size_kib=size)
         copies = [
-            [room.copies(need, cell, size) for cell in cells]
-            for need, _ in kind.needs
+            [count(need, cell) for cell in cells] for need, _ in kind.needs
         ]
-        each += _least(kind, copies, cells)
+        each += _least(kind, copies, cells, count)
         for sums, row in zip(total, copies, strict=True):
             sums[:] = [a + b for a, b in zip(sums, row, strict=True)]
     for sums, (need, _) in zip(total, kind.needs, strict=True):
         limits = [room.cpu_copies(need, cell) for cell in cells]
         sums[:] = [min(a, b) for a, b in zip(sums, limits, strict=True)]
-    return min(each, _least(kind, total, cells))
+    return min(each, _least(kind, total, cells, room.cpu_copies))
 
 
 def _least(
     kind: GuestKind,
     copies: Sequence[Sequence[int]],
     cells: Sequence[room.Room],
+    count: _Count,
 ) -> int:
     """Count the slots of guest cells, unlike ones perhaps.
 
     :param copies: of each of the kind's needs, for each host cell
+    :param count: counts the copies of any other need on a host cell
     """
     if len(copies) == 1:
         return rounds(copies[0], kind.cells)
     counts = [
         rounds(
-            [max(some) for some in zip(*rows, strict=True)],
-            sum(count for _, count in needs),
+            [
+                _together(some, [need for need, _ in needs], cell, count)
+                for *some, cell in zip(*rows, cells, strict=True)
+            ],
+            sum(number for _, number in needs),
         )
         for rows, needs in _subsets(copies, kind.needs)
     ]
     # All of their cells together.
-    cpus = sum(count * need.cpus for need, count in kind.needs)
+    cpus = sum(number * need.cpus for need, number in kind.needs)
     if cpus:
         counts.append(sum(cell.cpus for cell in cells) // cpus)
     for size in {need.page_size for need, _ in kind.needs}:
         if size is not None and size > 0 and not _small(size, cells):
             wanted = sum(
-                count * need.memory
-                for need, count in kind.needs
+                number * need.memory
+                for need, number in kind.needs
                 if need.page_size == size
             )
             pages = sum(dict(cell.pages).get(size, 0) for cell in cells)
             counts.append(pages * size // wanted)
     return min(counts)
+
+
+def _together(
+    copies: Sequence[int],
+    needs: Sequence[room.Need],
+    cell: room.Room,
+    count: _Count,
+) -> int:
+    """Count the guest cells of several kinds that a host cell holds.
+
+    Not less than there are: they may take of different things. If they take
+    of the same ones, no more than if each were as small as the smallest.
+
+    :param copies: of each of the needs
+    """
+    most = sum(copies)
+    fitting = [need for need, held in zip(needs, copies, strict=True) if held]
+    asks = {(n.page_size, n.cpu_policy, n.thread_policy) for n in fitting}
+    if len(fitting) < 2 or len(asks) > 1:
+        return most
+    smallest = fitting[0]._replace(
+        vcpus=min(need.vcpus for need in fitting),
+        cpus=min(need.cpus for need in fitting),
+        shared=min(need.shared for need in fitting),
+        memory=min(need.memory for need in fitting),
+        plain=all(need.plain for need in fitting),
+    )
+    return min(most, count(smallest, cell))
 
 
 def _small(size: int, cells: Sequence[room.Room]) -> bool:

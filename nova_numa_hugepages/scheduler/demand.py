@@ -83,7 +83,15 @@ class Demand:
         self._counts: dict[slots.GuestKind, float] = {}
         self._at = clock()
         if store is not None:
-            self._counts, self._at = store.load(self._at)
+            counts, self._at = store.load(self._at)
+            self._counts = _most_asked(
+                {
+                    k: count
+                    for k, count in counts.items()
+                    if count > _FORGOTTEN
+                },
+                _MOST_REMEMBERED,
+            )
 
     def observe(
         self, spec: request_spec.RequestSpec, kind: slots.GuestKind
@@ -91,11 +99,15 @@ class Demand:
         """Count the guest of a request, but only once.
 
         Nova filters the hosts again for the same guest, to find alternates,
-        and schedules a guest again that failed to start.
+        and schedules a guest again that failed to start. A guest that is
+        evacuated or live-migrated is not asked for anew, either: Nova names
+        the hosts then that it must not come to.
         """
         guest = spec.instance_uuid if 'instance_uuid' in spec else None
         retry = spec.retry if 'retry' in spec else None
         again = retry is not None and retry.num_attempts > 1
+        if 'ignore_hosts' in spec and spec.ignore_hosts:
+            again = True
         if again or (guest, kind) == getattr(spec, _COUNTED, None):
             return
         setattr(spec, _COUNTED, (guest, kind))
@@ -122,12 +134,7 @@ class Demand:
         counts = dict(self._pinned()) if self._pinned is not None else {}
         if not counts:
             counts = self._learned()
-        if len(counts) > self._at_most:
-            # Among equals those that came first.
-            most = heapq.nlargest(
-                self._at_most, counts, key=counts.__getitem__
-            )
-            counts = {kind: counts[kind] for kind in counts if kind in most}
+        counts = _most_asked(counts, self._at_most)
         total = sum(counts.values())
         return tuple(counts), [count / total for count in counts.values()]
 
@@ -151,6 +158,19 @@ class Demand:
                 for kind, count in self._counts.items()
                 if count * factor > _FORGOTTEN
             }
+
+
+def _most_asked(
+    counts: dict[slots.GuestKind, float], at_most: int
+) -> dict[slots.GuestKind, float]:
+    """Pick the kinds that are asked for most, and leave them in their order.
+
+    Among equals those that came first.
+    """
+    if len(counts) <= at_most:
+        return counts
+    most = set(heapq.nlargest(at_most, counts, key=counts.__getitem__))
+    return {kind: count for kind, count in counts.items() if kind in most}
 
 
 class _Process:

@@ -20,6 +20,7 @@ its part of the same requests, and the last one to write is as right as any.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import json
 import math
@@ -30,6 +31,7 @@ import time
 from typing import Any
 
 from nova import conf as nova_conf
+from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
@@ -46,8 +48,9 @@ VERSION = 1
 _INTERVAL_S = 60.0
 
 _MOST_BYTES = 4 << 20
-_MOST_CELLS = 64
+_MOST_CELLS = 4096
 _MOST_VCPUS = 4096
+_MOST_COUNT = 1e12
 
 Counts = dict[slots.GuestKind, float]
 
@@ -58,27 +61,58 @@ def open_configured() -> DemandFile | None:
     :returns: None if nothing is to be kept
     :raises exception.InvalidOption: if it can't be written there
     """
-    name = CONF.numa_hugepages.demand_file
-    if not name:
+    path = path_in(CONF)
+    if path is None:
         return None
-    path = pathlib.Path(CONF.state_path) / name
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise exception.InvalidOption(
-            'numa_hugepages',
-            'demand_file',
-            f'{path.parent} is not a folder that this service can write to. '
-            'Name another file, or none to keep nothing over a restart',
-        )
+    problem = check(path)
+    if problem:
+        raise exception.InvalidOption('numa_hugepages', 'demand_file', problem)
     return DemandFile(path)
 
 
-class DemandFile:
-    """The file. Not for several threads at a time."""
+def path_in(conf: cfg.ConfigOpts) -> pathlib.Path | None:
+    """Tell which file a configuration names.
 
-    def __init__(self, path: pathlib.Path) -> None:
+    :param conf: with the options of this package, and Nova's of its paths
+    :returns: None if nothing is to be kept
+    """
+    name = conf.numa_hugepages.demand_file
+    return pathlib.Path(conf.state_path) / name if name else None
+
+
+def check(path: pathlib.Path) -> str | None:
+    """Tell why the demand can't be kept in a file.
+
+    :returns: None if it can
+    """
+    advice = 'Name another file, or none to keep nothing over a restart'
+    if path.is_dir():
+        return f'{path} is a folder. {advice}'
+    folder = path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return (
+            f'{folder} is not a folder that this service can write to. '
+            f'{advice}'
+        )
+    return None
+
+
+class DemandFile:
+    """The file. Not for several threads at a time.
+
+    :param clock: tells the seconds between two writes
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._path = path
+        self._clock = clock
         self._next = -math.inf
         self._failed = False
+        self._usable = True
 
     def load(self, now: float) -> tuple[Counts, float]:
         """Read what was kept.
@@ -94,26 +128,36 @@ class DemandFile:
         except FileNotFoundError:
             return {}, now
         except OSError as error:
-            LOG.warning(
-                'The learned demand in %(path)s cannot be read: %(error)s. '
-                'It is learned anew.',
-                {'path': self._path, 'error': error},
-            )
+            self._put_aside(error)
             return {}, now
         try:
             counts, at = _parse(text)
         except ValueError as error:
-            aside = self._path.with_name(f'{self._path.name}.broken')
-            LOG.warning(
-                'The learned demand in %(path)s cannot be understood: '
-                '%(error)s. It is learned anew; the file is kept as '
-                '%(aside)s.',
-                {'path': self._path, 'error': error, 'aside': aside},
-            )
-            os.replace(self._path, aside)
+            self._put_aside(error)
             return {}, now
         # One written by a clock that is ahead of ours must not stay for ever.
         return counts, min(at, now)
+
+    def _put_aside(self, reason: Exception) -> None:
+        aside = self._path.with_name(f'{self._path.name}.broken')
+        known = {'path': self._path, 'reason': reason, 'aside': aside}
+        try:
+            os.replace(self._path, aside)
+        except OSError as error:
+            self._usable = False
+            LOG.error(
+                'The learned demand in %(path)s cannot be read: %(reason)s. '
+                'It is learned anew, but not kept over a restart, since the '
+                'file cannot be renamed: %(error)s. Move it away, or set '
+                '[numa_hugepages] demand_file, and restart the scheduler.',
+                {**known, 'error': error},
+            )
+            return
+        LOG.warning(
+            'The learned demand in %(path)s cannot be read: %(reason)s. It is '
+            'learned anew; the file is kept as %(aside)s.',
+            known,
+        )
 
     def save(self, counts: Mapping[slots.GuestKind, float], at: float) -> None:
         """Write what was learned, unless that was done a moment ago.
@@ -121,8 +165,8 @@ class DemandFile:
         A failure is told once, as an error, and tried again later: guests
         must not fail to start because of it.
         """
-        now = time.monotonic()
-        if now < self._next:
+        now = self._clock()
+        if not self._usable or now < self._next:
             return
         self._next = now + _INTERVAL_S
         try:
@@ -158,27 +202,41 @@ class DemandFile:
 
 
 def _dump(counts: Mapping[slots.GuestKind, float], at: float) -> str:
-    kinds = [
-        {
-            'count': round(count, 6),
-            'farthest': kind.farthest,
-            'cells': [
-                {
-                    'number': number,
-                    'vcpus': need.vcpus,
-                    'cpus': need.cpus,
-                    'shared': need.shared,
-                    'memory_kib': need.memory,
-                    'page_size': need.page_size,
-                    'cpu_policy': need.cpu_policy.value,
-                    'thread_policy': need.thread_policy.value,
-                }
-                for need, number in kind.needs
-            ],
-        }
-        for kind, count in counts.items()
-    ]
-    return json.dumps({'version': VERSION, 'at': at, 'kinds': kinds})
+    """Write the counts down, as many kinds as will be read again.
+
+    Those that are asked for most come first.
+    """
+    room_left = _MOST_BYTES - 1024
+    texts = []
+    for kind in sorted(counts, key=counts.__getitem__, reverse=True):
+        text = json.dumps(_entry(kind, counts[kind]))
+        room_left -= len(text) + 2
+        if room_left < 0:
+            break
+        texts.append(text)
+    return '{{"version": {}, "at": {}, "kinds": [{}]}}'.format(
+        VERSION, json.dumps(at), ', '.join(texts)
+    )
+
+
+def _entry(kind: slots.GuestKind, count: float) -> dict[str, Any]:
+    return {
+        'count': round(count, 6),
+        'farthest': kind.farthest,
+        'cells': [
+            {
+                'number': number,
+                'vcpus': need.vcpus,
+                'cpus': need.cpus,
+                'shared': need.shared,
+                'memory_kib': need.memory,
+                'page_size': need.page_size,
+                'cpu_policy': need.cpu_policy.value,
+                'thread_policy': need.thread_policy.value,
+            }
+            for need, number in kind.needs
+        ],
+    }
 
 
 def _parse(text: bytes) -> tuple[Counts, float]:
@@ -193,11 +251,12 @@ def _parse(text: bytes) -> tuple[Counts, float]:
         version = document['version']
         if version != VERSION:
             raise ValueError(
-                f'version {version!r}, this service knows {VERSION}'
+                f'it is of version {version!r:.80}, this service knows '
+                f'{VERSION}'
             )
         at = _number(document['at'])
         counts = {
-            _kind(entry): _number(entry['count'])
+            _kind(entry): _number(entry['count'], most=_MOST_COUNT)
             for entry in document['kinds']
         }
     except KeyError as error:
@@ -222,11 +281,11 @@ def _kind(entry: Mapping[str, Any]) -> slots.GuestKind:
         )
         emulator = _integer(cell['cpus']) - len(guest.dedicated_vcpus)
         if emulator not in (0, 1) or size == 0:
-            raise ValueError(f'{cell} is no guest cell')
+            raise ValueError(f'{cell!s:.80} is no guest cell')
         need = room.need(guest, emulator)
         needs.append((need, _integer(cell['number'], least=1)))
     if not 0 < sum(number for _, number in needs) <= _MOST_CELLS:
-        raise ValueError(f'a guest of {needs} cells')
+        raise ValueError(f'a guest of {needs!s:.80} cells')
     return slots.GuestKind(
         tuple(needs), None if farthest is None else _integer(farthest)
     )
@@ -238,13 +297,15 @@ def _vcpus(count: Any) -> frozenset[int]:
 
 def _integer(value: Any, *, least: int = 0, most: int = 1 << 40) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f'{value!r} where an integer was expected')
+        raise ValueError(f'{value!r:.80} where an integer was expected')
     if not least <= value <= most:
-        raise ValueError(f'{value} is not from {least} to {most}')
+        raise ValueError(f'{value!s:.80} is not from {least} to {most}')
     return value
 
 
-def _number(value: Any) -> float:
-    if not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f'{value!r} where a number was expected')
+def _number(value: Any, *, most: float = 1e15) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f'{value!r:.80} where a number was expected')
+    if not 0 <= value <= most:
+        raise ValueError(f'{value!s:.80} is not from 0 to {most}')
     return float(value)

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import logging as stdlib_logging
 import math
@@ -29,6 +30,7 @@ from nova.virt import hardware as nova_hardware
 from oslo_db import exception as db_exception
 from oslo_log import log as logging
 
+from nova_numa_hugepages import conf
 from nova_numa_hugepages import exception
 from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages import nova_objects
@@ -61,10 +63,14 @@ class FlavorKinds:
     """Reads the flavors from Nova's API database, now and then.
 
     :param interval_s: seconds until they are read again; 0 to never read them
+    :param clock: tells these seconds
     """
 
-    def __init__(self, interval_s: float) -> None:
+    def __init__(
+        self, interval_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._interval_s = interval_s
+        self._clock = clock
         self._lock = threading.Lock()
         self._next = -math.inf
         self._kinds: dict[str, slots.GuestKind] = {}
@@ -79,7 +85,7 @@ class FlavorKinds:
         if not self._interval_s or not CONF.api_database.connection:
             return {}
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             if now >= self._next:
                 # Also after an error: don't ask again with each request.
                 self._next = now + self._interval_s
@@ -88,7 +94,9 @@ class FlavorKinds:
 
     def _read(self) -> None:
         try:
-            found = objects.FlavorList.get_all(context.get_admin_context())
+            found = objects.FlavorList.get_all(
+                context.get_admin_context(), filters={'disabled': False}
+            )
         except (db_exception.DBError, nova_exception.NovaException) as error:
             LOG.warning(
                 'The flavors could not be read from the API database: '
@@ -131,31 +139,13 @@ class PinnedMix:
 
     :param known: the flavors of the cloud
     :param shares: the name of a flavor to how often it is asked for, as text
-    :raises exception.InvalidOption: if a share is not a number above 0, or
-        the flavors are never read
+    :raises exception.InvalidOption: if a share is not a number above 0
     """
 
     def __init__(self, known: FlavorKinds, shares: Mapping[str, str]) -> None:
         self._known = known
-        self._shares = {
-            name: self._share(name, share) for name, share in shares.items()
-        }
+        self._shares = conf.demand_shares(shares)
         self._told: set[str] = set()
-
-    @staticmethod
-    def _share(name: str, text: str) -> float:
-        try:
-            share = float(text)
-        except ValueError:
-            share = math.nan
-        if not 0 < share < math.inf:
-            raise exception.InvalidOption(
-                'numa_hugepages',
-                'demand_mix',
-                f'flavor {name} has the share {text!r}, expected a number '
-                'above 0',
-            )
-        return share
 
     def mix(self) -> dict[slots.GuestKind, float]:
         """Tell the demand.

@@ -40,7 +40,8 @@ class Score(NamedTuple):
     :ivar cost: see `scarcity.cost`; for a guest that has no NUMA topology,
         what the host is worth to those that have one
     :ivar grow_kib: memory in huge pages that has to be made for it
-    :ivar imbalance: see `balance.imbalance`
+    :ivar imbalance: see `balance.imbalance`; 0 as long as nothing else is
+        equal
     """
 
     cost: float
@@ -67,6 +68,7 @@ class Scorer:
         self._rooms: dict[int, slots.HostRoom] = {}
         self._slots: dict[int, Sequence[int]] = {}
         self._after: dict[int, Sequence[int]] = {}
+        self._taken: dict[int, dict[int, room.Need]] = {}
         for sighting in sightings:
             offers = counts.measure(
                 sighting.read,
@@ -75,8 +77,11 @@ class Scorer:
             )
             self._rooms[id(sighting)] = offers
             self._slots[id(sighting)] = counts.slots(offers)
+        # There may be none: hosts that report no NUMA topology aren't seen.
+        nowhere = [0] * len(counts.kinds)
         self._left = [
-            sum(column) for column in zip(*self._slots.values(), strict=True)
+            sum(column)
+            for column in zip(nowhere, *self._slots.values(), strict=True)
         ]
         self._worths = scarcity.worth(self._left, shares)
         # Under a thread policy it matters which CPUs a guest takes.
@@ -122,14 +127,26 @@ class Scorer:
                 self._rooms[id(sighting)], host, cells, sighting.ratios
             )
         left = self._after[id(sighting)] = self._counts.slots(after)
+        self._taken[id(sighting)] = needs
+        return Score(
+            scarcity.cost(before, left, self._worths),
+            balance.grow_kib(host, cells) if cells else 0,
+        )
+
+    def balanced(self, sighting: seen.Sighting, score: Score) -> Score:
+        """Complete a score where others are equal to it.
+
+        :param score: what `score` returned for the host
+        """
+        needs = self._taken.get(id(sighting))
+        if needs is None:
+            return score
         taken = {
             cell_id: (need.cpus, need.memory // units.KIB_PER_MIB)
             for cell_id, need in needs.items()
         }
-        return Score(
-            scarcity.cost(before, left, self._worths),
-            balance.grow_kib(host, cells) if cells else 0,
-            balance.imbalance(host.cells, taken),
+        return score._replace(
+            imbalance=balance.imbalance(sighting.read.cells, taken)
         )
 
     def _needs_by_cell(

@@ -44,6 +44,7 @@ guests go where they do most harm.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 import logging as stdlib_logging
 import math
@@ -145,15 +146,24 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
         scorer = score.Scorer(
             self._counts(kinds), shares, known.sightings(), known.fitter
         )
-        scores = []
-        told = []
+        found: list[tuple[score.Score | None, seen.Sighting | None]] = []
         for host in hosts:
             sighting = known.find(host)
-            found = scorer.score(sighting) if sighting is not None else _FREE
-            scores.append(_WORST if found is None else found)
-            if sighting is not None and found is not None:
-                told.append((found, sighting))
-        if LOG.isEnabledFor(stdlib_logging.DEBUG):
+            found.append(
+                (scorer.score(sighting) if sighting else _FREE, sighting)
+            )
+        often = collections.Counter(one for one, _ in found)
+        scores = []
+        told = []
+        for one, sighting in found:
+            if one is None or sighting is None:
+                scores.append(_WORST if one is None else one)
+                continue
+            if often[one] > 1:
+                one = scorer.balanced(sighting, one)
+            scores.append(one)
+            told.append((one, sighting))
+        if told and LOG.isEnabledFor(stdlib_logging.DEBUG):
             told.sort(key=lambda entry: entry[0])
             self._tell(scorer, told, spec)
         return scores
@@ -167,7 +177,9 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
             or counts.kinds != kinds
             or counts.strategy != strategy
         ):
-            counts = self._scarcity = scarcity.Scarcity(kinds, strategy)
+            counts = self._scarcity = scarcity.Scarcity(
+                kinds, strategy, by_placement=True
+            )
         return counts
 
     def _seen(

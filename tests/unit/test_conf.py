@@ -46,6 +46,12 @@ def test_the_defaults(tmp_path):
         'account_small_pages': True,
         'stock_claim_search_limit': 5000,
         'rejection_reasons': 5,
+        'weight_multiplier': 10000.0,
+        'demand_half_life': 604800,
+        'demand_kinds': 20,
+        'demand_mix': {},
+        'demand_flavors_interval': 600,
+        'demand_file': 'nova-numa-hugepages-demand.json',
     }
 
 
@@ -65,6 +71,15 @@ def test_registering_twice_changes_nothing(tmp_path):
         ('stock_claim_search_limit', '1000000'),
         ('rejection_reasons', '1'),
         ('rejection_reasons', '50'),
+        ('weight_multiplier', '-10000.0'),
+        ('weight_multiplier', '0.0'),
+        ('demand_half_life', '60'),
+        ('demand_half_life', '315360000'),
+        ('demand_kinds', '1'),
+        ('demand_kinds', '200'),
+        ('demand_flavors_interval', '0'),
+        ('demand_flavors_interval', '86400'),
+        ('demand_file', ''),
     ],
 )
 def test_values_at_the_ends_of_a_range_are_accepted(tmp_path, name, value):
@@ -85,6 +100,22 @@ def test_values_at_the_ends_of_a_range_are_accepted(tmp_path, name, value):
         ('rejection_reasons', '0'),
         ('rejection_reasons', '51'),
         ('rejection_reasons', '2.5'),
+        ('weight_multiplier', 'much'),
+        ('weight_multiplier', 'nan'),
+        ('weight_multiplier', '-inf'),
+        ('demand_half_life', '59'),
+        ('demand_half_life', '315360001'),
+        ('demand_kinds', '0'),
+        ('demand_kinds', '201'),
+        ('demand_flavors_interval', '-1'),
+        ('demand_flavors_interval', '86401'),
+        ('demand_mix', 'small'),
+        ('demand_mix', 'small:'),
+        ('demand_mix', 'small:1,large:many'),
+        ('demand_mix', 'small:0'),
+        ('demand_mix', 'small:-1'),
+        ('demand_mix', 'small:nan'),
+        ('demand_mix', 'small:inf'),
     ],
 )
 def test_a_bad_value_is_refused_by_name(tmp_path, name, value):
@@ -95,7 +126,20 @@ def test_a_bad_value_is_refused_by_name(tmp_path, name, value):
 
     assert (caught.value.group, caught.value.name) == ('numa_hugepages', name)
     assert f'[numa_hugepages] {name}: ' in str(caught.value)
-    assert str(tmp_path / 'nova.conf') in str(caught.value)
+    # What oslo.config refuses itself is told with the file.
+    if isinstance(caught.value.__cause__, cfg.Error):
+        assert str(tmp_path / 'nova.conf') in str(caught.value)
+
+
+def test_a_mix_of_flavors_is_read(tmp_path):
+    conf = load(tmp_path, 'demand_mix = db.large:3, vnf small:0.5')
+
+    package_conf.validate(conf)
+
+    assert package_conf.demand_shares(conf.numa_hugepages.demand_mix) == {
+        'db.large': 3.0,
+        'vnf small': 0.5,
+    }
 
 
 def test_the_list_for_the_generator_is_a_copy():
@@ -109,10 +153,20 @@ def test_the_list_for_the_generator_is_a_copy():
         'account_small_pages',
         'stock_claim_search_limit',
         'rejection_reasons',
+        'weight_multiplier',
+        'demand_half_life',
+        'demand_kinds',
+        'demand_mix',
+        'demand_flavors_interval',
+        'demand_file',
     ]
 
 
-@pytest.mark.parametrize('opt', package_conf.filter_opts, ids=lambda o: o.name)
+@pytest.mark.parametrize(
+    'opt',
+    [*package_conf.filter_opts, *package_conf.weigher_opts],
+    ids=lambda opt: opt.name,
+)
 def test_the_help_of_every_option_is_complete(opt):
     assert opt.help.startswith('\n')
     for heading in ('Possible values:', 'For example, ', 'Related options:'):

@@ -142,10 +142,14 @@ def test_the_entry_points(wheel):
 
     assert found == {
         'console_scripts': {
+            'nova-numa-hugepages': f'{PACKAGE}.cmd.main:main',
             'nova-numa-hugepages-status': f'{PACKAGE}.cmd.status:main',
         },
         'nova.api.extra_spec_validators': {
             'numa_hugepages': f'{PACKAGE}.api.extra_specs',
+        },
+        f'{PACKAGE}.cli': {
+            'simulate': f'{PACKAGE}.cmd.simulate:Simulate',
         },
         'oslo.config.opts': {
             PACKAGE: f'{PACKAGE}.conf:list_opts',

@@ -22,11 +22,13 @@ from nova_numa_hugepages.virt import hardware
 
 SUCCESS, WARNING, FAILURE = 0, 1, 2
 
+STOCK_WEIGHERS = 'nova.scheduler.weights.all_weighers'
 GOOD = f"""
     [filter_scheduler]
     available_filters = nova.scheduler.filters.all_filters
     available_filters = {status.FILTER_PATH}
     enabled_filters = ComputeFilter,NUMAHugepagesFilter
+    weight_classes = {STOCK_WEIGHERS},{status.WEIGHER_PATH}
     """
 
 
@@ -39,7 +41,8 @@ def check(tmp_path, capsys):
 
     def run(text, *more):
         path = tmp_path / 'nova.conf'
-        path.write_text(textwrap.dedent(text))
+        state = f'[DEFAULT]\nstate_path = {tmp_path}\n'
+        path.write_text(state + textwrap.dedent(text))
         code = status.run(
             ['--config-file', str(path), *more, 'upgrade', 'check', '--json']
         )
@@ -61,6 +64,7 @@ def test_a_good_configuration_passes(check):
         'Options of [numa_hugepages]': (SUCCESS, None),
         'NUMAHugepagesFilter': (SUCCESS, None),
         'NUMATopologyFilter': (SUCCESS, None),
+        'NUMAHugepagesWeigher': (SUCCESS, None),
         "Nova's NUMA fit": (SUCCESS, None),
     }
 
@@ -214,7 +218,8 @@ def test_a_file_that_cannot_be_parsed_is_an_error_with_its_line(
 
 def test_the_table_for_people_names_every_check(capsys, tmp_path):
     path = tmp_path / 'nova.conf'
-    path.write_text(textwrap.dedent(GOOD))
+    state = f'[DEFAULT]\nstate_path = {tmp_path}\n'
+    path.write_text(state + textwrap.dedent(GOOD))
 
     code = status.run(['--config-file', str(path), 'upgrade', 'check'])
 
@@ -257,3 +262,113 @@ def test_what_cannot_be_read_is_told(tmp_path, capsys, content):
 
     assert code == status.CANNOT_RUN
     assert 'The configuration cannot be read' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('missing', ['no.such.Filter', 'Filter'])
+def test_what_is_no_filter_fails(check, missing):
+    code, results = check(GOOD.replace(status.FILTER_PATH, missing))
+
+    assert code == FAILURE
+    assert results['NUMAHugepagesFilter'][0] == FAILURE
+
+
+class TestWeigher:
+    NAME = 'NUMAHugepagesWeigher'
+
+    def test_without_it_there_is_a_warning_that_says_what_to_add(self, check):
+        code, results = check(GOOD.replace(f',{status.WEIGHER_PATH}', ''))
+
+        assert code == WARNING
+        result, details = results[self.NAME]
+        assert result == WARNING
+        assert 'The filter works without it' in details
+        assert (
+            f'Add {status.WEIGHER_PATH} to [filter_scheduler] weight_classes'
+            in details
+        )
+
+    @pytest.mark.parametrize(
+        'path', ['no.such.Weigher', 'Weigher', 'os.path.join', 'os.nothing']
+    )
+    def test_one_that_cannot_be_loaded_fails(self, check, path):
+        code, results = check(GOOD.replace(STOCK_WEIGHERS, path))
+
+        assert code == FAILURE
+        result, details = results[self.NAME]
+        assert result == FAILURE
+        assert details.startswith(
+            f'The weigher {path} of [filter_scheduler] weight_classes cannot '
+            'be loaded: '
+        )
+
+    @pytest.mark.parametrize(
+        ('before', 'after', 'problem'),
+        [
+            (
+                status.WEIGHER_PATH,
+                f'{status.WEIGHER_PATH},{status.WEIGHER_PATH}',
+                'is 2 times in [filter_scheduler] weight_classes',
+            ),
+            (',NUMAHugepagesFilter', '', 'without NUMAHugepagesFilter'),
+        ],
+    )
+    def test_one_that_is_enabled_wrongly_is_a_warning(
+        self, check, before, after, problem
+    ):
+        _, results = check(GOOD.replace(before, after))
+
+        result, details = results[self.NAME]
+        assert result == WARNING
+        assert problem in details
+
+    @pytest.mark.parametrize('multiplier', ['0', '-0.0'])
+    def test_one_that_has_no_say_is_a_warning(self, check, multiplier):
+        code, results = check(
+            f'{GOOD}\n    [numa_hugepages]\n'
+            f'    weight_multiplier = {multiplier}'
+        )
+
+        assert code == WARNING
+        result, details = results[self.NAME]
+        assert result == WARNING
+        assert '[numa_hugepages] weight_multiplier is 0' in details
+
+    def test_all_that_is_wrong_is_told(self, check):
+        twice = f'{status.WEIGHER_PATH},{status.WEIGHER_PATH}'
+        text = GOOD.replace(status.WEIGHER_PATH, twice)
+
+        _, results = check(
+            f'{text}\n    [numa_hugepages]\n    weight_multiplier = 0'
+        )
+
+        assert 'is 2 times' in results[self.NAME][1]
+        assert 'weight_multiplier is 0' in results[self.NAME][1]
+
+    @pytest.mark.parametrize(
+        ('name', 'value', 'problem'),
+        [
+            ('weight_multiplier', 'much', 'weight_multiplier: '),
+            ('demand_mix', 'small:many', 'flavor small has the share'),
+            ('demand_file', 'no/such/demand.json', 'is not a folder that'),
+            ('demand_file', '.', 'is a folder.'),
+        ],
+    )
+    def test_its_options_are_checked(self, check, name, value, problem):
+        code, results = check(
+            f'{GOOD}\n    [numa_hugepages]\n    {name} = {value}'
+        )
+
+        assert code == FAILURE
+        result, details = results['Options of [numa_hugepages]']
+        assert result == FAILURE
+        assert f'[numa_hugepages] {name}' in details
+        assert problem in details
+
+    def test_a_file_that_is_not_written_need_not_be_writable(self, check):
+        # given: the weigher is not enabled, or keeps nothing
+        section = '\n    [numa_hugepages]\n    demand_file ='
+        without = GOOD.replace(f',{status.WEIGHER_PATH}', '')
+
+        for text in (f'{GOOD}{section}', f'{without}{section} no/such/file'):
+            _, results = check(text)
+            assert results['Options of [numa_hugepages]'] == (SUCCESS, None)

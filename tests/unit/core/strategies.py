@@ -158,7 +158,7 @@ def _near(dice: Dice, edge: int, step: int, wish: _Wish) -> int:
     return max(step, amount)
 
 
-def _page_wish(dice: Dice, cell: HostCell) -> tuple[int | None, int]:
+def page_wish(dice: Dice, cell: HostCell) -> tuple[int | None, int]:
     """Draw a wish for pages that a host cell can probably grant.
 
     :returns: the wish, and the size in KiB that it is meant to end on
@@ -181,7 +181,7 @@ def _page_wish(dice: Dice, cell: HostCell) -> tuple[int | None, int]:
     return 8192, 8192
 
 
-def _cpu_policy(dice: Dice, cell: HostCell) -> CPUPolicy:
+def likely_cpu_policy(dice: Dice, cell: HostCell) -> CPUPolicy:
     """Draw a CPU policy that a host cell can probably grant."""
     policy = dice.pick(
         (CPUPolicy.DEDICATED, CPUPolicy.SHARED, CPUPolicy.MIXED)
@@ -193,7 +193,7 @@ def _cpu_policy(dice: Dice, cell: HostCell) -> CPUPolicy:
     return policy if cell.free_cpus else CPUPolicy.SHARED
 
 
-def _thread_policy(dice: Dice, cell: HostCell) -> ThreadPolicy:
+def likely_thread_policy(dice: Dice, cell: HostCell) -> ThreadPolicy:
     """Draw a thread policy that a host cell can probably grant."""
     policy = dice.pick(tuple(ThreadPolicy))
     if dice.chance(10):
@@ -291,9 +291,9 @@ def _request(dice: Dice, case: Case) -> Request:
     host = case.host
     model = dice.pick(host.cells)
     wish = _Wish(
-        *_page_wish(dice, model),
-        _cpu_policy(dice, model),
-        _thread_policy(dice, model),
+        *page_wish(dice, model),
+        likely_cpu_policy(dice, model),
+        likely_thread_policy(dice, model),
         dice.chance(25),
     )
     # Aim at host cells that can have some guest cell like this, mostly.
@@ -316,13 +316,13 @@ def _request(dice: Dice, case: Case) -> Request:
     for number, target in enumerate(targets):
         if number and not same:
             cell = host.cells[target]
-            wish.page_size, size_kib = _page_wish(dice, cell)
+            wish.page_size, size_kib = page_wish(dice, cell)
             if wish.page_size not in (PageRequest.LARGE, PageRequest.ANY):
                 wish.size_kib = size_kib
             if dice.chance(50):
-                wish.thread_policy = _thread_policy(dice, cell)
+                wish.thread_policy = likely_thread_policy(dice, cell)
             if dice.chance(30):
-                wish.cpu_policy = _cpu_policy(dice, cell)
+                wish.cpu_policy = likely_cpu_policy(dice, cell)
         cells.append(
             _guest_cell(
                 dice, case, target, wish, vcpus, int(isolated and not number)
