@@ -226,9 +226,10 @@ Possible values:
 
 * Empty: the demand is learned.
 * A list of flavors and how often each is asked for in relation to the others,
-  as ``name:share,name:share``. The flavors are looked up by name in Nova's API
-  database. One that does not exist there is told in the log and does not
-  count; if none exists, the demand is learned.
+  as ``name:share,name:share``; a name with a colon or a comma can't be given.
+  The flavors are looked up by name in Nova's API database. One that does not
+  exist there is told in the log and does not count; if none exists, the demand
+  is learned. All flavors given count, whatever ``demand_kinds`` says.
 
 For example, ``db.large:3,vnf.small:1`` keeps three times as much room for
 guests of the flavor ``db.large`` as for those of ``vnf.small``, and none for

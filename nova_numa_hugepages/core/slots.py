@@ -48,10 +48,18 @@ from nova_numa_hugepages.core import units
 _BY_NAME = (model.PageRequest.LARGE, model.PageRequest.ANY)
 
 # Subsets of unlike guest cells that are looked at; all up to this many kinds.
-_ALL_SUBSETS = 5
+_ALL_SUBSETS = 3
 
 # Rooms, and hosts, that are remembered.
-_MOST_KNOWN = 100_000
+_MOST_KNOWN = 20_000
+
+# Unlike cells that are described.
+_DESCRIBED = 3
+
+# The largest guests that count.
+MOST_CELLS = 64
+MOST_VCPUS = 4096
+MOST_MEMORY_KIB = 1 << 40
 
 _Count = Callable[[room.Need, room.Room], int]
 
@@ -98,8 +106,23 @@ def guest_kind(
         )
         need = room.need(guest, int(emulator))
         counts[need] = counts.get(need, 0) + 1
+    # Which of the cells comes first makes no other kind.
     return GuestKind(
-        tuple(counts.items()), farthest if len(request.cells) > 1 else None
+        tuple(sorted(counts.items(), key=repr)),
+        farthest if len(request.cells) > 1 else None,
+    )
+
+
+def plausible(kind: GuestKind) -> bool:
+    """Tell whether guests of a kind are worth counting.
+
+    Nova accepts flavors and images that no host could take, and some that
+    take no memory at all, of which any number would fit.
+    """
+    return 0 < kind.cells <= MOST_CELLS and all(
+        0 < need.memory <= MOST_MEMORY_KIB
+        and need.cpus + need.shared <= MOST_VCPUS
+        for need, _ in kind.needs
     )
 
 
@@ -124,6 +147,8 @@ def describe(kind: GuestKind) -> str:
         if need.thread_policy is not model.ThreadPolicy.PREFER:
             text += f' ({need.thread_policy.value})'
         cells.append(f'{number} x {text}' if kind.cells > 1 else text)
+    if len(cells) > _DESCRIBED:
+        cells[_DESCRIBED:] = [f'{len(cells) - _DESCRIBED} other cells']
     return ' + '.join(cells)
 
 
@@ -240,6 +265,8 @@ class Counter:
     ) -> int:
         count = 0
         for group in _near_groups(host, kind.farthest):
+            if len(group) < kind.cells:
+                continue
             if kind.by_name:
                 count += _by_name(kind, [host.cells[i] for i in group])
                 continue

@@ -45,6 +45,9 @@ _MOST_REMEMBERED = 1000
 # Less than that is not worth remembering.
 _FORGOTTEN = 1e-6
 
+# Seconds in which nothing is forgotten that would be worth the time.
+_DECAY_EVERY_S = 1.0
+
 # A request whose guest was counted has this, never saved or sent.
 _COUNTED = '_numa_hugepages_counted'
 
@@ -55,7 +58,7 @@ class Demand:
     """Learns the demand. May be used by several threads.
 
     :param half_life_s: seconds after which a request counts half
-    :param at_most: kinds that count at a time, the most asked for
+    :param at_most: learned kinds that count at a time, the most asked for
     :param prior: tells the kinds of the cloud's flavors
     :param pinned: tells the demand that the operator has set, by kind; empty
         if it is to be learned
@@ -80,6 +83,7 @@ class Demand:
         self._store = store
         self._clock = clock
         self._lock = threading.Lock()
+        self._saving = threading.Lock()
         self._counts: dict[slots.GuestKind, float] = {}
         self._at = clock()
         if store is not None:
@@ -99,9 +103,9 @@ class Demand:
         """Count the guest of a request, but only once.
 
         Nova filters the hosts again for the same guest, to find alternates,
-        and schedules a guest again that failed to start. A guest that is
-        evacuated or live-migrated is not asked for anew, either: Nova names
-        the hosts then that it must not come to.
+        and schedules a guest again that failed to start. A guest that moves
+        is not asked for anew, either: Nova names the hosts then that it must
+        not come to.
         """
         guest = spec.instance_uuid if 'instance_uuid' in spec else None
         retry = spec.retry if 'retry' in spec else None
@@ -114,7 +118,9 @@ class Demand:
         self.count(kind)
 
     def count(self, kind: slots.GuestKind) -> None:
-        """Count a guest."""
+        """Count a guest, unless it is one that can't be."""
+        if not slots.plausible(kind):
+            return
         with self._lock:
             self._decay()
             self._counts[kind] = self._counts.get(kind, 0.0) + 1.0
@@ -122,8 +128,18 @@ class Demand:
                 del self._counts[
                     min(self._counts, key=self._counts.__getitem__)
                 ]
-            if self._store is not None:
-                self._store.save(self._counts, self._at)
+        self._save()
+
+    def _save(self) -> None:
+        """Keep what was learned; other threads need not wait for the disk."""
+        if self._store is None or not self._saving.acquire(blocking=False):
+            return
+        try:
+            with self._lock:
+                counts, at = dict(self._counts), self._at
+            self._store.save(counts, at)
+        finally:
+            self._saving.release()
 
     def mix(self) -> Mix:
         """Tell the demand as it is now.
@@ -133,8 +149,7 @@ class Demand:
         """
         counts = dict(self._pinned()) if self._pinned is not None else {}
         if not counts:
-            counts = self._learned()
-        counts = _most_asked(counts, self._at_most)
+            counts = _most_asked(self._learned(), self._at_most)
         total = sum(counts.values())
         return tuple(counts), [count / total for count in counts.values()]
 
@@ -149,6 +164,8 @@ class Demand:
 
     def _decay(self) -> None:
         now = self._clock()
+        if 0 <= now - self._at < _DECAY_EVERY_S:
+            return
         # A clock that was put back teaches nothing.
         factor = 0.5 ** (max(0.0, now - self._at) / self._half_life_s)
         self._at = now

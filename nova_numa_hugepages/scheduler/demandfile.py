@@ -26,7 +26,6 @@ import json
 import math
 import os
 import pathlib
-import tempfile
 import time
 from typing import Any
 
@@ -48,8 +47,6 @@ VERSION = 1
 _INTERVAL_S = 60.0
 
 _MOST_BYTES = 4 << 20
-_MOST_CELLS = 4096
-_MOST_VCPUS = 4096
 _MOST_COUNT = 1e12
 
 Counts = dict[slots.GuestKind, float]
@@ -86,10 +83,12 @@ def check(path: pathlib.Path) -> str | None:
     :returns: None if it can
     """
     advice = 'Name another file, or none to keep nothing over a restart'
-    if path.is_dir():
+    # These tell what can't be looked at from what isn't there, without an
+    # exception.
+    if os.path.isdir(path):
         return f'{path} is a folder. {advice}'
     folder = path.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
         return (
             f'{folder} is not a folder that this service can write to. '
             f'{advice}'
@@ -184,21 +183,19 @@ class DemandFile:
             self._failed = False
 
     def _write(self, text: str) -> None:
-        with tempfile.NamedTemporaryFile(
-            'w',
-            dir=self._path.parent,
-            prefix=f'.{self._path.name}.',
-            delete=False,
-            encoding='utf-8',
-        ) as file:
-            try:
+        # One name for each process, so that one that is killed here leaves at
+        # most one file.
+        temporary = self._path.with_name(f'.{self._path.name}.{os.getpid()}')
+        try:
+            with temporary.open('w', encoding='utf-8') as file:
+                temporary.chmod(0o600)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(file.name, self._path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+            os.replace(temporary, self._path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def _dump(counts: Mapping[slots.GuestKind, float], at: float) -> str:
@@ -284,15 +281,16 @@ def _kind(entry: Mapping[str, Any]) -> slots.GuestKind:
             raise ValueError(f'{cell!s:.80} is no guest cell')
         need = room.need(guest, emulator)
         needs.append((need, _integer(cell['number'], least=1)))
-    if not 0 < sum(number for _, number in needs) <= _MOST_CELLS:
-        raise ValueError(f'a guest of {needs!s:.80} cells')
-    return slots.GuestKind(
+    kind = slots.GuestKind(
         tuple(needs), None if farthest is None else _integer(farthest)
     )
+    if not slots.plausible(kind):
+        raise ValueError(f'a guest of {needs!s:.80} cells')
+    return kind
 
 
 def _vcpus(count: Any) -> frozenset[int]:
-    return frozenset(range(_integer(count, most=_MOST_VCPUS)))
+    return frozenset(range(_integer(count, most=slots.MOST_VCPUS)))
 
 
 def _integer(value: Any, *, least: int = 0, most: int = 1 << 40) -> int:

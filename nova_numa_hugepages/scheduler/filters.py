@@ -152,7 +152,11 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         which there is no host, or only one.
         """
         learned = self._demand or demand.current()
-        if learned is not None and request.fitter is not None:
+        if (
+            learned is not None
+            and request.fitter is not None
+            and not request.refused
+        ):
             kind = slots.guest_kind(request.fitter.request, request.farthest)
             learned.observe(spec, kind)
 

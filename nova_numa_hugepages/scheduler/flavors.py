@@ -29,6 +29,7 @@ from nova import objects
 from nova.virt import hardware as nova_hardware
 from oslo_db import exception as db_exception
 from oslo_log import log as logging
+from sqlalchemy import exc as sqlalchemy_exc
 
 from nova_numa_hugepages import conf
 from nova_numa_hugepages import exception
@@ -43,7 +44,8 @@ LOG = logging.getLogger(__name__)
 def kind_of(flavor: objects.Flavor) -> slots.GuestKind | None:
     """Tell the kind of the guests of a flavor.
 
-    :returns: None if it asks for no cells, pages or dedicated CPUs
+    :returns: None if it asks for no cells, pages or dedicated CPUs, or is not
+        plausible
     :raises nova.exception.NovaException: if Nova refuses its extra specs
     :raises exception.InvalidExtraSpec: if this package does
     :raises ValueError: if a number in them can't be read
@@ -54,9 +56,10 @@ def kind_of(flavor: objects.Flavor) -> slots.GuestKind | None:
     if topology is None:
         return None
     specs = flavor.extra_specs if 'extra_specs' in flavor else {}
-    return slots.guest_kind(
+    kind = slots.guest_kind(
         nova_objects.request(topology), extra_specs.max_distance(specs)
     )
+    return kind if slots.plausible(kind) else None
 
 
 class FlavorKinds:
@@ -84,20 +87,29 @@ class FlavorKinds:
         """
         if not self._interval_s or not CONF.api_database.connection:
             return {}
-        with self._lock:
-            now = self._clock()
-            if now >= self._next:
-                # Also after an error: don't ask again with each request.
-                self._next = now + self._interval_s
-                self._read()
-            return self._kinds
+        # While one thread reads, the others go on with what was read last.
+        if self._lock.acquire(blocking=False):
+            try:
+                now = self._clock()
+                if now >= self._next:
+                    # Also after an error: don't ask again with each request.
+                    self._next = now + self._interval_s
+                    self._read()
+            finally:
+                self._lock.release()
+        return self._kinds
 
     def _read(self) -> None:
         try:
             found = objects.FlavorList.get_all(
                 context.get_admin_context(), filters={'disabled': False}
             )
-        except (db_exception.DBError, nova_exception.NovaException) as error:
+        except (
+            db_exception.DBError,
+            db_exception.CantStartEngineError,
+            nova_exception.NovaException,
+            sqlalchemy_exc.SQLAlchemyError,
+        ) as error:
             LOG.warning(
                 'The flavors could not be read from the API database: '
                 '%(error)s. The demand is learned from requests alone until '

@@ -103,6 +103,7 @@ class Judge:
     :param reader: kept from one request to the next
     :ivar fitter: the request, None if it has no NUMA topology
     :ivar farthest: what ``max_distance`` allows, None if anything
+    :ivar refused: why the guest fits nowhere, None if that isn't known
     :ivar sightings: the hosts that were read
     """
 
@@ -119,14 +120,14 @@ class Judge:
         asked = spec.pci_requests if 'pci_requests' in spec else None
         self._pci_requests = list(asked.requests) if asked else []
         self.sightings: list[seen.Sighting] = []
-        self._refused: model.Rejection | None = None
+        self.refused: model.Rejection | None = None
         self.farthest: int | None = None
         try:
             self.farthest = extra_specs.max_distance(
                 spec.flavor.extra_specs if 'extra_specs' in spec.flavor else {}
             )
         except exception.InvalidExtraSpec as error:
-            self._refused = model.Rejection(
+            self.refused = model.Rejection(
                 Reason.EXTRA_SPEC, detail=str(error)
             )
         self.fitter: fit.Fitter | None = None
@@ -154,8 +155,8 @@ class Judge:
 
         :returns: why the guest does not fit, None if it does
         """
-        if self._refused:
-            return self._refused
+        if self.refused:
+            return self.refused
         topology = host.numa_topology
         if topology is None:
             if self.fitter is None:

@@ -171,11 +171,14 @@ class Scorer:
             claimed = self._fitter.plan(claimed)
         return usage.after_plan(self._fitter.request, claimed, host)
 
-    def explain(self, sighting: seen.Sighting, score: Score) -> str:
+    def explain(self, sighting: seen.Sighting | None, score: Score) -> str:
         """Tell a score in words, for somebody who wonders about a decision.
 
+        :param sighting: None if the host has no NUMA topology
         :param score: what `score` returned for the host
         """
+        if sighting is None:
+            return 'costs nothing, as it has no NUMA topology'
         before = self._slots[id(sighting)]
         if self._fitter is None:
             lost = self._name(before, [0] * len(before), 'has')

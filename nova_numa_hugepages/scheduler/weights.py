@@ -155,14 +155,14 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
         often = collections.Counter(one for one, _ in found)
         scores = []
         told = []
-        for one, sighting in found:
-            if one is None or sighting is None:
-                scores.append(_WORST if one is None else one)
+        for host, (one, sighting) in zip(hosts, found, strict=True):
+            if one is None:
+                scores.append(_WORST)
                 continue
-            if often[one] > 1:
+            if sighting is not None and often[one] > 1:
                 one = scorer.balanced(sighting, one)
             scores.append(one)
-            told.append((one, sighting))
+            told.append((one, host, sighting))
         if told and LOG.isEnabledFor(stdlib_logging.DEBUG):
             told.sort(key=lambda entry: entry[0])
             self._tell(scorer, told, spec)
@@ -209,7 +209,9 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
     def _tell(
         self,
         scorer: score.Scorer,
-        told: Sequence[tuple[score.Score, seen.Sighting]],
+        told: Sequence[
+            tuple[score.Score, host_manager.HostState, seen.Sighting | None]
+        ],
         spec: request_spec.RequestSpec,
     ) -> None:
         LOG.debug(
@@ -217,8 +219,8 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
             {
                 'count': len(told),
                 'best': '; '.join(
-                    f'{sighting.host.host} {scorer.explain(sighting, found)}'
-                    for found, sighting in told[:_TOLD]
+                    f'{host.host} {scorer.explain(sighting, found)}'
+                    for found, host, sighting in told[:_TOLD]
                 ),
             },
             instance_uuid=(

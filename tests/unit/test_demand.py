@@ -223,6 +223,13 @@ class TestPinned:
 
         assert learned.mix() == ((LARGE, SMALL), [0.75, 0.25])
 
+    def test_all_that_is_pinned_counts(self, clock):
+        learned = learning(
+            clock, at_most=1, pinned=lambda: {LARGE: 1.0, SMALL: 1.0}
+        )
+
+        assert shares(learned) == {LARGE: 0.5, SMALL: 0.5}
+
     def test_where_nothing_is_pinned_it_is_learned(self, clock):
         learned = learning(clock, pinned=dict)
         learned.count(MEDIUM)
@@ -276,13 +283,20 @@ class TestObserving:
         assert self.counted(clock, spec(retry=None)) == 1
 
     def test_a_guest_that_asks_for_something_else_is_counted(self, clock):
-        # A resize, by a request that was kept.
         learned = learning(clock)
         same = spec()
         learned.observe(same, SMALL)
         learned.observe(same, LARGE)
 
         assert shares(learned) == {SMALL: 0.5, LARGE: 0.5}
+
+    def test_a_guest_that_takes_nothing_is_not_counted(self, clock):
+        # Of which any number would fit.
+        learned = learning(clock)
+
+        learned.observe(spec(), kind(1, memory_mib=0))
+
+        assert learned.mix() == ((), [])
 
     def test_the_request_is_sent_as_it_was(self, clock):
         one = spec()

@@ -100,7 +100,7 @@ class TestRoundTrip:
 
     def test_a_guest_of_many_cells_comes_back(self, path):
         kind = slots.guest_kind(
-            request(*[pinned_cell(1, 4, first=n) for n in range(128)])
+            request(*[pinned_cell(1, 4, first=n) for n in range(64)])
         )
 
         DemandFile(path).save({kind: 1.0}, NOW)

@@ -289,12 +289,16 @@ class TestTold:
             'and 2 of 3 slots for 4 CPUs and 8 MiB in 2 MiB pages)'
         ]
 
-    def test_where_nothing_is_known_nothing_is_told(self, told):
+    def test_hosts_without_a_topology_are_told_to_cost_nothing(self, told):
         hosts = [host_state(n, None, memory_mib=64) for n in ('one', 'two')]
 
         weigh(hosts, guest_spec(memory_mib=8), weigher(SHARES))
 
-        assert told() == []
+        assert told() == [
+            'The best of 2 hosts: '
+            'one costs nothing, as it has no NUMA topology; '
+            'two costs nothing, as it has no NUMA topology'
+        ]
 
     def test_operators_are_told_nothing(self, caplog):
         weigh(free_and_half_used(), guest_spec(LITTLE), weigher(SHARES))

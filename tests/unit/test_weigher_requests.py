@@ -142,6 +142,18 @@ class TestLearning:
 
         assert learned.mix() == ((kind(WHOLE),), [1.0])
 
+    def test_a_guest_that_the_filter_refuses_everywhere_is_no_demand(self):
+        learned = demand.Demand(half_life_s=60, at_most=5)
+        ours = filters.NUMAHugepagesFilter(learned)
+        wanted = builders.spec(
+            builders.guest(LITTLE),
+            extra_specs={'numa_hugepages:max_distance': 'near'},
+        )
+
+        ours.filter_all(free_and_half_used(), wanted)
+
+        assert learned.mix() == ((), [])
+
     def test_filter_and_weigher_count_a_guest_once(self):
         ours = weights.NUMAHugepagesWeigher()
         wanted = guest_spec(LITTLE)

@@ -316,3 +316,14 @@ def test_kinds_and_strategy_are_kept() -> None:
 
     assert (counted.kinds, counted.strategy) == ((LARGE, LITTLE), strategy)
     assert counted.slots(slots.HostRoom(())) == (0, 0)
+
+
+def test_the_numbers_of_the_operators_guide() -> None:
+    # Given six slots for small guests and one for twins, which are two in
+    # five of the guests
+    worths = worth([6, 1], [0.6, 0.4])
+
+    # Then a small guest costs much where it breaks the only pair of nodes
+    assert [round(one, 3) for one in worths] == [0.025, 0.4]
+    assert round(cost((4, 1), (3, 0), worths), 3) == 0.425
+    assert round(cost((2, 0), (1, 0), worths), 3) == 0.025

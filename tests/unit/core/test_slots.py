@@ -125,7 +125,39 @@ class TestKinds:
                 pinned_cell(2, 4, MIB_2, first=2),
                 emulator_isolated=True,
             )
-        ) == GuestKind(((need(2, 4, cpus=3), 1), (need(2, 4), 1)))
+        ) == GuestKind(((need(2, 4), 1), (need(2, 4, cpus=3), 1)))
+
+    def test_the_order_of_cells_makes_no_other_kind(self):
+        one = pinned_cell(2, 4, MIB_2)
+        other = pinned_cell(4, 8, MIB_2, first=2)
+
+        assert guest_kind(request(one, other)) == guest_kind(
+            request(other, one)
+        )
+
+    @pytest.mark.parametrize(
+        ('cells', 'expected'),
+        [
+            ([pinned_cell(2, 4)], True),
+            ([pinned_cell(2, 0)], False),
+            ([pinned_cell(2, -4)], False),
+            ([pinned_cell(1, 4, first=n) for n in range(64)], True),
+            ([pinned_cell(1, 4, first=n) for n in range(65)], False),
+            ([pinned_cell(4097, 4)], False),
+            ([pinned_cell(1, (1 << 30) + 1)], False),
+        ],
+    )
+    def test_what_no_host_could_take_is_not_plausible(self, cells, expected):
+        assert slots.plausible(guest_kind(request(*cells))) is expected
+
+    def test_many_unlike_cells_are_described_in_short(self):
+        found = slots.describe(
+            guest_kind(
+                request(*[pinned_cell(n, n, MIB_2) for n in range(1, 6)])
+            )
+        )
+
+        assert found.endswith(' + 2 other cells')
 
     def test_a_guest_that_floats_has_no_cpu_for_its_emulator(self):
         ((found, _),) = guest_kind(
