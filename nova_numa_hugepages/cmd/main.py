@@ -15,9 +15,11 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from importlib import metadata
 import sys
+from typing import Any
 
 from cliff import app
 from cliff import commandmanager
@@ -29,6 +31,11 @@ NAMESPACE = 'nova_numa_hugepages.cli'
 class Application(app.App):
     """The command line."""
 
+    NAME = PROGRAM
+
+    # Nova tells much at INFO when it is loaded; -v shows it.
+    DEFAULT_VERBOSE_LEVEL = 0
+
     def __init__(self) -> None:
         super().__init__(
             description='Tools for NUMA and huge page placement with Nova.',
@@ -37,11 +44,24 @@ class Application(app.App):
             deferred_help=True,
         )
 
-    def run(self, argv: list[str]) -> int:
-        """Run a command; without one tell which there are."""
+    def build_option_parser(
+        self,
+        description: str | None,
+        version: str | None,
+        argparse_kwargs: dict[str, Any] | None = None,
+    ) -> argparse.ArgumentParser:
+        """Make the parser, with the name that the program is known by."""
+        parser: argparse.ArgumentParser = super().build_option_parser(
+            description, version, {'prog': PROGRAM, **(argparse_kwargs or {})}
+        )
+        return parser
+
+    def initialize_app(self, argv: list[str]) -> None:
+        """Without a command tell which there are."""
         # cliff would start to ask for commands, which of one is no use.
-        code: int = super().run(argv or ['help'])
-        return code
+        if not argv:
+            self.interactive_mode = False
+            argv.append('help')
 
 
 def run(argv: Sequence[str]) -> int:

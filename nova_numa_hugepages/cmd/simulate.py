@@ -18,12 +18,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import logging
 import os
 import pathlib
 import signal
 import sys
-import time
 from typing import Any
 from typing import TYPE_CHECKING
 import warnings
@@ -37,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Sequence
 
+    from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import scenario
-    from nova_numa_hugepages.simulate import tasks
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -64,7 +62,7 @@ class Simulate(command.Command):
     """Simulate a fleet, and compare this package with stock Nova on it."""
 
     def get_description(self) -> str:
-        return _DESCRIPTION
+        return _DESCRIPTION.strip()
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
@@ -153,12 +151,12 @@ class Simulate(command.Command):
 
         :returns: the exit code
         """
-        # Of what Nova and its dependencies tell when they are loaded.
+        # Of what Nova's dependencies think of each other.
         warnings.simplefilter('ignore')
-        logging.getLogger().addHandler(logging.NullHandler())
         try:
             import rich  # noqa: F401
 
+            from nova_numa_hugepages.simulate import load  # noqa: F401
             from nova_numa_hugepages.yamlfile import errors
         except ImportError as error:
             print(
@@ -166,19 +164,19 @@ class Simulate(command.Command):
                 file=sys.stderr,
             )
             return EXIT_FAILED
-        if problem := _misuse(parsed_args):
-            print(f'{problem}. See --help.', file=sys.stderr)
-            return EXIT_BAD_INPUT
         try:
-            return _simulate(parsed_args)
-        except errors.FileError as error:
+            _check_use(parsed_args)
+            with _interruptible():
+                return _simulate(parsed_args)
+        except (errors.FileError, _Misuse) as error:
             print(error, file=sys.stderr)
             return EXIT_BAD_INPUT
         except (exception.NUMAHugepagesError, _Failure) as error:
             print(error, file=sys.stderr)
             return EXIT_FAILED
         except KeyboardInterrupt:
-            print('interrupted; nothing was written', file=sys.stderr)
+            # Each file that was written is told.
+            print('Interrupted.', file=sys.stderr)
             return EXIT_INTERRUPTED
         except BrokenPipeError:
             # Whoever read the output has seen enough.
@@ -188,6 +186,10 @@ class Simulate(command.Command):
 
 class _Failure(Exception):
     """The simulation can't go on; the text says why."""
+
+
+class _Misuse(Exception):
+    """Options or files don't go together; the text says which."""
 
 
 def _positive(text: str) -> int:
@@ -202,65 +204,107 @@ def _positive(text: str) -> int:
     return number
 
 
-def _misuse(options: argparse.Namespace) -> str | None:
-    """Tell what is wrong with options taken together."""
+def _check_use(options: argparse.Namespace) -> None:
+    """Check options that go, or don't go, with others."""
     if (options.file is None) == (not options.from_nova):
-        return 'Give either the FILE of a scenario, or --from-nova'
+        raise _Misuse(
+            'Give either the FILE of a scenario, or --from-nova. See --help.'
+        )
     if options.save is not None and not options.from_nova:
-        return '--save goes with --from-nova only'
-    return None
+        raise _Misuse('--save goes with --from-nova only. See --help.')
 
 
 def _simulate(options: argparse.Namespace) -> int:
     from rich import console as rich
 
+    from nova_numa_hugepages.simulate import delivery
+    from nova_numa_hugepages.simulate import output
+    from nova_numa_hugepages.simulate import progress
     from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import runner
     from nova_numa_hugepages.simulate import tasks
 
     # What is reported on goes to stdout, all else to stderr.
     notes = rich.Console(stderr=True, highlight=False, markup=False)
-    _check_outputs(options)
+    # What is wrong is told before Nova is loaded, if it can be.
+    target = delivery.Delivery(options.json, options.plots)
+    target.check()
+    if options.save is not None:
+        output.check_writable(options.save)
     play = None
     if options.file is not None:
-        # Before Nova is loaded, so that a mistake is told at once.
-        play = _load(options.file)
-    with notes.status('loading Nova'):
+        play = _load(options.file, options.seeds)
+    if options.bound:
+        _check_solver()
+    with _status(notes, 'loading Nova'):
         _load_nova(options.config_file)
     if play is None:
-        play = _read_cloud(notes)
+        _check_database()
+        play = _read_cloud(notes, options.seeds)
         if options.save is not None:
             return _save(play, options.save, notes)
-    if options.seeds is not None:
-        play = dataclasses.replace(
-            play,
-            arrivals=dataclasses.replace(
-                play.arrivals, seeds=tuple(range(1, options.seeds + 1))
-            ),
-        )
     policies = [
         policy
         for policy in results.Policy
         if options.policy in ('both', policy.value)
     ]
     planned = runner.plan(play, policies, tasks.Learning(options.demand))
-    with _interruptible(), _progress(notes, planned) as progress:
+    with progress.shown(notes, planned) as tell:
         try:
             outcome = runner.run(
                 planned,
                 processes=options.jobs,
                 config_files=options.config_file,
-                progress=progress,
+                progress=tell,
             )
         except runner.WorkerDied as error:
             raise _Failure(str(error)) from error
-    return _report(options, play, outcome, notes)
+    found = outcome.found
+    code = 0 if found.complete else EXIT_INTERRUPTED
+    if options.bound and found.runs:
+        found, failure = _add_bounds(play, found, notes)
+        code = failure or code
+    target.deliver(found, notes=notes, planned=outcome.planned)
+    return code
 
 
-def _load(path: pathlib.Path) -> scenario.Scenario:
+@contextlib.contextmanager
+def _status(notes: Any, words: str) -> Iterator[None]:
+    """Say what is going on, if that is a terminal."""
+    with (
+        notes.status(words) if notes.is_terminal else contextlib.nullcontext()
+    ):
+        yield
+
+
+def _load(path: pathlib.Path, seeds: int | None) -> scenario.Scenario:
     from nova_numa_hugepages.simulate import load
 
-    return load.load(path)
+    return _with_seeds(load.load(path), seeds)
+
+
+def _with_seeds(
+    play: scenario.Scenario, seeds: int | None
+) -> scenario.Scenario:
+    if seeds is None:
+        return play
+    if play.trace is not None:
+        raise _Misuse(
+            '--seeds does not go with a trace, which is not drawn at random.'
+        )
+    return dataclasses.replace(
+        play,
+        arrivals=dataclasses.replace(
+            play.arrivals, seeds=tuple(range(1, seeds + 1))
+        ),
+    )
+
+
+def _check_solver() -> None:
+    # It imports Nova.
+    from nova_numa_hugepages.simulate import bound
+
+    bound.check_library()
 
 
 def _load_nova(config_files: Sequence[str]) -> None:
@@ -274,7 +318,17 @@ def _load_nova(config_files: Sequence[str]) -> None:
         raise _Failure(f'The configuration cannot be read: {error}') from error
 
 
-def _read_cloud(notes: Any) -> scenario.Scenario:
+def _check_database() -> None:
+    from nova import conf
+
+    if not conf.CONF.api_database.connection:
+        raise _Failure(
+            'There is no [api_database] connection in the configuration. Name '
+            'the nova.conf of the cloud with --config-file.'
+        )
+
+
+def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:
     """Read hosts and flavors from the databases that nova.conf names."""
     from nova import context
 
@@ -282,78 +336,45 @@ def _read_cloud(notes: Any) -> scenario.Scenario:
     from nova_numa_hugepages.simulate import from_nova
     from nova_numa_hugepages.simulate import scenario
 
-    # What had to be left out of the cloud is told.
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter('%(message)s'))
-    ours = logging.getLogger('nova_numa_hugepages')
-    ours.addHandler(handler)
-    try:
-        with notes.status('reading the databases'):
-            hosts, flavors = from_nova.read(context.get_admin_context())
-    finally:
-        ours.removeHandler(handler)
-    return scenario.Scenario(
-        'the cloud', hosts, flavors, dump.suggest_arrivals(hosts, flavors)
+    # What has to be left out of the cloud is told as a warning.
+    with _status(notes, 'reading the databases'):
+        hosts, flavors = from_nova.read(context.get_admin_context())
+    arrivals = dump.suggest_arrivals(hosts, flavors)
+    return _with_seeds(
+        scenario.Scenario('the cloud', hosts, flavors, arrivals), seeds
     )
 
 
 def _save(play: scenario.Scenario, path: pathlib.Path, notes: Any) -> int:
+    from nova_numa_hugepages.simulate import delivery
     from nova_numa_hugepages.simulate import dump
     from nova_numa_hugepages.simulate import output
 
     text = dump.to_yaml(play.hosts, play.flavors, play.arrivals)
     output.write_all({path: text.encode()})
-    notes.print(f'The scenario is in {path}')
+    delivery.tell_written(path, notes)
     return 0
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Find out now what would be in the way after minutes."""
+def _add_bounds(
+    play: scenario.Scenario, found: results.Results, notes: Any
+) -> tuple[results.Results, int]:
+    """Add the bounds; what there is is told without them if that fails.
+
+    :returns: the results and the exit code
+    """
     from nova_numa_hugepages.simulate import bound
-    from nova_numa_hugepages.simulate import output
-    from nova_numa_hugepages.simulate import plots
-
-    if options.bound:
-        bound.check_library()
-    if options.plots is not None:
-        plots.check_library()
-        output.make_folder(options.plots)
-    for path in (options.json, options.save):
-        if path is not None:
-            output.check_writable(path)
-
-
-def _report(
-    options: argparse.Namespace,
-    play: scenario.Scenario,
-    outcome: Any,
-    notes: Any,
-) -> int:
-    from rich import console as rich
-
-    from nova_numa_hugepages.simulate import output
-    from nova_numa_hugepages.simulate import plots
-    from nova_numa_hugepages.simulate import report
     from nova_numa_hugepages.simulate import runner
 
-    found = outcome.found
-    if options.bound and found.runs:
-        with notes.status('solving for the bound'):
-            found = runner.add_bounds(play, found)
-    report.print_report(
-        found,
-        rich.Console(highlight=False, markup=False),
-        planned=outcome.planned,
-    )
-    written: list[pathlib.Path] = []
-    if options.json is not None:
-        output.write_all({options.json: output.dump(found).encode()})
-        written.append(options.json)
-    if options.plots is not None and found.runs:
-        written += plots.write_plots(found, options.plots)
-    for path in written:
-        notes.print(f'Written: {path}')
-    return 0 if found.complete else EXIT_INTERRUPTED
+    try:
+        with _status(notes, 'solving for the bound'):
+            return runner.add_bounds(play, found), 0
+    except KeyboardInterrupt:
+        notes.print('Interrupted before the bound was known.')
+        return found, EXIT_INTERRUPTED
+    except bound.BoundError as error:
+        notes.print(f'The bound is not known: {error}')
+        return found, EXIT_FAILED
 
 
 @contextlib.contextmanager
@@ -368,49 +389,3 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _progress(notes: Any, planned: Sequence[tasks.Task]) -> Iterator[Any]:
-    """Show how far the runs are, and how much time is left."""
-    from rich import progress as rich_progress
-
-    from nova_numa_hugepages.simulate import results
-
-    # Stock Nova takes longer for a guest, and a fleet is full sooner than
-    # guests have come and gone.
-    weights = [
-        (4.0 if task.policy is results.Policy.STOCK else 1.0)
-        * (1.0 if task.phase is results.Phase.FILL else 4.0)
-        for task in planned
-    ]
-    shares = [0.0] * len(planned)
-    begin = time.monotonic()
-    with rich_progress.Progress(
-        rich_progress.TextColumn('{task.description}'),
-        rich_progress.BarColumn(),
-        rich_progress.TaskProgressColumn(),
-        rich_progress.TextColumn('{task.fields[left]}'),
-        console=notes,
-        transient=True,
-    ) as bar:
-        whole = bar.add_task(
-            f'{len(planned)} runs', total=sum(weights), left=''
-        )
-
-        def tell(number: int, share: float) -> None:
-            shares[number] = max(shares[number], share)
-            done = sum(a * b for a, b in zip(shares, weights, strict=True))
-            left = ''
-            if done:
-                spent = time.monotonic() - begin
-                seconds = spent * (sum(weights) - done) / done
-                left = f'about {_duration(seconds)} left'
-            bar.update(whole, completed=done, left=left)
-
-        yield tell
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f'{minutes} min {rest} s' if minutes else f'{rest} s'

@@ -17,7 +17,9 @@ of each kind fit together in one host cell. What fits is told as rows of
 integers, each "the sum of what they take is at most what there is".
 
 Each row holds for every packing that stock Nova's fit or ours may come to, so
-where they differ it is the rule of the more lenient one.
+where they differ it is the rule of the more lenient one. Neither is asked
+about hosts that Placement leaves out: those with thread siblings, by a guest
+that isolates its threads.
 """
 
 from __future__ import annotations
@@ -222,6 +224,15 @@ def _fits_alone(guest: GuestKind, host: HostKind) -> bool:
         and host.threads == 1
     ):
         return False
+    if (
+        guest.thread_policy is model.ThreadPolicy.ISOLATE
+        and guest.cpu_policy is not model.CPUPolicy.SHARED
+        and host.threads > 1
+    ):
+        # Nova asks Placement to leave out hosts with thread siblings
+        # (``_translate_pinning_policies`` in ``nova.scheduler.utils``), which
+        # is before any fit, stock or ours.
+        return False
     # What isn't accounted never overcommits against itself.
     return _accounted(guest) or guest.memory_mib <= max(
         [host.small_mib, *(_mib(*pool) for pool in host.pools)]
@@ -271,23 +282,20 @@ def _sizes(guest: GuestKind, host: HostKind) -> list[int]:
 def _cpus(guest: GuestKind, host: HostKind) -> dict[str, int]:
     """Tell what a guest cell takes of the CPUs.
 
-    Under ``isolate`` each vCPU takes a core. Under ``require`` no two guest
-    cells have a thread each of a core of two threads; of larger cores they
-    may, which takes nothing but the threads then. A thread that is left over
-    goes to guest cells without a thread policy.
+    Under ``isolate`` a CPU is a core, as there is no place on host cells whose
+    cores have several. Under ``require`` no two guest cells have a thread each
+    of a core of two threads; of larger cores they may, which takes nothing but
+    the threads then. A thread that is left over goes to guest cells without a
+    thread policy.
     """
-    if guest.thread_policy is model.ThreadPolicy.ISOLATE:
-        cores = guest.dedicated + guest.emulator
-        cpus = cores * host.threads
-    else:
-        cpus = guest.dedicated + guest.emulator
-        cores = 0
-        if (
-            guest.thread_policy is model.ThreadPolicy.REQUIRE
-            and host.threads == 2
-        ):
-            cores = -(-guest.dedicated // 2)
-    return {'cpus': cpus, 'cores': cores, 'shared': guest.shared}
+    cores = 0
+    if guest.thread_policy is model.ThreadPolicy.REQUIRE and host.threads == 2:
+        cores = -(-guest.dedicated // 2)
+    return {
+        'cpus': guest.dedicated + guest.emulator,
+        'cores': cores,
+        'shared': guest.shared,
+    }
 
 
 def _memory(guest: GuestKind, size_kib: int) -> dict[str, int]:

@@ -70,8 +70,11 @@ def placed(
     # Above 0, so that there is a scale.
     longest = max(
         1.0,
-        phase.bound or 0,
-        *(run.placed for run in found.runs if run.phase is phase.phase),
+        *(
+            max(run.placed, run.bound or 0)
+            for run in found.runs
+            if run.phase is phase.phase
+        ),
     )
     for row, policy in enumerate(phase.policies):
         runs = _runs(found, phase.phase, policy.policy)
@@ -112,24 +115,58 @@ def placed(
     if any(len(policy.seeds) > 1 for policy in phase.policies):
         label += ' (bar: median; dots: seeds)'
     panel.set_xlabel(label)
-    if phase.bound is not None:
-        panel.axvline(phase.bound, color=_BOUND, linestyle='--', linewidth=1.4)
-        seeds = max(len(policy.seeds) for policy in phase.policies)
-        which = ' (median)' if seeds > 1 else ''
-        panel.annotate(
-            f'at most possible: {wording.guests(phase.bound)}{which}',
-            (phase.bound, 1),
-            xycoords=('data', 'axes fraction'),
-            xytext=(-4, 3),
-            textcoords='offset points',
-            ha='right',
-            va='bottom',
-            fontsize=10,
-        )
+    _mark_bounds(panel, found, phase)
+
+
+def _mark_bounds(
+    panel: axes.Axes, found: results.Results, phase: summary.PhaseSummary
+) -> None:
+    """Mark the bounds: by a line if they are equal, else beside the dots."""
+    bounds = [
+        run.bound
+        for run in found.runs
+        if run.phase is phase.phase and run.bound is not None
+    ]
+    if not bounds:
+        return
+    words = 'at most possible'
+    if len(set(bounds)) == 1:
+        panel.axvline(bounds[0], color=_BOUND, linestyle='--', linewidth=1.4)
+        words += f': {wording.guests(bounds[0])}'
+    else:
+        words = '| ' + words
+        for row, policy in enumerate(phase.policies):
+            runs = _runs(found, phase.phase, policy.policy)
+            marks = [
+                (run.bound, row + offset)
+                for run, offset in zip(runs, _spread(len(runs)), strict=True)
+                if run.bound is not None
+            ]
+            panel.plot(
+                [bound for bound, _ in marks],
+                [place for _, place in marks],
+                linestyle='none',
+                marker='|',
+                markersize=9,
+                markeredgecolor=_BOUND,
+                markeredgewidth=2,
+            )
+    panel.annotate(
+        words,
+        (max(bounds), 1),
+        xycoords=('data', 'axes fraction'),
+        xytext=(-4 if len(set(bounds)) == 1 else 4, 3),
+        textcoords='offset points',
+        ha='right',
+        va='bottom',
+        fontsize=10,
+    )
 
 
 def _spread(count: int) -> list[float]:
     """Set dots apart, up and down, so that equal ones are seen."""
+    if count == 1:
+        return [0.0]
     return [0.2 * (2 * index / (count - 1) - 1) for index in range(count)]
 
 
@@ -187,7 +224,7 @@ def _areas(
         middle,
         upper,
         colors=[_USED, _STRANDED, _FREE],
-        labels=['used', 'free, but stranded', 'free and usable'],
+        labels=['used', 'free, but stranded', 'free'],
         linewidth=0,
     )
 

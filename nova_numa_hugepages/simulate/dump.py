@@ -165,6 +165,8 @@ def _arrivals(arrivals: scenario.Arrivals) -> dict[str, Any]:
         'count': arrivals.count,
         'per_hour': _number(arrivals.per_hour),
     }
+    if arrivals.build_s:
+        described['build_time'] = _number(arrivals.build_s)
     if arrivals.mean_lifetime is not None:
         described['mean_lifetime'] = _number(arrivals.mean_lifetime)
     seeds = arrivals.seeds

@@ -71,8 +71,8 @@ class Engine:
             flavor.name: fleet.nova_flavor(flavor)
             for flavor in task.play.flavors
         }
-        self._resources = {
-            name: schedulers.resources(fleet.request(flavor))
+        self._asked = {
+            name: schedulers.asked(fleet.request(flavor))
             for name, flavor in self._flavors.items()
         }
         kinds = {
@@ -92,6 +92,7 @@ class Engine:
         )
         self._scheduler = schedulers.scheduler(task.policy, learned)
         self._leaving: list[tuple[float, int, _Placed]] = []
+        self._building: list[tuple[float, int, _State]] = []
         self._numbers = itertools.count()
         self._there = 0
 
@@ -167,7 +168,7 @@ class Engine:
 
         :returns: whether there was a place
         """
-        asked = self._resources[guest.flavor]
+        asked = self._asked[guest.flavor]
         spec = fleet.request(self._flavors[guest.flavor])
         hosts = self._scheduler.select(
             self._placement.candidates(self._hosts, asked), spec
@@ -178,9 +179,15 @@ class Engine:
             if placed is None:
                 continue
             self._there += 1
+            if self._task.play.arrivals.build_s:
+                host.num_io_ops += 1
+                done = guest.at + self._task.play.arrivals.build_s
+                entry = done, next(self._numbers), host
+                heapq.heappush(self._building, entry)
             if guest.until is not None:
-                entry = guest.until, next(self._numbers), placed
-                heapq.heappush(self._leaving, entry)
+                heapq.heappush(
+                    self._leaving, (guest.until, next(self._numbers), placed)
+                )
             return True
         return False
 
@@ -220,9 +227,13 @@ class Engine:
         host.free_ram_mb -= sign * flavor.memory_mb
         host.vcpus_used += sign * flavor.vcpus
         host.num_instances += sign
-        self._placement.allocate(host, self._resources[flavor.name], sign)
+        self._placement.allocate(host, self._asked[flavor.name], sign)
 
     def _leave(self) -> None:
+        """Let builds end and guests leave whose time has come."""
+        while self._building and self._building[0][0] <= self._now:
+            _, _, host = heapq.heappop(self._building)
+            host.num_io_ops -= 1
         while self._leaving and self._leaving[0][0] <= self._now:
             _, _, placed = heapq.heappop(self._leaving)
             self._account(placed, -1)

@@ -13,10 +13,14 @@
 
 """What is used of a fleet at a moment, and what is stranded.
 
-Resources are stranded when they are free and yet nobody can use them. That
-depends on who asks: for each flavor the slots are counted (``core/slots.py``),
-and what these slots would not take of the free CPUs and pages is stranded for
-that flavor. The figures are means over the flavors, weighted by their shares.
+Resources are stranded when they are free, but in the wrong place. Which place
+is wrong depends on who asks: for each flavor the slots are counted
+(``core/slots.py``), and those that there would be if all that is free were in
+one place. What the slots that are missing would take is stranded for that
+flavor. The figures are means over the flavors, weighted by their shares.
+
+So CPUs for which there are no pages left are not stranded, nor are pages for
+which there are no CPUs left: no placement would have helped.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from nova.scheduler import host_manager
 from nova_numa_hugepages import nova_objects
 from nova_numa_hugepages.core import facts
 from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core import room
 from nova_numa_hugepages.core import scarcity
 from nova_numa_hugepages.core import slots
 from nova_numa_hugepages.core import units
@@ -48,17 +53,80 @@ class Asked(NamedTuple):
     share: float
 
 
-class _Host(NamedTuple):
-    """A host. Memory in MiB, by page size in KiB.
+class _Free(NamedTuple):
+    """What is free. Memory in MiB.
 
+    :ivar cpus: dedicated CPUs
+    :ivar shared: vCPUs that may float
+    :ivar small: on small pages, for guests that have it to themselves
+    :ivar huge: on huge pages, by page size in KiB
+    """
+
+    cpus: int
+    shared: int
+    small: int
+    huge: dict[int, int]
+
+
+class _Host(NamedTuple):
+    """A host.
+
+    :ivar cpus: dedicated CPUs, free or not
+    :ivar huge: memory in huge pages, free or not, as in `_Free`
     :ivar slots: of each kind
     """
 
     cpus: int
-    free_cpus: int
-    pages: dict[int, int]
-    free_pages: dict[int, int]
+    huge: dict[int, int]
+    free: _Free
     slots: Sequence[int]
+
+
+class _Take:
+    """What a guest takes, wherever its cells are.
+
+    :ivar cpus: dedicated CPUs
+    :ivar huge: memory in MiB on huge pages of a size that is asked for, by
+        that size in KiB
+    """
+
+    def __init__(self, kind: slots.GuestKind) -> None:
+        self.cpus = sum(need.cpus * number for need, number in kind.needs)
+        self._shared = sum(need.shared * number for need, number in kind.needs)
+        self._memory: dict[int, int] = {}
+        for need, number in kind.needs:
+            wish = need.page_size
+            if wish is None or 0 < wish <= room.LARGEST_BASE_KIB:
+                wish = model.PageRequest.SMALL
+            mib = need.memory * number // units.KIB_PER_MIB
+            self._memory[wish] = self._memory.get(wish, 0) + mib
+        self.huge = {
+            size: mib for size, mib in self._memory.items() if size > 0
+        }
+
+    def most(self, free: _Free) -> int:
+        """Tell how many guests there is enough for, in one place."""
+        counts = []
+        if self.cpus:
+            counts.append(free.cpus // self.cpus)
+        if self._shared:
+            counts.append(free.shared // self._shared)
+        for wish, mib in self._memory.items():
+            if mib:
+                counts.append(_wished(wish, free) // mib)
+        return min(counts, default=0)
+
+
+def _wished(wish: int, free: _Free) -> int:
+    match wish:
+        case model.PageRequest.SMALL:
+            return free.small
+        case model.PageRequest.LARGE:
+            return sum(free.huge.values())
+        case model.PageRequest.ANY:
+            return free.small + sum(free.huge.values())
+        case _:
+            return free.huge.get(wish, 0)
 
 
 class Gauge:
@@ -68,26 +136,16 @@ class Gauge:
     """
 
     def __init__(self, mix: Sequence[Asked]) -> None:
-        counted = [one for one in mix if one.kind is not None]
-        self._shares = [one.share for one in counted]
-        self._cpus = []
-        self._pages: list[dict[int, int]] = []
         kinds = []
-        for one in counted:
-            assert one.kind is not None
-            kinds.append(one.kind)
-            self._cpus.append(
-                sum(need.cpus * number for need, number in one.kind.needs)
-            )
-            taken: dict[int, int] = {}
-            for need, number in one.kind.needs:
-                size = need.page_size or 0
-                if size > 0:
-                    taken[size] = taken.get(size, 0) + (
-                        need.memory * number // units.KIB_PER_MIB
-                    )
-            self._pages.append(taken)
-        self._counts = scarcity.Scarcity(kinds, model.Strategy())
+        self._shares = []
+        for one in mix:
+            if one.kind is not None:
+                kinds.append(one.kind)
+                self._shares.append(one.share)
+        self._takes = [_Take(kind) for kind in kinds]
+        self._counts = scarcity.Scarcity(
+            kinds, model.Strategy(), by_placement=True
+        )
         self._hosts: dict[str, tuple[object, _Host]] = {}
 
     def sample(
@@ -95,43 +153,50 @@ class Gauge:
     ) -> results.Sample:
         """Measure the fleet as it is now."""
         measured = [self._host(host) for host in hosts]
+        free = _sum_free([host.free for host in measured])
         left = [
             sum(column)
             for column in zip(*(host.slots for host in measured), strict=True)
         ]
+        missing = [
+            max(0, take.most(free) - count)
+            for take, count in zip(self._takes, left, strict=True)
+        ]
         cpus = sum(host.cpus for host in measured)
-        free = sum(host.free_cpus for host in measured)
-        pages = _sum([host.pages for host in measured])
-        free_pages = _sum([host.free_pages for host in measured])
-        memory = sum(pages.values())
-        stranded = {
-            size: self._stranded(
-                count, left, [taken.get(size, 0) for taken in self._pages]
+        huge = _sum([host.huge for host in measured])
+        memory = sum(huge.values())
+        stranded = sum(
+            self._stranded(
+                missing, [take.huge.get(size, 0) for take in self._takes]
             )
-            for size, count in free_pages.items()
-        }
+            for size in huge
+        )
         return results.Sample(
             arrivals,
             guests,
-            _share(cpus - free, cpus),
-            _share(memory - sum(free_pages.values()), memory),
-            _share(self._stranded(free, left, self._cpus), cpus),
-            _share(sum(stranded.values()), memory),
+            _share(cpus - free.cpus, cpus),
+            _share(memory - sum(free.huge.values()), memory),
+            _share(
+                self._stranded(missing, [take.cpus for take in self._takes]),
+                cpus,
+            ),
+            _share(stranded, memory),
         )
 
-    def _stranded(
-        self, free: int, left: Sequence[int], takes: Sequence[int]
-    ) -> float:
-        """Tell how much of something free is out of reach of the mix.
+    def _stranded(self, missing: Sequence[int], takes: Sequence[int]) -> float:
+        """Tell how much of something free is in the wrong place.
 
+        :param missing: slots that there would be in one place, and are not
         :param takes: how much of it a guest of each kind takes; those that
             take nothing of it have no say
         """
         weight = total = 0.0
-        for count, take, share in zip(left, takes, self._shares, strict=True):
+        for count, take, share in zip(
+            missing, takes, self._shares, strict=True
+        ):
             if take:
                 weight += share
-                total += share * max(0, free - count * take)
+                total += share * count * take
         return total / weight if weight else 0.0
 
     def _host(self, host: _State) -> _Host:
@@ -144,7 +209,7 @@ class Gauge:
             facts.parse(value) if value else None,
             networks=False,
         )
-        room = self._counts.measure(
+        offer = self._counts.measure(
             read,
             model.Limits(
                 cpu_ratio=host.cpu_allocation_ratio,
@@ -154,15 +219,25 @@ class Gauge:
         pools = [pool for cell in read.cells for pool in cell.pools[1:]]
         found = _Host(
             sum(len(cell.dedicated_cpus) for cell in read.cells),
-            sum(len(cell.free_cpus) for cell in read.cells),
             _sum(
                 [
                     {pool.size_kib: _mib(pool, pool.total - pool.reserved)}
                     for pool in pools
                 ]
             ),
-            _sum([{pool.size_kib: _mib(pool, pool.free)} for pool in pools]),
-            self._counts.slots(room),
+            _Free(
+                sum(len(cell.free_cpus) for cell in read.cells),
+                sum(max(0, cell.shared.vcpus) for cell in offer.cells),
+                sum(
+                    _mib(cell.pools[0], cell.pools[0].free)
+                    for cell in read.cells
+                    if cell.pools
+                ),
+                _sum(
+                    [{pool.size_kib: _mib(pool, pool.free)} for pool in pools]
+                ),
+            ),
+            self._counts.slots(offer),
         )
         self._hosts[host.host] = host.numa_topology, found
         return found
@@ -178,6 +253,15 @@ def _sum(counts: Sequence[dict[int, int]]) -> dict[int, int]:
         for size, count in one.items():
             total[size] = total.get(size, 0) + count
     return total
+
+
+def _sum_free(parts: Sequence[_Free]) -> _Free:
+    return _Free(
+        sum(part.cpus for part in parts),
+        sum(part.shared for part in parts),
+        sum(part.small for part in parts),
+        _sum([part.huge for part in parts]),
+    )
 
 
 def _share(part: float, whole: float) -> float:

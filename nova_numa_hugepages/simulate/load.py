@@ -92,6 +92,7 @@ def _arrivals(arrivals: Mapping[str, Any]) -> scenario.Arrivals:
     return scenario.Arrivals(
         count=arrivals['count'],
         per_hour=float(arrivals.get('per_hour', 60)),
+        build_s=float(arrivals.get('build_time', 0)),
         mean_lifetime=None if lifetime is None else float(lifetime),
         warm_up=arrivals.get('warm_up', 0),
         seeds=tuple(seeds if isinstance(seeds, list) else range(1, seeds + 1)),

@@ -209,6 +209,23 @@ def make_folder(path: pathlib.Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def check_folder(path: pathlib.Path) -> None:
+    """Find out whether files can be written to a folder, or it can be made.
+
+    :param path: the folder; it is not made
+    :raises OutputError: if it can't
+    """
+    with _explaining(path):
+        above = target = pathlib.Path(os.path.realpath(path))
+        while not os.path.lexists(above):
+            above = above.parent
+        if not above.is_dir():
+            kind = errno.EEXIST if above == target else errno.ENOTDIR
+            raise OSError(kind, os.strerror(kind))
+        with tempfile.TemporaryFile(dir=above):
+            pass
+
+
 def check_writable(path: pathlib.Path) -> None:
     """Find out whether a file can be written, without touching it.
 

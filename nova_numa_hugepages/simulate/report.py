@@ -37,8 +37,7 @@ _ROWS: tuple[tuple[Metric, str], ...] = (
 )
 
 _STRANDED = (
-    'Stranded: free, but an average guest of the mix cannot use it where it '
-    'is.'
+    'Stranded: free, but in the wrong place for an average guest of the mix.'
 )
 
 
@@ -123,10 +122,21 @@ def _figures(phase: summary.PhaseSummary) -> table.Table:
         if not any(cells):
             continue
         if compared:
-            ratio = phase.ratios.get(metric)
-            cells.append(wording.times(ratio.median) if ratio else '')
+            cells.append(_ratio(phase, metric))
         grid.add_row(label, *(cell or _NOTHING for cell in cells))
     return grid
+
+
+def _ratio(phase: summary.PhaseSummary, metric: Metric) -> str:
+    ratio = phase.ratios.get(metric)
+    if ratio is None:
+        return ''
+    if metric is Metric.PLACED and any(
+        policy.unrefused for policy in phase.policies
+    ):
+        # How many more there could have been nobody knows.
+        return ''
+    return wording.times(ratio.median)
 
 
 def _figure(policy: summary.PolicySummary, metric: Metric) -> str:
@@ -155,7 +165,10 @@ def _medians(phase: summary.PhaseSummary) -> str:
         if len(set(seeds)) == 1
         else ' and '.join(map(str, seeds)) + ' runs'
     )
-    return f'Medians of {runs}, with 95 % confidence intervals.'
+    told = f'Medians of {runs}, with 95 % confidence intervals'
+    if len(seeds) > 1:
+        told += '; ratios of the same seeds'
+    return f'{told}.'
 
 
 def _first_refused(policy: summary.PolicySummary) -> str:

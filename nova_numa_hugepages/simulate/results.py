@@ -47,8 +47,9 @@ class Sample(NamedTuple):
     :ivar guests: guests that are there
     :ivar cpus_used: share of the dedicated CPUs that are pinned
     :ivar pages_used: share of the memory in huge pages that guests have
-    :ivar cpus_stranded: share of the dedicated CPUs that are free, but which
-        an average guest of the mix can't use where they are
+    :ivar cpus_stranded: share of the dedicated CPUs that are free, but in the
+        wrong place: if all that is free were in one place, an average guest of
+        the mix could use them
     :ivar pages_stranded: the same of the memory in huge pages
     """
 

@@ -65,21 +65,18 @@ def plan(
     policies: Sequence[results.Policy],
     learning: tasks.Learning,
 ) -> list[tasks.Task]:
-    """List the runs of a scenario, those that take long first."""
+    """List the runs of a scenario.
+
+    Short ones first, and both policies of a seed side by side, so that there
+    is something to compare when a simulation is interrupted.
+    """
     seeds = (0,) if play.trace is not None else play.arrivals.seeds
-    found = [
+    return [
         tasks.Task(play, policy, phase, seed, learning)
         for phase in guests.phases(play)
         for seed in seeds
         for policy in policies
     ]
-    found.sort(
-        key=lambda task: (
-            task.phase is results.Phase.FILL,
-            task.policy is results.Policy.OURS,
-        )
-    )
-    return found
 
 
 def run(
@@ -104,16 +101,17 @@ def run(
     complete = False
     with _telling(told, progress):
         pool = futures.ProcessPoolExecutor(
-            max_workers=min(processes, len(planned)),
+            max_workers=max(1, min(processes, len(planned))),
             mp_context=context,
             initializer=_start,
             initargs=(told, tuple(config_files)),
         )
         try:
-            waiting = {
-                pool.submit(_work, number, task): number
-                for number, task in enumerate(planned)
-            }
+            with _uninterrupted():
+                waiting = {
+                    pool.submit(_work, number, task): number
+                    for number, task in enumerate(planned)
+                }
             for future in futures.as_completed(waiting):
                 done[waiting[future]] = future.result()
             complete = True
@@ -145,21 +143,40 @@ def _stop(pool: futures.ProcessPoolExecutor, *, kill: bool) -> None:
 
 
 @contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off an interrupt while processes are started.
+
+    These start with it put off, too, until they are ready to ignore it: the
+    terminal sends it to all of them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def _telling(told: Any, progress: Progress | None) -> Iterator[None]:
     """Hand on what the processes tell of their progress."""
+    ended = threading.Event()
 
     def listen() -> None:
-        while (entry := told.get()) is not None:
-            if progress is not None:
-                progress(*entry)
+        # Nothing is sent to end this: a process that is killed may hold the
+        # lock that is needed to send.
+        while not ended.wait(_TELL_EVERY_S):
+            while not ended.is_set() and not told.empty():
+                entry = told.get()
+                if progress is not None:
+                    progress(*entry)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     try:
         yield
     finally:
-        told.put(None)
-        listener.join(timeout=_TELL_EVERY_S * 5)
+        ended.set()
+        listener.join()
 
 
 class _Worker:
@@ -171,6 +188,7 @@ class _Worker:
 def _start(told: Any, config_files: tuple[str, ...]) -> None:
     # The first process decides when all have to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     logging.getLogger().addHandler(logging.NullHandler())
     tasks.load_nova(config_files)
     _Worker.told = told

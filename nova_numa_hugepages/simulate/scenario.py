@@ -60,6 +60,8 @@ class Arrivals:
 
     :ivar count: guests that arrive
     :ivar per_hour: so many in an hour, at equal intervals
+    :ivar build_s: seconds that a guest takes to start, in which Nova counts
+        it as an operation under way on its host
     :ivar mean_lifetime: mean of the exponential lifetimes, in arrivals; None
         if guests stay
     :ivar warm_up: arrivals before refusals are counted
@@ -68,6 +70,7 @@ class Arrivals:
 
     count: int
     per_hour: float = 60.0
+    build_s: float = 0.0
     mean_lifetime: float | None = None
     warm_up: int = 0
     seeds: tuple[int, ...] = (1,)

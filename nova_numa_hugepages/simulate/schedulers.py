@@ -17,7 +17,8 @@ Both run the filter for NUMA topologies and the weighers that the configuration
 enables, as `nova.scheduler.manager` calls them. The other filters, which don't
 look at what this is about, are left out. Placement's part is played by its
 arithmetic: hosts that lack vCPUs, dedicated CPUs or memory in total are never
-candidates.
+candidates, nor are hosts with thread siblings for guests that isolate theirs,
+and hosts without for those that require them. Other traits don't count.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import abc
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 from typing import TypeAlias
 
 from nova import conf as nova_conf
@@ -34,6 +36,7 @@ from nova.scheduler import host_manager
 from nova.scheduler import utils
 from nova.scheduler import weights as nova_weights
 from nova.scheduler.filters import numa_topology_filter
+import os_traits
 
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import filters
@@ -149,40 +152,59 @@ def _weighers() -> list[type[Any]]:
     ]
 
 
+class Asked(NamedTuple):
+    """What a guest asks Placement for.
+
+    :ivar resources: resource class to amount
+    :ivar siblings: whether the host has to have thread siblings, or must not
+        have any; None if that doesn't matter
+    """
+
+    resources: Mapping[str, int]
+    siblings: bool | None
+
+
+def asked(spec: objects.RequestSpec) -> Asked:
+    """Tell what a guest asks Placement for, as Nova translates it."""
+    request = utils.ResourceRequest.from_request_spec(spec)
+    group = request.get_request_group(None)
+    siblings = None
+    if os_traits.HW_CPU_HYPERTHREADING in group.required_traits:
+        siblings = True
+    elif os_traits.HW_CPU_HYPERTHREADING in group.forbidden_traits:
+        siblings = False
+    return Asked(request.merged_resources(), siblings)
+
+
 class Placement:
     """What Placement knows: inventories and what is used of them."""
 
     def __init__(self, hosts: Sequence[_State]) -> None:
         self._free = {host.host: _inventory(host) for host in hosts}
+        self._siblings = {
+            host.host: host.numa_topology.has_threads for host in hosts
+        }
 
     def candidates(
-        self, hosts: Sequence[_State], resources: Mapping[str, int]
+        self, hosts: Sequence[_State], wanted: Asked
     ) -> list[_State]:
         """List the hosts that have what a guest asks for."""
-        wanted = list(resources.items())
+        resources = list(wanted.resources.items())
         return [
             host
             for host in hosts
-            if all(
+            if wanted.siblings in (None, self._siblings[host.host])
+            and all(
                 self._free[host.host].get(name, 0) >= amount
-                for name, amount in wanted
+                for name, amount in resources
             )
         ]
 
-    def allocate(
-        self, host: _State, resources: Mapping[str, int], sign: int = 1
-    ) -> None:
+    def allocate(self, host: _State, wanted: Asked, sign: int = 1) -> None:
         """Take resources of a host; with a sign of -1 give them back."""
         free = self._free[host.host]
-        for name, amount in resources.items():
+        for name, amount in wanted.resources.items():
             free[name] -= sign * amount
-
-
-def resources(spec: objects.RequestSpec) -> dict[str, int]:
-    """Tell what a guest asks Placement for, as Nova translates it."""
-    asked = utils.ResourceRequest.from_request_spec(spec)
-    found: dict[str, int] = asked.merged_resources()
-    return found
 
 
 def _inventory(host: _State) -> dict[str, int]:

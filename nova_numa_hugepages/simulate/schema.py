@@ -74,6 +74,7 @@ _ARRIVALS = {
     'properties': {
         'count': shape.integer(1, MAX_ARRIVALS),
         'per_hour': shape.positive(1_000_000_000),
+        'build_time': shape.integer(0, 1_000_000_000),
         'mean_lifetime': shape.positive(1_000_000_000),
         'warm_up': shape.integer(0, MAX_ARRIVALS),
         'seeds': shape.one_or_list(

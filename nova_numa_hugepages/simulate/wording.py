@@ -97,14 +97,21 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
     many = 'as many'
     if abs(ratio.median - 1) >= 0.005:
         many = f'{times(ratio.median)} times as many'
+    told = (
+        f'{_who(ours)} places {many} guests before the first refusal as '
+        f'{_who(stock)}'
+    )
+    if max(len(stock.seeds), len(ours.seeds)) > 1:
+        # The median of ratios is not the ratio of the medians.
+        share = ours.figures.get(Metric.OF_BOUND_PERCENT)
+        if share:
+            told += f', {percent(share.median)} % of what is possible'
+        return f'In the median {told}.'
     both = ' against '.join(
         guests(policy.figures[Metric.PLACED].median)
         for policy in (ours, stock)
     )
-    return (
-        f'{_capital(_who(ours))} places {many} guests before the first '
-        f'refusal as {_who(stock)} ({both}){possible}.'
-    )
+    return f'{_capital(told)} ({both}){possible}.'
 
 
 def refused_sentence(phase: summary.PhaseSummary) -> str:

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
+import dataclasses
+import io
 import logging
 import pathlib
 from typing import Any
@@ -25,7 +27,9 @@ from nova import objects
 from nova.db.main import api as db
 from oslo_utils import uuidutils
 import pytest
+from rich import console as rich
 
+from nova_numa_hugepages.cmd import simulate
 from nova_numa_hugepages.simulate import dump
 from nova_numa_hugepages.simulate import from_nova
 from nova_numa_hugepages.simulate import load
@@ -204,6 +208,24 @@ def test_what_was_read_can_be_saved(
     # then they are the same.
     assert (found.hosts, found.flavors) == (hosts, flavors)
     assert found.arrivals == dump.suggest_arrivals(hosts, flavors)
+
+
+@pytest.mark.usefixtures('flavors')
+def test_the_command_reads_and_saves(tmp_path: pathlib.Path) -> None:
+    # Given a cloud that the command reads,
+    notes = rich.Console(file=io.StringIO(), width=40)
+    play = simulate._read_cloud(notes, seeds=2)
+    assert (play.file, play.hosts) == ('the cloud', (OLD, TWIN))
+    assert play.arrivals.seeds == (1, 2)
+
+    # when it saves what it has read,
+    path = tmp_path / 'with a name that is longer than a line.yaml'
+    code = simulate._save(play, path, notes)
+
+    # then that is told, and what is loaded is the same.
+    assert code == 0
+    assert notes.file.getvalue() == f'Written: {path}\n'
+    assert load.load(path) == dataclasses.replace(play, file=str(path))
 
 
 @pytest.mark.usefixtures('flavors')

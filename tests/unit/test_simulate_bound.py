@@ -249,15 +249,28 @@ def test_without_scipy_it_says_what_to_install(monkeypatch):
         ([node(8)], pinned('none', 1, mem_page_size=GIB_1), 0),
         # On a host cell without small pages they are of the next size.
         ([node(8, 4096, {GIB_1: 4})], pinned('next', 1), 4),
-        # Each vCPU has a core of its own.
+        # Placement leaves out hosts with thread siblings.
         (
             [node(8, threads=2)],
             pinned('alone', 2, cpu_thread_policy='isolate'),
-            4,
+            0,
         ),
-        # And a core for the emulator.
         (
-            [node(8, threads=2)],
+            [node(8, threads=2, shared_cores=1)],
+            flavor(
+                'mixed',
+                3,
+                cpu_policy='mixed',
+                cpu_dedicated_mask='1-2',
+                cpu_thread_policy='isolate',
+            ),
+            0,
+        ),
+        # Without siblings each CPU is a core.
+        ([node(8)], pinned('alone', 2, cpu_thread_policy='isolate'), 4),
+        # And one for the emulator.
+        (
+            [node(8)],
             pinned(
                 'emulated',
                 2,
@@ -317,6 +330,19 @@ def test_what_fits_in_a_host_cell(nodes, asked, most):
     # then
     assert bound.mix_bound(scene) == pytest.approx(most)
     assert bound.sequence_bound(scene, [asked.name] * 20) == most
+
+
+def test_guests_that_isolate_their_threads_only_count_hosts_without_any():
+    # given: 8 CPUs with thread siblings and 4 without
+    scene = play(
+        [host(node(4, threads=2)), host(node(4))],
+        [pinned('alone', 1, cpu_thread_policy='isolate'), pinned('one', 1)],
+    )
+
+    # then: a guest that doesn't care leaves the place to those that do
+    assert bound.mix_bound(scene) == pytest.approx(8)
+    assert bound.sequence_bound(scene, ['alone'] * 9) == 4
+    assert bound.sequence_bound(scene, ['one'] * 8 + ['alone'] * 9) == 12
 
 
 def test_a_thread_that_require_leaves_over_is_used():

@@ -131,7 +131,10 @@ def state(machine: objects.NUMATopology) -> tuple[object, ...]:
 
 
 def most_placed(scene: scenario.Scenario, sequence: Sequence[str]) -> int:
-    """Try all ways to place the guests of a sequence, one after the other."""
+    """Try all ways to place the guests of a sequence, one after the other.
+
+    On the hosts that Placement proposes, as far as that is about threads.
+    """
     asked = {
         one.name: hardware.numa_get_constraints(
             objects.Flavor(
@@ -147,11 +150,20 @@ def most_placed(scene: scenario.Scenario, sequence: Sequence[str]) -> int:
         builders.limits(machine.cpu_ratio, machine.ram_ratio)
         for machine in scene.hosts
     ]
-    fleets = [[numa_topology(machine) for machine in scene.hosts]]
+    empty = [numa_topology(machine) for machine in scene.hosts]
+    alone = {
+        one.name
+        for one in scene.flavors
+        if one.extra_specs.get('hw:cpu_thread_policy') == 'isolate'
+    }
+    fleets = [empty]
     for placed, name in enumerate(sequence):
         following = {}
         for fleet in fleets:
             for number, machine in enumerate(fleet):
+                if name in alone and empty[number].has_threads:
+                    # Placement leaves it out.
+                    continue
                 for after in placements(machine, asked[name], limits[number]):
                     fleet_after = [*fleet]
                     fleet_after[number] = after

@@ -202,10 +202,17 @@ def test_trace_is_looked_for_beside_the_file() -> None:
     )
 
 
-@pytest.mark.parametrize('extra', ['', 'trace: trace.csv\n'])
-def test_examples_are_right(extra: str) -> None:
-    # Given the scenario that is shipped, and the trace that is,
-    text = (EXAMPLES / 'simulate.yaml').read_text(encoding='utf-8')
+@pytest.mark.parametrize(
+    ('name', 'extra', 'hosts'),
+    [
+        ('simulate.yaml', '', [6, 6]),
+        ('simulate.yaml', 'trace: trace.csv\n', [6, 6]),
+        ('simulate-trace.yaml', '', [2, 1]),
+    ],
+)
+def test_examples_are_right(name: str, extra: str, hosts: list[int]) -> None:
+    # Given a scenario that is shipped, and the trace that is,
+    text = (EXAMPLES / name).read_text(encoding='utf-8')
     trace = (EXAMPLES / 'trace.csv').read_text(encoding='utf-8')
 
     # when they are loaded,
@@ -213,7 +220,7 @@ def test_examples_are_right(extra: str) -> None:
 
     # then there are two types of hosts, seven flavors whose shares make a
     # whole, and each of them is in the trace.
-    assert [host.count for host in found.hosts] == [6, 6]
+    assert [host.count for host in found.hosts] == hosts
     assert len(found.flavors) == 7
     assert sum(f.share for f in found.flavors) == pytest.approx(1)
     if found.trace is not None:

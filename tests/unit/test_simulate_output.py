@@ -305,3 +305,30 @@ def test_a_file_in_the_way_of_a_folder(tmp_path):
 
     with pytest.raises(output.OutputError, match='name a folder'):
         output.make_folder(path)
+
+
+def test_a_folder_that_can_be_made_is_not_made_by_asking(tmp_path):
+    output.check_folder(tmp_path / 'plots' / 'today')
+    output.check_folder(tmp_path)
+
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ('name', 'remedy'),
+    [
+        ('plots', 'File exists. It is a file: name a folder.'),
+        ('plots/today', 'Not a directory. Make the folder {} first'),
+    ],
+)
+def test_a_folder_that_cannot_be_made(tmp_path, name, remedy):
+    # given
+    path = tmp_path / 'plots'
+    path.write_bytes(b'')
+
+    # when
+    with pytest.raises(output.OutputError) as caught:
+        output.check_folder(tmp_path / name)
+
+    # then
+    assert remedy.format(path) in str(caught.value)

@@ -66,6 +66,15 @@ def size(path: pathlib.Path) -> tuple[int, int]:
         (SEVERAL, ['fleet-churn', 'fleet-fill', 'placed', 'refusals-churn']),
         # One seed, one policy.
         (found(fill(OURS, 80)), ['fleet-fill', 'placed']),
+        # Each seed has another bound; of one run it isn't known.
+        (
+            found(
+                fill(OURS, 80, bound=90),
+                fill(OURS, 82, seed=2, bound=95),
+                fill(OURS, 84, seed=3),
+            ),
+            ['fleet-fill', 'placed'],
+        ),
         # No refusals, and a bound that was not asked for.
         (
             found(churn(STOCK, {}, phase=TRACE), churn(OURS, {}, phase=TRACE)),

@@ -88,7 +88,7 @@ def test_two_policies_and_two_phases():
          all                    11 of 200 (5.5 %)   1 of 200 (0.5 %)
 
 
-        Stranded: free, but an average guest of the mix cannot use it where it is.
+        Stranded: free, but in the wrong place for an average guest of the mix.
 
         This package places 2.00 times as many guests before the first refusal as stock
         Nova (80 against 40); at most 100 were possible. Under churn this package
@@ -110,7 +110,10 @@ def test_several_seeds_have_intervals():
     assert ' '.join(lines[4].split()) == (
         'placed before first refusal 403 (401-405) 783 (781-785) 1.94'
     )
-    assert 'Medians of 7 runs, with 95 % confidence intervals.' in lines
+    assert (
+        'Medians of 7 runs, with 95 % confidence intervals; ratios of the '
+        'same seeds.'
+    ) in lines
     assert 'stock Nova: first refused was large (7 of 7 runs)' in lines
 
 
@@ -157,6 +160,19 @@ def test_a_fleet_that_takes_all_guests():
     assert 'placed before first refusal       all 50' in text
     assert 'stock Nova: no guest was refused' in text
     assert 'No guest was refused.' in text
+
+
+def test_a_policy_that_refuses_nobody_has_no_ratio_of_guests_placed():
+    # given: nobody knows how many more ours could have placed
+    runs = [churn(STOCK, {'large': 11}), churn(OURS, {})]
+
+    # when
+    lines = printed(found(*runs)).splitlines()
+
+    # then
+    assert ' '.join(lines[4].split()) == (
+        'placed before first refusal 120 all 300 -'
+    )
 
 
 def test_a_policy_without_a_figure_or_a_flavor_has_a_dash():

@@ -255,6 +255,29 @@ def test_a_flavor_that_never_arrives_has_no_refusals():
             'This package places as many guests before the first refusal as '
             'stock Nova (401 against 400).',
         ),
+        # The median of ratios is not the ratio of medians.
+        (
+            [
+                fill(policy, placed, seed=seed, bound=100)
+                for policy, by_seed in (
+                    (STOCK, (40, 50, 60)),
+                    (OURS, (80, 90, 70)),
+                )
+                for seed, placed in enumerate(by_seed)
+            ],
+            'In the median this package places 1.80 times as many guests '
+            'before the first refusal as stock Nova, 80.0 % of what is '
+            'possible.',
+        ),
+        (
+            [
+                fill(policy, 40, seed=seed)
+                for policy in (STOCK, OURS)
+                for seed in (1, 2)
+            ],
+            'In the median this package places as many guests before the '
+            'first refusal as stock Nova.',
+        ),
         (
             [fill(STOCK, 403, bound=795)],
             'Stock Nova places 403 guests before the first refusal; at most '
