@@ -181,7 +181,7 @@ def _placement(arguments: argparse.Namespace) -> list[str]:
             drawn = pathlib.Path(folder)
             plots.write_plots(results[0].found, drawn)
             _PLOTS.mkdir(parents=True, exist_ok=True)
-            for path in drawn.iterdir():
+            for path in drawn.glob('*.svg'):
                 shutil.copy(
                     path, _PLOTS / f'{results[0].case.name}-{path.name}'
                 )

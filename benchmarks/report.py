@@ -79,7 +79,7 @@ def weigher_table(results: Sequence[weighing.Result]) -> str:
 def placement_table(results: Sequence[placement.Result]) -> str:
     """Lay out how many guests fit in Markdown."""
     lines = [
-        '| guests | stock Nova | ours | ratio | of the bound '
+        '| guests | stock Nova | ours | ratio of these | of the bound '
         '| refused, stock Nova | refused, ours |',
         '| --- | ---: | ---: | ---: | ---: | ---: | ---: |',
     ]
