@@ -379,13 +379,19 @@ def _add_bounds(
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Take a request to end as an interrupt by the user."""
+    """Take a request to end as an interrupt by the user.
+
+    Also where the shell has had the interrupt ignored, as it does for what it
+    runs in the background of a script.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupt) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -53,8 +53,13 @@ BOTH = [STOCK, OURS]
 
 @pytest.fixture(autouse=True)
 def nova() -> Iterator[None]:
-    with running.nova():
-        yield
+    # Ignored where the tests run in the background of a script.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with running.nova():
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def two_seeds(**fields: float) -> scenario.Scenario:
