@@ -149,11 +149,22 @@ def _uninterrupted() -> Iterator[None]:
     These start with it put off, too, until they are ready to ignore it: the
     terminal sends it to all of them.
     """
+    pending: list[int] = []
+    # Another thread may take the signal, so to block it in this one is not
+    # enough; a process that is only half told what to do would complain.
+    handlers = {
+        number: signal.signal(number, lambda number, _: pending.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in pending:
+            signal.raise_signal(late)
 
 
 @contextlib.contextmanager
