@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from typing import Any
 
 from nova import objects
 from nova.objects import fields
 from nova.objects import pci_device_pool
 from nova.pci import stats as pci_stats
 from nova.scheduler import host_manager
-from nova.virt import hardware
 from oslo_utils import uuidutils
 
 from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.simulate import fleet
+from nova_numa_hugepages.simulate import scenario
 
 SMALL_KIB, MEDIUM_KIB, LARGE_KIB = 4, 2048, 1024 * 1024
 
@@ -170,61 +170,22 @@ def request(
     :param devices: PCI devices, required to be near
     :param extra: extra specs of the flavor without the ``hw:``
     """
-    specs: dict[str, Any] = {
+    specs = {
         'hw:numa_nodes': str(cells),
         'hw:cpu_policy': 'dedicated',
         'hw:mem_page_size': str(MEDIUM_KIB),
         **{f'hw:{name}': value for name, value in extra.items()},
     }
-    flavor = objects.Flavor(
-        id=1,
-        flavorid=uuidutils.generate_uuid(),
-        name='guest',
-        vcpus=vcpus,
-        memory_mb=memory_mib,
-        root_gb=20,
-        ephemeral_gb=0,
-        swap=0,
-        extra_specs=specs,
+    spec = fleet.request(
+        fleet.nova_flavor(scenario.Flavor('guest', vcpus, memory_mib, specs))
     )
-    image = objects.ImageMeta(
-        id=uuidutils.generate_uuid(),
-        min_disk=0,
-        min_ram=0,
-        properties=objects.ImageMetaProps(),
-    )
-    pci_requests = []
     if devices:
-        pci_requests.append(
+        spec.pci_requests.requests = [
             objects.InstancePCIRequest(
                 count=devices,
                 spec=[{'vendor_id': '8086', 'product_id': '1520'}],
                 numa_policy=fields.PCINUMAAffinityPolicy.REQUIRED,
                 request_id=uuidutils.generate_uuid(),
             )
-        )
-    return objects.RequestSpec(
-        flavor=flavor,
-        image=image,
-        instance_uuid=uuidutils.generate_uuid(),
-        project_id=uuidutils.generate_uuid(),
-        user_id=uuidutils.generate_uuid(),
-        num_instances=1,
-        availability_zone=None,
-        numa_topology=hardware.numa_get_constraints(flavor, image),
-        pci_requests=objects.InstancePCIRequests(requests=pci_requests),
-        network_metadata=objects.NetworkMetadata(
-            physnets=set(), tunneled=False
-        ),
-        ignore_hosts=None,
-        force_hosts=None,
-        force_nodes=None,
-        requested_destination=None,
-        retry=None,
-        limits=objects.SchedulerLimits(),
-        instance_group=None,
-        scheduler_hints={},
-        requested_resources=[],
-        security_groups=objects.SecurityGroupList(objects=[]),
-        request_level_params=objects.RequestLevelParams(),
-    )
+        ]
+    return spec

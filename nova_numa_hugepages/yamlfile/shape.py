@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import math
@@ -79,6 +80,24 @@ _Validator = jsonschema.validators.extend(
         {'integer': _is_integer, 'number': _is_number}
     ),
 )
+
+
+def find(
+    document: lines.Document,
+    schema: Mapping[str, Any],
+    patterns: Mapping[str, str],
+    meaning: Callable[[lines.Document], Iterator[tuple[int, str]]],
+) -> list[tuple[int, str]]:
+    """Find what is wrong with a document.
+
+    :param patterns: as for `problems`
+    :param meaning: finds what doesn't agree with something else in a document
+        whose shape is right
+    :returns: (line, what was found and expected), by line
+    """
+    return sorted(set(problems(document, schema, patterns))) or sorted(
+        set(meaning(document))
+    )
 
 
 def problems(

@@ -29,9 +29,9 @@ def find(document: lines.Document) -> list[tuple[int, str]]:
     :returns: (line, what was found and expected), by line; none if the
         document is a scenario
     """
-    return sorted(
-        set(shape.problems(document, schema.SCENARIO, schema.PATTERNS))
-    ) or sorted(set(_meaning_problems(document)))
+    return shape.find(
+        document, schema.SCENARIO, schema.PATTERNS, _meaning_problems
+    )
 
 
 def _meaning_problems(
