@@ -17,6 +17,7 @@ of integers, so that equal ones are counted once. A `Need` is a guest cell as
 a host cell sees it. `copies` tells how many guest cells of one kind a host
 cell holds, one after the other, by the rules of the fit (``cellfit.py``,
 ``memory.py``, ``pinning.py``); it is 0 exactly where the fit finds no room.
+Rooms are measured in ``survey.py``.
 
 More room never holds less: every count is the least of quotients. (More
 memory may be less room: where the pages that a host cell reports don't fit in
@@ -26,22 +27,17 @@ don't exist, until they do fit.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nova_numa_hugepages.core import memory
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import pinning
 from nova_numa_hugepages.core import units
-
-_NOTHING: Mapping[int, int] = {}
 
 # Linux's own page size is this at most; larger ones are huge pages.
 LARGEST_BASE_KIB = 64
 
 # For a need that takes nothing of something.
-_NO_LIMIT = 1 << 40
+NO_LIMIT = 1 << 40
 
 
 _PlainNeeds = list[tuple[int, int, int]]
@@ -67,7 +63,7 @@ class Shared(NamedTuple):
     overcommitted: int = 0
 
 
-_NO_SHARED = Shared()
+NO_SHARED = Shared()
 
 
 class Room(NamedTuple):
@@ -93,7 +89,7 @@ class Room(NamedTuple):
     cores: tuple[int, int] = (0, 0)
     shares_cores: bool = False
     siblings: tuple[int, ...] = ()
-    shared: Shared = _NO_SHARED
+    shared: Shared = NO_SHARED
 
 
 class Need(NamedTuple):
@@ -139,129 +135,6 @@ def need(guest: model.GuestCell, emulator: int) -> Need:
             and vcpus > 0
         ),
     )
-
-
-class Surveyor:
-    """Measures the room of host cells.
-
-    :param needs: what will be asked of the rooms; what none of them needs is
-        not measured
-    :param account_small_pages: as `model.Strategy.account_small_pages`
-    """
-
-    def __init__(
-        self, needs: tuple[Need, ...], *, account_small_pages: bool
-    ) -> None:
-        policies = {n.thread_policy for n in needs if n.cpus}
-        self._cores = model.ThreadPolicy.ISOLATE in policies
-        self._siblings = model.ThreadPolicy.REQUIRE in policies
-        self._shared = any(
-            n.cpu_policy is not model.CPUPolicy.DEDICATED for n in needs
-        )
-        sizes = {n.page_size for n in needs}
-        self._small = any(
-            size is None or size <= LARGEST_BASE_KIB for size in sizes
-        )
-        self._account_small_pages = account_small_pages
-
-    @property
-    def short(self) -> bool:
-        """Whether only numbers of CPUs and huge pages matter."""
-        return not (
-            self._cores or self._siblings or self._shared or self._small
-        )
-
-    @property
-    def cores_matter(self) -> bool:
-        """Whether it matters which CPUs are free, not only how many."""
-        return self._cores or self._siblings
-
-    def measure(
-        self,
-        cell: model.HostCell,
-        *,
-        limits: model.Limits,
-        floats: bool,
-        allocatable: Mapping[int, int] = _NOTHING,
-    ) -> Room:
-        """Measure a host cell.
-
-        :param limits: the overcommit ratios
-        :param floats: whether vCPUs may float on threads beside those of
-            guests that isolate theirs, which keeps these away
-        :param allocatable: page size in KiB to pages that don't exist yet
-        """
-        overlaps, pages, small = self._pages(cell, limits, allocatable)
-        shared = _NO_SHARED
-        if self._shared:
-            count = len(cell.shared_cpus)
-            ram = cell.memory_mib * limits.ram_ratio - cell.memory_used_mib
-            shared = Shared(
-                count,
-                int(count * limits.cpu_ratio) - cell.shared_used,
-                max(0, int(ram)) * units.KIB_PER_MIB,
-                *small,
-            )
-        return Room(
-            len(cell.dedicated_cpus - cell.pinned_cpus),
-            pages,
-            overlaps,
-            pinning.isolated_room(cell) if self._cores else (0, 0),
-            self._cores and floats and pinning.shares_cores(cell),
-            _siblings(cell) if self._siblings else (),
-            shared,
-        )
-
-    def _pages(
-        self,
-        cell: model.HostCell,
-        limits: model.Limits,
-        allocatable: Mapping[int, int],
-    ) -> tuple[bool, tuple[tuple[int, int], ...], tuple[int, int, int]]:
-        """Measure `Room.overlaps`, `Room.pages`, and the end of `Shared`."""
-        reported = 0
-        pages = []
-        for size, total, used, reserved in cell.pools:
-            free = int(total - used - reserved)
-            # No pages of no size exist; a host that reports them is in error.
-            pages.append((size, free) if size > 0 < free else (size, 0))
-            reported += size * total
-        if not pages:
-            memory_kib = cell.memory_mib * units.KIB_PER_MIB
-            free = max(0, cell.free_memory_mib) * units.KIB_PER_MIB
-            return False, ((0, free),), (memory_kib, 0, _NO_LIMIT)
-        overlaps = reported // units.KIB_PER_MIB > cell.memory_mib
-        size, free = pages[0]
-        # Where a host cell has huge pages only, its smallest are those.
-        if not (overlaps or self._small or size > LARGEST_BASE_KIB):
-            return False, tuple(pages), (0, 0, 0)
-        own = small = free * size
-        overcommitted = _NO_LIMIT
-        if self._account_small_pages:
-            used = memory.small_used_kib(cell)
-            capacity = memory.small_capacity_kib(cell, allocatable)
-            own = min(own, int(capacity - used))
-            overcommitted = int(capacity * limits.ram_ratio - used)
-        if overlaps:
-            most = memory.overlap_room_kib(cell, limits, allocatable)
-            own = min(own, most)
-            pages = [(size, min(free, most // size)) for size, free in pages]
-            overcommitted = min(
-                overcommitted,
-                memory.overlap_room_kib(
-                    cell, limits, allocatable, overcommits=True
-                ),
-            )
-        pages[0] = (size, max(0, own) // size if size > 0 else 0)
-        return (
-            overlaps,
-            tuple(pages),
-            (
-                cell.pools[0].total * size,
-                max(0, min(small, overcommitted)),
-                max(0, overcommitted),
-            ),
-        )
 
 
 def take(need: Need, room: Room) -> Room | None:
@@ -335,7 +208,7 @@ def plain_copies(needs: _PlainNeeds, room: Room) -> tuple[int, ...]:
 
 def cpu_copies(need: Need, room: Room) -> int:
     """Count the guest cells of one kind that have CPUs on a host cell."""
-    count = _NO_LIMIT
+    count = NO_LIMIT
     if need.cpus:
         count = room.cpus // need.cpus
         if need.thread_policy is model.ThreadPolicy.ISOLATE:
@@ -381,7 +254,7 @@ def _sibling_copies(vcpus: int, siblings: tuple[int, ...]) -> int:
 def _memory_copies(need: Need, room: Room, common: int | None) -> int:
     memory_kib = need.memory
     own = need.cpu_policy is not model.CPUPolicy.SHARED
-    ratio = _NO_LIMIT
+    ratio = NO_LIMIT
     if need.cpu_policy is not model.CPUPolicy.DEDICATED:
         ratio = room.shared.ram // memory_kib
     wish = need.page_size
@@ -411,10 +284,3 @@ def _memory_copies(need: Need, room: Room, common: int | None) -> int:
     else:
         found = room.shared.overcommitted
     return min(ratio, found // memory_kib)
-
-
-def _siblings(cell: model.HostCell) -> tuple[int, ...]:
-    if pinning.threads_per_core(cell) == 1:
-        return ()
-    sizes = [len(core) for core in pinning.free_cores(cell)]
-    return tuple(sorted((s for s in sizes if s > 1), reverse=True))

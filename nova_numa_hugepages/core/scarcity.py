@@ -37,10 +37,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence
 
+from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import memory
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import room
 from nova_numa_hugepages.core import slots
+from nova_numa_hugepages.core import survey
 
 _UNLIMITED = model.Limits()
 
@@ -61,7 +63,7 @@ class Scarcity:
 
     def __init__(
         self,
-        kinds: Sequence[slots.GuestKind],
+        kinds: Sequence[guestkinds.GuestKind],
         strategy: model.Strategy,
         *,
         by_placement: bool = False,
@@ -70,7 +72,7 @@ class Scarcity:
         self.strategy = strategy
         self._by_placement = by_placement
         self._counter = slots.Counter(kinds)
-        self._surveyor = room.Surveyor(
+        self._surveyor = survey.Surveyor(
             self._counter.needs,
             account_small_pages=strategy.account_small_pages,
         )

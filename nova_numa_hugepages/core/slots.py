@@ -41,11 +41,10 @@ import dataclasses
 import functools
 import itertools
 
+from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import room
 from nova_numa_hugepages.core import units
-
-_BY_NAME = (model.PageRequest.LARGE, model.PageRequest.ANY)
 
 # Subsets of unlike guest cells that are looked at; all up to this many kinds.
 _ALL_SUBSETS = 3
@@ -53,103 +52,7 @@ _ALL_SUBSETS = 3
 # Rooms, and hosts, that are remembered.
 _MOST_KNOWN = 20_000
 
-# Unlike cells that are described.
-_DESCRIBED = 3
-
-# The largest guests that count.
-MOST_CELLS = 64
-MOST_VCPUS = 4096
-MOST_MEMORY_KIB = 1 << 40
-
 _Count = Callable[[room.Need, room.Room], int]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class GuestKind:
-    """A kind of guest, as far as it matters how many of them a host holds.
-
-    Networks and PCI devices don't: other things than room decide on them.
-
-    :ivar needs: what its guest cells take, each with the number of guest
-        cells that take it
-    :ivar farthest: host cells may be this far apart at most, None for any
-        distance
-    """
-
-    needs: tuple[tuple[room.Need, int], ...]
-    farthest: int | None = None
-
-    @property
-    def cells(self) -> int:
-        """The number of guest cells."""
-        return sum(count for _, count in self.needs)
-
-    @property
-    def by_name(self) -> bool:
-        """Whether it asks for ``large`` or ``any`` pages."""
-        return any(need.page_size in _BY_NAME for need, _ in self.needs)
-
-
-def guest_kind(
-    request: model.Request, farthest: int | None = None
-) -> GuestKind:
-    """Tell the kind of a guest.
-
-    :param farthest: as in `GuestKind`
-    """
-    counts: dict[room.Need, int] = {}
-    for index, guest in enumerate(request.cells):
-        emulator = (
-            request.emulator_isolated
-            and index == 0
-            and guest.cpu_policy is not model.CPUPolicy.SHARED
-        )
-        need = room.need(guest, int(emulator))
-        counts[need] = counts.get(need, 0) + 1
-    # Which of the cells comes first makes no other kind.
-    return GuestKind(
-        tuple(sorted(counts.items(), key=repr)),
-        farthest if len(request.cells) > 1 else None,
-    )
-
-
-def plausible(kind: GuestKind) -> bool:
-    """Tell whether guests of a kind are worth counting.
-
-    Nova accepts flavors and images that no host could take, and some that
-    take no memory at all, of which any number would fit.
-    """
-    return 0 < kind.cells <= MOST_CELLS and all(
-        0 < need.memory <= MOST_MEMORY_KIB
-        and need.cpus + need.shared <= MOST_VCPUS
-        for need, _ in kind.needs
-    )
-
-
-def describe(kind: GuestKind) -> str:
-    """Name a kind of guest in a few words."""
-    cells = []
-    for need, number in kind.needs:
-        parts = []
-        if need.cpus:
-            parts.append(f'{need.cpus} CPUs')
-        if need.shared:
-            parts.append(f'{need.shared} shared CPUs')
-        parts.append(units.format_kib(need.memory))
-        text = ' and '.join(parts)
-        if need.page_size is not None:
-            size = need.page_size
-            text += ' in {} pages'.format(
-                units.format_kib(size)
-                if size > 0
-                else model.PageRequest(size).name.lower()
-            )
-        if need.thread_policy is not model.ThreadPolicy.PREFER:
-            text += f' ({need.thread_policy.value})'
-        cells.append(f'{number} x {text}' if kind.cells > 1 else text)
-    if len(cells) > _DESCRIBED:
-        cells[_DESCRIBED:] = [f'{len(cells) - _DESCRIBED} other cells']
-    return ' + '.join(cells)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,7 +96,7 @@ class Counter:
     :ivar small_matters: whether `HostRoom.small_mib` can be what limits them
     """
 
-    def __init__(self, kinds: Sequence[GuestKind]) -> None:
+    def __init__(self, kinds: Sequence[guestkinds.GuestKind]) -> None:
         numbers: dict[room.Need, int] = {}
         for kind in kinds:
             for need, _ in kind.needs:
@@ -259,7 +162,7 @@ class Counter:
 
     def _count(
         self,
-        kind: GuestKind,
+        kind: guestkinds.GuestKind,
         host: HostRoom,
         by_need: Sequence[Sequence[int]],
     ) -> int:
@@ -288,7 +191,7 @@ class Counter:
         return count
 
 
-def _usual(kind: GuestKind) -> bool:
+def _usual(kind: guestkinds.GuestKind) -> bool:
     """Tell whether the copies of its only need tell all."""
     need = kind.needs[0][0]
     return (
@@ -324,7 +227,7 @@ def _components(
     return tuple(tuple(sorted(group)) for group in groups)
 
 
-def _by_name(kind: GuestKind, cells: Sequence[room.Room]) -> int:
+def _by_name(kind: guestkinds.GuestKind, cells: Sequence[room.Room]) -> int:
     """Count the slots of a guest that asks for ``large`` or ``any``.
 
     Each guest has pages of one size, but not all of them of the same.
@@ -347,7 +250,7 @@ def _by_name(kind: GuestKind, cells: Sequence[room.Room]) -> int:
 
 
 def _least(
-    kind: GuestKind,
+    kind: guestkinds.GuestKind,
     copies: Sequence[Sequence[int]],
     cells: Sequence[room.Room],
     count: _Count,

@@ -30,7 +30,7 @@ import time
 from nova import conf as nova_conf
 from nova.objects import request_spec
 
-from nova_numa_hugepages.core import slots
+from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.scheduler import demandfile
 from nova_numa_hugepages.scheduler import flavors
 
@@ -51,7 +51,7 @@ _DECAY_EVERY_S = 1.0
 # A request whose guest was counted has this, never saved or sent.
 _COUNTED = '_numa_hugepages_counted'
 
-Mix = tuple[tuple[slots.GuestKind, ...], list[float]]
+Mix = tuple[tuple[guestkinds.GuestKind, ...], list[float]]
 
 
 class Demand:
@@ -71,8 +71,9 @@ class Demand:
         *,
         half_life_s: float,
         at_most: int,
-        prior: Callable[[], Mapping[str, slots.GuestKind]] | None = None,
-        pinned: Callable[[], Mapping[slots.GuestKind, float]] | None = None,
+        prior: Callable[[], Mapping[str, guestkinds.GuestKind]] | None = None,
+        pinned: Callable[[], Mapping[guestkinds.GuestKind, float]]
+        | None = None,
         store: demandfile.DemandFile | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -84,7 +85,7 @@ class Demand:
         self._clock = clock
         self._lock = threading.Lock()
         self._saving = threading.Lock()
-        self._counts: dict[slots.GuestKind, float] = {}
+        self._counts: dict[guestkinds.GuestKind, float] = {}
         self._at = clock()
         if store is not None:
             counts, self._at = store.load(self._at)
@@ -98,7 +99,7 @@ class Demand:
             )
 
     def observe(
-        self, spec: request_spec.RequestSpec, kind: slots.GuestKind
+        self, spec: request_spec.RequestSpec, kind: guestkinds.GuestKind
     ) -> None:
         """Count the guest of a request, but only once.
 
@@ -117,9 +118,9 @@ class Demand:
         setattr(spec, _COUNTED, (guest, kind))
         self.count(kind)
 
-    def count(self, kind: slots.GuestKind) -> None:
+    def count(self, kind: guestkinds.GuestKind) -> None:
         """Count a guest, unless it is one that can't be."""
-        if not slots.plausible(kind):
+        if not guestkinds.plausible(kind):
             return
         with self._lock:
             self._decay()
@@ -153,7 +154,7 @@ class Demand:
         total = sum(counts.values())
         return tuple(counts), [count / total for count in counts.values()]
 
-    def _learned(self) -> dict[slots.GuestKind, float]:
+    def _learned(self) -> dict[guestkinds.GuestKind, float]:
         with self._lock:
             self._decay()
             counts = dict(self._counts)
@@ -178,8 +179,8 @@ class Demand:
 
 
 def _most_asked(
-    counts: dict[slots.GuestKind, float], at_most: int
-) -> dict[slots.GuestKind, float]:
+    counts: dict[guestkinds.GuestKind, float], at_most: int
+) -> dict[guestkinds.GuestKind, float]:
     """Pick the kinds that are asked for most, and leave them in their order.
 
     Among equals those that came first.

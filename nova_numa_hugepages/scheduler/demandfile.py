@@ -34,9 +34,9 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import room
-from nova_numa_hugepages.core import slots
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ _INTERVAL_S = 60.0
 _MOST_BYTES = 4 << 20
 _MOST_COUNT = 1e12
 
-Counts = dict[slots.GuestKind, float]
+Counts = dict[guestkinds.GuestKind, float]
 
 
 def open_configured() -> DemandFile | None:
@@ -158,7 +158,9 @@ class DemandFile:
             known,
         )
 
-    def save(self, counts: Mapping[slots.GuestKind, float], at: float) -> None:
+    def save(
+        self, counts: Mapping[guestkinds.GuestKind, float], at: float
+    ) -> None:
         """Write what was learned, unless that was done a moment ago.
 
         A failure is told once, as an error, and tried again later: guests
@@ -198,7 +200,7 @@ class DemandFile:
             raise
 
 
-def _dump(counts: Mapping[slots.GuestKind, float], at: float) -> str:
+def _dump(counts: Mapping[guestkinds.GuestKind, float], at: float) -> str:
     """Write the counts down, as many kinds as will be read again.
 
     Those that are asked for most come first.
@@ -216,7 +218,7 @@ def _dump(counts: Mapping[slots.GuestKind, float], at: float) -> str:
     )
 
 
-def _entry(kind: slots.GuestKind, count: float) -> dict[str, Any]:
+def _entry(kind: guestkinds.GuestKind, count: float) -> dict[str, Any]:
     return {
         'count': round(count, 6),
         'farthest': kind.farthest,
@@ -263,7 +265,7 @@ def _parse(text: bytes) -> tuple[Counts, float]:
     return counts, at
 
 
-def _kind(entry: Mapping[str, Any]) -> slots.GuestKind:
+def _kind(entry: Mapping[str, Any]) -> guestkinds.GuestKind:
     farthest = entry['farthest']
     needs = []
     for cell in entry['cells']:
@@ -281,16 +283,16 @@ def _kind(entry: Mapping[str, Any]) -> slots.GuestKind:
             raise ValueError(f'{cell!s:.80} is no guest cell')
         need = room.need(guest, emulator)
         needs.append((need, _integer(cell['number'], least=1)))
-    kind = slots.GuestKind(
+    kind = guestkinds.GuestKind(
         tuple(needs), None if farthest is None else _integer(farthest)
     )
-    if not slots.plausible(kind):
+    if not guestkinds.plausible(kind):
         raise ValueError(f'a guest of {needs!s:.80} cells')
     return kind
 
 
 def _vcpus(count: Any) -> frozenset[int]:
-    return frozenset(range(_integer(count, most=slots.MOST_VCPUS)))
+    return frozenset(range(_integer(count, most=guestkinds.MOST_VCPUS)))
 
 
 def _integer(value: Any, *, least: int = 0, most: int = 1 << 40) -> int:

@@ -38,9 +38,9 @@ from nova.scheduler import utils
 from oslo_log import log as logging
 
 from nova_numa_hugepages import conf
+from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import reasons
-from nova_numa_hugepages.core import slots
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import judge
 from nova_numa_hugepages.scheduler import seen
@@ -157,7 +157,9 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
             and request.fitter is not None
             and not request.refused
         ):
-            kind = slots.guest_kind(request.fitter.request, request.farthest)
+            kind = guestkinds.guest_kind(
+                request.fitter.request, request.farthest
+            )
             learned.observe(spec, kind)
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from nova_numa_hugepages.core import attempt
 from nova_numa_hugepages.core import balance
 from nova_numa_hugepages.core import fit
+from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import room
 from nova_numa_hugepages.core import scarcity
@@ -207,7 +208,7 @@ class Scorer:
         ]
         lost.sort(key=lambda entry: entry[0], reverse=True)
         names = [
-            f'{count} of {left} slots for {slots.describe(kind)}'
+            f'{count} of {left} slots for {guestkinds.describe(kind)}'
             for _, count, left, kind in lost[:_NAMED]
         ]
         return f' ({verb} {" and ".join(names)})' if names else ''

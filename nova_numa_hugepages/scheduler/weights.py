@@ -57,8 +57,8 @@ from nova.scheduler import weights
 from oslo_log import log as logging
 
 from nova_numa_hugepages import conf
+from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import scarcity
-from nova_numa_hugepages.core import slots
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import judge
 from nova_numa_hugepages.scheduler import score
@@ -140,7 +140,7 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
         known = self._seen(hosts, spec)
         if known.fitter is not None:
             # Done already, unless another filter is used than ours.
-            kind = slots.guest_kind(known.fitter.request, known.farthest)
+            kind = guestkinds.guest_kind(known.fitter.request, known.farthest)
             self._demand.observe(spec, kind)
         kinds, shares = self._demand.mix()
         scorer = score.Scorer(
@@ -168,7 +168,9 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
             self._tell(scorer, told, spec)
         return scores
 
-    def _counts(self, kinds: tuple[slots.GuestKind, ...]) -> scarcity.Scarcity:
+    def _counts(
+        self, kinds: tuple[guestkinds.GuestKind, ...]
+    ) -> scarcity.Scarcity:
         """Get what counts these kinds, and remembers what it has counted."""
         strategy = hardware.strategy()
         counts = self._scarcity

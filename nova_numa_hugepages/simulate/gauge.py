@@ -33,10 +33,10 @@ from nova.scheduler import host_manager
 
 from nova_numa_hugepages import nova_objects
 from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import room
 from nova_numa_hugepages.core import scarcity
-from nova_numa_hugepages.core import slots
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.simulate import results
 
@@ -49,7 +49,7 @@ class Asked(NamedTuple):
     :ivar kind: None if it asks for no cells, pages or dedicated CPUs
     """
 
-    kind: slots.GuestKind | None
+    kind: guestkinds.GuestKind | None
     share: float
 
 
@@ -90,7 +90,7 @@ class _Take:
         that size in KiB
     """
 
-    def __init__(self, kind: slots.GuestKind) -> None:
+    def __init__(self, kind: guestkinds.GuestKind) -> None:
         self.cpus = sum(need.cpus * number for need, number in kind.needs)
         self._shared = sum(need.shared * number for need, number in kind.needs)
         self._memory: dict[int, int] = {}

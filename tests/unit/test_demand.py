@@ -18,7 +18,7 @@ import threading
 from nova import objects
 import pytest
 
-from nova_numa_hugepages.core import slots
+from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import demandfile
 from nova_numa_hugepages.scheduler.demand import Demand
@@ -40,7 +40,7 @@ class Clock:
 
 
 def kind(vcpus, memory_mib=4):
-    return slots.guest_kind(request(pinned_cell(vcpus, memory_mib)))
+    return guestkinds.guest_kind(request(pinned_cell(vcpus, memory_mib)))
 
 
 SMALL, MEDIUM, LARGE = kind(1), kind(2), kind(4)

@@ -22,7 +22,7 @@ import pytest
 
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.core import slots
+from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.scheduler import demandfile
 from nova_numa_hugepages.scheduler.demandfile import DemandFile
 from tests.unit import builders
@@ -34,8 +34,8 @@ from tests.unit.core.dice import examples
 from tests.unit.core.slot_strategies import counts
 
 NOW = 1.7e9
-SMALL = slots.guest_kind(request(pinned_cell(2, 4, MIB_2)))
-LARGE = slots.guest_kind(
+SMALL = guestkinds.guest_kind(request(pinned_cell(2, 4, MIB_2)))
+LARGE = guestkinds.guest_kind(
     request(
         pinned_cell(8, 64, builders.LARGE),
         pinned_cell(8, 64, builders.LARGE, first=8),
@@ -43,7 +43,7 @@ LARGE = slots.guest_kind(
     ),
     20,
 )
-FLOATING = slots.guest_kind(request(floating_cell(2, 4)))
+FLOATING = guestkinds.guest_kind(request(floating_cell(2, 4)))
 LEARNED = {SMALL: 2.5, LARGE: 0.125, FLOATING: 40.0}
 
 CELL = {
@@ -92,14 +92,14 @@ class TestRoundTrip:
     @hypothesis.given(counts())
     def test_every_kind_comes_back(self, tmp_path_factory, drawn):
         path = tmp_path_factory.mktemp('kinds') / 'demand.json'
-        kind = slots.guest_kind(drawn.request, drawn.farthest)
+        kind = guestkinds.guest_kind(drawn.request, drawn.farthest)
 
         DemandFile(path).save({kind: 1.5}, NOW)
 
         assert DemandFile(path).load(NOW) == ({kind: 1.5}, NOW)
 
     def test_a_guest_of_many_cells_comes_back(self, path):
-        kind = slots.guest_kind(
+        kind = guestkinds.guest_kind(
             request(*[pinned_cell(1, 4, first=n) for n in range(64)])
         )
 
@@ -124,7 +124,7 @@ class TestRoundTrip:
     def test_more_than_is_read_again_is_not_written(self, path, monkeypatch):
         monkeypatch.setattr(demandfile, '_MOST_BYTES', 2048)
         many = {
-            slots.guest_kind(request(pinned_cell(vcpus, 4))): float(vcpus)
+            guestkinds.guest_kind(request(pinned_cell(vcpus, 4))): float(vcpus)
             for vcpus in range(1, 41)
         }
 

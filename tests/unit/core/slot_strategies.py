@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from nova_numa_hugepages.core import fit
 from nova_numa_hugepages.core import usage
+from nova_numa_hugepages.core.guestkinds import guest_kind
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import GuestCell
 from nova_numa_hugepages.core.model import HostCell
@@ -36,7 +37,6 @@ from nova_numa_hugepages.core.model import Rejection
 from nova_numa_hugepages.core.model import Request
 from nova_numa_hugepages.core.model import Strategy
 from nova_numa_hugepages.core.scarcity import Scarcity
-from nova_numa_hugepages.core.slots import guest_kind
 from tests.unit.core.dice import Dice
 from tests.unit.core.dice import Focus
 from tests.unit.core.host_strategies import DISTANCES

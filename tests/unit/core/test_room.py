@@ -21,6 +21,7 @@ import pytest
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import room
+from nova_numa_hugepages.core import survey
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import PagePool
 from nova_numa_hugepages.core.model import PageRequest
@@ -59,7 +60,7 @@ def measure(
 ) -> Room:
     """Measure a host cell for some guest cells."""
     needs = tuple(room.need(guest, emulator) for guest in guests)
-    return room.Surveyor(needs, account_small_pages=account).measure(
+    return survey.Surveyor(needs, account_small_pages=account).measure(
         cell,
         limits=limits or model.Limits(),
         floats=bool(cell.shared_cpus) if floats is None else floats,

@@ -24,6 +24,7 @@ import pytest
 from nova_numa_hugepages.core import fit
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import room
+from nova_numa_hugepages.core import survey
 from nova_numa_hugepages.core import usage
 from nova_numa_hugepages.core.model import PageRequest
 from nova_numa_hugepages.core.model import ThreadPolicy
@@ -78,7 +79,7 @@ class TestTaking:
         assert isinstance(plan, model.Plan)
         need = room.need(guest, 0)
         # And rooms in which nothing matters but CPUs and huge pages
-        surveyor = room.Surveyor(
+        surveyor = survey.Surveyor(
             (room.need(pinned_cell(1, 2, MIB_2), 0),),
             account_small_pages=account,
         )
@@ -130,7 +131,7 @@ class TestTaking:
         ],
     )
     def test_it_depends_on_what_is_counted(self, guest, short, cores_matter):
-        surveyor = room.Surveyor(
+        surveyor = survey.Surveyor(
             (room.need(guest, 0),), account_small_pages=True
         )
 
@@ -170,7 +171,7 @@ class TestPlainNeeds:
         ]
         prepared = room.plain_needs(needs)
         assert prepared is not None
-        surveyor = room.Surveyor(tuple(needs), account_small_pages=account)
+        surveyor = survey.Surveyor(tuple(needs), account_small_pages=account)
         # When they are counted on the cells of a host, fast and slowly
         for cell in host.cells:
             offers = surveyor.measure(

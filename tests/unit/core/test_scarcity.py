@@ -27,11 +27,11 @@ from nova_numa_hugepages.core import room
 from nova_numa_hugepages.core import scarcity
 from nova_numa_hugepages.core import slots
 from nova_numa_hugepages.core import usage
+from nova_numa_hugepages.core.guestkinds import guest_kind
 from nova_numa_hugepages.core.model import Plan
 from nova_numa_hugepages.core.scarcity import cost
 from nova_numa_hugepages.core.scarcity import Scarcity
 from nova_numa_hugepages.core.scarcity import worth
-from nova_numa_hugepages.core.slots import guest_kind
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import host
 from tests.unit.core.builders import host_cell

@@ -23,14 +23,16 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
+from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import room
 from nova_numa_hugepages.core import slots
+from nova_numa_hugepages.core import survey
+from nova_numa_hugepages.core.guestkinds import describe
+from nova_numa_hugepages.core.guestkinds import guest_kind
+from nova_numa_hugepages.core.guestkinds import GuestKind
 from nova_numa_hugepages.core.model import PageRequest
 from nova_numa_hugepages.core.model import ThreadPolicy
-from nova_numa_hugepages.core.slots import describe
-from nova_numa_hugepages.core.slots import guest_kind
-from nova_numa_hugepages.core.slots import GuestKind
 from nova_numa_hugepages.core.slots import HostRoom
 from nova_numa_hugepages.core.slots import rounds
 from tests.unit.core.builders import floating_cell
@@ -66,7 +68,7 @@ def measured(
 ) -> HostRoom:
     """Measure a host for all that any guest may ask for."""
     needs = tuple(need for kind in kinds for need, _ in kind.needs)
-    surveyor = room.Surveyor(needs, account_small_pages=True)
+    surveyor = survey.Surveyor(needs, account_small_pages=True)
     return HostRoom(
         tuple(
             surveyor.measure(
@@ -148,10 +150,10 @@ class TestKinds:
         ],
     )
     def test_what_no_host_could_take_is_not_plausible(self, cells, expected):
-        assert slots.plausible(guest_kind(request(*cells))) is expected
+        assert guestkinds.plausible(guest_kind(request(*cells))) is expected
 
     def test_many_unlike_cells_are_described_in_short(self):
-        found = slots.describe(
+        found = guestkinds.describe(
             guest_kind(
                 request(*[pinned_cell(n, n, MIB_2) for n in range(1, 6)])
             )
