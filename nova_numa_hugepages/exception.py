@@ -18,6 +18,8 @@ Nova isn't installed. A host that does not fit is never an exception; it is a
 value, a rejection.
 """
 
+from collections.abc import Sequence
+
 
 class NUMAHugepagesError(Exception):
     """Any error that this package raises on purpose."""
@@ -88,3 +90,67 @@ class InvalidOption(NUMAHugepagesError):
         self.name = name
         self.reason = reason
         super().__init__(f'option [{group}] {name}: {reason}')
+
+
+class KernelError(NUMAHugepagesError):
+    """A file of the kernel can't be read, or doesn't hold what it should.
+
+    :param path: the file
+    :param found: what was found, or why it can't be read
+    :param expected: what the kernel writes there
+    """
+
+    def __init__(self, path: object, found: str, expected: str) -> None:
+        self.path = path
+        self.found = found
+        self.expected = expected
+        super().__init__(f'{path}: expected {expected}, found {found}')
+
+
+class PoolsReadOnly(NUMAHugepagesError):
+    """The page pools of this host can't be changed from here.
+
+    :param reason: why
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f'huge page pools cannot be changed: {reason}')
+
+
+class NotEnoughPages(NUMAHugepagesError):
+    """A guest needs more huge pages than there are, or can be made.
+
+    :param shortages: one sentence for each pool that falls short, with its
+        numbers
+    """
+
+    def __init__(self, shortages: Sequence[str]) -> None:
+        self.shortages = tuple(shortages)
+        super().__init__('not enough huge pages: ' + '; '.join(shortages))
+
+
+class LedgerError(NUMAHugepagesError):
+    """The ledger of held pages can't be used.
+
+    :param path: the file
+    :param reason: what is wrong with it
+    :param remedy: what to do
+    """
+
+    def __init__(self, path: object, reason: str, remedy: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f'the ledger of huge pages {path} {reason}. {remedy}')
+
+
+class LedgerMissing(LedgerError):
+    """There is no ledger where one was expected."""
+
+
+class LedgerDamaged(LedgerError):
+    """The ledger is no ledger, or is damaged."""
+
+
+class LedgerTooNew(LedgerError):
+    """The ledger was written by a newer version of this package."""
