@@ -188,10 +188,32 @@ def _placement(arguments: argparse.Namespace) -> list[str]:
     return [miss for result in results for miss in placement.misses(result)]
 
 
+def _pools(arguments: argparse.Namespace) -> list[str]:
+    from benchmarks import pools
+    from benchmarks import report
+
+    if reason := pools.reason_not_to_run():
+        print(f'The page pools are not measured: {reason}.', file=sys.stderr)
+        return []
+    _progress('page pools, on this machine')
+    result = pools.measure(repeats=arguments.repeats)
+    text = (
+        'On one node of this machine: from the call of `hold` until all pages '
+        'are there, against one write to the kernel for as many; medians of '
+        f'{arguments.repeats} runs that take turns; Linux '
+        f'{platform.release()}, {_software()}.\n\n{pools.table(result)}'
+    )
+    print(text)
+    if arguments.write:
+        report.write(_HERE / 'README.md', 'pools', text)
+    return pools.misses(result)
+
+
 _PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     'filter': _filter,
     'weigher': _weigher,
     'placement': _placement,
+    'pools': _pools,
 }
 
 

@@ -92,6 +92,20 @@ class InvalidOption(NUMAHugepagesError):
         super().__init__(f'option [{group}] {name}: {reason}')
 
 
+class InvalidDomain(NUMAHugepagesError):
+    """The description of a domain doesn't tell where its huge pages are to be.
+
+    :param reason: what is wrong with it
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            'the XML of the domain does not tell which huge pages it needs: '
+            + reason
+        )
+
+
 class KernelError(NUMAHugepagesError):
     """A file of the kernel can't be read, or doesn't hold what it should.
 

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Extra specs of the ``numa_hugepages`` namespace, for the scheduler.
+"""Extra specs of the ``numa_hugepages`` namespace.
 
 Nova's API validates extra specs from microversion 2.86 on. A flavor made with
 an older one can carry any text, so values are checked again when they are
@@ -22,10 +22,13 @@ read. The names and bounds here are also those of the API's validators, in
 from collections.abc import Mapping
 from typing import Final
 
+from oslo_utils import strutils
+
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.core import facts
 
 MAX_DISTANCE: Final = 'numa_hugepages:max_distance'
+GUEST_DISTANCES: Final = 'numa_hugepages:guest_distances'
 
 
 def max_distance(extra_specs: Mapping[str, str]) -> int | None:
@@ -52,3 +55,23 @@ def max_distance(extra_specs: Mapping[str, str]) -> int | None:
             f'an integer from {facts.MIN_DISTANCE} to {facts.MAX_DISTANCE}',
         )
     return distance
+
+
+def guest_distances(extra_specs: Mapping[str, str]) -> bool:
+    """Read whether a guest is told the distances between its cells.
+
+    :param extra_specs: the extra specs of a flavor
+    :raises: :class:`nova_numa_hugepages.exception.InvalidExtraSpec` if the
+        value is no boolean
+    """
+    value = extra_specs.get(GUEST_DISTANCES)
+    if value is None:
+        return False
+    # What Nova's API takes for a boolean.
+    try:
+        answer: bool = strutils.bool_from_string(value, strict=True)
+    except ValueError as error:
+        raise exception.InvalidExtraSpec(
+            GUEST_DISTANCES, value, "'true' or 'false'"
+        ) from error
+    return answer

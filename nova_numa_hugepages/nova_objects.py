@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Set
 import functools
@@ -34,6 +35,7 @@ from nova.objects import numa
 
 from nova_numa_hugepages.core import facts
 from nova_numa_hugepages.core import model
+from nova_numa_hugepages.virt import pages
 
 # Attributes of our own on Nova's objects. They are no fields: they are never
 # saved or sent, and are gone with the object.
@@ -323,6 +325,59 @@ def instance_topology(
     ]
     setattr(topology, _ASKED, sizes)
     return topology
+
+
+def needs(
+    topology: instance_numa.InstanceNUMATopology | None,
+    base_kib: int,
+    host_cells: Mapping[int, int] | None = None,
+) -> list[pages.Need]:
+    """Tell which huge pages a guest needs that was fitted on a host.
+
+    :param topology: the guest's, as the fit wrote it; None for a guest that
+        has none
+    :param base_kib: the size of small pages
+    :param host_cells: number of a guest cell to its host cell, if that is not
+        the one that the topology names
+    :returns: one need for each guest cell on huge pages
+    """
+    found = []
+    for index, cell in enumerate(topology.cells if topology else ()):
+        size_kib = (cell.pagesize if 'pagesize' in cell else None) or 0
+        if size_kib > base_kib:
+            node = cell.id if host_cells is None else host_cells[index]
+            count = -(-cell.memory * 1024 // size_kib)
+            found.append(pages.Need(index, node, size_kib, count))
+    return found
+
+
+def planned_cells(migrate_data: Any) -> dict[int, int]:
+    """Tell where a guest's cells go in a live migration.
+
+    :param migrate_data: a ``nova.objects.LibvirtLiveMigrateData``
+    :returns: number of each guest cell to its host cell at the destination;
+        empty if the guest has no cells, or a service is too old to tell
+    """
+    if not ('dst_numa_info' in migrate_data and migrate_data.dst_numa_info):
+        return {}
+    known = migrate_data.dst_numa_info
+    pins = known.cell_pins if 'cell_pins' in known else {}
+    return {int(cell): min(nodes) for cell, nodes in pins.items()}
+
+
+def set_totals(
+    topology: numa.NUMATopology,
+    totals: Callable[[int], Mapping[int, int]],
+) -> None:
+    """Write how many pages a host has into its topology.
+
+    :param totals: tells page size in KiB to pages, given the id of a host
+        cell; nothing if it isn't known
+    """
+    for cell in topology.cells:
+        known = totals(cell.id)
+        for mempages in cell.mempages if known else ():
+            mempages.total = known.get(mempages.size_kb, 0)
 
 
 def remember_facts(

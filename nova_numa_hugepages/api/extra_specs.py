@@ -41,6 +41,21 @@ distance_validators = [
             'max': facts.MAX_DISTANCE,
         },
     ),
+    base.ExtraSpecValidator(
+        name=extra_specs.GUEST_DISTANCES,
+        description=(
+            'Whether the guest is told how far its NUMA nodes are from each '
+            'other. '
+            'The distances are those of the host NUMA nodes that the guest '
+            'starts on, and stay until it is powered off or rebooted hard, '
+            'even if it is live migrated. '
+            'Only supported by the NUMAHugepagesDriver.'
+        ),
+        value={
+            'type': bool,
+            'description': 'Whether to tell the guest the distances.',
+        },
+    ),
 ]
 
 

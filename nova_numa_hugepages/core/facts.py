@@ -16,13 +16,16 @@ The facts travel as JSON in the compute node's stats, under `STATS_KEY`::
 
     {"version": 1,
      "cells": {"0": {"distances": [10, 21],
-                     "pages": {"2048": {"free": 512, "allocatable": 128}}}}}
+                     "pages": {"2048": {"free": 512, "allocatable": 128,
+                                        "unusable_permille": 20}}}}}
 
 ``distances`` are in the order of the host's cells (the ACPI SLIT, as in
 ``/sys/devices/system/node/node*/distance``); ``free`` counts pages that nobody
-holds or was promised, ``allocatable`` pages that could still be made. All but
-the version may be missing, and keys that are not known are ignored, so that
-an older reader gets along with a newer writer of the same version.
+holds or was promised, ``allocatable`` pages that could still be made, and
+``unusable_permille`` how much of the free memory is in pieces too small for
+such a page, out of 1000. All but the version may be missing, and keys that are
+not known are ignored, so that an older reader gets along with a newer writer
+of the same version.
 """
 
 from __future__ import annotations
@@ -40,6 +43,9 @@ VERSION = 1
 MIN_DISTANCE = 10
 MAX_DISTANCE = 255
 
+# How long the value may be, in characters. The stats of a host are read for
+# each request.
+MAX_LENGTH = 16384
 
 _Matrix = tuple[tuple[int, ...], ...]
 
@@ -52,6 +58,8 @@ class HostFacts:
     :ivar free: host cell id to page size in KiB to free pages
     :ivar allocatable: host cell id to page size in KiB to pages that could
         still be made
+    :ivar unusable_permille: host cell id to page size in KiB to the share of
+        the free memory, out of 1000, that is in pieces too small for it
     """
 
     distances: Mapping[int, tuple[int, ...]] = dataclasses.field(
@@ -61,6 +69,9 @@ class HostFacts:
         default_factory=dict
     )
     allocatable: Mapping[int, dict[int, int]] = dataclasses.field(
+        default_factory=dict
+    )
+    unusable_permille: Mapping[int, Mapping[int, int]] = dataclasses.field(
         default_factory=dict
     )
     # What was computed before: the same facts come with each request.
@@ -103,6 +114,7 @@ class HostFacts:
         for name, counts in (
             ('free', self.free),
             ('allocatable', self.allocatable),
+            ('unusable_permille', self.unusable_permille),
         ):
             for cell_id, sizes in counts.items():
                 pages = cells.setdefault(str(cell_id), {}).setdefault(
@@ -115,6 +127,23 @@ class HostFacts:
             sort_keys=True,
             separators=(',', ':'),
         )
+
+    def bounded(self, length: int = MAX_LENGTH) -> HostFacts:
+        """Leave out what makes the value too long.
+
+        What is missed least goes first: how fragmented the memory is, then
+        the free pages, then the distances. What could still be made stays:
+        totals without it would count for pages that are there.
+
+        :param length: how long the value may be
+        :returns: these facts, or as much of them as possible
+        """
+        known = self
+        for name in ('unusable_permille', 'free', 'distances'):
+            if len(known.dump()) <= length:
+                break
+            known = dataclasses.replace(known, **{name: {}}, _matrices={})
+        return known
 
 
 def parse(value: str) -> HostFacts:
@@ -138,6 +167,7 @@ def parse(value: str) -> HostFacts:
     distances: dict[int, tuple[int, ...]] = {}
     free: dict[int, dict[int, int]] = {}
     allocatable: dict[int, dict[int, int]] = {}
+    unusable: dict[int, dict[int, int]] = {}
     for key, cell in _object(document.get('cells', {}), 'cells').items():
         cell_id = _number(key, 'cells')
         where = f'cells.{key}'
@@ -149,13 +179,17 @@ def parse(value: str) -> HostFacts:
         ).items():
             size_kib = _number(size, f'{where}.pages')
             inner = f'{where}.pages.{size}'
-            for name, into in (('free', free), ('allocatable', allocatable)):
+            for name, into in (
+                ('free', free),
+                ('allocatable', allocatable),
+                ('unusable_permille', unusable),
+            ):
                 if name in _object(counts, inner):
                     count = _integer(counts[name], f'{inner}.{name}')
                     if count < 0:
                         raise ValueError(f'{inner}.{name}: {count} is below 0')
                     into.setdefault(cell_id, {})[size_kib] = count
-    return HostFacts(distances=distances, free=free, allocatable=allocatable)
+    return HostFacts(distances, free, allocatable, unusable)
 
 
 def _distances(value: Any, where: str) -> tuple[int, ...]:

@@ -10,14 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
-"""Options of the ``[numa_hugepages]`` group.
-
-The group lives in the configuration file of the Nova service that loads this
-package. This module registers nothing: whoever needs the options calls
-:func:`register_opts` with its own configuration object, as
-``virt/hardware.py`` does with Nova's when it is loaded.
-"""
+"""Options of the scheduler: the filter, the fit and the weigher."""
 
 from collections.abc import Mapping
 import math
@@ -25,15 +18,7 @@ import math
 from oslo_config import cfg
 
 from nova_numa_hugepages import exception
-
-numa_hugepages_group = cfg.OptGroup(
-    'numa_hugepages',
-    title='NUMA and huge pages options',
-    help="""
-Options of nova-numa-hugepages, the scheduler filter, weigher and NUMA fit for
-guests with NUMA cells, huge pages and dedicated CPUs.
-""",
-)
+from nova_numa_hugepages.conf import group
 
 filter_opts = [
     cfg.BoolOpt(
@@ -292,51 +277,7 @@ Related options:
     ),
 ]
 
-_ALL = (*filter_opts, *weigher_opts)
-
-
-def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register the options of the group; repeating it changes nothing.
-
-    :param conf: the configuration object of the service
-    """
-    conf.register_group(numa_hugepages_group)
-    conf.register_opts(_ALL, group=numa_hugepages_group)
-
-
-def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """List the options for ``oslo-config-generator`` and the documentation.
-
-    :returns: pairs of a group and its options
-    """
-    return [(numa_hugepages_group, list(_ALL))]
-
-
-def validate(conf: cfg.ConfigOpts) -> None:
-    """Read every option of the group, so that a bad value is found at start.
-
-    oslo.config checks the range of an option only when it is read, which may
-    be hours after the service was started.
-
-    :param conf: a configuration object on which :func:`register_opts` was
-        called
-    :raises: :class:`nova_numa_hugepages.exception.InvalidOption` if a value is
-        out of range or of the wrong type
-    """
-    group = numa_hugepages_group.name
-    for opt in _ALL:
-        try:
-            value = conf[group][opt.dest]
-        except cfg.Error as error:
-            # oslo.config names the option but not its group.
-            raise exception.InvalidOption(
-                group, opt.name, str(error)
-            ) from error
-        if isinstance(value, float) and not math.isfinite(value):
-            raise exception.InvalidOption(
-                group, opt.name, f'{value} is not a finite number'
-            )
-    demand_shares(conf[group].demand_mix)
+ALL = (*filter_opts, *weigher_opts)
 
 
 def demand_shares(shares: Mapping[str, str]) -> dict[str, float]:
@@ -355,7 +296,7 @@ def demand_shares(shares: Mapping[str, str]) -> dict[str, float]:
             share = math.nan
         if not 0 < share < math.inf:
             raise exception.InvalidOption(
-                numa_hugepages_group.name,
+                group.NAME,
                 'demand_mix',
                 f'flavor {name} has the share {text!r}, expected a number '
                 'above 0',

@@ -1,0 +1,157 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What there is to be seen of a host, as far as this user may see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import pathlib
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import settings as settings_module
+from nova_numa_hugepages.virt import accounts
+from nova_numa_hugepages.virt import guests
+from nova_numa_hugepages.virt import hostfs
+from nova_numa_hugepages.virt import hugetlb
+from nova_numa_hugepages.virt import ledger as ledger_module
+from nova_numa_hugepages.virt import occupants
+from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.virt import standing
+from nova_numa_hugepages.virt import survey
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """A host, as it was seen.
+
+    :ivar view: its nodes, pools and guests; what is in it of promises and
+        accounts means nothing without a ledger
+    :ivar ledger: the ledger that was read, None if none was
+    :ivar has: what each guest that runs has, by uuid and pool; None where the
+        kernel doesn't tell this user
+    :ivar others: who else uses pages, by pool
+    :ivar notes: sentences on what could not be seen
+    """
+
+    view: survey.HostView
+    ledger: pathlib.Path | None
+    has: Mapping[str, Mapping[pages.PoolKey, int] | None]
+    others: Mapping[pages.PoolKey, Mapping[str, int]]
+    notes: tuple[str, ...] = ()
+
+
+def look(fs: hostfs.HostFS, settings: settings_module.Settings) -> Seen:
+    """Look at a host; changes nothing.
+
+    :raises exception.KernelError: if the kernel's files can't be read
+    """
+    notes = list(settings.notes)
+    kernel = hugetlb.Hugetlb(fs, hugetlb.NoWriter('this only looks'))
+    ledger, path = _open(settings.ledger, notes)
+    maps = _Maps(fs)
+    with ledger:
+        holds = ledger.holds()
+        books = accounts.Accounts(kernel, ledger, fs).read()
+    standings = standing.Promises(fs, maps.read).standings(
+        kernel, holds, settings.policy.reserved
+    )
+    view = survey.survey(fs, kernel, settings.policy, books, holds, standings)
+    has = {uuid: maps.pages_of(one) for uuid, one in view.guests.items()}
+    if None in has.values():
+        notes.append(
+            'Where the memory of some guests is can only be seen by root, so '
+            'pages that they have count as used by unknown others.'
+        )
+    if not view.pools:
+        notes.append(
+            'The kernel has no huge pages: it was built or started without '
+            'them.'
+        )
+    return Seen(
+        view, path, has, _others(fs, view, has), tuple(dict.fromkeys(notes))
+    )
+
+
+def _open(
+    path: pathlib.Path, notes: list[str]
+) -> tuple[ledger_module.Ledger, pathlib.Path | None]:
+    """Open the ledger, or an empty one if it can't be read."""
+    try:
+        return ledger_module.Ledger.open(path, read_only=True), path
+    except exception.LedgerMissing:
+        notes.append(
+            f'There is no ledger {path}, so it is not known what is held for '
+            'guests, and which pages were made for them.'
+        )
+    except exception.LedgerError as error:
+        notes.append(
+            f'{str(error)[0].upper()}{str(error)[1:]} Until then it is not '
+            'known what is held for guests, and which pages were made for '
+            'them.'
+        )
+    return ledger_module.Ledger.in_memory(), None
+
+
+class _Maps:
+    """Reads where the memory of processes is, as far as that is allowed.
+
+    Each process is read once.
+    """
+
+    def __init__(self, fs: hostfs.HostFS) -> None:
+        self._file = guests.MapsFile(fs)
+        self._known: dict[int, str | None] = {}
+
+    def read(self, pid: int) -> str:
+        """Read the ``numa_maps`` of a process; empty if that isn't allowed.
+
+        :raises ProcessLookupError: if the process is gone
+        """
+        return self._read(pid) or ''
+
+    def pages_of(
+        self, process: guests.GuestProcess
+    ) -> Mapping[pages.PoolKey, int] | None:
+        """Tell which huge pages a guest has; None if that isn't known."""
+        try:
+            text = self._read(process.pid)
+        except ProcessLookupError:
+            return {}
+        return None if text is None else guests.pages_of(text)
+
+    def _read(self, pid: int) -> str | None:
+        if pid not in self._known:
+            try:
+                self._known[pid] = self._file(pid)
+            except exception.KernelError:
+                self._known[pid] = None
+        return self._known[pid]
+
+
+def _others(
+    fs: hostfs.HostFS,
+    view: survey.HostView,
+    has: Mapping[str, Mapping[pages.PoolKey, int] | None],
+) -> dict[pages.PoolKey, dict[str, int]]:
+    """Tell who uses the pages that no guest has."""
+    ours: dict[pages.PoolKey, int] = {}
+    for counts in has.values():
+        for key, count in (counts or {}).items():
+            ours[key] = ours.get(key, 0) + count
+    return occupants.occupants(
+        fs,
+        {key: one.standing.pool for key, one in view.pools.items()},
+        ours,
+        {process.pid for process in view.guests.values()},
+    )

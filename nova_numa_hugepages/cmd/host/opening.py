@@ -1,0 +1,93 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The pools of this host, opened to be changed from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import logging
+import os
+from typing import Any
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import settings as settings_module
+from nova_numa_hugepages.virt import guests
+from nova_numa_hugepages.virt import hostfs
+from nova_numa_hugepages.virt import hugetlb
+from nova_numa_hugepages.virt import ledger as ledger_module
+from nova_numa_hugepages.virt import lock
+from nova_numa_hugepages.virt import pools as pools_module
+
+# Seconds to wait for whoever else is at work on the pools.
+LOCK_TIMEOUT_S = 60.0
+
+
+class NotAllowed(exception.NUMAHugepagesError):
+    """This user may not change the pools."""
+
+
+@contextlib.contextmanager
+def opened(
+    fs: hostfs.HostFS,
+    settings: settings_module.Settings,
+    *,
+    to_change: bool = True,
+) -> Iterator[pools_module.Pools]:
+    """Open the pools of this host with its ledger.
+
+    :param to_change: whether anything may be changed
+    :raises NotAllowed: if it is to be changed and this user may not
+    :raises exception.LedgerError: if there is no ledger, or none that can be
+        used
+    """
+    reason = hugetlb.writable(fs)
+    writer: hugetlb.Writer = hugetlb.DirectWriter(fs)
+    if to_change and reason is None:
+        _check_allowed(fs)
+    if not to_change:
+        writer = hugetlb.NoWriter('this only looks')
+    with contextlib.ExitStack() as stack:
+        ledger = ledger_module.Ledger.open(
+            settings.ledger, create=False, read_only=not to_change
+        )
+        stack.callback(ledger.close)
+        yield pools_module.Pools(
+            hugetlb.Hugetlb(fs, writer),
+            ledger,
+            fs,
+            settings.policy,
+            lock=lock.HostLock(
+                settings.ledger.parent, timeout_s=LOCK_TIMEOUT_S
+            ),
+            read_maps=guests.MapsFile(fs),
+            writable=reason is None,
+        )
+
+
+def _check_allowed(fs: hostfs.HostFS) -> None:
+    """Find out before anything is changed whether pools can be written."""
+    kernel = hugetlb.Hugetlb(fs, hugetlb.NoWriter('this only looks'))
+    for key in kernel.pools():
+        path = fs.pool_folder(key) / 'nr_hugepages'
+        if not os.access(path, os.W_OK):
+            raise NotAllowed(
+                f'this user may not write {path}, nor change what is held '
+                'for guests. Run it as root.'
+            )
+
+
+def quieten(app: Any) -> None:
+    """Keep what is printed anyway from being logged to the terminal, too."""
+    if not app.options.verbose_level and not app.options.log_file:
+        logging.getLogger('nova_numa_hugepages').setLevel(logging.ERROR)

@@ -1,0 +1,301 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What is seen of a host as a picture for a terminal, whatever its width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import string
+
+from rich import console
+from rich import panel
+from rich import table
+from rich import text
+
+from nova_numa_hugepages.cmd.host import look
+from nova_numa_hugepages.cmd.host import rows
+from nova_numa_hugepages.core import units
+from nova_numa_hugepages.virt import nodes
+from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.virt import survey
+
+FREE = '.'
+OTHERS = 'x'
+BACK = '-'
+
+# What the signs mean.
+LEGEND = (
+    'A letter is a guest: a large one pages that it has, a small one pages '
+    f'that are promised to it. {OTHERS} others; {BACK} held back by the '
+    f'operator; {FREE} free.'
+)
+
+# Colours that can be told apart on light and on dark ground.
+_COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue')
+_WARNING = 'red'
+
+
+
+class Bar:
+    """A bar as wide as the terminal: counts, each with its sign and style."""
+
+    def __init__(self, parts: Sequence[tuple[int, str, str]]) -> None:
+        self._parts = [part for part in parts if part[0] > 0]
+
+    def __rich_console__(
+        self, _: console.Console, options: console.ConsoleOptions
+    ) -> console.RenderResult:
+        widths = scale([part[0] for part in self._parts], options.max_width)
+        yield text.Text.assemble(
+            *(
+                (sign * width, style)
+                for width, (_, sign, style) in zip(
+                    widths, self._parts, strict=True
+                )
+            )
+        )
+
+
+def scale(counts: Sequence[int], width: int) -> list[int]:
+    """Scale counts to widths that add up to a width.
+
+    What is not nothing is seen, as far as there is room for it.
+
+    :param counts: numbers above zero
+    """
+    total = sum(counts)
+    if not total:
+        return []
+    ends = [0]
+    for count in counts:
+        ends.append(ends[-1] + count)
+    widths = [
+        end * width // total - start * width // total
+        for start, end in zip(ends, ends[1:], strict=False)
+    ]
+    for index, wide in enumerate(widths):
+        largest = widths.index(max(widths))
+        if not wide and widths[largest] > 1:
+            widths[index] = 1
+            widths[largest] -= 1
+    return widths
+
+
+def draw(seen: look.Seen, name: str) -> Iterable[console.RenderableType]:
+    """Draw a host: its nodes with their pools, and its guests.
+
+    :param name: the name of the host
+    """
+    uuids = sorted(
+        {*seen.view.guests}
+        | {
+            hold.holder
+            for one in seen.view.pools.values()
+            for hold in one.holds
+        }
+    )
+    letters = {
+        uuid: string.ascii_uppercase[index % 26]
+        for index, uuid in enumerate(uuids)
+    }
+    count = len(seen.view.nodes)
+    yield text.Text(
+        f'{name}: {count} node{"" if count == 1 else "s"}; '
+        + (f'ledger {seen.ledger}' if seen.ledger else 'no ledger was read')
+    )
+    for node in sorted(seen.view.nodes.values(), key=lambda node: node.id):
+        yield _node(seen, node, letters)
+    if any(one.standing.pool.total for one in seen.view.pools.values()):
+        yield text.Text(LEGEND, 'dim')
+    if not uuids:
+        yield text.Text('No guest runs here, and none holds pages.')
+        return
+    grid = table.Table.grid(padding=(0, 1))
+    for uuid in uuids:
+        grid.add_row(
+            text.Text(letters[uuid], _colour(letters[uuid])),
+            _guest(seen, uuid),
+        )
+    yield grid
+
+
+def _colour(letter: str) -> str:
+    return _COLOURS[ord(letter.upper()) % len(_COLOURS)]
+
+
+def _node(
+    seen: look.Seen, node: nodes.Node, letters: Mapping[str, str]
+) -> panel.Panel:
+    lines: list[console.RenderableType] = [text.Text(_about(seen, node))]
+    grid = table.Table.grid(padding=(0, 1), expand=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
+    for key, view in sorted(seen.view.pools.items()):
+        if key.node == node.id:
+            size = units.format_kib(key.size_kib)
+            if view.standing.pool.total:
+                grid.add_row(size, Bar(_parts(seen, key, letters)))
+                size = ''
+            grid.add_row(size, _numbers(seen, key))
+    return panel.Panel(
+        console.Group(*lines, grid),
+        title=f'node {node.id}',
+        title_align='left',
+    )
+
+
+def _about(seen: look.Seen, node: nodes.Node) -> str:
+    cpus = f'CPUs {rows.cpu_list(node.cpus)}' if node.cpus else 'no CPUs'
+    parts = [cpus]
+    memory = seen.view.memory.get(node.id)
+    if memory is None or not memory.total_kib:
+        parts.append('no memory')
+    else:
+        parts.append(
+            f'{_gib(memory.free_kib)} of {_gib(memory.total_kib)} GiB free'
+        )
+    far = [
+        f'{distance} to node {other}'
+        for other, distance in sorted(node.distances.items())
+        if other != node.id
+    ]
+    if far:
+        parts.append('distance ' + ', '.join(far))
+    return '; '.join(parts)
+
+
+def _gib(amount_kib: int) -> str:
+    return f'{amount_kib / 1024 / 1024:.1f}'
+
+
+def _parts(
+    seen: look.Seen, key: pages.PoolKey, letters: Mapping[str, str]
+) -> list[tuple[int, str, str]]:
+    """Divide a pool among guests, others and what is left."""
+    standing = seen.view.pools[key].standing
+    parts = []
+    left = standing.pool.total
+    for uuid, letter in letters.items():
+        has = (seen.has.get(uuid) or {}).get(key, 0)
+        waits = max(0, _held(seen.view, uuid).get(key, 0) - has)
+        for count, sign in ((has, letter), (waits, letter.lower())):
+            parts.append((min(count, left), sign, _colour(letter)))
+            left -= parts[-1][0]
+    others = sum(seen.others.get(key, {}).values())
+    parts.append((min(others, left), OTHERS, _WARNING))
+    left -= parts[-1][0]
+    parts.append((min(standing.held_back, left), BACK, _WARNING))
+    left -= parts[-1][0]
+    parts.append((left, FREE, 'dim'))
+    return parts
+
+
+def _numbers(seen: look.Seen, key: pages.PoolKey) -> text.Text:
+    view = seen.view.pools[key]
+    standing = view.standing
+    sentences = []
+    if standing.pool.total:
+        parts = [f'{standing.pool.free} of {standing.pool.total} free']
+        if seen.ledger is not None:
+            parts += [
+                f'{sum(hold.pages for hold in view.holds)} held',
+                f'{max(0, standing.available)} to promise',
+            ]
+        sentences.append(', '.join(parts))
+    else:
+        sentences.append('no pages')
+    if seen.ledger is not None and standing.pool.total:
+        sentences.append(
+            f'floor {view.account.floor}, grown {view.account.grown}'
+        )
+    sentences += [
+        f'{count} used by {name}'
+        for name, count in seen.others.get(key, {}).items()
+    ]
+    if standing.reserved:
+        sentences.append(f'{standing.reserved} reserved by the operator')
+    if standing.pool.surplus:
+        sentences.append(f'{standing.pool.surplus} surplus')
+    sentences.append(f'{view.allocatable} more could be made')
+    # Larger pages never come out of what is free in blocks.
+    if key.size_kib <= nodes.LARGEST_BLOCK_KIB:
+        sentences.append(f'fragmentation {view.unusable_permille // 10} %')
+    drawn = text.Text('; '.join(sentences))
+    if seen.ledger is not None and standing.overdue:
+        drawn.append(
+            f'; {standing.overdue} that are promised are not there', _WARNING
+        )
+    return drawn
+
+
+def _guest(seen: look.Seen, uuid: str) -> text.Text:
+    process = seen.view.guests.get(uuid)
+    has = seen.has.get(uuid, {})
+    held = _held(seen.view, uuid)
+    if process is None:
+        return text.Text(f'{uuid} {_absent(seen.view, uuid)} {_list(held)}')
+    drawn = text.Text(f'{process.name or "guest"} {uuid} ')
+    if has is None:
+        drawn.append('runs; where its memory is can be seen by root only')
+    else:
+        drawn.append(f'runs on {_list(has)}')
+    if seen.ledger is not None and held != has:
+        # A guest that takes its pages right now has fewer than it holds.
+        drawn.append(
+            f'; {_list(held)} held for it',
+            '' if has is None else _WARNING,
+        )
+    return drawn
+
+
+def _absent(view: survey.HostView, uuid: str) -> str:
+    """Say why pages are held for a guest that doesn't run."""
+    purposes = {
+        hold.purpose
+        for one in view.pools.values()
+        for hold in one.holds
+        if hold.holder == uuid
+    }
+    if pages.Purpose.INCOMING in purposes:
+        return 'is expected, with'
+    if pages.Purpose.GUEST in purposes:
+        return 'does not run, and keeps'
+    return 'was resized or moved away, and may come back to'
+
+
+def _held(view: survey.HostView, uuid: str) -> dict[pages.PoolKey, int]:
+    held: dict[pages.PoolKey, int] = {}
+    for key, one in view.pools.items():
+        for hold in one.holds:
+            if hold.holder == uuid:
+                held[key] = held.get(key, 0) + hold.pages
+    return held
+
+
+def _list(counts: Mapping[pages.PoolKey, int]) -> str:
+    """Write counts by page size, for example 2 MiB: 8 on node 0, 4 on 1."""
+    sizes: dict[int, list[str]] = {}
+    for key, count in sorted(counts.items()):
+        if count:
+            sizes.setdefault(key.size_kib, []).append(
+                f'{count} on node {key.node}'
+            )
+    return (
+        '; '.join(
+            f'{units.format_kib(size_kib)} pages: {", ".join(where)}'
+            for size_kib, where in sorted(sizes.items())
+        )
+        or 'no huge pages'
+    )

@@ -1,0 +1,205 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What is seen of a host as rows, one for each pool.
+
+Nodes without pools have a row each, too, in which all of the pool is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Sequence
+from typing import Any
+
+from cliff import columns
+
+from nova_numa_hugepages.cmd.host import look
+from nova_numa_hugepages.virt import pages
+
+# In the order in which they are shown. Scripts use them: a name keeps its
+# meaning, and new ones come at the end.
+COLUMNS = (
+    'node',
+    'size_kib',
+    'total',
+    'free',
+    'held',
+    'promised',
+    'available',
+    'reserved',
+    'floor',
+    'grown',
+    'surplus',
+    'others',
+    'allocatable',
+    'unusable_permille',
+    'guests',
+    'cpus',
+    'distances',
+    'memory_kib',
+    'memory_free_kib',
+)
+
+# Those that a table has room for.
+SHORT = (
+    'node',
+    'size_kib',
+    'total',
+    'free',
+    'held',
+    'available',
+    'floor',
+    'grown',
+    'others',
+    'allocatable',
+    'unusable_permille',
+)
+
+
+# What a guest runs on. The pages that are kept for its coming back from a
+# resize are others.
+_USING = (None, pages.Purpose.GUEST, pages.Purpose.INCOMING)
+
+
+class Counts(columns.FormattableColumn[dict[str, int]]):
+    """Numbers by name; for a person on one line."""
+
+    def human_readable(self) -> str:
+        return ', '.join(
+            f'{name}: {count}' for name, count in self._value.items()
+        )
+
+
+class Guests(columns.FormattableColumn[list[dict[str, Any]]]):
+    """What guests hold and have of a pool; for a person on a line each."""
+
+    def human_readable(self) -> str:
+        return '\n'.join(_guest_line(guest) for guest in self._value)
+
+
+def rows(seen: look.Seen) -> list[tuple[Any, ...]]:
+    """List what was seen, by node and page size.
+
+    :returns: one value for each of `COLUMNS`, None where it isn't known
+    """
+    keys: list[tuple[int, int | None]] = list(seen.view.pools)
+    having = {node for node, _ in keys}
+    keys += [(node, None) for node in seen.view.nodes if node not in having]
+    return [
+        tuple(_row(seen, node, size_kib)[name] for name in COLUMNS)
+        for node, size_kib in sorted(keys, key=lambda key: (key[0], key[1] or 0))
+    ]
+
+
+def cpu_list(cpus: Collection[int]) -> str:
+    """Write CPUs as the kernel does, for example ``0-3,8``."""
+    parts: list[list[int]] = []
+    for cpu in sorted(cpus):
+        if parts and parts[-1][-1] == cpu - 1:
+            parts[-1][1:] = [cpu]
+        else:
+            parts.append([cpu])
+    return ','.join('-'.join(map(str, part)) for part in parts)
+
+
+def _row(seen: look.Seen, node: int, size_kib: int | None) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row.update(node=node, size_kib=size_kib)
+    if node in seen.view.nodes:
+        facts = seen.view.nodes[node]
+        row['cpus'] = cpu_list(facts.cpus)
+        row['distances'] = Counts(
+            {str(other): far for other, far in facts.distances.items()}
+        )
+    if node in seen.view.memory:
+        row['memory_kib'] = seen.view.memory[node].total_kib
+        row['memory_free_kib'] = seen.view.memory[node].free_kib
+    if size_kib is None:
+        return row
+    key = pages.PoolKey(node, size_kib)
+    view = seen.view.pools[key]
+    standing = view.standing
+    row.update(
+        total=standing.pool.total,
+        free=standing.pool.free,
+        surplus=standing.pool.surplus,
+        reserved=standing.reserved,
+        others=Counts(dict(seen.others.get(key, {}))),
+        allocatable=view.allocatable,
+        unusable_permille=view.unusable_permille,
+        guests=Guests(_guests(seen, key)),
+    )
+    if seen.ledger is not None:
+        row.update(
+            held=sum(hold.pages for hold in view.holds),
+            promised=standing.promised,
+            available=standing.available,
+            floor=view.account.floor,
+            grown=view.account.grown,
+        )
+    return row
+
+
+def _guests(seen: look.Seen, key: pages.PoolKey) -> list[dict[str, Any]]:
+    """List who holds pages of a pool or has some, each purpose by itself."""
+    holds: dict[tuple[str, pages.Purpose | None], list[pages.Hold]] = {}
+    for hold in seen.view.pools[key].holds:
+        holds.setdefault((hold.holder, hold.purpose), []).append(hold)
+    using = {uuid for uuid, purpose in holds if purpose in _USING}
+    for uuid, counts in seen.has.items():
+        if uuid not in using and (counts or {}).get(key):
+            holds[uuid, None] = []
+    return [
+        _guest(seen, key, uuid, purpose, of)
+        for (uuid, purpose), of in sorted(
+            holds.items(), key=lambda item: (item[0][0], item[0][1] or '')
+        )
+    ]
+
+
+def _guest(
+    seen: look.Seen,
+    key: pages.PoolKey,
+    uuid: str,
+    purpose: pages.Purpose | None,
+    holds: Sequence[pages.Hold],
+) -> dict[str, Any]:
+    process = seen.view.guests.get(uuid)
+    counts = seen.has.get(uuid, {}) if purpose in _USING else {}
+    known = seen.ledger is not None
+    return {
+        'uuid': uuid,
+        'name': process.name if process else None,
+        'pid': process.pid if process else None,
+        'purpose': str(purpose) if purpose else None,
+        'state': str(holds[0].state) if holds else None,
+        'cells': [hold.cell for hold in holds],
+        'held': sum(hold.pages for hold in holds) if known else None,
+        'grown': sum(hold.grown for hold in holds) if known else None,
+        'since': min((hold.since for hold in holds), default=None),
+        'has': None if counts is None else counts.get(key, 0),
+    }
+
+
+def _guest_line(guest: dict[str, Any]) -> str:
+    parts = [guest['name'] or guest['uuid']]
+    if guest['held']:
+        parts.append(f'{guest["held"]} held')
+    if guest['has']:
+        parts.append(f'{guest["has"]} in use')
+    return ', '.join(parts)
+
+
+def in_words(values: Sequence[Any]) -> list[Any]:
+    """Write what isn't known as a dash, for a person."""
+    return ['-' if value is None else value for value in values]

@@ -1,0 +1,198 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the ``host`` commands have to know: where the ledger is, and so on."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.virt import hostfs
+from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.virt import policy as policy_module
+
+# Where distributions have them.
+CONFIG_FILES = (
+    pathlib.Path('/etc/nova/nova.conf'),
+    pathlib.Path('/etc/nova/nova-compute.conf'),
+)
+STATE_PATH = pathlib.Path('/var/lib/nova')
+LIBVIRT_URI = 'qemu:///system'
+
+
+class BadSettings(exception.NUMAHugepagesError):
+    """The options or the configuration don't say what is needed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """What the commands have to know.
+
+    :ivar ledger: where the ledger is, if there is one
+    :ivar policy: what the operator allows
+    :ivar libvirt_uri: how libvirt is reached; None if it isn't that of the
+        host that is looked at
+    :ivar notes: sentences on what could not be read
+    """
+
+    ledger: pathlib.Path
+    policy: policy_module.Policy
+    libvirt_uri: str | None = LIBVIRT_URI
+    notes: tuple[str, ...] = ()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that all commands have."""
+    parser.add_argument(
+        '--config-file',
+        action='append',
+        type=pathlib.Path,
+        default=[],
+        metavar='FILE',
+        help=(
+            'configuration file of nova-compute (can be given several times; '
+            f'default: {" and ".join(map(str, CONFIG_FILES))}, if they are '
+            'there)'
+        ),
+    )
+    parser.add_argument(
+        '--state-path',
+        type=pathlib.Path,
+        metavar='FOLDER',
+        help=(
+            'folder of the ledger (default: [DEFAULT] state_path of the '
+            f'configuration, or {STATE_PATH})'
+        ),
+    )
+    parser.add_argument(
+        '--ledger',
+        type=pathlib.Path,
+        metavar='FILE',
+        help='the ledger itself, whatever the configuration says',
+    )
+    parser.add_argument(
+        '--root',
+        type=pathlib.Path,
+        metavar='FOLDER',
+        help=(
+            'where the sys and proc of the host are, if not at /: a mount in '
+            'a container, or an unpacked report'
+        ),
+    )
+
+
+def host_fs(options: argparse.Namespace) -> hostfs.HostFS:
+    """Tell where the files of the kernel are.
+
+    :raises BadSettings: if there are none
+    """
+    if options.root is None:
+        return hostfs.HostFS()
+    nodes = options.root / 'sys' / 'devices' / 'system' / 'node'
+    if not nodes.is_dir():
+        raise BadSettings(
+            f'--root {options.root}: found no {nodes}, expected the folder in '
+            'which the sys and proc of a host are'
+        )
+    return hostfs.HostFS(options.root / 'sys', options.root / 'proc')
+
+
+def read(options: argparse.Namespace) -> Settings:
+    """Put together what options and configuration say.
+
+    :raises BadSettings: if a file that was asked for can't be read, or has a
+        value that is out of range
+    """
+    notes: list[str] = []
+    files = options.config_file
+    if not files and options.root is None:
+        files = [path for path in CONFIG_FILES if _readable(path, notes)]
+    settings = Settings(
+        pathlib.Path(),
+        policy_module.Policy(),
+        LIBVIRT_URI if options.root is None else None,
+        tuple(notes),
+    )
+    state_path = STATE_PATH
+    if files:
+        state_path, settings = _configured(files, settings)
+    if options.state_path is not None:
+        state_path = options.state_path
+    return dataclasses.replace(
+        settings, ledger=options.ledger or state_path / LEDGER
+    )
+
+
+def _readable(path: pathlib.Path, notes: list[str]) -> bool:
+    try:
+        there = path.exists()
+    except PermissionError:
+        there = True
+    if there and not os.access(path, os.R_OK):
+        notes.append(
+            f'{path} cannot be read by this user, so the defaults of its '
+            'options count.'
+        )
+        return False
+    return there
+
+
+def _configured(
+    files: Sequence[pathlib.Path], settings: Settings
+) -> tuple[pathlib.Path, Settings]:
+    """Read what the configuration of nova-compute says.
+
+    :returns: the state path, and settings with what was read
+    """
+    # Slow to load, and not needed where there is no configuration.
+    from oslo_config import cfg
+    from oslo_config import types
+
+    from nova_numa_hugepages import conf as own_conf
+
+    conf = cfg.ConfigOpts()
+    own_conf.register_opts(conf)
+    conf.register_opts(
+        [
+            cfg.StrOpt('pybasedir', default=str(STATE_PATH)),
+            cfg.StrOpt('state_path', default=str(STATE_PATH)),
+            cfg.MultiOpt('reserved_huge_pages', item_type=types.Dict()),
+        ]
+    )
+    conf.register_opt(
+        cfg.StrOpt('connection_uri', default=''), group='libvirt'
+    )
+    try:
+        conf(
+            args=[],
+            default_config_files=[str(path) for path in files],
+            default_config_dirs=[],
+        )
+        own_conf.validate(conf)
+        found = dataclasses.replace(
+            settings,
+            policy=policy_module.read(
+                conf, reserved(conf.reserved_huge_pages or [])
+            ),
+            libvirt_uri=settings.libvirt_uri
+            and (conf.libvirt.connection_uri or LIBVIRT_URI),
+        )
+        return pathlib.Path(conf.state_path), found
+    except (cfg.Error, ValueError) as error:
+        raise BadSettings(str(error)) from error

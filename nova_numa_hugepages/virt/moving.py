@@ -1,0 +1,239 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Hooks for guests that are moved: resized, migrated, migrated alive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+from typing import Any
+
+from nova import exception as nova_exception
+from nova import objects
+from nova.virt.libvirt import driver
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages import extra_specs
+from nova_numa_hugepages import nova_objects
+from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.virt import guestxml
+from nova_numa_hugepages.virt import hostview
+from nova_numa_hugepages.virt import keeper as keeper_module
+from nova_numa_hugepages.virt import lookups
+from nova_numa_hugepages.virt import pages
+
+
+class MovingGuests(driver.LibvirtDriver):
+    """The libvirt driver, whose guests keep their pages where they move.
+
+    :ivar _keeper: takes care of huge pages; None where there are none
+    :ivar _facts: what the scheduler was last told of this host
+    """
+
+    _keeper: keeper_module.Keeper | None = None
+    _facts: facts.HostFacts | None = None
+
+    # Guests that are resized or migrated while they are off.
+
+    def migrate_disk_and_power_off(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        *args: Any,
+        **kwargs: Any,
+    ) -> str:
+        """Keep the pages until the move is confirmed or reverted."""
+        with self._restarting(instance):
+            disk_info: str = super().migrate_disk_and_power_off(
+                context, instance, *args, **kwargs
+            )
+            if self._keeper is not None:
+                self._keeper.resized(instance.uuid)
+        return disk_info
+
+    def finish_revert_migration(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Let the guest have the pages back that were kept for it."""
+        if self._keeper is not None:
+            self._keeper.reverted(instance.uuid)
+        super().finish_revert_migration(context, instance, *args, **kwargs)
+
+    def confirm_migration(
+        self,
+        context: Any,
+        migration: objects.Migration,
+        instance: objects.Instance,
+        network_info: Any,
+    ) -> None:
+        """Release the pages that were kept for a revert."""
+        super().confirm_migration(context, migration, instance, network_info)
+        if self._keeper is not None:
+            self._keeper.release(instance.uuid, pages.Purpose.RESIZE)
+
+    # Guests that are live migrated: the destination.
+
+    def post_claim_migrate_data(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        migrate_data: Any,
+        claim: Any,
+    ) -> Any:
+        """Hold the pages of a guest that is to come here.
+
+        :raises nova.exception.MigrationPreCheckError: if there are too few,
+            so that Nova tries the next host
+        """
+        try:
+            self._hold_incoming(
+                instance,
+                nova_objects.needs(
+                    claim.claimed_numa_topology, hostview.BASE_KIB
+                ),
+            )
+        except exception.NUMAHugepagesError as error:
+            # Nova has no way back from here that gives the claim up.
+            claim.abort()
+            raise nova_exception.MigrationPreCheckError(
+                reason=str(error)
+            ) from error
+        return super().post_claim_migrate_data(
+            context, instance, migrate_data, claim
+        )
+
+    def pre_live_migration(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        block_device_info: Any,
+        network_info: Any,
+        disk_info: Any,
+        migrate_data: Any,
+    ) -> Any:
+        """Make sure of the pages, before memory is sent.
+
+        :raises nova.exception.MigrationPreCheckError: if there are too few;
+            Nova then rolls back
+        """
+        planned = nova_objects.planned_cells(migrate_data)
+        if planned:
+            try:
+                self._hold_incoming(
+                    instance,
+                    nova_objects.needs(
+                        instance.numa_topology, hostview.BASE_KIB, planned
+                    ),
+                )
+            except exception.NUMAHugepagesError as error:
+                raise nova_exception.MigrationPreCheckError(
+                    reason=str(error)
+                ) from error
+        return super().pre_live_migration(
+            context,
+            instance,
+            block_device_info,
+            network_info,
+            disk_info,
+            migrate_data,
+        )
+
+    def post_live_migration_at_destination(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Let the guest have the pages that were held for it."""
+        if self._keeper is not None:
+            self._keeper.arrived(instance.uuid)
+            self._keeper.started(instance.uuid)
+        super().post_live_migration_at_destination(
+            context, instance, *args, **kwargs
+        )
+
+    def rollback_live_migration_at_destination(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Release the pages of a guest that doesn't come."""
+        try:
+            super().rollback_live_migration_at_destination(
+                context, instance, *args, **kwargs
+            )
+        finally:
+            if self._keeper is not None:
+                self._keeper.gone(instance.uuid)
+
+    # Guests that are live migrated: the source.
+
+    def post_live_migration_at_source(
+        self, context: Any, instance: objects.Instance, network_info: Any
+    ) -> None:
+        """Release the pages of a guest that has gone."""
+        super().post_live_migration_at_source(context, instance, network_info)
+        if self._keeper is not None:
+            self._keeper.release(instance.uuid, pages.Purpose.GUEST)
+
+    def _live_migration_operation(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        dest: str,
+        block_migration: bool,
+        migrate_data: Any,
+        guest: Any,
+        device_names: Any,
+    ) -> None:
+        """Have the destination keep distances that are true there."""
+        planned = nova_objects.planned_cells(migrate_data)
+        if planned and extra_specs.guest_distances(
+            instance.flavor.extra_specs
+        ):
+            guest = guestxml.arriving_with(
+                guest,
+                lookups.distances_at(
+                    context, dest, [planned[cell] for cell in sorted(planned)]
+                ),
+            )
+        super()._live_migration_operation(
+            context,
+            instance,
+            dest,
+            block_migration,
+            migrate_data,
+            guest,
+            device_names,
+        )
+
+    def _hold_incoming(
+        self, instance: objects.Instance, needs: list[pages.Need]
+    ) -> None:
+        if self._keeper is not None:
+            self._keeper.incoming(instance.uuid, needs)
+
+    @contextlib.contextmanager
+    def _restarting(self, instance: objects.Instance) -> Iterator[None]:
+        if self._keeper is None:
+            yield
+            return
+        with self._keeper.restarting(instance.uuid):
+            yield

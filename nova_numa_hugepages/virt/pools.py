@@ -1,0 +1,407 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Pages held for guests: promised, made where they lack, and given back.
+
+This is the policy. What the kernel has is read each time, who holds what is
+in the ledger, and the ledger changes before or after the kernel in the order
+that a process which is killed in between leaves nothing that can't be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Sequence
+import contextlib
+import time
+
+from oslo_log import log as logging
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.virt import accounts as accounts_module
+from nova_numa_hugepages.virt import growth as growth_module
+from nova_numa_hugepages.virt import guests
+from nova_numa_hugepages.virt import hostfs
+from nova_numa_hugepages.virt import hugetlb
+from nova_numa_hugepages.virt import ledger as ledger_module
+from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.virt import policy as policy_module
+from nova_numa_hugepages.virt import shortage
+from nova_numa_hugepages.virt import standing as standing_module
+
+LOG = logging.getLogger(__name__)
+
+# Others may take pages while we make them. How often that is tried again.
+_ROUNDS = 3
+
+Standings = Mapping[pages.PoolKey, standing_module.Standing]
+
+
+class Pools:
+    """The page pools of this host, on behalf of its guests.
+
+    Safe to use from several threads and processes at once.
+
+    :param kernel: the kernel's pools
+    :param ledger: who holds what
+    :param fs: where the kernel's files are
+    :param policy: what the operator allows
+    :param lock: the lock of the host, over all processes
+    :param read_maps: reads the ``numa_maps`` of a process
+    :param writable: whether the pools can be changed from here
+    :param clock: seconds since the epoch
+    :param ticks: seconds of a clock that only goes forward
+    """
+
+    def __init__(
+        self,
+        kernel: hugetlb.Hugetlb,
+        ledger: ledger_module.Ledger,
+        fs: hostfs.HostFS,
+        policy: policy_module.Policy,
+        *,
+        lock: contextlib.AbstractContextManager[object],
+        read_maps: standing_module.MapsReader,
+        writable: bool = True,
+        clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.kernel = kernel
+        self.ledger = ledger
+        self.fs = fs
+        self.policy = policy
+        self.lock = lock
+        self.writable = writable
+        self.clock = clock
+        self.accounts = accounts_module.Accounts(kernel, ledger, fs)
+        self._promises = standing_module.Promises(fs, read_maps)
+        self._ticks = ticks
+        self._sleep = sleep
+
+    def hold(
+        self,
+        holder: str,
+        needs: Sequence[pages.Need],
+        purpose: pages.Purpose = pages.Purpose.GUEST,
+    ) -> None:
+        """Promise pages to a guest, and make those that lack.
+
+        All of the guest's cells get their pages, or none does. Idempotent: a
+        holder that comes again, for the same pages or for others, has its
+        promise replaced, and keeps the one it had if the new one can't be
+        given. To be called before the guest starts.
+
+        :param holder: the uuid of the instance
+        :param needs: one for each guest cell on huge pages; a holder that
+            needs none gives back what it held for this purpose
+        :raises exception.NotEnoughPages: if the host has too few; the pools
+            are then as before
+        :raises exception.KernelError: if the kernel's files can't be used
+        :raises exception.LedgerError: if the ledger can't be used
+        """
+        if not needs:
+            self.release(holder, purpose)
+            return
+        wanted: dict[pages.PoolKey, int] = {}
+        for need in needs:
+            wanted[need.key] = wanted.get(need.key, 0) + need.pages
+        with self.lock:
+            self.report(self.accounts.refresh().changes)
+            if self._runs_on(holder, needs, purpose):
+                return
+            growth = self._provide(wanted, (holder, purpose))
+            try:
+                self.ledger.replace_holds(
+                    holder, purpose, self._rows(holder, needs, purpose, growth)
+                )
+            except BaseException:
+                self._back_out(growth)
+                raise
+        LOG.info(
+            'Holding %(pages)s for %(holder)s (%(purpose)s), %(grown)s.',
+            {
+                'pages': _list(wanted),
+                'holder': holder,
+                'purpose': purpose,
+                'grown': f'{_list(growth.made)} of it newly made'
+                if growth.made
+                else 'all of it there before',
+            },
+        )
+
+    def taken(self, holder: str) -> None:
+        """Note that a guest has started and has its pages. Idempotent.
+
+        :raises exception.LedgerError: if the ledger can't be used
+        """
+        self.ledger.set_state(holder, pages.Purpose.GUEST, pages.State.TAKEN)
+
+    def move(
+        self, holder: str, old: pages.Purpose, new: pages.Purpose
+    ) -> None:
+        """Hold for another purpose what is held for one. Idempotent.
+
+        :raises exception.LedgerError: if the ledger can't be used
+        """
+        with self.lock:
+            self.ledger.move(holder, old, new)
+
+    def release(self, holder: str, *purposes: pages.Purpose) -> None:
+        """Give back the pages of a guest that is gone for good. Idempotent.
+
+        What we made of them goes back to the kernel, but for what the policy
+        keeps ready. Pages that the kernel doesn't take back now it is offered
+        again by the next `trim`.
+
+        :param purposes: what they were held for; all purposes if none
+        :raises exception.KernelError: if the kernel's files can't be used
+        :raises exception.LedgerError: if the ledger can't be used
+        """
+        if not self._holds(holder, purposes):
+            return
+        with self.lock:
+            self.report(self.accounts.refresh().changes)
+            dropped = self._holds(holder, purposes)
+            with self.ledger.transaction():
+                for purpose in {hold.purpose for hold in dropped}:
+                    self.ledger.drop(holder, purpose)
+            LOG.info(
+                'Released %(pages)s of %(holder)s.',
+                {'pages': _list(_by_pool(dropped)), 'holder': holder},
+            )
+            self.trim()
+
+    def trim(self) -> dict[pages.PoolKey, int]:
+        """Give back what we made and nobody has a right to.
+
+        Needs the lock, and accounts that are in step.
+
+        :returns: how many pages went back, by pool
+        :raises exception.KernelError: if the kernel's files can't be used
+        :raises exception.LedgerError: if the ledger can't be used
+        """
+        given = {}
+        for key, spare in self.spare().items():
+            before = self.kernel.pool(key)
+            after = self.accounts.set_persistent(
+                key, before.persistent - spare
+            )
+            gone = before.persistent - after.persistent
+            if gone > 0:
+                given[key] = gone
+                LOG.info(
+                    'Gave %(count)d pages of %(pool)s back to the kernel.',
+                    {'count': gone, 'pool': key},
+                )
+            if gone < spare:
+                LOG.info(
+                    'The kernel kept %(count)d of %(spare)d idle pages of '
+                    '%(pool)s; they will be offered again.',
+                    {'count': spare - gone, 'spare': spare, 'pool': key},
+                )
+        return given
+
+    def spare(self) -> dict[pages.PoolKey, int]:
+        """Tell how many pages of each pool could be given back.
+
+        :raises exception.KernelError: if the kernel's files can't be read
+        :raises exception.LedgerError: if the ledger can't be read
+        """
+        grown = {
+            key: account.grown
+            for key, account in self.ledger.accounts().items()
+            if account.grown
+        }
+        if not grown or not self.writable:
+            return {}
+        standings = self.standings()
+        spare = {
+            key: min(count, standings[key].available)
+            - self.policy.warm_mib * 1024 // key.size_kib
+            for key, count in grown.items()
+            if key in standings
+        }
+        return {key: count for key, count in spare.items() if count > 0}
+
+    def pages_of(
+        self, process: guests.GuestProcess
+    ) -> dict[pages.PoolKey, int]:
+        """Tell which huge pages a guest has, by pool.
+
+        :returns: nothing if the process is gone
+        """
+        return self._promises.pages_of(process)
+
+    def standings(
+        self, without: tuple[str, pages.Purpose] | None = None
+    ) -> Standings:
+        """Tell how each pool stands.
+
+        :param without: a holder and a purpose whose holds don't count
+        :raises exception.KernelError: if the kernel's files can't be read
+        :raises exception.LedgerError: if the ledger can't be read
+        """
+        return self._promises.standings(
+            self.kernel,
+            self.ledger.holds(),
+            self.policy.reserved,
+            without=without,
+        )
+
+    def growth(
+        self,
+        wanted: Mapping[pages.PoolKey, int],
+        without: tuple[str, pages.Purpose] | None = None,
+    ) -> growth_module.Growth:
+        """Begin an attempt to make pages. Needs the lock.
+
+        :param wanted: what the pages are for, which isn't idle
+        :param without: as for `standings`
+        """
+
+        def idle(key: pages.PoolKey) -> int:
+            return self.standings(without)[key].available - wanted.get(key, 0)
+
+        return growth_module.Growth(
+            self.kernel,
+            self.accounts,
+            self.fs,
+            self.policy,
+            idle=idle,
+            clock=self._ticks,
+            sleep=self._sleep,
+        )
+
+    def report(self, changes: Collection[str]) -> None:
+        """Tell the operator what was found different from the ledger."""
+        for change in changes:
+            LOG.warning('Huge pages: %s.', change)
+
+    def _provide(
+        self,
+        wanted: Mapping[pages.PoolKey, int],
+        without: tuple[str, pages.Purpose],
+    ) -> growth_module.Growth:
+        """See to it that there are free pages, or raise."""
+        growth = self.growth(wanted, without)
+        try:
+            for left in reversed(range(_ROUNDS)):
+                standings = self.standings(without)
+                short = _short(wanted, standings)
+                if not short:
+                    return growth
+                if (
+                    not (self.policy.dynamic and self.writable)
+                    or not left
+                    or short.keys() - standings.keys()
+                    or growth.grow(short)
+                ):
+                    break
+            standings = self.standings(without)
+            raise exception.NotEnoughPages(
+                shortage.explain(
+                    self.fs,
+                    self.policy,
+                    wanted,
+                    _short(wanted, standings),
+                    standings,
+                    growth.made,
+                )
+            )
+        except BaseException:
+            self._back_out(growth)
+            raise
+
+    def _runs_on(
+        self,
+        holder: str,
+        needs: Sequence[pages.Need],
+        purpose: pages.Purpose,
+    ) -> bool:
+        """Tell whether a guest runs on just what it holds."""
+        return (
+            sorted(h.need for h in self._holds(holder, (purpose,)))
+            == sorted(needs)
+            and purpose is not pages.Purpose.RESIZE
+            and holder in guests.running(self.fs)
+        )
+
+    def _back_out(self, growth: growth_module.Growth) -> None:
+        for sentence in growth.undo():
+            LOG.error('Huge pages: %s.', sentence)
+
+    def _rows(
+        self,
+        holder: str,
+        needs: Sequence[pages.Need],
+        purpose: pages.Purpose,
+        growth: growth_module.Growth,
+    ) -> list[pages.Hold]:
+        rows = []
+        made = growth.made
+        now = self.clock()
+        for need in needs:
+            grown = min(need.pages, made.get(need.key, 0))
+            if grown:
+                made[need.key] -= grown
+            rows.append(
+                pages.Hold(
+                    holder,
+                    purpose,
+                    need.cell,
+                    need.node,
+                    need.size_kib,
+                    need.pages,
+                    grown,
+                    pages.State.HELD,
+                    now,
+                )
+            )
+        return rows
+
+    def _holds(
+        self, holder: str, purposes: Collection[pages.Purpose]
+    ) -> list[pages.Hold]:
+        return [
+            hold
+            for hold in self.ledger.holds(holder)
+            if not purposes or hold.purpose in purposes
+        ]
+
+
+def _short(
+    wanted: Mapping[pages.PoolKey, int], standings: Standings
+) -> dict[pages.PoolKey, int]:
+    short = {
+        key: count - (standings[key].available if key in standings else 0)
+        for key, count in wanted.items()
+    }
+    return {key: count for key, count in short.items() if count > 0}
+
+
+def _by_pool(holds: Collection[pages.Hold]) -> dict[pages.PoolKey, int]:
+    found: dict[pages.PoolKey, int] = {}
+    for hold in holds:
+        found[hold.key] = found.get(hold.key, 0) + hold.pages
+    return found
+
+
+def _list(counts: Mapping[pages.PoolKey, int]) -> str:
+    return (
+        ', '.join(
+            f'{count} pages of {key}' for key, count in sorted(counts.items())
+        )
+        or 'no pages'
+    )

@@ -1,0 +1,106 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Descriptions of guests whose memory is on huge pages of chosen nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import pathlib
+from typing import NamedTuple
+
+from tests.host.rig import packages
+from tests.host.rig import state
+
+
+class Cell(NamedTuple):
+    """A guest cell.
+
+    :ivar node: the node that it is on
+    :ivar mib: its memory
+    :ivar cpus: the CPUs of the host that its vCPUs are pinned to
+    """
+
+    node: int
+    mib: int
+    cpus: Sequence[int]
+
+
+def describe(
+    name: str,
+    uuid: str,
+    cells: Sequence[Cell],
+    *,
+    page_kib: int = 2048,
+    console: pathlib.PurePath | None = None,
+) -> str:
+    """Write the domain XML of a guest, as Nova would for strict placement.
+
+    :param console: where its console goes; with it, it boots a kernel, which
+        takes a minute or two. Without, it has nothing to boot, and runs all
+        the same.
+    """
+    vcpus = 0
+    numa, memnodes, pins = [], [], []
+    for number, cell in enumerate(cells):
+        last = vcpus + len(cell.cpus) - 1
+        numa.append(
+            f"<cell id='{number}' cpus='{vcpus}-{last}' "
+            f"memory='{cell.mib}' unit='MiB'/>"
+        )
+        memnodes.append(
+            f"<memnode cellid='{number}' mode='strict' nodeset='{cell.node}'/>"
+        )
+        for cpu in cell.cpus:
+            pins.append(f"<vcpupin vcpu='{vcpus}' cpuset='{cpu}'/>")
+            vcpus += 1
+    nodes = ','.join(str(cell.node) for cell in cells)
+    cpus = ','.join(str(cpu) for cell in cells for cpu in cell.cpus)
+    boot, serial = '', ''
+    if console is not None:
+        images = state.folder() / 'images'
+        boot = (
+            f'<kernel>{images / "kernel"}</kernel>'
+            f'<initrd>{images / "guest.img"}</initrd>'
+            '<cmdline>console=ttyS0 quiet mitigations=off</cmdline>'
+        )
+        serial = f"<serial type='file'><source path='{console}'/></serial>"
+    emulator = packages.program('qemu-system-x86_64')
+    return f"""
+<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>{sum(cell.mib for cell in cells)}</memory>
+  <vcpu>{vcpus}</vcpu>
+  <memoryBacking>
+    <hugepages>
+      <page size='{page_kib}' unit='KiB' nodeset='0-{len(cells) - 1}'/>
+    </hugepages>
+  </memoryBacking>
+  <cputune>{''.join(pins)}<emulatorpin cpuset='{cpus}'/></cputune>
+  <numatune>
+    <memory mode='strict' nodeset='{nodes}'/>{''.join(memnodes)}
+  </numatune>
+  <os><type arch='x86_64' machine='q35'>hvm</type>{boot}</os>
+  <features><acpi/></features>
+  <cpu mode='custom' match='exact'>
+    <model>qemu64</model>
+    <numa>{''.join(numa)}</numa>
+  </cpu>
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>restart</on_reboot>
+  <devices>
+    <emulator>{emulator}</emulator>{serial}
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""

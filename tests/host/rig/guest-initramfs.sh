@@ -1,0 +1,29 @@
+#!/bin/busybox sh
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+# All that runs in a guest: it tells which nodes it sees, and that it lives.
+
+/bin/busybox --install -s /bin
+mkdir -p /proc /sys
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+for node in /sys/devices/system/node/node[0-9]*; do
+    echo "node ${node##*node}: cpus $(cat "$node/cpulist")," \
+        "distances $(cat "$node/distance")"
+done
+beat=0
+while :; do
+    beat=$((beat + 1))
+    echo "beat $beat"
+    sleep 2
+done

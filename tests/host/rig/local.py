@@ -1,0 +1,235 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The kernel of this machine, with a libvirt of its own.
+
+The machine's own libvirt, if there is one, is not touched: all that this one
+writes lies in one folder, which a private mount namespace puts where libvirt
+looks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from tests.host.rig import channel
+from tests.host.rig import packages
+from tests.host.rig import pagepools
+from tests.host.rig import state
+
+_START_S = 60.0
+_STOP_S = 10.0
+
+_QEMU_CONF = """
+user = "root"
+group = "root"
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+stdio_handler = "file"
+remember_owner = 0
+hugetlbfs_mount = [ "{folder}/hugepages" ]
+"""
+_LIBVIRTD_CONF = """
+auth_unix_rw = "none"
+unix_sock_group = "root"
+log_outputs = "3:file:{logs}/libvirtd.log"
+"""
+_PLACES = {
+    'etc': '/etc/libvirt',
+    'lib': '/var/lib/libvirt',
+    'log': '/var/log/libvirt',
+    'run': '/run/libvirt',
+}
+_BIND = """
+set -eu
+folder=$1; shift
+mkdir -p "$1" /var/cache/libvirt
+mount --bind "$1" /var/cache/libvirt
+shift
+while [ "$1" != -- ]; do
+    mkdir -p "$2"
+    mount --bind "$folder/$1" "$2"
+    shift 2
+done
+shift
+mount -t hugetlbfs -o pagesize=2M none "$folder/hugepages"
+exec "$@"
+"""
+
+
+class LocalHost:
+    """This machine. A context manager; its pools are put back at the end."""
+
+    def __init__(self) -> None:
+        self.logs = state.folder() / 'logs' / 'local'
+        self._stack = contextlib.ExitStack()
+        self._folder = pathlib.Path()
+
+    def __enter__(self) -> LocalHost:
+        with contextlib.ExitStack() as stack:
+            lock = state.alone(state.folder() / 'local.lock')
+            if lock is None:
+                raise RuntimeError('another run is using this machine')
+            stack.enter_context(lock)
+            shutil.rmtree(self.logs, ignore_errors=True)
+            self.logs.mkdir(parents=True)
+            stack.enter_context(pagepools.Keeper())
+            self._folder = pathlib.Path(tempfile.mkdtemp(prefix='rig-'))
+            stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def uri(self) -> str:
+        """Where its libvirt listens."""
+        socket = self._folder / 'run' / 'libvirt-sock'
+        return f'qemu:///system?socket={socket}'
+
+    def run(
+        self,
+        command: list[str] | str,
+        *,
+        stdin: str = '',
+        timeout: float = 60,
+        check: bool = True,
+    ) -> channel.Result:
+        """Run a command and wait for it.
+
+        :param command: its arguments, or a script for the shell
+        :raises channel.CommandFailed: if it fails and ``check`` is set
+        """
+        if isinstance(command, str):
+            command = ['bash', '-euc', command]
+        ended = subprocess.run(
+            command,
+            input=stdin,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            env={**os.environ, 'PYTHONPATH': str(state.PROJECT)},
+        )
+        result = channel.Result(ended.stdout, ended.stderr, ended.returncode)
+        if check and result.status:
+            raise channel.CommandFailed(command, result)
+        return result
+
+    def python(
+        self,
+        code: str,
+        *arguments: str,
+        timeout: float = 120,
+        check: bool = True,
+    ) -> channel.Result:
+        """Run Python code with all that these tests have installed."""
+        return self.run(
+            [sys.executable, '-', *arguments],
+            stdin=code,
+            timeout=timeout,
+            check=check,
+        )
+
+    def virsh(
+        self,
+        *arguments: str,
+        stdin: str = '',
+        timeout: float = 120,
+        check: bool = True,
+    ) -> channel.Result:
+        """Talk to its libvirt."""
+        return self.run(
+            ['virsh', '--quiet', '--connect', self.uri, *arguments],
+            stdin=stdin,
+            timeout=timeout,
+            check=check,
+        )
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file, which may be one of the kernel's."""
+        pathlib.Path(path).write_text(text)
+
+    def read(self, path: str) -> str:
+        """Read a file."""
+        return pathlib.Path(path).read_text()
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        for place in (*_PLACES, 'hugepages'):
+            (self._folder / place).mkdir()
+        (self._folder / 'etc' / 'qemu.conf').write_text(
+            _QEMU_CONF.format(folder=self._folder)
+        )
+        (self._folder / 'etc' / 'libvirtd.conf').write_text(
+            _LIBVIRTD_CONF.format(logs=self.logs)
+        )
+        libvirtd = state.start(
+            [
+                'unshare',
+                '--mount',
+                '--propagation',
+                'private',
+                'sh',
+                '-c',
+                _BIND,
+                'bind',
+                str(self._folder),
+                # What libvirt knows of QEMU is kept, as asking takes long.
+                str(state.folder() / 'libvirt-cache'),
+                *(word for pair in _PLACES.items() for word in pair),
+                '--',
+                packages.program('libvirtd') or 'libvirtd',
+                '--config',
+                '/etc/libvirt/libvirtd.conf',
+                '--pid-file',
+                str(self._folder / 'libvirtd.pid'),
+            ],
+            self.logs / 'console.log',
+        )
+        # Guests outlive their libvirt.
+        stack.callback(self._end_guests)
+        stack.callback(state.stop, libvirtd)
+        deadline = time.monotonic() + _START_S
+        while self.virsh('version', check=False).status:
+            if libvirtd.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f'libvirtd did not start; see {self.logs}')
+            time.sleep(0.2)
+
+    def _end_guests(self) -> None:
+        """End the guests that this libvirt has started, by their pids."""
+        for file in (self._folder / 'run' / 'qemu').glob('*.pid'):
+            with contextlib.suppress(OSError, ValueError):
+                pid = int(file.read_text())
+                command = pathlib.Path(f'/proc/{pid}/cmdline')
+                # libvirtd's own pid is there too.
+                if str(self._folder) in command.read_text():
+                    os.kill(pid, signal.SIGKILL)
+                    _wait_for_end(command)
+
+
+def _wait_for_end(command: pathlib.Path) -> None:
+    """Wait until a process has let go of its memory."""
+    deadline = time.monotonic() + _STOP_S
+    with contextlib.suppress(OSError):
+        # That of a zombie is empty.
+        while command.read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)

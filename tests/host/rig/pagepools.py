@@ -1,0 +1,71 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The page pools of this machine, as they were."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from tests.host.rig import state
+
+_NODES = pathlib.Path('/sys/devices/system/node')
+_BOOT = pathlib.Path('/proc/sys/kernel/random/boot_id')
+
+
+class Keeper:
+    """Remembers the pools of this machine, and puts them back.
+
+    They are remembered in a file too, so that the next run puts back what a
+    run that was killed has left.
+    """
+
+    def __init__(self) -> None:
+        self._file = state.folder() / 'pools.json'
+        self._boot = _BOOT.read_text().strip()
+        self._pools: dict[str, int] = {}
+
+    def __enter__(self) -> Keeper:
+        if self._file.exists():
+            left = json.loads(self._file.read_text())
+            if left['boot'] == self._boot:
+                _write(left['pools'])
+        self._pools = _read()
+        new = self._file.with_suffix('.new')
+        new.write_text(json.dumps({'boot': self._boot, 'pools': self._pools}))
+        new.replace(self._file)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _write(self._pools)
+        self._file.unlink()
+
+
+def _read() -> dict[str, int]:
+    """Read the persistent pages of each pool, by the folder of the pool."""
+    return {
+        str(folder): _number(folder / 'nr_hugepages')
+        - _number(folder / 'surplus_hugepages')
+        for folder in sorted(_NODES.glob('node*/hugepages/hugepages-*'))
+    }
+
+
+def _write(pools: dict[str, int]) -> None:
+    for folder, count in pools.items():
+        # A write that changes nothing may still be refused.
+        if _read().get(folder, count) != count:
+            (pathlib.Path(folder) / 'nr_hugepages').write_text(str(count))
+
+
+def _number(path: pathlib.Path) -> int:
+    return int(path.read_text())

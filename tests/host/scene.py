@@ -1,0 +1,144 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the tests do on a host: guests, pools and the service's part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import itertools
+import json
+import sys
+from typing import Any
+import uuid as uuid_module
+
+from tests.host.rig import channel
+from tests.host.rig import domains
+from tests.host.rig import local
+from tests.host.rig import virtual
+
+Host = virtual.VirtualHost | local.LocalHost
+
+MIB_PER_PAGE = 2
+_numbers = itertools.count(1)
+
+# The nodes of the virtual hosts are small.
+POLICY = {'node_free_mib': 64, 'ceiling_percent': 95, 'time_limit_s': 5.0}
+
+
+class Guest:
+    """A guest on 2 MiB pages, as libvirt starts it.
+
+    :param cells: where each of its cells is
+    """
+
+    def __init__(self, host: Host, *cells: domains.Cell) -> None:
+        self.host = host
+        self.cells = cells
+        self.name = f'guest{next(_numbers)}'
+        self.uuid = str(uuid_module.uuid4())
+
+    @property
+    def needs(self) -> list[list[int]]:
+        """The pages that it needs, as `tests.host.drive` takes them."""
+        return [
+            [number, cell.node, 2048, cell.mib // MIB_PER_PAGE]
+            for number, cell in enumerate(self.cells)
+        ]
+
+    def start(self, check: bool = True) -> channel.Result:
+        """Start it; its memory is all there when this returns."""
+        path = f'/tmp/{self.name}.xml'
+        xml = domains.describe(self.name, self.uuid, self.cells)
+        self.host.write(path, xml)
+        return self.host.virsh('create', path, check=check)
+
+    def destroy(self) -> None:
+        """End it at once."""
+        self.host.virsh('destroy', self.name)
+
+
+class Service:
+    """Processes that do the service's part on a host.
+
+    :param folder: where the ledger is
+    :param policy: what differs from `POLICY`
+    """
+
+    def __init__(self, host: Host, folder: str, **policy: Any) -> None:
+        self.host = host
+        self.folder = folder
+        self.policy = {**POLICY, **policy}
+
+    def do(self, *steps: Sequence[Any], timeout: float = 120) -> list[Any]:
+        """Do steps in one process, and return what each returned."""
+        return results(self._run(steps, timeout, True))
+
+    def die(self, *steps: Sequence[Any]) -> None:
+        """Do steps in a process that has to be killed in one of them."""
+        result = self._run(steps, 120, False)
+        # By signal 9, which a shell in between gives as 128 more.
+        assert result.status in (-9, 137), result
+
+    def start(self, *steps: Sequence[Any]) -> channel.Process:
+        """Start to do steps, on a virtual host."""
+        assert isinstance(self.host, virtual.VirtualHost)
+        return self.host.spawn(_COMMAND, stdin=self._request(steps))
+
+    def pools(self) -> dict[str, dict[str, int]]:
+        """Tell how the pools stand, by node."""
+        found: dict[str, dict[str, int]] = self.do(['pools'])[0]
+        return found
+
+    def _run(
+        self, steps: Sequence[Sequence[Any]], timeout: float, check: bool
+    ) -> channel.Result:
+        return self.host.run(
+            _COMMAND,
+            stdin=self._request(steps),
+            timeout=timeout,
+            check=check,
+        )
+
+    def _request(self, steps: Sequence[Sequence[Any]]) -> str:
+        return json.dumps(
+            {'folder': self.folder, 'policy': self.policy, 'steps': steps}
+        )
+
+
+_COMMAND = [sys.executable, '-m', 'tests.host.drive']
+
+
+def results(ended: channel.Result) -> list[Any]:
+    """Read what the steps of a process returned."""
+    found: list[Any] = json.loads(ended.out)
+    return found
+
+
+def set_pools(host: Host, *counts: int) -> None:
+    """Set up the pools of the nodes as an operator does, the first first."""
+    for node, count in enumerate(counts):
+        host.write(_pool(node, 'nr_hugepages'), str(count))
+
+
+def totals(host: Host, nodes: int = virtual.NODES) -> list[int]:
+    """Read how many pages each node has."""
+    return [
+        int(host.read(_pool(node, 'nr_hugepages'))) for node in range(nodes)
+    ]
+
+
+def _pool(node: int, name: str) -> str:
+    return (
+        f'/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/'
+        f'{name}'
+    )

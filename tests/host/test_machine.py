@@ -1,0 +1,69 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""This machine's kernel, with real libvirt and QEMU."""
+
+from __future__ import annotations
+
+import pathlib
+
+from tests.host import scene
+from tests.host.rig import domains
+from tests.host.rig import local
+
+
+def test_pages_grow_for_a_guest_and_go_back(
+    machine: local.LocalHost, tmp_path: pathlib.Path
+) -> None:
+    """A guest has its memory where it was held, and the pool is as before."""
+    before = scene.totals(machine, 1)
+    guest = scene.Guest(machine, domains.Cell(0, 128, [0]))
+    ours = scene.Service(machine, str(tmp_path))
+
+    refused, held = ours.do(['hold', guest.uuid, guest.needs], ['pools'])
+    assert not refused
+    assert held['0']['promised'] == 64
+    guest.start()
+    _, found = ours.do(['taken', guest.uuid], ['runs_on', guest.uuid])
+    assert found == {'0': 64}
+    assert ours.pools()['0']['promised'] == 0
+
+    guest.destroy()
+    ours.do(['release', guest.uuid])
+    assert scene.totals(machine, 1) == before
+
+
+def test_more_than_there_is(
+    machine: local.LocalHost, tmp_path: pathlib.Path
+) -> None:
+    """What can't be had leaves the pool as it was."""
+    before = scene.totals(machine, 1)
+    ours = scene.Service(machine, str(tmp_path), time_limit_s=1.0)
+    refused, holds = ours.do(['hold', 'a', [[0, 0, 2048, 1 << 24]]], ['holds'])
+    assert 'are missing' in refused[0]
+    assert holds == []
+    assert scene.totals(machine, 1) == before
+
+
+def test_killed_while_pages_are_held(
+    machine: local.LocalHost, tmp_path: pathlib.Path
+) -> None:
+    """What a killed process held is given back."""
+    before = scene.totals(machine, 1)
+    ours = scene.Service(machine, str(tmp_path))
+    ours.die(
+        ['hold', 'a', [[0, 0, 2048, 100]]],
+        ['die_in', 'set_state'],
+        ['taken', 'a'],
+    )
+    ours.do(['heal', []])
+    assert scene.totals(machine, 1) == before
