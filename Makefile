@@ -96,6 +96,17 @@ test-ours: $(STAMP) ## unit and functional tests, but for those of core
 	@echo "== Unit and functional tests"
 	$(BIN) -m pytest --ignore=tests/unit/core tests/unit tests/functional $(ARGS)
 
+# They need root, and Debian or Ubuntu, for real page pools, libvirt and QEMU.
+.PHONY: test-host
+test-host: $(STAMP) ## tests on real kernels, here and on a virtual host with four nodes
+	@$(BIN) -m tests.host.rig
+	$(BIN) -m pytest -v --durations=5 -m 'not nightly' tests/host $(ARGS)
+
+.PHONY: test-nightly
+test-nightly: $(STAMP) ## those that take longer: Nova there, live migration, 1 GiB pages
+	@$(BIN) -m tests.host.rig nightly
+	$(BIN) -m pytest -v --durations=5 -m nightly tests/host $(ARGS)
+
 .PHONY: bench
 bench: $(STAMP) ## compare with stock Nova; ARGS=--write puts the tables into the documents
 	@$(BIN) -m benchmarks $(ARGS)

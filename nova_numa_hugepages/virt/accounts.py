@@ -102,6 +102,10 @@ class Accounts:
         The ledger learns of the write before it is made. What the pool gains
         is ours, and what it loses was.
 
+        Pages that the kernel is to give up and doesn't, it counts as surplus,
+        free ones as well, and never gives them up later. They are made
+        persistent again, and stay ours.
+
         :param wanted: persistent pages; the kernel gives or takes as many of
             them as it can
         :returns: the pool after the write
@@ -110,8 +114,17 @@ class Accounts:
         :raises exception.LedgerError: if the ledger can't be used; the pool
             may have changed then, and the next `refresh` finds out
         """
-        account = self._account(key)
         before = self._kernel.pool(key)
+        after = self._write(key, before, wanted)
+        kept = before.persistent - max(0, before.total - after.total)
+        if wanted < kept:
+            after = self._write(key, after, kept)
+        return after
+
+    def _write(
+        self, key: pages.PoolKey, before: pages.Pool, wanted: int
+    ) -> pages.Pool:
+        account = self._account(key)
         self._ledger.announce(key, before.persistent, wanted)
         self._kernel.set_persistent(key, wanted)
         after = self._kernel.pool(key)

@@ -99,12 +99,18 @@ class Ledger:
         else:
             connection = statefile.connect(path, create=create)
         try:
-            with statefile.explained(path):
-                created = ledgerschema.prepare(
+            with statefile.translated(path):
+                ledgerschema.inspect(path, connection)
+                if not read_only:
+                    statefile.secure(path, connection)
+                created = ledgerschema.migrate(
                     path, connection, read_only=read_only
                 )
             ledger = cls(path, connection, created)
-            ledger._read_all()
+            ledger._read(ledgerschema.HOLDS)
+            ledger._read(ledgerschema.ACCOUNTS)
+            ledger._read(ledgerschema.PLACEMENTS)
+            ledger._read(ledgerschema.FACTS)
         except BaseException:
             connection.close()
             raise
@@ -117,7 +123,7 @@ class Ledger:
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False
         )
-        ledgerschema.prepare(path, connection, read_only=False)
+        ledgerschema.migrate(path, connection)
         return cls(path, connection, True)
 
     def __enter__(self) -> Ledger:
@@ -141,7 +147,7 @@ class Ledger:
         inner one is undone if what was raised in it is caught in between.
         Other threads and processes can't write meanwhile.
         """
-        with self._lock, statefile.explained(self.path):
+        with self._lock, statefile.translated(self.path):
             inner = self._depth > 0
             begin, keep, undo = _NESTED if inner else _OUTERMOST
             self._check(inner)
@@ -153,7 +159,7 @@ class Ledger:
                 self._connection.execute(keep)
             except BaseException:
                 # Some errors of the disk have undone everything already.
-                if self._connection.in_transaction:
+                if not self._closed and self._connection.in_transaction:
                     for statement in undo:
                         self._connection.execute(statement)
                 raise
@@ -239,10 +245,8 @@ class Ledger:
 
     def accounts(self) -> dict[pages.PoolKey, pages.Account]:
         """Get the accounts of all pools, by node and size."""
-        return {
-            account.key: account
-            for account in self._read(ledgerschema.ACCOUNTS)
-        }
+        found = self._read(ledgerschema.ACCOUNTS)
+        return {account.key: account for account in found}
 
     def account(self, key: pages.PoolKey) -> pages.Account | None:
         """Get the account of a pool, None if there is none."""
@@ -292,7 +296,8 @@ class Ledger:
     @property
     def boot_id(self) -> str | None:
         """The boot of the host that the accounts are of, if known."""
-        return dict(self._read(ledgerschema.FACTS)).get(_BOOT_ID)
+        facts = {fact.name: fact for fact in self._read(ledgerschema.FACTS)}
+        return facts[_BOOT_ID].value if _BOOT_ID in facts else None
 
     def set_boot_id(self, boot_id: str) -> None:
         """Note which boot of the host the accounts are of.
@@ -306,9 +311,9 @@ class Ledger:
 
     def placements(self, holder: str) -> dict[pages.PoolKey, int]:
         """Get where the memory of a guest was found, in pages of each pool."""
+        found = self._read(ledgerschema.PLACEMENTS, holder=holder)
         return {
-            placement.key: placement.pages
-            for placement in self._read(ledgerschema.PLACEMENTS, holder=holder)
+            pages.PoolKey(row.node, row.size_kib): row.pages for row in found
         }
 
     def put_placement(
@@ -316,7 +321,8 @@ class Ledger:
     ) -> None:
         """Note where the memory of a guest was found.
 
-        It is forgotten with the last hold of the guest.
+        It is forgotten with the last hold of the guest, so of one that holds
+        nothing it isn't noted.
 
         :param found: pages of each pool
         :param at: when, in seconds since the epoch
@@ -331,12 +337,10 @@ class Ledger:
                     for key, count in found.items()
                 ],
             )
+            self._forget_placement(holder)
 
     def _check(self, inside: bool) -> None:
-        """See that the ledger is open, and in a transaction if it has to be.
-
-        :param inside: whether one has begun
-        """
+        """See that the ledger is open, and a transaction not given up."""
         if self._closed:
             raise exception.LedgerError(
                 self.path, 'is closed', 'The service is about to stop.'
@@ -353,7 +357,7 @@ class Ledger:
 
         :param of: what they have in which columns
         """
-        with self._lock, statefile.explained(self.path):
+        with self._lock, statefile.translated(self.path):
             self._check(self._depth > 0)
             rows = self._connection.execute(
                 table.select(of), tuple(of.values())

@@ -166,35 +166,51 @@ def _where(of: Collection[str]) -> str:
     return ' WHERE ' + ' AND '.join(f'{column} = ?' for column in of)
 
 
-def prepare(
+def inspect(
     path: pathlib.Path,
     connection: sqlite3.Connection,
     *,
-    read_only: bool,
     steps: Sequence[Step] = STEPS,
-) -> bool:
-    """See that a database is a sound ledger, and bring it to this version.
-
-    Idempotent; several processes may do it at a time. A step that fails
-    leaves the version that was there.
+) -> None:
+    """See that a database is a sound ledger, or empty. Changes nothing.
 
     :param path: its file, for messages
     :param steps: the steps to all versions there are
-    :returns: whether there was nothing in it before
     :raises exception.LedgerTooNew: if a later version wrote it
     :raises exception.LedgerDamaged: if it is no ledger, or damaged
-    :raises exception.LedgerMissing: if there is nothing in it, and it is
-        opened for reading only
-    :raises exception.LedgerError: if it is of an earlier version, and opened
-        for reading only
-    :raises sqlite3.Error: if it can't be used
+    :raises sqlite3.Error: if it can't be read
     """
-    version = _version(path, connection, steps)
+    _version(path, connection, steps)
     for (fault,) in connection.execute('PRAGMA quick_check(1)'):
         if fault != 'ok':
             raise exception.LedgerDamaged(
                 path, f'is damaged: {fault}', remedy(path)
             )
+
+
+def migrate(
+    path: pathlib.Path,
+    connection: sqlite3.Connection,
+    *,
+    read_only: bool = False,
+    steps: Sequence[Step] = STEPS,
+) -> bool:
+    """Bring a ledger to this version of the schema.
+
+    Idempotent; several processes may do it at a time. If a step fails, the
+    ledger stays as it was.
+
+    :param path: its file, for messages
+    :param read_only: see that it is of this version, and change nothing
+    :param steps: the steps to all versions there are
+    :returns: whether there was nothing in it before
+    :raises exception.LedgerTooNew: if a later version wrote it
+    :raises exception.LedgerDamaged: if it is no ledger
+    :raises exception.LedgerError: if it is not of this version and may not be
+        changed
+    :raises sqlite3.Error: if it can't be used
+    """
+    version = _version(path, connection, steps)
     if version == len(steps):
         return False
     if read_only:
@@ -336,22 +352,14 @@ def _name(column: str, value: object) -> str:
 
 
 def _number(column: str, value: object, least: int = 0) -> int:
-    if (
-        not isinstance(value, int)
-        or isinstance(value, bool)
-        or not least <= value <= LARGEST
-    ):
+    # A bool is an int, too.
+    if type(value) is not int or not least <= value <= LARGEST:
         raise ValueError(f'{column} is {value!r}')
     return value
 
 
 def _time(column: str, value: object) -> float:
-    if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not math.isfinite(value)
-        or value < 0
-    ):
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError(f'{column} is {value!r}')
     return float(value)
 

@@ -71,7 +71,7 @@ def make_private(path: pathlib.Path) -> bool:
 
 
 def connect(path: pathlib.Path, *, create: bool) -> sqlite3.Connection:
-    """Open a database to read and write it, private and with a log.
+    """Open a database to read and write it.
 
     :param create: whether to make the file if there is none
     :raises exception.LedgerMissing: if there is none, or nothing in it, and
@@ -79,7 +79,7 @@ def connect(path: pathlib.Path, *, create: bool) -> sqlite3.Connection:
     :raises exception.LedgerDamaged: if it is no regular file, or no database
     :raises exception.LedgerError: if it can't be used
     """
-    with explained(path):
+    with _explained(path), translated(path):
         if create:
             if not path.parent.is_dir():
                 raise exception.LedgerError(
@@ -90,21 +90,25 @@ def connect(path: pathlib.Path, *, create: bool) -> sqlite3.Connection:
             make_private(path)
         if not _size(path) and not create:
             raise ledgerschema.missing(path)
+        # SQLite would fall back to reading only.
+        if not os.access(path, os.W_OK, effective_ids=True):
+            raise PermissionError('no permission to write to it')
+        return _connection(path, 'mode=rw')
+
+
+def secure(path: pathlib.Path, connection: sqlite3.Connection) -> None:
+    """Make a database private, and sync what is written to it. Idempotent.
+
+    :raises exception.LedgerError: if it can't be done
+    """
+    with _explained(path), translated(path):
         for file in (path, _beside(path, _LOG), _beside(path, _INDEX)):
             # What is beside it goes when another process closes it.
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_IMODE(file.lstat().st_mode) != 0o600:
                     file.chmod(0o600)
-        # SQLite would fall back to reading only.
-        if not os.access(path, os.W_OK, effective_ids=True):
-            raise PermissionError('no permission to write to it')
-        connection = _connection(path, 'mode=rw')
-        try:
-            _use_log(path, connection)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
+        _use_log(path, connection)
+        connection.execute('PRAGMA synchronous = FULL')
 
 
 def connect_read_only(path: pathlib.Path) -> sqlite3.Connection:
@@ -115,7 +119,7 @@ def connect_read_only(path: pathlib.Path) -> sqlite3.Connection:
     :raises: as for `connect`
     """
     for _ in range(_ATTEMPTS):
-        with explained(path):
+        with _explained(path), translated(path):
             before = path.lstat()
             if not _size(path):
                 raise ledgerschema.missing(path)
@@ -147,8 +151,8 @@ def connect_read_only(path: pathlib.Path) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def explained(path: pathlib.Path) -> Iterator[None]:
-    """Let what the system and SQLite say of a file be an error of ours."""
+def _explained(path: pathlib.Path) -> Iterator[None]:
+    """Let what the system says of a ledger be an error of ours."""
     try:
         yield
     except FileNotFoundError as error:
@@ -157,11 +161,18 @@ def explained(path: pathlib.Path) -> Iterator[None]:
         raise exception.LedgerError(
             path, f'cannot be used: {error.strerror or error}', _ACCESS
         ) from error
+
+
+@contextlib.contextmanager
+def translated(path: pathlib.Path) -> Iterator[None]:
+    """Let what SQLite says of a ledger be an error of ours."""
+    try:
+        yield
     except sqlite3.Error as error:
-        raise _translated(path, error) from error
+        raise _translation(path, error) from error
 
 
-def _translated(path: pathlib.Path, error: sqlite3.Error) -> Exception:
+def _translation(path: pathlib.Path, error: sqlite3.Error) -> Exception:
     kind = _kind(error)
     match kind:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
@@ -201,6 +212,7 @@ def _translated(path: pathlib.Path, error: sqlite3.Error) -> Exception:
             # A text that is none.
             pass
         case _:
+            # What only a defect of ours can be.
             return error
     return exception.LedgerDamaged(
         path, f'is damaged: {error}', ledgerschema.remedy(path)
@@ -225,7 +237,7 @@ def _connection(path: pathlib.Path, how: str) -> sqlite3.Connection:
 
 
 def _use_log(path: pathlib.Path, connection: sqlite3.Connection) -> None:
-    """Switch to a log that is synced at every commit. Idempotent."""
+    """Switch to a log that is written ahead."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
@@ -247,7 +259,6 @@ def _use_log(path: pathlib.Path, connection: sqlite3.Connection) -> None:
             'is on a file system that cannot hold it: it lacks shared memory',
             'Put it on a local disk.',
         )
-    connection.execute('PRAGMA synchronous = FULL')
 
 
 def _copy(path: pathlib.Path) -> sqlite3.Connection:

@@ -23,10 +23,10 @@ import dataclasses
 
 from nova_numa_hugepages.virt import accounts
 from nova_numa_hugepages.virt import growth
-from nova_numa_hugepages.virt import guests
+from nova_numa_hugepages.virt import guests as guests_module
 from nova_numa_hugepages.virt import hostfs
 from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import nodes
+from nova_numa_hugepages.virt import nodes as nodes_module
 from nova_numa_hugepages.virt import pages
 from nova_numa_hugepages.virt import policy as policy_module
 from nova_numa_hugepages.virt import standing as standing_module
@@ -70,10 +70,10 @@ class HostView:
     :ivar guests: the guests that run, by uuid
     """
 
-    nodes: Mapping[int, nodes.Node]
-    memory: Mapping[int, nodes.NodeMemory]
+    nodes: Mapping[int, nodes_module.Node]
+    memory: Mapping[int, nodes_module.NodeMemory]
     pools: Mapping[pages.PoolKey, PoolView]
-    guests: Mapping[str, guests.GuestProcess]
+    guests: Mapping[str, guests_module.GuestProcess]
 
     def pooled_kib(self, node: int) -> int:
         """Tell how much memory of a node is in pools."""
@@ -99,8 +99,9 @@ def survey(
     :param standings: how the pools stand with these holds
     :raises exception.KernelError: if the kernel's files can't be read
     """
-    memory = nodes.memory(fs)
-    blocks = nodes.free_blocks(fs)
+    memory = nodes_module.memory(fs)
+    blocks = nodes_module.free_blocks(fs)
+    zones = nodes_module.zones(fs)
     pooled: dict[int, int] = {}
     for key, standing in standings.items():
         pooled[key.node] = (
@@ -111,7 +112,7 @@ def survey(
         room = 0
         if policy.dynamic:
             room = min(
-                nodes.mintable(fs, key),
+                nodes_module.mintable(fs, key, zones),
                 _allowed(key, memory[key.node], pooled[key.node], policy),
             )
         views[key] = PoolView(
@@ -121,15 +122,17 @@ def survey(
                 pages.Account(*key, floor=standing.pool.persistent),
             ),
             max(0, room),
-            nodes.unusable_permille(blocks[key.node], key.size_kib),
+            nodes_module.unusable_permille(blocks[key.node], key.size_kib),
             tuple(hold for hold in holds if hold.key == key),
         )
-    return HostView(nodes.read_nodes(fs), memory, views, guests.running(fs))
+    return HostView(
+        nodes_module.read_nodes(fs), memory, views, guests_module.running(fs)
+    )
 
 
 def _allowed(
     key: pages.PoolKey,
-    memory: nodes.NodeMemory,
+    memory: nodes_module.NodeMemory,
     pooled_kib: int,
     policy: policy_module.Policy,
 ) -> int:
@@ -139,6 +142,6 @@ def _allowed(
     cache may come back in blocks that are too small.
     """
     room_kib = growth.ceiling_room_kib(memory.total_kib, pooled_kib, policy)
-    if key.size_kib <= nodes.LARGEST_BLOCK_KIB:
+    if key.size_kib <= nodes_module.LARGEST_BLOCK_KIB:
         room_kib = min(room_kib, memory.free_kib - policy.node_free_mib * 1024)
     return room_kib // key.size_kib

@@ -50,11 +50,13 @@ def booted(
     """A virtual host with four nodes, booted once for all tests."""
     began = time.monotonic()
     with virtual.VirtualHost() as host:
-        reporter = pytestconfig.pluginmanager.get_plugin('terminalreporter')
-        if reporter is not None:
-            reporter.write_line(
-                'A virtual host with four nodes booted in '
-                f'{time.monotonic() - began:.0f} s; logs are in {host.logs}'
+        # Nothing else tells where to look, if a test hangs.
+        capture = pytestconfig.pluginmanager.get_plugin('capturemanager')
+        with capture.global_and_fixture_disabled():
+            print(
+                '\nA virtual host with four nodes booted in '
+                f'{time.monotonic() - began:.0f} s; logs are in {host.logs}',
+                flush=True,
             )
         host.wait_for_libvirt()
         yield host

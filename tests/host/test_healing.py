@@ -120,9 +120,11 @@ def test_operator_changes_pools_by_hand(
 
     healed, pools = ours.do(['heal', [OTHER]], ['pools'])
     assert any('30 pages of 2048 KiB on node 1' in line for line in healed)
-    assert (pools['1']['floor'], pools['1']['grown']) == (30, 50)
+    assert pools['1']['floor'] == 30
     # The ten that were taken are promised, and made anew.
     assert (pools['3']['floor'], pools['3']['grown']) == (0, 50)
+    assert [pools[node]['promised'] for node in '0123'] == [0, 50, 0, 50]
+    assert min(pools[node]['available'] for node in '0123') == 0
 
     ours.do(['release', OTHER])
     assert scene.totals(host) == [0, 30, 0, 0]

@@ -157,7 +157,7 @@ def _node(
 
 
 def _about(seen: look.Seen, node: nodes.Node) -> str:
-    cpus = f'CPUs {rows.cpu_list(node.cpus)}' if node.cpus else 'no CPUs'
+    cpus = f'CPUs {rows.number_list(node.cpus)}' if node.cpus else 'no CPUs'
     parts = [cpus]
     memory = seen.view.memory.get(node.id)
     if memory is None or not memory.total_kib:
@@ -166,14 +166,24 @@ def _about(seen: look.Seen, node: nodes.Node) -> str:
         parts.append(
             f'{_gib(memory.free_kib)} of {_gib(memory.total_kib)} GiB free'
         )
-    far = [
-        f'{distance} to node {other}'
-        for other, distance in sorted(node.distances.items())
-        if other != node.id
-    ]
+    far: dict[int, list[int]] = {}
+    for other, distance in sorted(node.distances.items()):
+        if other != node.id:
+            far.setdefault(distance, []).append(other)
     if far:
-        parts.append('distance ' + ', '.join(far))
+        parts.append(
+            'distance '
+            + ', '.join(
+                f'{distance} to {_nodes(others)}'
+                for distance, others in sorted(far.items())
+            )
+        )
     return '; '.join(parts)
+
+
+def _nodes(numbers: Sequence[int]) -> str:
+    plural = '' if len(numbers) == 1 else 's'
+    return f'node{plural} {rows.number_list(numbers)}'
 
 
 def _gib(amount_kib: int) -> str:

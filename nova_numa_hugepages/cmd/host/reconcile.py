@@ -27,7 +27,6 @@ from nova_numa_hugepages.virt import guests
 from nova_numa_hugepages.virt import pools as pools_module
 from nova_numa_hugepages.virt import reconcile
 
-EXIT_FAILED = 1
 EXIT_TO_HEAL = 3
 
 _DESCRIPTION = """
@@ -65,8 +64,7 @@ class Reconcile(command.Command):
         try:
             return self._reconcile(parsed_args)
         except exception.NUMAHugepagesError as error:
-            print(error, file=sys.stderr)
-            return EXIT_FAILED
+            return settings.fail(error)
 
     def _reconcile(self, options: argparse.Namespace) -> int:
         found = settings.read(options)

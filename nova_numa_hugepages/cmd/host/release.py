@@ -30,9 +30,6 @@ from nova_numa_hugepages.virt import guests
 from nova_numa_hugepages.virt import pages
 from nova_numa_hugepages.virt import pools as pools_module
 
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
-
 _DESCRIPTION = """
 Give back all pages that are held for a guest. For emergencies.
 
@@ -45,7 +42,7 @@ class _Refused(exception.NUMAHugepagesError):
     """It isn't done; the text says why."""
 
 
-class _UnknownHolder(exception.NUMAHugepagesError):
+class _UnknownHolder(settings.BadInput):
     """Nothing is held for whom it was asked for."""
 
 
@@ -83,12 +80,8 @@ class Release(command.Command):
         """
         try:
             return self._release(parsed_args)
-        except _UnknownHolder as error:
-            print(error, file=sys.stderr)
-            return EXIT_BAD_INPUT
         except exception.NUMAHugepagesError as error:
-            print(error, file=sys.stderr)
-            return EXIT_FAILED
+            return settings.fail(error)
 
     def _release(self, options: argparse.Namespace) -> int:
         found = settings.read(options)

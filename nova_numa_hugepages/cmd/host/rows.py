@@ -101,14 +101,14 @@ def rows(seen: look.Seen) -> list[tuple[Any, ...]]:
     ]
 
 
-def cpu_list(cpus: Collection[int]) -> str:
-    """Write CPUs as the kernel does, for example ``0-3,8``."""
+def number_list(numbers: Collection[int]) -> str:
+    """Write numbers as the kernel does, for example ``0-3,8``."""
     parts: list[list[int]] = []
-    for cpu in sorted(cpus):
-        if parts and parts[-1][-1] == cpu - 1:
-            parts[-1][1:] = [cpu]
+    for number in sorted(numbers):
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1][1:] = [number]
         else:
-            parts.append([cpu])
+            parts.append([number])
     return ','.join('-'.join(map(str, part)) for part in parts)
 
 
@@ -117,7 +117,7 @@ def _row(seen: look.Seen, node: int, size_kib: int | None) -> dict[str, Any]:
     row.update(node=node, size_kib=size_kib)
     if node in seen.view.nodes:
         facts = seen.view.nodes[node]
-        row['cpus'] = cpu_list(facts.cpus)
+        row['cpus'] = number_list(facts.cpus)
         row['distances'] = Counts(
             {str(other): far for other, far in facts.distances.items()}
         )

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import dataclasses
 import os
 import pathlib
+import sys
 from typing import Any
 
 from nova_numa_hugepages import exception
@@ -33,11 +34,15 @@ CONFIG_FILES = (
     pathlib.Path('/etc/nova/nova-compute.conf'),
 )
 STATE_PATH = pathlib.Path('/var/lib/nova')
+LEDGER = 'numa-hugepages.sqlite'
 LIBVIRT_URI = 'qemu:///system'
 
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
 
-class BadSettings(exception.NUMAHugepagesError):
-    """The options or the configuration don't say what is needed."""
+
+class BadInput(exception.NUMAHugepagesError):
+    """Options, or the configuration, are not right."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +60,15 @@ class Settings:
     policy: policy_module.Policy
     libvirt_uri: str | None = LIBVIRT_URI
     notes: tuple[str, ...] = ()
+
+
+def fail(error: exception.NUMAHugepagesError) -> int:
+    """Say what went wrong.
+
+    :returns: the exit code
+    """
+    print(error, file=sys.stderr)
+    return EXIT_BAD_INPUT if isinstance(error, BadInput) else EXIT_FAILED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,13 +114,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def host_fs(options: argparse.Namespace) -> hostfs.HostFS:
     """Tell where the files of the kernel are.
 
-    :raises BadSettings: if there are none
+    :raises BadInput: if there are none
     """
     if options.root is None:
         return hostfs.HostFS()
     nodes = options.root / 'sys' / 'devices' / 'system' / 'node'
     if not nodes.is_dir():
-        raise BadSettings(
+        raise BadInput(
             f'--root {options.root}: found no {nodes}, expected the folder in '
             'which the sys and proc of a host are'
         )
@@ -116,7 +130,7 @@ def host_fs(options: argparse.Namespace) -> hostfs.HostFS:
 def read(options: argparse.Namespace) -> Settings:
     """Put together what options and configuration say.
 
-    :raises BadSettings: if a file that was asked for can't be read, or has a
+    :raises BadInput: if a file that was asked for can't be read, or has a
         value that is out of range
     """
     notes: list[str] = []
@@ -187,12 +201,57 @@ def _configured(
         own_conf.validate(conf)
         found = dataclasses.replace(
             settings,
-            policy=policy_module.read(
-                conf, reserved(conf.reserved_huge_pages or [])
-            ),
+            policy=_policy(conf.numa_hugepages, conf.reserved_huge_pages),
             libvirt_uri=settings.libvirt_uri
             and (conf.libvirt.connection_uri or LIBVIRT_URI),
         )
         return pathlib.Path(conf.state_path), found
     except (cfg.Error, ValueError) as error:
-        raise BadSettings(str(error)) from error
+        raise BadInput(str(error)) from error
+
+
+def _policy(
+    group: Any, reserved: Sequence[Mapping[str, str]] | None
+) -> policy_module.Policy:
+    return policy_module.Policy(
+        dynamic=group.page_pools == 'dynamic',
+        node_free_mib=group.node_free_memory_mib,
+        ceiling_percent=group.node_ceiling_percent,
+        warm_mib=group.warm_margin_mib,
+        compact=group.compact_memory,
+        demote=group.demote_pages,
+        hand_over=group.hand_over_pages,
+        time_limit_s=group.grow_time_limit,
+        start_limit_s=group.start_time_limit,
+        keep_powered_off=group.powered_off_pages == 'keep',
+        reserved=_reserved(reserved or ()),
+    )
+
+
+def _reserved(
+    entries: Sequence[Mapping[str, str]],
+) -> dict[pages.PoolKey, int]:
+    """Read ``reserved_huge_pages`` as Nova does.
+
+    :raises BadInput: if it isn't what Nova takes
+    """
+    found = {}
+    for entry in entries:
+        try:
+            key = pages.PoolKey(int(entry['node']), _size_kib(entry['size']))
+            found[key] = int(entry['count'])
+        except (KeyError, ValueError) as error:
+            raise BadInput(
+                f'[DEFAULT] reserved_huge_pages: found {dict(entry)}, '
+                'expected for example node:0,size:2048,count:64'
+            ) from error
+    return found
+
+
+def _size_kib(text: str) -> int:
+    if text.isdigit():
+        return int(text)
+    from oslo_utils import strutils
+
+    size: int = strutils.string_to_bytes(text, return_int=True)
+    return size // 1024

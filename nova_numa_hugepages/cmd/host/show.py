@@ -33,8 +33,6 @@ from nova_numa_hugepages.cmd.host import settings
 PICTURE = 'picture'
 TABLE = 'table'
 
-EXIT_FAILED = 1
-
 _DESCRIPTION = """
 Show the NUMA nodes of this host, their pools of huge pages, and who has them.
 
@@ -112,12 +110,11 @@ class Show(lister.Lister):
         try:
             code: int = super().run(parsed_args)
         except exception.NUMAHugepagesError as error:
-            print(error, file=sys.stderr)
-            return EXIT_FAILED
+            return settings.fail(error)
         except BrokenPipeError:
             # Whoever read the output has seen enough.
             sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
-            return EXIT_FAILED
+            return settings.EXIT_FAILED
         for note in self._seen.notes:
             print(note, file=sys.stderr)
         return code

@@ -107,8 +107,11 @@ class Agent:
     def _output(self, number):
         found = {}
         for name in ('out', 'err'):
-            with open(f'{JOBS}/{number}.{name}', 'rb') as file:
-                found[name] = file.read().decode('latin-1')
+            found[name] = ''
+            path = f'{JOBS}/{number}.{name}'
+            if os.path.exists(path):  # it may be just about to start
+                with open(path, 'rb') as file:
+                    found[name] = file.read().decode('latin-1')
         process = self._running.get(number)
         found['pid'] = process.pid if process else None
         return found

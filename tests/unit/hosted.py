@@ -1,0 +1,124 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A host of a made-up kernel, with a ledger, for tests of the commands."""
+
+import io
+import pathlib
+import threading
+
+from nova_numa_hugepages.cmd import main
+from nova_numa_hugepages.virt import hugetlb
+from nova_numa_hugepages.virt import ledger as ledger_module
+from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.virt import policy
+from nova_numa_hugepages.virt import pools as pools_module
+from tests.fixtures import kernel as kernel_module
+
+SMALL = kernel_module.SMALL_KIB
+LARGE = kernel_module.LARGE_KIB
+ONE = '11111111-1111-4111-8111-111111111111'
+TWO = '22222222-2222-4222-8222-222222222222'
+THREE = '33333333-3333-4333-8333-333333333333'
+
+
+class Answers(io.StringIO):
+    """What somebody types at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Host:
+    """A host, and the commands on it.
+
+    :ivar kernel: its kernel
+    :ivar state: the folder of its ledger
+    :ivar ledger: its ledger
+    """
+
+    def __init__(self, root: pathlib.Path, nodes=None) -> None:
+        self.root = root / 'host'
+        self.state = root / 'state'
+        self.ledger = self.state / 'numa-hugepages.sqlite'
+        self.root.mkdir()
+        self.state.mkdir()
+        self.kernel = kernel_module.FakeKernel(self.root, nodes)
+
+    def pools(self) -> pools_module.Pools:
+        """Open the pools as the service does, and make a ledger."""
+        pools = pools_module.Pools(
+            hugetlb.Hugetlb(self.kernel.fs, self.kernel),
+            ledger_module.Ledger.open(self.ledger),
+            self.kernel.fs,
+            policy.Policy(node_free_mib=256),
+            lock=threading.RLock(),
+            read_maps=self.kernel.read_maps,
+        )
+        pools.accounts.refresh()
+        return pools
+
+    def hold(self, uuid, *cells, purpose=pages.Purpose.GUEST) -> None:
+        """Have the service hold pages.
+
+        :param cells: node and pages for each guest cell
+        """
+        pools = self.pools()
+        pools.hold(
+            uuid,
+            [
+                pages.Need(cell, node, SMALL, count)
+                for cell, (node, count) in enumerate(cells)
+            ],
+            purpose,
+        )
+        pools.ledger.close()
+
+    def start(self, uuid, counts, name='instance-00000001') -> int:
+        """Start a guest on 2 MiB pages, by node."""
+        return self.kernel.start_guest(
+            uuid,
+            {
+                pages.PoolKey(node, SMALL): count
+                for node, count in counts.items()
+            },
+            name=name,
+        )
+
+    def holders(self) -> dict[str, int]:
+        """Tell how many pages each holder has in the ledger."""
+        found: dict[str, int] = {}
+        with ledger_module.Ledger.open(self.ledger, read_only=True) as ledger:
+            for hold in ledger.holds():
+                found[hold.holder] = found.get(hold.holder, 0) + hold.pages
+        return found
+
+    def total(self, node: int) -> int:
+        """Tell how many 2 MiB pages a node has."""
+        return self.kernel.pool(pages.PoolKey(node, SMALL)).total
+
+    def run(self, *words: str) -> int:
+        """Run ``nova-numa-hugepages host`` on it.
+
+        :returns: the exit code
+        """
+        return main.run(
+            [
+                'host',
+                words[0],
+                '--root',
+                str(self.root),
+                '--ledger',
+                str(self.ledger),
+                *words[1:],
+            ]
+        )
