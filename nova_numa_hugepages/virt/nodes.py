@@ -39,8 +39,6 @@ LARGEST_BLOCK_KIB = BASE_KIB << 10
 # Memory for devices of the eighties. Nothing else is to be made of it.
 _NOT_FOR_US = 'DMA'
 
-_CMA_SIZE_KIB = 1048576
-
 
 class Node(NamedTuple):
     """A node that is online.
@@ -233,8 +231,6 @@ def mintable(
         return sum(
             _mintable(zone, order) for zone in found if zone.node == key.node
         )
-    if key.size_kib != _CMA_SIZE_KIB:
-        return 0
     path = fs.sys / f'kernel/mm/cma/hugetlb{key.node:d}/available_pages'
     if not path.exists():
         return 0

@@ -59,17 +59,17 @@ class PrivsepWriter:
     def write_nr(self, node: int, size_kib: int, pages: int) -> None:
         """Set the persistent pages of a pool."""
         path = hugetlb.nr_file(_FS, node, size_kib)
-        _call(path, lambda: _write_nr(node, size_kib, pages))
+        _write(path, lambda: _write_nr(node, size_kib, pages))
 
     def write_compact(self, node: int) -> None:
         """Compact the memory of a node."""
         path = hugetlb.compact_file(_FS, node)
-        _call(path, lambda: _write_compact(node))
+        _write(path, lambda: _write_compact(node))
 
     def write_demote(self, node: int, size_kib: int, pages: int) -> None:
         """Split free pages of a pool into smaller ones."""
         path = hugetlb.demote_file(_FS, node, size_kib)
-        _call(path, lambda: _write_demote(node, size_kib, pages))
+        _write(path, lambda: _write_demote(node, size_kib, pages))
 
 
 def numa_maps(pid: int) -> str:
@@ -83,14 +83,19 @@ def numa_maps(pid: int) -> str:
     :raises exception.KernelError: if that can't be read
     """
     path = _FS.proc / f'{pid:d}' / 'numa_maps'
-    found: list[str] = []
     try:
-        _call(path, lambda: found.append(_huge_maps(pid)))
-    except exception.PoolsReadOnly as error:
+        text: str = _huge_maps(pid)
+    except daemon.FailedToDropPrivileges as error:
         raise exception.KernelError(
-            path, error.reason, 'a file that can be read'
+            path, _not_started(error), 'a file that can be read'
         ) from error
-    return found[0]
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESRCH):
+            raise ProcessLookupError(*error.args) from error
+        raise exception.KernelError(
+            path, hostfs.reason(error), 'a file that can be read'
+        ) from error
+    return text
 
 
 # The privileged side. An error has to be of a kind that can be made anew on
@@ -156,26 +161,27 @@ def _check(node: int, size_kib: int, count: int) -> None:
         raise ValueError(f'{count!r} is not between 0 and {most} pages')
 
 
-def _call(path: pathlib.Path, entrypoint: Callable[[], object]) -> None:
-    """Call the privileged side, and say in our words what went wrong.
+def _write(path: pathlib.Path, entrypoint: Callable[[], object]) -> None:
+    """Have the privileged side write, and say in our words what went wrong.
 
-    :raises ProcessLookupError: if there is no such guest any more
     :raises exception.PoolsReadOnly: if the privileged side can't be reached,
-        or may not do it
-    :raises exception.KernelError: if it can't be done
+        or may not write
+    :raises exception.KernelError: if it can't
     """
     try:
         entrypoint()
-    except ProcessLookupError:
-        raise
     except daemon.FailedToDropPrivileges as error:
-        raise exception.PoolsReadOnly(
-            f'the privileged helper cannot be started: {error}. Its command '
-            f'is the option helper_command of [{CFG_SECTION}]'
-        ) from error
+        raise exception.PoolsReadOnly(_not_started(error)) from error
     except OSError as error:
         hugetlb.raise_refused(path, error)
     except ValueError as error:
         raise exception.KernelError(
             path, str(error), 'what this host has'
         ) from error
+
+
+def _not_started(error: Exception) -> str:
+    return (
+        f'the privileged helper cannot be started: {error}. Its command is '
+        f'the option helper_command of [{CFG_SECTION}]'
+    )

@@ -269,6 +269,8 @@ def _copy(path: pathlib.Path) -> sqlite3.Connection:
         )
         try:
             file.backup(memory)
+            # What is written to the copy would be lost.
+            memory.execute('PRAGMA query_only = ON')
         except BaseException:
             memory.close()
             raise

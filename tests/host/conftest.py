@@ -40,7 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope='session')
 def rig() -> None:
     """All that virtual hosts boot from is there."""
-    setup.prepare()
+    try:
+        setup.prepare()
+    except SystemExit as reason:
+        pytest.exit(str(reason), returncode=1)
 
 
 @pytest.fixture(scope='session')

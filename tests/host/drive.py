@@ -57,13 +57,19 @@ class Service:
             read_maps=guests.MapsFile(fs),
         )
 
-    def hold(self, holder: str, needs: list[list[int]]) -> list[str]:
+    def hold(
+        self, holder: str, needs: list[list[int]], purpose: str = 'guest'
+    ) -> list[str]:
         """Hold pages; returns why not, nothing if it did.
 
         :param needs: cell, node, size in KiB and pages each
         """
         try:
-            self._pools.hold(holder, [pages.Need(*need) for need in needs])
+            self._pools.hold(
+                holder,
+                [pages.Need(*need) for need in needs],
+                pages.Purpose(purpose),
+            )
         except exception.NotEnoughPages as error:
             return list(error.shortages)
         return []
@@ -71,6 +77,11 @@ class Service:
     def taken(self, holder: str) -> None:
         """Note that a guest runs."""
         self._pools.taken(holder)
+
+    def arrived(self, holder: str) -> None:
+        """Note that a guest was migrated to here and runs."""
+        self._pools.move(holder, pages.Purpose.INCOMING, pages.Purpose.GUEST)
+        self.taken(holder)
 
     def release(self, holder: str) -> None:
         """Give back what a guest held."""
@@ -87,8 +98,8 @@ class Service:
             starting=starting,
         )
 
-    def pools(self) -> dict[str, dict[str, int]]:
-        """Tell how each node's pool of 2 MiB stands."""
+    def pools(self, size_kib: int = 2048) -> dict[str, dict[str, int]]:
+        """Tell how each node's pool of a size stands."""
         books = self._pools.accounts.read()
         return {
             str(key.node): {
@@ -101,7 +112,7 @@ class Service:
                 'available': standing.available,
             }
             for key, standing in self._pools.standings().items()
-            if key.size_kib == 2048
+            if key.size_kib == size_kib
         }
 
     def holds(self) -> list[list[Any]]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import itertools
 import json
+import pathlib
 import sys
 from typing import Any
 import uuid as uuid_module
@@ -28,7 +29,6 @@ from tests.host.rig import virtual
 
 Host = virtual.VirtualHost | local.LocalHost
 
-MIB_PER_PAGE = 2
 _numbers = itertools.count(1)
 
 # The nodes of the virtual hosts are small.
@@ -36,14 +36,27 @@ POLICY = {'node_free_mib': 64, 'ceiling_percent': 95, 'time_limit_s': 5.0}
 
 
 class Guest:
-    """A guest on 2 MiB pages, as libvirt starts it.
+    """A guest on huge pages, as libvirt starts it.
 
     :param cells: where each of its cells is
+    :param page_kib: the size of its pages
+    :param console: where its console goes; without, it boots nothing
+    :param user: the id of the user that its QEMU runs as
     """
 
-    def __init__(self, host: Host, *cells: domains.Cell) -> None:
+    def __init__(
+        self,
+        host: Host,
+        *cells: domains.Cell,
+        page_kib: int = 2048,
+        console: pathlib.PurePath | None = None,
+        user: int = 0,
+    ) -> None:
         self.host = host
         self.cells = cells
+        self.page_kib = page_kib
+        self.console = console
+        self.user = user
         self.name = f'guest{next(_numbers)}'
         self.uuid = str(uuid_module.uuid4())
 
@@ -51,16 +64,44 @@ class Guest:
     def needs(self) -> list[list[int]]:
         """The pages that it needs, as `tests.host.drive` takes them."""
         return [
-            [number, cell.node, 2048, cell.mib // MIB_PER_PAGE]
+            [
+                number,
+                cell.node,
+                self.page_kib,
+                cell.mib * 1024 // self.page_kib,
+            ]
             for number, cell in enumerate(self.cells)
         ]
 
-    def start(self, check: bool = True) -> channel.Result:
+    def start(self) -> None:
         """Start it; its memory is all there when this returns."""
         path = f'/tmp/{self.name}.xml'
-        xml = domains.describe(self.name, self.uuid, self.cells)
-        self.host.write(path, xml)
-        return self.host.virsh('create', path, check=check)
+        self.host.write(path, self.xml())
+        self.host.virsh('create', path)
+
+    def migrate(self, host: virtual.VirtualHost, *cells: domains.Cell) -> None:
+        """Move it to another host, and onto other nodes, while it runs."""
+        assert host.address is not None
+        source, self.host, self.cells = self.host, host, cells
+        path = f'/tmp/{self.name}-there.xml'
+        source.write(path, self.xml())
+        source.virsh(
+            *('migrate', '--live', '--xml', path, self.name),
+            f'qemu+tcp://{host.address}/system',
+            f'tcp://{host.address}',
+            timeout=300,
+        )
+
+    def xml(self) -> str:
+        """Describe it, where it is now."""
+        return domains.describe(
+            self.name,
+            self.uuid,
+            self.cells,
+            page_kib=self.page_kib,
+            console=self.console,
+            user=self.user,
+        )
 
     def destroy(self) -> None:
         """End it at once."""

@@ -17,6 +17,7 @@ import pathlib
 import threading
 
 from nova_numa_hugepages.cmd import main
+from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.virt import hugetlb
 from nova_numa_hugepages.virt import ledger as ledger_module
 from nova_numa_hugepages.virt import pages
@@ -49,7 +50,7 @@ class Host:
     def __init__(self, root: pathlib.Path, nodes=None) -> None:
         self.root = root / 'host'
         self.state = root / 'state'
-        self.ledger = self.state / 'numa-hugepages.sqlite'
+        self.ledger = self.state / settings.LEDGER
         self.root.mkdir()
         self.state.mkdir()
         self.kernel = kernel_module.FakeKernel(self.root, nodes)
@@ -122,3 +123,23 @@ class Host:
                 *words[1:],
             ]
         )
+
+
+def two_guests(folder: pathlib.Path) -> Host:
+    """Make a host on which one guest runs, and another one is off.
+
+    The first has pages on both nodes, the second holds some on node 1. Open
+    vSwitch has some on node 0.
+    """
+    host = Host(
+        folder,
+        {
+            0: kernel_module.FakeNode(pools={SMALL: 128}),
+            1: kernel_module.FakeNode(pools={SMALL: 16}),
+        },
+    )
+    host.hold(ONE, (0, 64), (1, 32))
+    host.hold(TWO, (1, 100))
+    host.start(ONE, {0: 64, 1: 32})
+    host.kernel.take({pages.PoolKey(0, SMALL): 8})
+    return host

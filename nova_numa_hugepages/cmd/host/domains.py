@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Collection
+import importlib
 import pathlib
 import re
 import shutil
@@ -66,7 +67,8 @@ def defined(
 def _library(uri: str) -> frozenset[str]:
     """Ask the library of libvirt."""
     try:
-        import libvirt
+        # By name, as it is installed with libvirt and not by pip.
+        libvirt = importlib.import_module('libvirt')
     except ImportError:
         raise _Unknown('not installed') from None
     # It prints errors by itself otherwise.
@@ -98,9 +100,7 @@ def _virsh(uri: str) -> frozenset[str]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise _Unknown(
-            f'no answer within {TIME_LIMIT_S} s'
-        ) from None
+        raise _Unknown(f'no answer within {TIME_LIMIT_S} s') from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ['it failed']
         raise _Unknown(lines[-1])

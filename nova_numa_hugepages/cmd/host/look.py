@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+import os
 import pathlib
 
 from nova_numa_hugepages import exception
@@ -88,19 +89,29 @@ def _open(
 ) -> tuple[ledger_module.Ledger, pathlib.Path | None]:
     """Open the ledger, or an empty one if it can't be read."""
     try:
-        return ledger_module.Ledger.open(path, read_only=True), path
+        if not _forbidden(path):
+            return ledger_module.Ledger.open(path, read_only=True), path
+        reason = f'This user may not read the ledger {path}, so'
     except exception.LedgerMissing:
-        notes.append(
-            f'There is no ledger {path}, so it is not known what is held for '
-            'guests, and which pages were made for them.'
-        )
+        reason = f'There is no ledger {path}, so'
     except exception.LedgerError as error:
-        notes.append(
-            f'{str(error)[0].upper()}{str(error)[1:]} Until then it is not '
-            'known what is held for guests, and which pages were made for '
-            'them.'
-        )
+        reason = f'{settings_module.sentence(error)} Until then'
+    notes.append(
+        f'{reason} it is not known what is held for guests, and which pages '
+        'were made for them.'
+    )
     return ledger_module.Ledger.in_memory(), None
+
+
+def _forbidden(path: pathlib.Path) -> bool:
+    """Tell whether the ledger is there, and not for this user."""
+    try:
+        path.lstat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return not os.access(path, os.R_OK)
 
 
 class _Maps:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import contextlib
 import logging
 import os
+import sys
 from typing import Any
 
 from nova_numa_hugepages import exception
@@ -55,6 +56,8 @@ def opened(
     writer: hugetlb.Writer = hugetlb.DirectWriter(fs)
     if to_change and reason is None:
         _check_allowed(fs)
+    elif to_change:
+        print(f'The pools stay as they are: {reason}', file=sys.stderr)
     if not to_change:
         writer = hugetlb.NoWriter('this only looks')
     with contextlib.ExitStack() as stack:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import itertools
 import string
 
 from rich import console
@@ -28,6 +29,7 @@ from nova_numa_hugepages.cmd.host import look
 from nova_numa_hugepages.cmd.host import rows
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.virt import nodes
+from nova_numa_hugepages.virt import occupants
 from nova_numa_hugepages.virt import pages
 from nova_numa_hugepages.virt import survey
 
@@ -38,14 +40,13 @@ BACK = '-'
 # What the signs mean.
 LEGEND = (
     'A letter is a guest: a large one pages that it has, a small one pages '
-    f'that are promised to it. {OTHERS} others; {BACK} held back by the '
-    f'operator; {FREE} free.'
+    f'that are promised to it. {OTHERS} others; {BACK} held back from guests; '
+    f'{FREE} free.'
 )
 
 # Colours that can be told apart on light and on dark ground.
 _COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue')
 _WARNING = 'red'
-
 
 
 class Bar:
@@ -83,7 +84,7 @@ def scale(counts: Sequence[int], width: int) -> list[int]:
         ends.append(ends[-1] + count)
     widths = [
         end * width // total - start * width // total
-        for start, end in zip(ends, ends[1:], strict=False)
+        for start, end in itertools.pairwise(ends)
     ]
     for index, wide in enumerate(widths):
         largest = widths.index(max(widths))
@@ -231,7 +232,8 @@ def _numbers(seen: look.Seen, key: pages.PoolKey) -> text.Text:
             f'floor {view.account.floor}, grown {view.account.grown}'
         )
     sentences += [
-        f'{count} used by {name}'
+        f'{count} used by '
+        + ('unknown others' if name == occupants.UNKNOWN else name)
         for name, count in seen.others.get(key, {}).items()
     ]
     if standing.reserved:

@@ -178,7 +178,8 @@ def _given(
     }
     if not given:
         return 'No page went back to the kernel.'
-    return 'Back to the kernel went ' + ', '.join(
+    sentences = [
         f'{count} pages of {units.format_kib(key.size_kib)} on node {key.node}'
         for key, count in sorted(given.items())
-    ) + '.'
+    ]
+    return f'Back to the kernel went {", ".join(sentences)}.'

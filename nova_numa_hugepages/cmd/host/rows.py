@@ -95,9 +95,10 @@ def rows(seen: look.Seen) -> list[tuple[Any, ...]]:
     keys: list[tuple[int, int | None]] = list(seen.view.pools)
     having = {node for node, _ in keys}
     keys += [(node, None) for node in seen.view.nodes if node not in having]
+    keys.sort(key=lambda key: (key[0], key[1] or 0))
     return [
         tuple(_row(seen, node, size_kib)[name] for name in COLUMNS)
-        for node, size_kib in sorted(keys, key=lambda key: (key[0], key[1] or 0))
+        for node, size_kib in keys
     ]
 
 

@@ -34,7 +34,7 @@ CONFIG_FILES = (
     pathlib.Path('/etc/nova/nova-compute.conf'),
 )
 STATE_PATH = pathlib.Path('/var/lib/nova')
-LEDGER = 'numa-hugepages.sqlite'
+LEDGER = 'nova-numa-hugepages-ledger.sqlite'
 LIBVIRT_URI = 'qemu:///system'
 
 EXIT_FAILED = 1
@@ -67,8 +67,14 @@ def fail(error: exception.NUMAHugepagesError) -> int:
 
     :returns: the exit code
     """
-    print(error, file=sys.stderr)
+    print(sentence(error), file=sys.stderr)
     return EXIT_BAD_INPUT if isinstance(error, BadInput) else EXIT_FAILED
+
+
+def sentence(error: exception.NUMAHugepagesError) -> str:
+    """Begin what an error says with a capital, as it stands by itself."""
+    text = str(error)
+    return text[:1].upper() + text[1:]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from collections.abc import Sequence
+from importlib import metadata
 import os
 import sys
 from typing import Any
@@ -77,10 +78,13 @@ class Show(lister.Lister):
         return PICTURE
 
     def _load_formatter_plugins(self) -> Any:
-        # Not an entry point: the clients of other services would offer it.
+        # It isn't installed: the clients of other services would offer it.
         plugins = super()._load_formatter_plugins()
+        entry_point = metadata.EntryPoint(
+            PICTURE, f'{__name__}:Picture', self.formatter_namespace
+        )
         plugins.extensions.append(
-            extension.Extension(PICTURE, None, Picture, Picture())
+            extension.Extension(PICTURE, entry_point, Picture, Picture())
         )
         return plugins
 

@@ -42,12 +42,14 @@ def describe(
     *,
     page_kib: int = 2048,
     console: pathlib.PurePath | None = None,
+    user: int = 0,
 ) -> str:
     """Write the domain XML of a guest, as Nova would for strict placement.
 
     :param console: where its console goes; with it, it boots a kernel, which
         takes a minute or two. Without, it has nothing to boot, and runs all
         the same.
+    :param user: the id of the user that its QEMU runs as
     """
     vcpus = 0
     numa, memnodes, pins = [], [], []
@@ -96,6 +98,9 @@ def describe(
     <model>qemu64</model>
     <numa>{''.join(numa)}</numa>
   </cpu>
+  <seclabel type='static' model='dac' relabel='yes'>
+    <label>+{user}:+{user}</label>
+  </seclabel>
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>restart</on_reboot>
   <devices>

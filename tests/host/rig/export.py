@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -102,9 +103,16 @@ def _mounts() -> list[str]:
         os.path.realpath(sys.prefix),
         os.path.realpath(sys.base_prefix),
     ]
+    # Not os.path.ismount(), which doesn't see all bind mounts.
+    lines = pathlib.Path('/proc/self/mountinfo').read_text().splitlines()
+    known = {_unescaped(line.split()[4]) for line in lines}
     mounts = {'/'}
-    for path in needed:
-        while not os.path.ismount(path):
-            path = os.path.dirname(path)
-        mounts.add(path)
+    for path in map(pathlib.PurePath, needed):
+        within = [str(p) for p in (path, *path.parents) if str(p) in known]
+        mounts.update(within[:1])
     return sorted(mounts)
+
+
+def _unescaped(path: str) -> str:
+    """Undo what the kernel does to white space in ``mountinfo``."""
+    return re.sub(r'\\([0-7]{3})', lambda m: chr(int(m[1], 8)), path)

@@ -55,6 +55,14 @@ for place in etc/libvirt var/lib/libvirt var/log/libvirt; do
 done
 box mkdir -p /var/cache/libvirt
 box mount -o bind /persist/libvirt/cache /var/cache/libvirt
+# libvirtd looks for the user that its package has for QEMU, and doesn't use
+# it. Where only the packages with the programs are, there is none.
+grep -q ^libvirt-qemu: /etc/passwd \
+    || echo 'libvirt-qemu:x:64055:64055::/:/bin/false' >>/etc/passwd
+for name in libvirt-qemu:64055 kvm:64056; do
+    grep -q "^${name%:*}:" /etc/group \
+        || echo "${name%:*}:x:${name#*:}:" >>/etc/group
+done
 cat >/etc/libvirt/qemu.conf <<'END'
 user = "root"
 group = "root"

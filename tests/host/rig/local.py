@@ -58,9 +58,23 @@ _PLACES = {
     'log': '/var/log/libvirt',
     'run': '/run/libvirt',
 }
-_BIND = """
+_BIND = r"""
 set -eu
 folder=$1; shift
+# libvirtd looks for the user that its package has for QEMU, and doesn't use
+# it. Where only the packages with the programs are, there is none.
+for file in passwd group; do
+    cp "/etc/$file" "$folder/$file"
+done
+grep -q ^libvirt-qemu: /etc/passwd \
+    || echo 'libvirt-qemu:x:64055:64055::/:/bin/false' >>"$folder/passwd"
+for name in libvirt-qemu:64055 kvm:64056; do
+    grep -q "^${name%:*}:" /etc/group \
+        || echo "${name%:*}:x:${name#*:}:" >>"$folder/group"
+done
+for file in passwd group; do
+    mount --bind "$folder/$file" "/etc/$file"
+done
 mkdir -p "$1" /var/cache/libvirt
 mount --bind "$1" /var/cache/libvirt
 shift

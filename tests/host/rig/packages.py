@@ -33,15 +33,11 @@ PROGRAMS = {
     'qemu-system-x86_64': ('qemu-system-x86',),
     'qemu-img': ('qemu-utils',),
     'virtiofsd': ('virtiofsd', 'qemu-system-common'),
-    'libvirtd': (
-        'libvirt-daemon',
-        'libvirt-daemon-driver-qemu',
-        'libvirt-daemon-log',
-    ),
-    'virtlogd': ('libvirt-daemon', 'libvirt-daemon-log'),
+    'libvirtd': ('libvirt-daemon', 'libvirt-daemon-driver-qemu'),
     'virsh': ('libvirt-clients',),
     'modprobe': ('kmod',),
     'mkfs.ext4': ('e2fsprogs',),
+    'mount': ('mount',),
     'unshare': ('util-linux',),
     'zstd': ('zstd',),
 }

@@ -50,7 +50,7 @@ _DISTANCES = {(0, 1): 12, (0, 2): 21, (0, 3): 21} | {
     (2, 3): 12,
 }
 _AGENT = pathlib.Path(__file__).with_name('agent.py')
-_BOOT_S = 240.0
+_BOOT_S = 150.0
 _PERSIST_MIB = 256
 
 
@@ -77,7 +77,7 @@ class VirtualHost:
         self.node_mib = node_mib
         self.logs = state.folder() / 'logs' / name
         self._kernel_arguments = kernel_arguments
-        self._address = address
+        self.address = address
         self._link = link
         self._sockets: pathlib.Path | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -244,8 +244,8 @@ class VirtualHost:
             f'rig.python={sys.executable}',
             f'rig.agent={_AGENT}',
         ]
-        if self._address:
-            arguments.append(f'rig.address={self._address}')
+        if self.address:
+            arguments.append(f'rig.address={self.address}')
         if self._kernel_arguments:
             arguments.append(self._kernel_arguments)
         images = state.folder() / 'images'
@@ -275,10 +275,10 @@ class VirtualHost:
         ]
 
     def _network(self) -> list[str]:
-        if self._address is None or self._link is None:
+        if self.address is None or self._link is None:
             return []
         server = 'off' if self._link.exists() else 'on'
-        last = int(self._address.rpartition('.')[2])
+        last = int(self.address.rpartition('.')[2])
         return [
             '-netdev',
             f'stream,id=link,server={server},addr.type=unix,'

@@ -1,0 +1,249 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Runs Nova on the host that it is run on, with a guest on two nodes.
+
+``python -m tests.host.compute FOLDER [URI]``: all services in one process,
+but for the privileged ones; the compute's driver is ours, and its libvirt,
+QEMU, disks and huge pages are real. What was seen is written as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+from unittest import mock
+
+from oslo_privsep import daemon
+
+from tests.fixtures import cloud
+from tests.fixtures.cloud import computes
+from tests.fixtures.cloud import embedded
+from tests.fixtures.cloud import http
+
+# isort: split
+import fixtures
+from nova import context
+from nova import objects
+from nova.compute import rpcapi
+import nova.conf
+from nova.tests import fixtures as nova_fixtures
+
+from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.virt import guests
+from nova_numa_hugepages.virt import hostfs
+from nova_numa_hugepages.virt import hugetlb
+
+CONF = nova.conf.CONF
+
+# Where nothing is as fast as Nova expects.
+LIMIT_S = 600
+HOST = 'here'
+_HELPER = str(pathlib.Path(sys.executable).with_name('privsep-helper'))
+_CONFIG = f"""
+[numa_hugepages]
+node_free_memory_mib = 64
+[numa_hugepages_privileged]
+helper_command = {_HELPER}
+[nova_sys_admin]
+helper_command = {_HELPER}
+"""
+_CHANNEL = daemon.RootwrapClientChannel
+
+
+class RealCompute(fixtures.Fixture):
+    """The compute service of this host.
+
+    It stands where the cloud would have its computes on simulated hosts.
+    """
+
+    def __init__(self, _: object, cell: objects.CellMapping) -> None:
+        self._cell = cell
+
+    def _setUp(self) -> None:
+        # The cloud has barred the way to privileged processes.
+        self.useFixture(
+            fixtures.MonkeyPatch(
+                'oslo_privsep.daemon.RootwrapClientChannel', _CHANNEL
+            )
+        )
+        self.useFixture(nova_fixtures.OSBrickFixture())
+        self.useFixture(nova_fixtures.ConfPatcher(host=HOST))
+        self.service = self.useFixture(
+            nova_fixtures.ServiceFixture(
+                'compute',
+                HOST,
+                cell=self._cell,
+                topic_alt=rpcapi.RPC_TOPIC_ALT,
+            )
+        ).service
+        admin = context.get_admin_context()
+        objects.HostMapping(admin, host=HOST, cell_mapping=self._cell).create()
+        self.node().save()
+
+    def node(self) -> objects.ComputeNode:
+        """Read what is known of this host."""
+        admin = context.get_admin_context()
+        with context.target_cell(admin, self._cell) as cell:
+            node = objects.ComputeNode.get_by_service_id(
+                cell, self.service.service_ref.id
+            )
+            node.mapped = 1
+        return node
+
+
+class Compute:
+    """What is done with a Nova with one compute, on this host."""
+
+    def __init__(self, running: cloud.EmbeddedCloud) -> None:
+        self.nova = running
+        self.fs = hostfs.HostFS()
+        self._compute: RealCompute = running._computes
+        running.glance._imagedata[http.IMAGE] = bytes(1 << 20)
+
+    def facts(self) -> dict[str, Any]:
+        """Tell what the scheduler knows of this host."""
+        stats = self._compute.node().stats
+        found: dict[str, Any] = json.loads(stats[facts.STATS_KEY])
+        return found
+
+    def boot(self, name: str, *cells_mib: int) -> str:
+        """Have a guest with a cell for each number, and wait for it."""
+        cells = {
+            f'hw:numa_mem.{number}': str(mib)
+            for number, mib in enumerate(cells_mib)
+        } | {
+            f'hw:numa_cpus.{number}': str(number)
+            for number in range(len(cells_mib))
+        }
+        flavor = self.nova.api.create_flavor(
+            name,
+            vcpus=len(cells_mib),
+            ram_mib=sum(cells_mib),
+            specs={
+                'hw:mem_page_size': '2048',
+                'hw:cpu_policy': 'dedicated',
+                'hw:numa_nodes': str(len(cells_mib)),
+                **cells,
+            },
+        )
+        [server] = self.nova.api.boot(name, flavor=flavor)
+        return server
+
+    def wait(self, server: str, *until: str) -> str:
+        """Wait until a server has a state."""
+        found: str = self.nova.api.wait(server, until=until, timeout=LIMIT_S)[
+            'status'
+        ]
+        return found
+
+    def act(self, server: str, action: str, *until: str) -> str:
+        """Have the API do something with a server, and wait for it."""
+        self.nova.api.request(
+            'POST', f'/servers/{server}/action', {action: None}
+        )
+        time.sleep(1)
+        return self.wait(server, *until)
+
+    def placement(self, server: str) -> dict[str, int]:
+        """Tell on which nodes a guest has how many pages."""
+        process = guests.running(self.fs)[server]
+        text = guests.MapsFile(self.fs)(process.pid)
+        return {
+            str(key.node): count
+            for key, count in sorted(guests.pages_of(text).items())
+        }
+
+    def pools(self) -> list[int]:
+        """Tell how many pages of 2 MiB each node has."""
+        kernel = hugetlb.Hugetlb(self.fs, hugetlb.NoWriter(''))
+        return [
+            pool.total
+            for key, pool in sorted(kernel.pools().items())
+            if key.size_kib == 2048
+        ]
+
+    def tick(self) -> None:
+        """Do what the service does once a minute."""
+        self._compute.service.manager.update_available_resource(
+            context.get_admin_context()
+        )
+
+
+def options(folder: str, uri: str, cpus: int) -> dict[Any, Any]:
+    """The options of that Nova."""
+    return {
+        (None, 'compute_driver'): 'numa_hugepages.NUMAHugepagesDriver',
+        (None, 'state_path'): folder,
+        (None, 'instances_path'): f'{folder}/instances',
+        (None, 'reserved_host_memory_mb'): 64,
+        ('compute', 'cpu_dedicated_set'): f'0-{cpus - 1}',
+        ('libvirt', 'virt_type'): 'qemu',
+        ('libvirt', 'connection_uri'): uri,
+        ('libvirt', 'images_type'): 'raw',
+        ('libvirt', 'disk_cachemodes'): ['file=writeback'],
+        ('libvirt', 'hw_machine_type'): ['x86_64=q35'],
+        ('vnc', 'enabled'): False,
+    }
+
+
+def main(folder: str, uri: str = '') -> None:
+    """Run it."""
+    seen: dict[str, Any] = {}
+
+    def see(name: str, value: Any) -> None:
+        seen[name] = value
+        print(
+            f'{time.monotonic() - began:.0f} s {name}: {value}',
+            file=sys.stderr,
+            flush=True,
+        )
+
+    began = time.monotonic()
+    pathlib.Path(folder, 'instances').mkdir(parents=True, exist_ok=True)
+    import os
+
+    with (
+        mock.patch.object(computes, 'ComputeHosts', RealCompute),
+        cloud.EmbeddedCloud(
+            [],
+            numa_filter=embedded.STOCK_FILTER,
+            options=options(folder, uri, os.cpu_count() or 1),
+            config=_CONFIG,
+        ) as running,
+    ):
+        see('cloud', True)
+        compute = Compute(running)
+        see('facts', compute.facts())
+        nodes = len(compute.pools())
+        cells = (128, 64) if nodes > 1 else (128,)
+        server = compute.boot('guest', *cells)
+        see('started', compute.wait(server, 'ACTIVE', 'ERROR'))
+        see('server', running.api.server(server).get('fault'))
+        see('placement', compute.placement(server))
+        see('pools', compute.pools())
+        see('stopped', compute.act(server, 'os-stop', 'SHUTOFF', 'ERROR'))
+        see('pools when off', compute.pools())
+        see('restarted', compute.act(server, 'os-start', 'ACTIVE', 'ERROR'))
+        see('placement again', compute.placement(server))
+        compute.tick()
+        see('facts then', compute.facts())
+        running.api.delete(server, timeout=LIMIT_S)
+        see('pools at last', compute.pools())
+    json.dump(seen, sys.stdout)
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

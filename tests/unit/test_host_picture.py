@@ -1,0 +1,145 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The picture of ``host show``: on any terminal, and on none."""
+
+import io
+import sys
+
+import pytest
+from rich import console
+
+from nova_numa_hugepages.cmd.host import look
+from nova_numa_hugepages.cmd.host import picture
+from nova_numa_hugepages.cmd.host import rows
+from nova_numa_hugepages.cmd.host import settings
+from nova_numa_hugepages.virt import policy
+from tests.unit import hosted
+from tests.unit.hosted import ONE
+from tests.unit.hosted import TWO
+
+
+@pytest.fixture
+def host(tmp_path):
+    return hosted.two_guests(tmp_path)
+
+
+def shown(host, capsys, *words):
+    """Run ``host show``, and get its output."""
+    assert host.run('show', *words) == 0
+    return capsys.readouterr()
+
+
+def test_the_picture(host, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '60')
+
+    out = shown(host, capsys).out
+
+    assert all(len(line) <= 60 for line in out.splitlines())
+    assert '\x1b' not in out
+    text = ' '.join(out.replace('│', ' ').split())
+    assert 'host: 2 nodes; ledger /' in text
+    assert 'CPUs ' in text
+    assert '56 of 128 free, 64 held, 56 to promise; floor 128' in text
+    assert '8 used by /system.slice/ovs-vswitchd.service' in text
+    assert (
+        f'A instance-00000001 {ONE} runs on 2 MiB pages: 64 on node 0, 32 on '
+        'node 1' in text
+    )
+    assert (
+        f'B {TWO} does not run, and keeps 2 MiB pages: 100 on node 1' in text
+    )
+    # 128 pages on 50 signs: 64 of the guest, 8 of others, 56 free.
+    (bar,) = (line for line in out.splitlines() if 'AAAx' in line)
+    assert [bar.count(sign) for sign in 'Ax.'] == [25, 3, 22]
+
+
+def test_without_a_ledger_there_is_a_picture(host, capsys):
+    host.ledger.unlink()
+
+    out = ' '.join(shown(host, capsys).out.replace('│', ' ').split())
+
+    assert 'no ledger was read' in out
+    assert '100 of 132 free;' in out
+    assert ' held' not in out.replace('are held', '').split('A letter')[0]
+
+
+def test_a_guest_elsewhere_than_it_holds_stands_out(host):
+    host.kernel.stop_guest(ONE)
+    host.start(ONE, {0: 64, 1: 31})
+    seen = look.look(
+        host.kernel.fs, settings.Settings(host.ledger, policy.Policy())
+    )
+
+    drawn = picture._guest(seen, ONE)
+
+    assert drawn.plain.endswith(
+        '31 on node 1; 2 MiB pages: 64 on node 0, 32 on node 1 held for it'
+    )
+    assert [span.style for span in drawn.spans] == ['red']
+
+
+def test_colours_on_a_terminal_and_none_with_no_color(host, monkeypatch):
+    seen = look.look(
+        host.kernel.fs, settings.Settings(host.ledger, policy.Policy())
+    )
+
+    def drawn() -> str:
+        paper = console.Console(
+            file=io.StringIO(), force_terminal=True, width=60
+        )
+        for part in picture.draw(seen, 'compute-7'):
+            paper.print(part)
+        return paper.file.getvalue()
+
+    monkeypatch.setenv('TERM', 'xterm')
+    monkeypatch.delenv('NO_COLOR', raising=False)
+    assert '\x1b[36mA' in drawn().replace('\x1b[35mA', '\x1b[36mA')
+    monkeypatch.setenv('NO_COLOR', '1')
+    assert '\x1b[3' not in drawn()
+
+
+def test_without_rich_there_is_the_table(host, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'rich', None)
+
+    result = shown(host, capsys)
+
+    assert 'size_kib' in result.out
+    assert 'A picture needs rich' in result.err
+
+
+@pytest.mark.parametrize(
+    ('counts', 'width', 'expected'),
+    [
+        ([], 10, []),
+        ([1, 1], 10, [5, 5]),
+        ([1000, 1], 10, [9, 1]),
+        ([1, 1000, 1], 10, [1, 8, 1]),
+        ([1, 1, 1], 2, [0, 1, 1]),
+        ([7], 3, [3]),
+    ],
+)
+def test_bars(counts, width, expected):
+    assert picture.scale(counts, width) == expected
+
+
+@pytest.mark.parametrize(
+    ('numbers', 'expected'),
+    [
+        ([], ''),
+        ([3], '3'),
+        ([0, 1], '0-1'),
+        ([8, 0, 1, 2, 9, 11], '0-2,8-9,11'),
+    ],
+)
+def test_lists_of_numbers(numbers, expected):
+    assert rows.number_list(numbers) == expected

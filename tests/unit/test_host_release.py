@@ -1,0 +1,221 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""``host release``: what is held is given back, and only if that is wanted."""
+
+import io
+import os
+
+import pytest
+
+from nova_numa_hugepages.virt import hugetlb
+from nova_numa_hugepages.virt import lock
+from nova_numa_hugepages.virt import pages
+from tests.fixtures import kernel
+from tests.unit import hosted
+from tests.unit.hosted import ONE
+from tests.unit.hosted import SMALL
+from tests.unit.hosted import THREE
+from tests.unit.hosted import TWO
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """One guest runs on 16 pages of the floor and 48 grown, another is off."""
+    host = hosted.Host(
+        tmp_path,
+        {
+            0: kernel.FakeNode(pools={SMALL: 16}),
+            1: kernel.FakeNode(),
+        },
+    )
+    host.hold(ONE, (0, 64))
+    host.hold(TWO, (0, 20), (1, 100))
+    host.start(ONE, {0: 64})
+    monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
+    return host
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Have somebody type at a terminal, or have no terminal."""
+
+    def typed(text):
+        answers = hosted.Answers(text) if text is not None else io.StringIO()
+        monkeypatch.setattr('sys.stdin', answers)
+
+    return typed
+
+
+def test_pages_of_a_guest_that_is_off_go_back(host, capsys, typed):
+    typed('y\n')
+
+    assert host.run('release', TWO) == 0
+
+    out = capsys.readouterr().out
+    assert f'For {TWO}, which does not run:' in out
+    assert '- 20 pages of 2 MiB on node 0, held since 2' in out
+    assert 'for cell 1 of the guest; 100 of them were made for it' in out
+    assert 'Release all of this? [y/N]' in out
+    assert (
+        'Back to the kernel went 20 pages of 2 MiB on node 0, 100 pages of 2 '
+        'MiB on node 1.' in out
+    )
+    assert host.holders() == {ONE: 64}
+    assert (host.total(0), host.total(1)) == (64, 0)
+
+
+@pytest.mark.parametrize('answer', ['n\n', '\n', '', 'perhaps\n'])
+def test_any_other_answer_is_no(host, capsys, typed, answer):
+    typed(answer)
+
+    assert host.run('release', TWO) == 1
+
+    assert 'Nothing was released.' in capsys.readouterr().err
+    assert host.holders() == {ONE: 64, TWO: 120}
+
+
+def test_nobody_to_ask(host, capsys, typed):
+    typed(None)
+
+    assert host.run('release', TWO) == 1
+
+    assert 'Add --yes.' in capsys.readouterr().err
+    assert host.holders() == {ONE: 64, TWO: 120}
+
+
+def test_yes_asks_nobody(host, typed):
+    typed(None)
+
+    assert host.run('release', '--yes', TWO) == 0
+
+    assert host.holders() == {ONE: 64}
+
+
+def test_a_guest_that_runs_is_refused(host, capsys):
+    assert host.run('release', '--yes', ONE) == 1
+
+    result = capsys.readouterr()
+    assert f'which runs as process {host.kernel.pid(ONE)}' in result.out
+    assert 'the guest runs on these pages' in result.err
+    assert '--force' in result.err
+    assert host.holders() == {ONE: 64, TWO: 120}
+
+
+def test_a_guest_that_runs_keeps_what_it_has_when_forced(host):
+    assert host.run('release', '--yes', '--force', ONE) == 0
+
+    assert host.holders() == {TWO: 120}
+    assert host.kernel.guests() == {ONE: {pages.PoolKey(0, SMALL): 64}}
+    host.kernel.check()
+
+
+def test_what_is_held_for_coming_back_is_released_as_well(host, capsys):
+    host.hold(THREE, (1, 8), purpose=pages.Purpose.RESIZE)
+
+    assert host.run('release', '--yes', THREE) == 0
+
+    assert 'for its coming back from a resize' in capsys.readouterr().out
+    assert THREE not in host.holders()
+
+
+@pytest.mark.parametrize(
+    'meant', [ONE[:6], 'instance-00000001', ONE[:-1] + '9']
+)
+def test_an_unknown_holder_that_is_near_a_known_one(host, capsys, meant):
+    assert host.run('release', '--yes', meant) == 2
+
+    assert (
+        f'Nothing is held for {meant}. Did you mean {ONE}?'
+        in capsys.readouterr().err
+    )
+    assert host.holders() == {ONE: 64, TWO: 120}
+
+
+def test_an_unknown_holder_that_is_like_none(host, capsys):
+    assert host.run('release', '--yes', 'nobody') == 2
+
+    assert (
+        'Who holds pages is told by: nova-numa-hugepages host show'
+        in capsys.readouterr().err
+    )
+
+
+def test_nobody_holds_anything(host, capsys):
+    for uuid in (ONE, TWO):
+        host.run('release', '--yes', '--force', uuid)
+    capsys.readouterr()
+
+    assert host.run('release', '--yes', ONE) == 2
+
+    assert 'Nothing is held for anybody.' in capsys.readouterr().err
+
+
+def test_a_uuid_in_capitals_is_the_same(host):
+    host.hold('abcdef00-0000-4000-8000-00000000000f', (1, 4))
+
+    assert (
+        host.run('release', '--yes', 'ABCDEF00-0000-4000-8000-00000000000F')
+        == 0
+    )
+
+
+def test_no_ledger(host, capsys):
+    host.ledger.unlink()
+
+    assert host.run('release', '--yes', ONE) == 1
+
+    assert str(host.ledger) in capsys.readouterr().err
+    assert not host.ledger.exists()
+
+
+def test_who_may_not_write_the_pools_changes_nothing(
+    host, capsys, monkeypatch
+):
+    monkeypatch.setattr(os, 'access', lambda *_, **__: False)
+
+    assert host.run('release', '--yes', TWO) == 1
+
+    err = capsys.readouterr().err
+    assert 'This user may not write' in err
+    assert 'Run it as root.' in err
+    assert (host.total(0), host.total(1)) == (84, 100)
+
+
+def test_pools_that_nobody_may_write_stay(host, capsys, monkeypatch):
+    monkeypatch.setattr(
+        hugetlb, 'writable', lambda fs: '/sys is mounted read-only'
+    )
+
+    assert host.run('release', '--yes', TWO) == 0
+
+    result = capsys.readouterr()
+    assert 'No page went back to the kernel.' in result.out
+    assert '/sys is mounted read-only' in result.err
+    assert host.holders() == {ONE: 64}
+    assert (host.total(0), host.total(1)) == (84, 100)
+
+
+def test_somebody_else_is_at_work(host, capsys, monkeypatch):
+    monkeypatch.setattr(
+        'nova_numa_hugepages.cmd.host.opening.LOCK_TIMEOUT_S', 0.1
+    )
+
+    def busy(self):
+        raise self._timeout('process 7 (nova-compute)')
+
+    monkeypatch.setattr(lock.HostLock, '__enter__', busy)
+
+    assert host.run('release', '--yes', TWO) == 1
+
+    assert 'process 7 (nova-compute) has it' in capsys.readouterr().err
+    assert host.holders() == {ONE: 64, TWO: 120}
