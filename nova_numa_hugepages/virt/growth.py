@@ -161,7 +161,7 @@ class Growth:
             0,
             min(
                 free_kib - self._policy.node_free_mib * 1024,
-                ceiling_room_kib(
+                policy_module.ceiling_room_kib(
                     memory.total_kib, self._pooled_kib(key.node), self._policy
                 ),
             )
@@ -276,14 +276,3 @@ def missing_goals(
 ) -> dict[pages.PoolKey, int]:
     """Keep the goals that are not reached."""
     return {key: goals[key] for key in missing}
-
-
-def ceiling_room_kib(
-    total_kib: int, pooled_kib: int, policy: policy_module.Policy
-) -> int:
-    """Tell how much more memory of a node may go into pools.
-
-    :param total_kib: all memory of the node
-    :param pooled_kib: memory that is in pools of whatever size
-    """
-    return total_kib * policy.ceiling_percent // 100 - pooled_kib

@@ -81,7 +81,10 @@ def host_facts(
         ):
             known[name].setdefault(key.node, {})[key.size_kib] = value
     return facts.HostFacts(
-        distances=distances(view.nodes, cell_ids), **known
+        distances=distances(view.nodes, cell_ids),
+        free=known['free'],
+        allocatable=known['allocatable'],
+        unusable_permille=known['unusable_permille'],
     ).bounded()
 
 

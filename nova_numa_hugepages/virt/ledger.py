@@ -46,6 +46,9 @@ _NESTED = (
     ('ROLLBACK TO inner', 'RELEASE inner'),
 )
 
+# In the folder where the service keeps its state.
+FILE_NAME = 'nova-numa-hugepages-ledger.sqlite'
+
 
 class Ledger:
     """The ledger of one host.

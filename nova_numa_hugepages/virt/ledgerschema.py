@@ -21,7 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -182,8 +184,9 @@ def inspect(
     :raises sqlite3.Error: if it can't be read
     """
     try:
-        _version(path, connection, steps)
-        faults = connection.execute('PRAGMA quick_check(1)').fetchall()
+        with _transaction(connection, 'BEGIN'):
+            _version(path, connection, steps)
+            faults = connection.execute('PRAGMA quick_check(1)').fetchall()
     except UnicodeDecodeError as error:
         # SQLite's message has the name of a table in it, which is no text.
         faults = [(f'a name is no text: {error}',)]
@@ -217,7 +220,8 @@ def migrate(
         changed
     :raises sqlite3.Error: if it can't be used
     """
-    version = _version(path, connection, steps)
+    with _transaction(connection, 'BEGIN'):
+        version = _version(path, connection, steps)
     if version == len(steps):
         return False
     if read_only:
@@ -229,20 +233,26 @@ def migrate(
             f'version {len(steps)} when the service starts',
             'Start the service.',
         )
-    connection.execute('BEGIN IMMEDIATE')
-    try:
+    with _transaction(connection, 'BEGIN IMMEDIATE'):
         # Another process may have been faster.
         version = _version(path, connection, steps)
         for step in steps[version:]:
             for statement in step:
                 connection.execute(statement)
         connection.execute(f'PRAGMA user_version = {len(steps)}')
+    return version == 0
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
         connection.execute('COMMIT')
     except BaseException:
         if connection.in_transaction:
             connection.execute('ROLLBACK')
         raise
-    return version == 0
 
 
 def _version(
@@ -250,7 +260,10 @@ def _version(
     connection: sqlite3.Connection,
     steps: Sequence[Step],
 ) -> int:
-    """Read the version of the schema; 0 if there is nothing yet."""
+    """Read the version of the schema; 0 if there is nothing yet.
+
+    Needs a transaction, as others may make the ledger meanwhile.
+    """
 
     def number(query: str) -> int:
         (value,) = connection.execute(query).fetchone()
@@ -311,10 +324,7 @@ def hold_of(row: Row) -> pages.Hold:
 
 
 def account_of(row: Row) -> pages.Account:
-    """Make an account of the columns of its row, in their order.
-
-    :raises ValueError: if one of them can't be
-    """
+    """Make an account of the columns of its row, as `hold_of` does."""
     node, size_kib, floor, grown, before, wanted = row
     if (before is None) != (wanted is None):
         raise ValueError('half of an announcement')
@@ -329,10 +339,7 @@ def account_of(row: Row) -> pages.Account:
 
 
 def placement_of(row: Row) -> Placement:
-    """Make a placement of the columns of its row, in their order.
-
-    :raises ValueError: if one of them can't be
-    """
+    """Make a placement of the columns of its row, as `hold_of` does."""
     holder, node, size_kib, count, at = row
     return Placement(
         _name('holder', holder),
@@ -344,7 +351,7 @@ def placement_of(row: Row) -> Placement:
 
 
 def fact_of(row: Row) -> Fact:
-    """Make a fact of the columns of its row, as the others do."""
+    """Make a fact of the columns of its row, as `hold_of` does."""
     name, value = row
     return Fact(_name('name', name), _name('value', value))
 

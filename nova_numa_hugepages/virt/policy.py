@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 from nova_numa_hugepages.virt import pages
 
@@ -60,3 +61,33 @@ class Policy:
     reserved: Mapping[pages.PoolKey, int] = dataclasses.field(
         default_factory=dict
     )
+
+
+def read(group: Any, reserved: Mapping[pages.PoolKey, int]) -> Policy:
+    """Read what the operator allows.
+
+    :param group: the options of the group ``[numa_hugepages]``
+    :param reserved: pages of pools that no guest may have
+    """
+    return Policy(
+        dynamic=group.page_pools == 'dynamic',
+        node_free_mib=group.node_free_memory_mib,
+        ceiling_percent=group.node_ceiling_percent,
+        warm_mib=group.warm_margin_mib,
+        compact=group.compact_memory,
+        demote=group.demote_pages,
+        hand_over=group.hand_over_pages,
+        time_limit_s=group.grow_time_limit,
+        start_limit_s=group.start_time_limit,
+        keep_powered_off=group.powered_off_pages == 'keep',
+        reserved=reserved,
+    )
+
+
+def ceiling_room_kib(total_kib: int, pooled_kib: int, policy: Policy) -> int:
+    """Tell how much more memory of a node may go into pools, in KiB.
+
+    :param total_kib: all memory of the node
+    :param pooled_kib: memory that is in pools of whatever size
+    """
+    return total_kib * policy.ceiling_percent // 100 - pooled_kib

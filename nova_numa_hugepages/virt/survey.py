@@ -22,7 +22,6 @@ from collections.abc import Mapping
 import dataclasses
 
 from nova_numa_hugepages.virt import accounts
-from nova_numa_hugepages.virt import growth
 from nova_numa_hugepages.virt import guests as guests_module
 from nova_numa_hugepages.virt import hostfs
 from nova_numa_hugepages.virt import hugetlb
@@ -141,7 +140,9 @@ def _allowed(
     Unlike for growth, only memory that is free counts: memory of the page
     cache may come back in blocks that are too small.
     """
-    room_kib = growth.ceiling_room_kib(memory.total_kib, pooled_kib, policy)
+    room_kib = policy_module.ceiling_room_kib(
+        memory.total_kib, pooled_kib, policy
+    )
     if key.size_kib <= nodes_module.LARGEST_BLOCK_KIB:
         room_kib = min(room_kib, memory.free_kib - policy.node_free_mib * 1024)
     return room_kib // key.size_kib

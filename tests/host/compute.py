@@ -19,10 +19,13 @@ QEMU, disks and huge pages are real. What was seen is written as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import json
+import os
 import pathlib
 import sys
 import time
+import traceback
 from typing import Any
 from unittest import mock
 
@@ -132,7 +135,8 @@ class Compute:
             name,
             vcpus=len(cells_mib),
             ram_mib=sum(cells_mib),
-            specs={
+            disk_gib=1,
+            extra_specs={
                 'hw:mem_page_size': '2048',
                 'hw:cpu_policy': 'dedicated',
                 'hw:numa_nodes': str(len(cells_mib)),
@@ -200,21 +204,8 @@ def options(folder: str, uri: str, cpus: int) -> dict[Any, Any]:
 
 
 def main(folder: str, uri: str = '') -> None:
-    """Run it."""
-    seen: dict[str, Any] = {}
-
-    def see(name: str, value: Any) -> None:
-        seen[name] = value
-        print(
-            f'{time.monotonic() - began:.0f} s {name}: {value}',
-            file=sys.stderr,
-            flush=True,
-        )
-
-    began = time.monotonic()
+    """Run it, and write what was seen."""
     pathlib.Path(folder, 'instances').mkdir(parents=True, exist_ok=True)
-    import os
-
     with (
         mock.patch.object(computes, 'ComputeHosts', RealCompute),
         cloud.EmbeddedCloud(
@@ -224,25 +215,48 @@ def main(folder: str, uri: str = '') -> None:
             config=_CONFIG,
         ) as running,
     ):
-        see('cloud', True)
-        compute = Compute(running)
-        see('facts', compute.facts())
-        nodes = len(compute.pools())
-        cells = (128, 64) if nodes > 1 else (128,)
-        server = compute.boot('guest', *cells)
-        see('started', compute.wait(server, 'ACTIVE', 'ERROR'))
-        see('server', running.api.server(server).get('fault'))
-        see('placement', compute.placement(server))
-        see('pools', compute.pools())
-        see('stopped', compute.act(server, 'os-stop', 'SHUTOFF', 'ERROR'))
-        see('pools when off', compute.pools())
-        see('restarted', compute.act(server, 'os-start', 'ACTIVE', 'ERROR'))
-        see('placement again', compute.placement(server))
-        compute.tick()
-        see('facts then', compute.facts())
-        running.api.delete(server, timeout=LIMIT_S)
-        see('pools at last', compute.pools())
-    json.dump(seen, sys.stdout)
+        try:
+            seen = dict(story(Compute(running)))
+            json.dump(seen, sys.stdout)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # The thread that hears libvirt's events never ends.
+        os._exit(status)
+
+
+def story(compute: Compute) -> Iterator[tuple[str, Any]]:
+    """Have a guest, and tell what is seen of it."""
+    began = time.monotonic()
+    for name, value in _story(compute):
+        took = time.monotonic() - began
+        print(f'{took:.0f} s {name}: {value}', file=sys.stderr, flush=True)
+        yield name, value
+
+
+def _story(compute: Compute) -> Iterator[tuple[str, Any]]:
+    api = compute.nova.api
+    yield 'facts', compute.facts()
+    nodes = len(compute.pools())
+    server = compute.boot('guest', *((128, 64) if nodes > 1 else (128,)))
+    yield 'started', compute.wait(server, 'ACTIVE', 'ERROR')
+    yield 'fault', api.server(server).get('fault')
+    yield 'placement', compute.placement(server)
+    yield 'pools', compute.pools()
+    large = compute.boot('too-large', 1 << 20)
+    yield 'too large', compute.wait(large, 'ACTIVE', 'ERROR')
+    yield 'stopped', compute.act(server, 'os-stop', 'SHUTOFF', 'ERROR')
+    yield 'pools when off', compute.pools()
+    yield 'restarted', compute.act(server, 'os-start', 'ACTIVE', 'ERROR')
+    yield 'placement again', compute.placement(server)
+    compute.tick()
+    yield 'facts then', compute.facts()
+    for guest in (server, large):
+        api.delete(guest, timeout=LIMIT_S)
+    yield 'pools at last', compute.pools()
 
 
 if __name__ == '__main__':

@@ -21,7 +21,6 @@ import dataclasses
 import os
 import pathlib
 import sys
-from typing import Any
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.virt import hostfs
@@ -207,31 +206,15 @@ def _configured(
         own_conf.validate(conf)
         found = dataclasses.replace(
             settings,
-            policy=_policy(conf.numa_hugepages, conf.reserved_huge_pages),
+            policy=policy_module.read(
+                conf.numa_hugepages, _reserved(conf.reserved_huge_pages or ())
+            ),
             libvirt_uri=settings.libvirt_uri
             and (conf.libvirt.connection_uri or LIBVIRT_URI),
         )
         return pathlib.Path(conf.state_path), found
     except (cfg.Error, ValueError) as error:
         raise BadInput(str(error)) from error
-
-
-def _policy(
-    group: Any, reserved: Sequence[Mapping[str, str]] | None
-) -> policy_module.Policy:
-    return policy_module.Policy(
-        dynamic=group.page_pools == 'dynamic',
-        node_free_mib=group.node_free_memory_mib,
-        ceiling_percent=group.node_ceiling_percent,
-        warm_mib=group.warm_margin_mib,
-        compact=group.compact_memory,
-        demote=group.demote_pages,
-        hand_over=group.hand_over_pages,
-        time_limit_s=group.grow_time_limit,
-        start_limit_s=group.start_time_limit,
-        keep_powered_off=group.powered_off_pages == 'keep',
-        reserved=_reserved(reserved or ()),
-    )
 
 
 def _reserved(

@@ -1,0 +1,105 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Where a compute service has its pools, its ledger and its privileges."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+from nova.virt import hardware
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from nova_numa_hugepages.virt import guests
+from nova_numa_hugepages.virt import hostfs
+from nova_numa_hugepages.virt import hugetlb
+from nova_numa_hugepages.virt import keeper as keeper_module
+from nova_numa_hugepages.virt import ledger as ledger_module
+from nova_numa_hugepages.virt import lock
+from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.virt import policy
+from nova_numa_hugepages.virt import pools
+from nova_numa_hugepages.virt import privsep
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Access:
+    """How the kernel is reached.
+
+    :ivar fs: where its files are
+    :ivar writer: changes pools
+    :ivar read_maps: reads where the memory of a process is
+    """
+
+    fs: hostfs.HostFS
+    writer: hugetlb.Writer
+    read_maps: guests.MapsReader
+
+
+def host() -> Access:
+    """Reach the kernel of this host, with privileges of their own."""
+    return Access(hostfs.HostFS(), privsep.PrivsepWriter(), privsep.numa_maps)
+
+
+def keeper(
+    conf: cfg.ConfigOpts, access: Access
+) -> keeper_module.Keeper | None:
+    """Open the ledger, and take care of the pools.
+
+    What can't be done on this host is told in the log.
+
+    :param conf: the configuration of the service
+    :returns: None if the kernel has no huge pages
+    :raises exception.LedgerError: if the ledger can't be used
+    """
+    fs = access.fs
+    writer = access.writer
+    if not hugetlb.Hugetlb(fs, writer).nodes():
+        LOG.warning(
+            'The kernel of this host has no huge pages, so none are held for '
+            'guests. Where the hardware has them, hugepagesz= on the kernel '
+            'command line makes them known.'
+        )
+        return None
+    reason = hugetlb.writable(fs)
+    if reason is not None:
+        LOG.warning(
+            'The page pools of this host cannot be changed (%s). What they '
+            'have is held and checked; they neither grow nor shrink.',
+            reason,
+        )
+        writer = hugetlb.NoWriter(reason)
+    folder = pathlib.Path(conf.state_path)
+    return keeper_module.Keeper(
+        pools.Pools(
+            hugetlb.Hugetlb(fs, writer),
+            ledger_module.Ledger.open(folder / ledger_module.FILE_NAME),
+            fs,
+            policy.read(
+                conf.numa_hugepages,
+                {
+                    pages.PoolKey(node, int(size_kib)): count
+                    for node, counts in (
+                        hardware.numa_get_reserved_huge_pages().items()
+                    )
+                    for size_kib, count in counts.items()
+                },
+            ),
+            lock=lock.HostLock(folder),
+            read_maps=access.read_maps,
+            writable=reason is None,
+        )
+    )
