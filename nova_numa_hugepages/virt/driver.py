@@ -72,12 +72,14 @@ class NUMAHugepagesDriver(moving.MovingGuests):
         self._access: access.Access | None = None
         self._view: survey.HostView | None = None
         self._cell_ids: list[int] = []
+        self._service_host = CONF.host
 
     # The service.
 
     def init_host(self, host: str) -> None:
         """Start: check, open the ledger, and heal what has come apart."""
         conf.validate(CONF)
+        self._service_host = host
         super().init_host(host)
         if CONF.libvirt.virt_type not in ('kvm', 'qemu'):
             LOG.warning(
@@ -274,7 +276,7 @@ class NUMAHugepagesDriver(moving.MovingGuests):
             self._keeper.heal(
                 lambda: lookups.defined(self._host),
                 lambda: lookups.migrating(
-                    CONF.host, self._host.get_hostname()
+                    self._service_host, self._host.get_hostname()
                 ),
                 starting=starting,
             )

@@ -377,17 +377,7 @@ def _time(column: str, value: object) -> float:
 
 HOLDS = Table(
     'holds',
-    (
-        'holder',
-        'purpose',
-        'cell',
-        'node',
-        'size_kib',
-        'pages',
-        'grown',
-        'state',
-        'since',
-    ),
+    tuple('holder purpose cell node size_kib pages grown state since'.split()),
     3,
     hold_of,
 )

@@ -29,12 +29,8 @@ import traceback
 from typing import Any
 from unittest import mock
 
-from oslo_privsep import daemon
-
+# Has to come before all else of Nova.
 from tests.fixtures import cloud
-from tests.fixtures.cloud import computes
-from tests.fixtures.cloud import embedded
-from tests.fixtures.cloud import http
 
 # isort: split
 import fixtures
@@ -43,11 +39,15 @@ from nova import objects
 from nova.compute import rpcapi
 import nova.conf
 from nova.tests import fixtures as nova_fixtures
+from oslo_privsep import daemon
 
 from nova_numa_hugepages.core import facts
 from nova_numa_hugepages.virt import guests
 from nova_numa_hugepages.virt import hostfs
 from nova_numa_hugepages.virt import hugetlb
+from tests.fixtures.cloud import computes
+from tests.fixtures.cloud import embedded
+from tests.fixtures.cloud import http
 
 CONF = nova.conf.CONF
 
@@ -193,6 +193,8 @@ def options(folder: str, uri: str, cpus: int) -> dict[Any, Any]:
         (None, 'state_path'): folder,
         (None, 'instances_path'): f'{folder}/instances',
         (None, 'reserved_host_memory_mb'): 64,
+        # The guest has nothing that would answer.
+        (None, 'shutdown_timeout'): 0,
         ('compute', 'cpu_dedicated_set'): f'0-{cpus - 1}',
         ('libvirt', 'virt_type'): 'qemu',
         ('libvirt', 'connection_uri'): uri,

@@ -25,7 +25,7 @@ def test_pages_grow_for_a_guest_and_go_back(
     machine: local.LocalHost, tmp_path: pathlib.Path
 ) -> None:
     """A guest has its memory where it was held, and the pool is as before."""
-    before = scene.totals(machine, 1)
+    before = scene.totals(machine)
     guest = scene.Guest(machine, domains.Cell(0, 128, [0]))
     ours = scene.Service(machine, str(tmp_path))
 
@@ -39,26 +39,26 @@ def test_pages_grow_for_a_guest_and_go_back(
 
     guest.destroy()
     ours.do(['release', guest.uuid])
-    assert scene.totals(machine, 1) == before
+    assert scene.totals(machine) == before
 
 
 def test_more_than_there_is(
     machine: local.LocalHost, tmp_path: pathlib.Path
 ) -> None:
     """What can't be had leaves the pool as it was."""
-    before = scene.totals(machine, 1)
+    before = scene.totals(machine)
     ours = scene.Service(machine, str(tmp_path), time_limit_s=1.0)
     refused, holds = ours.do(['hold', 'a', [[0, 0, 2048, 1 << 24]]], ['holds'])
     assert 'are missing' in refused[0]
     assert holds == []
-    assert scene.totals(machine, 1) == before
+    assert scene.totals(machine) == before
 
 
 def test_killed_while_pages_are_held(
     machine: local.LocalHost, tmp_path: pathlib.Path
 ) -> None:
     """What a killed process held is given back."""
-    before = scene.totals(machine, 1)
+    before = scene.totals(machine)
     ours = scene.Service(machine, str(tmp_path))
     ours.die(
         ['hold', 'a', [[0, 0, 2048, 100]]],
@@ -66,4 +66,4 @@ def test_killed_while_pages_are_held(
         ['taken', 'a'],
     )
     ours.do(['heal', []])
-    assert scene.totals(machine, 1) == before
+    assert scene.totals(machine) == before

@@ -17,7 +17,6 @@ import pathlib
 import threading
 
 from nova_numa_hugepages.cmd import main
-from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.virt import hugetlb
 from nova_numa_hugepages.virt import ledger as ledger_module
 from nova_numa_hugepages.virt import pages
@@ -50,7 +49,7 @@ class Host:
     def __init__(self, root: pathlib.Path, nodes=None) -> None:
         self.root = root / 'host'
         self.state = root / 'state'
-        self.ledger = self.state / settings.LEDGER
+        self.ledger = self.state / ledger_module.FILE_NAME
         self.root.mkdir()
         self.state.mkdir()
         self.kernel = kernel_module.FakeKernel(self.root, nodes)

@@ -295,8 +295,9 @@ def test_it_loads_neither_nova_nor_what_it_does_not_need():
         'from nova_numa_hugepages.cmd import main\n'
         'main.run(["host", "show", "-f", "json"])\n'
         'print(sorted({name.partition(".")[0] for name in sys.modules} &'
-        '{"nova", "eventlet", "libvirt", "oslo_privsep", "rich",'
-        '"oslo_db"}), file=sys.stderr)\n'
+        '{"nova", "eventlet", "libvirt", "rich", "oslo_concurrency",'
+        '"oslo_config", "oslo_db", "oslo_log", "oslo_privsep"}),'
+        'file=sys.stderr)\n'
     )
 
     done = subprocess.run(

@@ -149,6 +149,9 @@ def test_the_entry_points(wheel):
             'numa_hugepages': f'{PACKAGE}.api.extra_specs',
         },
         f'{PACKAGE}.cli': {
+            'host_reconcile': f'{PACKAGE}.cmd.host.reconcile:Reconcile',
+            'host_release': f'{PACKAGE}.cmd.host.release:Release',
+            'host_show': f'{PACKAGE}.cmd.host.show:Show',
             'simulate': f'{PACKAGE}.cmd.simulate:Simulate',
         },
         'oslo.config.opts': {

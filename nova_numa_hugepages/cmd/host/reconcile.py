@@ -16,16 +16,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from cliff import command
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import domains
-from nova_numa_hugepages.cmd.host import opening
 from nova_numa_hugepages.cmd.host import settings
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import pools as pools_module
-from nova_numa_hugepages.virt import reconcile
+
+# cliff loads all commands, whichever is run, so each loads late what it needs.
+if TYPE_CHECKING:
+    from nova_numa_hugepages.virt import pools as pools_module
+    from nova_numa_hugepages.virt import reconcile
 
 EXIT_TO_HEAL = 3
 
@@ -67,6 +68,9 @@ class Reconcile(command.Command):
             return settings.fail(error)
 
     def _reconcile(self, options: argparse.Namespace) -> int:
+        from nova_numa_hugepages.cmd.host import opening
+        from nova_numa_hugepages.virt import reconcile
+
         found = settings.read(options)
         for note in found.notes:
             print(note, file=sys.stderr)
@@ -91,6 +95,10 @@ class Reconcile(command.Command):
 def _present(
     pools: pools_module.Pools, libvirt_uri: str | None
 ) -> reconcile.Present:
+    from nova_numa_hugepages.cmd.host import domains
+    from nova_numa_hugepages.virt import guests
+    from nova_numa_hugepages.virt import reconcile
+
     holders = {hold.holder for hold in pools.ledger.holds()}
     defined, how = domains.defined(
         libvirt_uri, holders & guests.running(pools.fs).keys()

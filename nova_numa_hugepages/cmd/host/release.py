@@ -19,16 +19,19 @@ from collections.abc import Sequence
 import datetime
 import difflib
 import sys
+from typing import TYPE_CHECKING
 
 from cliff import command
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import opening
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.virt import guests
 from nova_numa_hugepages.virt import pages
-from nova_numa_hugepages.virt import pools as pools_module
+
+# cliff loads all commands, whichever is run, so each loads late what it needs.
+if TYPE_CHECKING:
+    from nova_numa_hugepages.virt import pools as pools_module
 
 _DESCRIPTION = """
 Give back all pages that are held for a guest. For emergencies.
@@ -84,6 +87,8 @@ class Release(command.Command):
             return settings.fail(error)
 
     def _release(self, options: argparse.Namespace) -> int:
+        from nova_numa_hugepages.cmd.host import opening
+
         found = settings.read(options)
         for note in found.notes:
             print(note, file=sys.stderr)

@@ -24,6 +24,7 @@ import sys
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.virt import hostfs
+from nova_numa_hugepages.virt import ledger as ledger_module
 from nova_numa_hugepages.virt import pages
 from nova_numa_hugepages.virt import policy as policy_module
 
@@ -33,7 +34,6 @@ CONFIG_FILES = (
     pathlib.Path('/etc/nova/nova-compute.conf'),
 )
 STATE_PATH = pathlib.Path('/var/lib/nova')
-LEDGER = 'nova-numa-hugepages-ledger.sqlite'
 LIBVIRT_URI = 'qemu:///system'
 
 EXIT_FAILED = 1
@@ -154,7 +154,7 @@ def read(options: argparse.Namespace) -> Settings:
     if options.state_path is not None:
         state_path = options.state_path
     return dataclasses.replace(
-        settings, ledger=options.ledger or state_path / LEDGER
+        settings, ledger=options.ledger or state_path / ledger_module.FILE_NAME
     )
 
 

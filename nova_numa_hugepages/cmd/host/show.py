@@ -21,15 +21,18 @@ from importlib import metadata
 import os
 import sys
 from typing import Any
+from typing import TYPE_CHECKING
 
 from cliff import lister
 from cliff.formatters import base
 from stevedore import extension
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import look
-from nova_numa_hugepages.cmd.host import rows
 from nova_numa_hugepages.cmd.host import settings
+
+# cliff loads all commands, whichever is run, so each loads late what it needs.
+if TYPE_CHECKING:
+    from nova_numa_hugepages.cmd.host import look
 
 PICTURE = 'picture'
 TABLE = 'table'
@@ -101,6 +104,9 @@ class Show(lister.Lister):
 
         :returns: names of columns, and rows
         """
+        from nova_numa_hugepages.cmd.host import look
+        from nova_numa_hugepages.cmd.host import rows
+
         self._seen = look.look(
             settings.host_fs(parsed_args), settings.read(parsed_args)
         )
@@ -130,6 +136,8 @@ class Show(lister.Lister):
         data: Iterable[Sequence[Any]],
     ) -> int:
         """Draw, or have cliff write the rows."""
+        from nova_numa_hugepages.cmd.host import rows
+
         chosen = parsed_args.formatter
         if chosen == PICTURE and not parsed_args.columns:
             if self._draw(parsed_args):

@@ -12,7 +12,8 @@
 
 """Sets up what the tests on real kernels need: ``python -m tests.host.rig``.
 
-With ``shell``, it boots a virtual host and runs the commands that are typed.
+With ``nightly``, what the nightly ones need, too. With ``shell``, it boots a
+virtual host and runs the commands that are typed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tests.host.rig import virtual
 
 def main() -> None:
     """Run it."""
-    setup.prepare()
+    setup.prepare(with_nova=sys.argv[1:] == ['nightly'])
     if sys.argv[1:] != ['shell']:
         return
     with virtual.VirtualHost('shell') as host:

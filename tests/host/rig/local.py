@@ -142,7 +142,7 @@ class LocalHost:
             timeout=timeout,
             capture_output=True,
             text=True,
-            env={**os.environ, 'PYTHONPATH': str(state.PROJECT)},
+            env={**os.environ, 'PYTHONPATH': state.python_path()},
         )
         result = channel.Result(ended.stdout, ended.stderr, ended.returncode)
         if check and result.status:

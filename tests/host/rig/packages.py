@@ -18,6 +18,7 @@ hosts and their first user space are fetched and unpacked, never installed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import gzip
 import lzma
 import os
@@ -25,6 +26,8 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 from typing import NamedTuple
 
 # What has to be there, and the packages that may have it; which of them do
@@ -45,6 +48,9 @@ KERNELS = {
     'debian': 'linux-image-cloud-amd64',
     'ubuntu': 'linux-image-virtual',
 }
+# What it takes to build Python's binding of libvirt.
+LIBVIRT_PYTHON = 'libvirt-python==12.8.0'
+_COMPILERS = {'gcc': ('gcc', 'libc6-dev'), 'pkg-config': ('pkg-config',)}
 # virtiofsd isn't on the PATH.
 _FOLDERS = ('/usr/sbin', '/sbin', '/usr/libexec', '/usr/lib/qemu')
 
@@ -85,24 +91,42 @@ def install() -> None:
     missing = [name for name in PROGRAMS if program(name) is None]
     if not missing:
         return
-    _apt_update()
-    wanted = [
-        package
-        for name in missing
-        for package in PROGRAMS[name]
-        if _exists(package)
-    ]
-    print(f'Installing {" ".join(dict.fromkeys(wanted))}…', flush=True)
-    _apt(
-        'apt-get',
-        'install',
-        '-y',
-        '--no-install-recommends',
-        *dict.fromkeys(wanted),
-    )
+    _install(package for name in missing for package in PROGRAMS[name])
     missing = [name for name in missing if program(name) is None]
     if missing:
         raise SystemExit(f'These could not be installed: {missing}')
+
+
+def build_libvirt_python(folder: pathlib.Path) -> None:
+    """Build what Nova speaks with libvirt through. Idempotent.
+
+    :param folder: where to; it isn't put into the environment, whose packages
+        come without a compiler
+    """
+    done = folder / LIBVIRT_PYTHON
+    if done.exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    wanted = [
+        package
+        for name, packages in _COMPILERS.items()
+        if program(name) is None
+        for package in packages
+    ]
+    if not pathlib.Path('/usr/include/libvirt/libvirt.h').exists():
+        wanted.append('libvirt-dev')
+    if not pathlib.Path(sysconfig.get_path('include'), 'Python.h').exists():
+        version = '.'.join(map(str, sys.version_info[:2]))
+        wanted.append(f'python{version}-dev')
+    if wanted:
+        _install(wanted)
+    print(f'Building {LIBVIRT_PYTHON}…', flush=True)
+    _run(
+        sys.executable,
+        *('-m', 'pip', 'install', '--quiet', '--no-deps'),
+        *('--target', str(folder), LIBVIRT_PYTHON),
+    )
+    done.touch()
 
 
 def fetch(folder: pathlib.Path) -> tuple[Kernel, pathlib.Path]:
@@ -210,6 +234,13 @@ def _unpack(packages: list[str], folder: pathlib.Path) -> None:
     for deb in debs.glob('*.deb'):
         _run('dpkg-deb', '-x', str(deb), str(folder))
     shutil.rmtree(debs)
+
+
+def _install(packages: Iterable[str]) -> None:
+    _apt_update()
+    wanted = [name for name in dict.fromkeys(packages) if _exists(name)]
+    print(f'Installing {" ".join(wanted)}…', flush=True)
+    _apt('apt-get', 'install', '-y', '--no-install-recommends', *wanted)
 
 
 def _apt_update() -> None:

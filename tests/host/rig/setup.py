@@ -22,9 +22,10 @@ from tests.host.rig import packages
 from tests.host.rig import state
 
 
-def prepare() -> None:
+def prepare(*, with_nova: bool = False) -> None:
     """Install and fetch what lacks, and build the images. Idempotent.
 
+    :param with_nova: whether Nova is to run there, too
     :raises SystemExit: with what to do, if it can't be done
     """
     if os.geteuid() != 0:
@@ -45,6 +46,8 @@ def prepare() -> None:
         shutil.copyfile(kernel.image, target / 'kernel.new')
         (target / 'kernel.new').replace(target / 'kernel')
         images.build(target, kernel, busybox)
+        if with_nova:
+            packages.build_libvirt_python(folder / 'libvirt-python')
     print(
         f'Virtual hosts boot {kernel.release}; their logs are in '
         f'{folder / "logs"}',

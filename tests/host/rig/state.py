@@ -37,6 +37,11 @@ def folder() -> pathlib.Path:
     return pathlib.Path(cache) / 'nova-numa-hugepages' / 'host-rig'
 
 
+def python_path() -> str:
+    """Where Python finds the project, and libvirt once that was built."""
+    return f'{PROJECT}:{folder() / "libvirt-python"}'
+
+
 def alone(path: pathlib.Path) -> IO[str] | None:
     """Take a lock that lasts as long as the returned file, or this process.
 

@@ -160,7 +160,7 @@ class VirtualHost:
             command,
             stdin=stdin,
             timeout=timeout,
-            env={'PYTHONPATH': str(state.PROJECT)},
+            env={'PYTHONPATH': state.python_path()},
         )
 
     def run(
