@@ -239,7 +239,7 @@ def _in_step(
         floor += difference
         changes.append(
             f'{difference} pages of {pool.key} were added by someone else; '
-            'they are never taken back'
+            f'the pool is kept at {floor} pages or more'
         )
     elif difference < 0:
         ours = min(grown, -difference)

@@ -63,8 +63,7 @@ class Ledger:
     :class:`~nova_numa_hugepages.exception.LedgerDamaged`, which is one, if
     something in it can't be. Nothing of the change is kept then.
 
-    :ivar path: the file
-    :ivar created: whether there was nothing in it before it was opened here
+    :ivar created: whether there was nothing in the file before it was opened
     """
 
     def __init__(
@@ -174,9 +173,8 @@ class Ledger:
 
         :param holder: whose; everybody's if None
         """
-        if holder is None:
-            return self._read(ledgerschema.HOLDS)
-        return self._read(ledgerschema.HOLDS, holder=holder)
+        of = {} if holder is None else {'holder': holder}
+        return self._read(ledgerschema.HOLDS, **of)
 
     def replace_holds(
         self,
@@ -187,8 +185,8 @@ class Ledger:
         """Put holds in place of all that a holder has for a purpose.
 
         :param holds: one a guest cell; none at all is as good as `drop`
-        :raises ValueError: if a hold is somebody else's or for something
-            else, or its values can't be, or two are for the same guest cell
+        :raises ValueError: if a hold is of another holder or for another
+            purpose, or can't be, or two are for the same guest cell
         """
         for hold in holds:
             if (hold.holder, hold.purpose) != (holder, purpose):

@@ -140,10 +140,7 @@ class Table(Generic[T]):
         )
 
     def delete(self, of: Collection[str]) -> str:
-        """Phrase the deletion of rows.
-
-        :param of: the columns whose values choose the rows
-        """
+        """Phrase the deletion of rows, chosen as by `select`."""
         return f'DELETE FROM {self.name}{_where(of)}'
 
     def row(self, value: T) -> Row:
@@ -192,10 +189,8 @@ def inspect(
         faults = [(f'a name is no text: {error}',)]
     for (fault,) in faults:
         if fault != 'ok':
-            where = ' '.join(fault.split())
-            raise exception.LedgerDamaged(
-                path, f'is damaged: {where}', remedy(path)
-            )
+            told = f'is damaged: {" ".join(fault.split())}'
+            raise exception.LedgerDamaged(path, told, remedy(path))
 
 
 def migrate(
@@ -210,9 +205,7 @@ def migrate(
     Idempotent; several processes may do it at a time. If a step fails, the
     ledger stays as it was.
 
-    :param path: its file, for messages
     :param read_only: see that it is of this version, and change nothing
-    :param steps: the steps to all versions there are
     :returns: whether there was nothing in it before
     :raises exception.LedgerTooNew: if a later version wrote it
     :raises exception.LedgerDamaged: if it is no ledger
@@ -377,7 +370,17 @@ def _time(column: str, value: object) -> float:
 
 HOLDS = Table(
     'holds',
-    tuple('holder purpose cell node size_kib pages grown state since'.split()),
+    (
+        'holder',
+        'purpose',
+        'cell',
+        'node',
+        'size_kib',
+        'pages',
+        'grown',
+        'state',
+        'since',
+    ),
     3,
     hold_of,
 )

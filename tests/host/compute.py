@@ -193,6 +193,7 @@ def options(folder: str, uri: str, cpus: int) -> dict[Any, Any]:
         (None, 'state_path'): folder,
         (None, 'instances_path'): f'{folder}/instances',
         (None, 'reserved_host_memory_mb'): 64,
+        (None, 'service_down_time'): LIMIT_S,
         # The guest has nothing that would answer.
         (None, 'shutdown_timeout'): 0,
         ('compute', 'cpu_dedicated_set'): f'0-{cpus - 1}',

@@ -13,6 +13,8 @@
 
 """Run Nova's own tests of NUMA placement with our fit in place of Nova's.
 
+Functional tests also have our driver in place of the one for libvirt.
+
 ``python -m tests.nova_own`` runs them all; with an argument it runs those
 whose id contains it. ``--stock`` runs them with Nova's own fit, to tell
 whether a failure is ours.
@@ -50,6 +52,7 @@ MODULES = {
     'nova.tests.functional': (
         'nova.tests.functional.libvirt.test_numa_servers',
         'nova.tests.functional.libvirt.test_numa_live_migration',
+        'nova.tests.functional.libvirt.test_pci_sriov_servers',
     ),
 }
 
@@ -338,7 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     skipped = sum(outcome.outcome == 'skipped' for outcome in outcomes)
     print(
         f'Nova {importlib.metadata.version("nova")}, '
-        f'{"its own" if args.stock else "our"} fit: {len(wanted)} tests, '
+        f'{"its own" if args.stock else "our"} fit and driver: {len(wanted)} tests, '
         f'{len(bad)} failed, {skipped} skipped, {len(excluded)} excluded '
         f'({time.monotonic() - started:.0f} s)'
     )

@@ -26,6 +26,7 @@ import tempfile
 from typing import Any
 
 import fixtures
+from lxml import etree
 import nova.conf
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.libvirt import base
@@ -110,7 +111,9 @@ class PageHosts(fixtures.Fixture):
         keeper = access.keeper
         fixture = self
 
-        def connect(case: Any, host_info: Any = None, *args: Any, **kwargs: Any) -> Any:
+        def connect(
+            case: Any, host_info: Any = None, *args: Any, **kwargs: Any
+        ) -> Any:
             connection = start(case, host_info, *args, **kwargs)
             fixture._current = connection
             return connection
@@ -155,12 +158,14 @@ class PageHosts(fixtures.Fixture):
         real = fakelibvirt.Domain
         begin, launch = real.__init__, real.createWithFlags
         stop, save = real.destroy, real.managedSave
+        describe = real.XMLDesc
         fixture = self
 
         def init(
             self: Any, connection: Any, xml: Any, *args: Any, **kwargs: Any
         ) -> None:
             self._needs = _needs(xml)
+            self._told = xml
             begin(self, connection, xml, *args, **kwargs)
             if self._state == fakelibvirt.VIR_DOMAIN_RUNNING:
                 fixture._run(self)
@@ -177,7 +182,11 @@ class PageHosts(fixtures.Fixture):
             save(self, flags)
             fixture._end(self)
 
+        def xml_desc(self: Any, flags: int) -> str:
+            return _with_memory(describe(self, flags), self._told)
+
         for name, value in (
+            ('XMLDesc', xml_desc),
             ('__init__', init),
             ('createWithFlags', create),
             ('destroy', destroy),
@@ -210,6 +219,24 @@ def _needs(xml: Any) -> dict[pages.PoolKey, int]:
     for need in domain.needs(text):
         found[need.key] = found.get(need.key, 0) + need.pages
     return found
+
+
+# What Nova's simulated libvirt forgets of a domain.
+_FORGOTTEN = ('memoryBacking', 'cputune', 'numatune', 'cpu')
+
+
+def _with_memory(xml: str, told: Any) -> str:
+    """Put back what a domain was told of its memory."""
+    root = etree.fromstring(xml)
+    before = etree.fromstring(told)
+    for name in _FORGOTTEN:
+        known = before.find(name)
+        if known is not None:
+            for element in root.findall(name):
+                root.remove(element)
+            root.append(known)
+    text: str = etree.tostring(root, encoding='unicode')
+    return text
 
 
 def nodes_of(host_info: Any) -> Mapping[int, fake_kernel.FakeNode]:

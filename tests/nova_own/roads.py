@@ -18,12 +18,13 @@ pretended kernel under each compute.
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import fixtures
-import nova.conf
 from nova import context
 from nova import objects
+import nova.conf
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional import integrated_helpers
 from nova.tests.functional.libvirt import base
@@ -45,7 +46,7 @@ class _Roads(
 ):
     microversion = 'latest'
     ADMIN_API = True
-    ADDITIONAL_FILTERS = ['NUMATopologyFilter']  # noqa: RUF012
+    ADDITIONAL_FILTERS = ['NUMATopologyFilter']
     HOSTS = ('one', 'two')
 
     def setUp(self) -> None:
@@ -61,11 +62,10 @@ class _Roads(
         self.flags(compute_driver=pagehosts.DRIVER)
         self.flags(cpu_dedicated_set='0-7', group='compute')
         self.useFixture(
-            fixtures.MockPatch(
+            fixtures.MonkeyPatch(
                 'nova.virt.libvirt.driver.LibvirtDriver.'
                 'migrate_disk_and_power_off',
-                autospec=True,
-                side_effect=_power_off_only,
+                _power_off_only,
             )
         )
         for name in self.HOSTS:
@@ -112,9 +112,7 @@ class _Roads(
 
     def name_of(self, server: dict[str, Any]) -> str:
         """Tell the name of the host that a server is on."""
-        name: str = self.api.get_server(server['id'])[
-            'OS-EXT-SRV-ATTR:host'
-        ]
+        name: str = self.api.get_server(server['id'])['OS-EXT-SRV-ATTR:host']
         return name
 
     def other(self, name: str) -> str:
@@ -133,22 +131,18 @@ class _Roads(
     def assert_runs(self, server: dict[str, Any]) -> None:
         """Check that a server has its pages, and the host no others."""
         host = self.host_of(server)
-        planned = {
-            (node, _POOL): GIB_PAGES for node in self.nodes_of(server)
-        }
-        self.assertEqual(planned, host.has(server['id']))
-        self.assertEqual({'guest': planned}, host.held(server['id']))
-        self.assertEqual(
-            sum(planned.values()), host.total(0) + host.total(1)
-        )
+        planned = {(node, _POOL): GIB_PAGES for node in self.nodes_of(server)}
+        assert planned == host.has(server['id'])
+        assert {'guest': planned} == host.held(server['id'])
+        assert sum(planned.values()) == host.total(0) + host.total(1)
 
     def assert_nothing(self, *names: str) -> None:
         """Check that hosts hold nothing and have no pages."""
         for name in names or self.HOSTS:
             host = self.pages.hosts[name]
             assert host.keeper is not None
-            self.assertEqual([], host.keeper._pools.ledger.holds())
-            self.assertEqual((0, 0), (host.total(0), host.total(1)))
+            assert host.keeper._pools.ledger.holds() == []
+            assert (host.total(0), host.total(1)) == (0, 0)
 
     def update(self) -> None:
         """Have all computes do what they do each minute."""
@@ -181,16 +175,12 @@ class StartsAndStops(_Roads):
         )
         known = facts.parse(node.stats[facts.STATS_KEY])
         taken = self.nodes_of(server)[0]
-        self.assertEqual({0: (10, 20), 1: (20, 10)}, dict(known.distances))
+        assert dict(known.distances) == {0: (10, 21), 1: (21, 10)}
         topology = objects.NUMATopology.obj_from_db_obj(node.numa_topology)
         for cell in topology.cells:
             pool = next(p for p in cell.mempages if p.size_kb == _POOL)
-            self.assertEqual(
-                GIB_PAGES if cell.id == taken else 0, pool.used
-            )
-            self.assertEqual(
-                pool.used + known.allocatable[cell.id][_POOL], pool.total
-            )
+            assert (GIB_PAGES if cell.id == taken else 0) == pool.used
+            assert pool.used + known.allocatable[cell.id][_POOL] == pool.total
 
     def test_stop_and_start(self) -> None:
         server = self.boot()
@@ -198,7 +188,7 @@ class StartsAndStops(_Roads):
         self._stop_server(server)
         self.update()
         # It keeps its pages.
-        self.assertEqual(GIB_PAGES, host.total(0) + host.total(1))
+        assert host.total(0) + host.total(1) == GIB_PAGES
         self._start_server(server)
         self.assert_runs(server)
 
@@ -224,6 +214,7 @@ class StartsAndStops(_Roads):
 
     def test_rescue_and_unrescue(self) -> None:
         server = self.boot()
+        (pathlib.Path(CONF.instances_path) / server['id']).mkdir()
         self._rescue_server(server)
         self.assert_runs(server)
         self._unrescue_server(server)
@@ -247,7 +238,7 @@ class StartsAndStops(_Roads):
         host = self.host_of(server)
         host.kernel.stop_guest(server['id'])
         self.update()
-        self.assertEqual(GIB_PAGES, host.total(0) + host.total(1))
+        assert host.total(0) + host.total(1) == GIB_PAGES
 
     def test_a_restart_of_the_service(self) -> None:
         server = self.boot()
@@ -262,7 +253,7 @@ class StartsAndStops(_Roads):
             path.unlink()
         self.restart_compute_service('one')
         planned = {(self.nodes_of(server)[0], _POOL): GIB_PAGES}
-        self.assertEqual({'guest': planned}, host.held(server['id']))
+        assert {'guest': planned} == host.held(server['id'])
 
 
 class Moves(_Roads):
@@ -280,11 +271,11 @@ class Moves(_Roads):
         self._migrate_server(self.server)
         # Both hosts hold the pages until it is confirmed.
         source = self.pages.hosts[self.first]
-        self.assertEqual(['resize'], list(source.held(self.server['id'])))
-        self.assertEqual(GIB_PAGES, source.total(0) + source.total(1))
+        assert list(source.held(self.server['id'])) == ['resize']
+        assert source.total(0) + source.total(1) == GIB_PAGES
         self.assert_runs(self.server)
         self.update()
-        self.assertEqual(['resize'], list(source.held(self.server['id'])))
+        assert list(source.held(self.server['id'])) == ['resize']
         self._confirm_resize(self.server)
         self.assert_nothing(self.first)
         self.assert_runs(self.server)
@@ -292,42 +283,37 @@ class Moves(_Roads):
     def test_cold_migration_reverted(self) -> None:
         self._migrate_server(self.server)
         self._revert_resize(self.server)
-        self.assertEqual(self.first, self.name_of(self.server))
+        assert self.first == self.name_of(self.server)
         self.assert_runs(self.server)
         self.assert_nothing(self.second)
 
     def test_resize_on_the_same_host(self) -> None:
         self.flags(allow_resize_to_same_host=True)
         self.computes[self.second].stop()
-        self.api.put_service_force_down(
-            self._service(self.second), True
-        )
+        self.api.put_service_force_down(self._service(self.second), True)
         self._resize_server(self.server, self.flavor(gib=2))
         self._wait_for_state_change(self.server, 'VERIFY_RESIZE')
         host = self.host_of(self.server)
-        self.assertEqual(
-            [2 * GIB_PAGES, GIB_PAGES],
-            [
-                sum(counts.values())
-                for _, counts in sorted(host.held(self.server['id']).items())
-            ],
-        )
+        assert [
+            sum(counts.values())
+            for _, counts in sorted(host.held(self.server['id']).items())
+        ] == [2 * GIB_PAGES, GIB_PAGES]
         self._confirm_resize(self.server)
-        self.assertEqual(2 * GIB_PAGES, host.total(0) + host.total(1))
+        assert host.total(0) + host.total(1) == 2 * GIB_PAGES
 
     def test_live_migration(self) -> None:
         self._live_migrate(self.server, host=self.second)
-        self.assertTrue(self.migrate_stub_ran)
-        self.assertEqual(self.second, self.name_of(self.server))
+        assert self.migrate_stub_ran
+        assert self.second == self.name_of(self.server)
         self.assert_runs(self.server)
 
     def test_live_migration_holds_before_memory_moves(self) -> None:
         seen = []
         stub = self._migrate_stub
 
-        def look(*args: Any) -> None:
+        def look(*args: Any, **kwargs: Any) -> None:
             seen.append(self.pages.hosts[self.second].held(self.server['id']))
-            stub(*args)
+            stub(*args, **kwargs)
 
         self.useFixture(
             fixtures.MonkeyPatch(
@@ -336,10 +322,10 @@ class Moves(_Roads):
         )
         self._live_migrate(self.server, host=self.second)
         planned = {(self.nodes_of(self.server)[0], _POOL): GIB_PAGES}
-        self.assertEqual([{'incoming': planned}], seen)
+        assert [{'incoming': planned}] == seen
 
     def test_live_migration_that_fails(self) -> None:
-        def fail(domain: Any, *args: Any) -> None:
+        def fail(domain: Any, *args: Any, **kwargs: Any) -> None:
             domain.fail_job()
 
         self.useFixture(
@@ -357,11 +343,8 @@ class Moves(_Roads):
     def test_evacuation(self) -> None:
         self.computes[self.first].stop()
         self.api.put_service_force_down(self._service(self.first), True)
-        self._evacuate_server(
-            self.server,
-            expected_host=self.second,
-            expected_state='ACTIVE',
-        )
+        self._evacuate_server(self.server, expected_host=self.second)
+        self._start_server(self.server)
         self.assert_runs(self.server)
         # The host that was lost comes back.
         self.restart_compute_service(self.first)
@@ -369,9 +352,9 @@ class Moves(_Roads):
         self.assert_nothing(self.first)
 
     def _service(self, name: str) -> str:
-        service: str = self.api.get_services(
-            binary='nova-compute', host=name
-        )[0]['id']
+        service: str = self.api.get_services(binary='nova-compute', host=name)[
+            0
+        ]['id']
         return service
 
 
@@ -395,7 +378,7 @@ class Shortage(_Roads):
             kernel.hook = first_only
         # When a guest is booted, Then it is on the other one,
         server = self.boot()
-        self.assertEqual(self.other(tried[0]), self.name_of(server))
+        assert self.other(tried[0]) == self.name_of(server)
         self.assert_runs(server)
         # And nothing stays held on the first.
         self.assert_nothing(tried[0])
@@ -414,4 +397,4 @@ class Shortage(_Roads):
         pool = next(
             p for p in topology.cells[0].mempages if p.size_kb == _POOL
         )
-        self.assertEqual(known.allocatable[0][_POOL], pool.total)
+        assert known.allocatable[0][_POOL] == pool.total

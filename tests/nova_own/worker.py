@@ -15,8 +15,9 @@
 
 ``python -m tests.nova_own.worker list MODULE...`` prints the ids of the tests
 of some modules. ``python -m tests.nova_own.worker run PACKAGE`` reads ids from
-standard input, runs these tests with our fit installed, and prints for each a
-line of JSON: its id, its outcome, its time, and what went wrong.
+standard input, runs these tests with our fit installed, functional ones with
+our driver, too, and prints for each a line of JSON: its id, its outcome, its
+time, and what went wrong.
 
 Importing the test package of Nova decides on eventlet and so comes first;
 installing the fit comes next; the test modules are imported last.
@@ -169,6 +170,10 @@ def run_tests(package: str, ids: list[str], *, stock: bool) -> Reporter:
 
         hardware.install()
         check_installed()
+        if package == 'nova.tests.functional':
+            from tests.nova_own import underdriver
+
+            underdriver.install()
     reporter = Reporter(stream)
     suite = unittest.TestLoader().loadTestsFromNames(ids)
     for test in list(cases(suite)):

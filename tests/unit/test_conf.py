@@ -20,6 +20,10 @@ import pytest
 
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.conf import compute
+from nova_numa_hugepages.conf import scheduler
+from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.virt import policy
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ETC = ROOT / 'etc' / 'nova-numa-hugepages'
@@ -52,7 +56,56 @@ def test_the_defaults(tmp_path):
         'demand_mix': {},
         'demand_flavors_interval': 600,
         'demand_file': 'nova-numa-hugepages-demand.json',
+        'page_pools': 'dynamic',
+        'node_free_memory_mib': 1024,
+        'node_ceiling_percent': 90,
+        'warm_margin_mib': 0,
+        'compact_memory': True,
+        'demote_pages': False,
+        'hand_over_pages': True,
+        'grow_time_limit': 30,
+        'start_time_limit': 600,
+        'powered_off_pages': 'keep',
+        'prealloc_threads': 8,
     }
+
+
+def test_the_defaults_of_the_driver_are_those_of_its_policy(tmp_path):
+    conf = load(tmp_path)
+
+    assert policy.read(conf.numa_hugepages, {}) == policy.Policy()
+
+
+def test_every_option_of_the_pools_reaches_the_policy(tmp_path):
+    # Given other values than the defaults for all of them
+    conf = load(
+        tmp_path,
+        'page_pools = static',
+        'node_free_memory_mib = 11',
+        'node_ceiling_percent = 12',
+        'warm_margin_mib = 13',
+        'compact_memory = false',
+        'demote_pages = true',
+        'hand_over_pages = false',
+        'grow_time_limit = 14',
+        'start_time_limit = 61',
+        'powered_off_pages = release',
+    )
+    reserved = {pages.PoolKey(1, 2048): 64}
+
+    assert policy.read(conf.numa_hugepages, reserved) == policy.Policy(
+        dynamic=False,
+        node_free_mib=11,
+        ceiling_percent=12,
+        warm_mib=13,
+        compact=False,
+        demote=True,
+        hand_over=False,
+        time_limit_s=14,
+        start_limit_s=61,
+        keep_powered_off=False,
+        reserved=reserved,
+    )
 
 
 def test_registering_twice_changes_nothing(tmp_path):
@@ -80,6 +133,22 @@ def test_registering_twice_changes_nothing(tmp_path):
         ('demand_flavors_interval', '0'),
         ('demand_flavors_interval', '86400'),
         ('demand_file', ''),
+        ('page_pools', 'static'),
+        ('node_free_memory_mib', '0'),
+        ('node_free_memory_mib', '16777216'),
+        ('node_ceiling_percent', '0'),
+        ('node_ceiling_percent', '100'),
+        ('warm_margin_mib', '16777216'),
+        ('compact_memory', 'false'),
+        ('demote_pages', 'true'),
+        ('hand_over_pages', 'false'),
+        ('grow_time_limit', '1'),
+        ('grow_time_limit', '600'),
+        ('start_time_limit', '60'),
+        ('start_time_limit', '86400'),
+        ('powered_off_pages', 'release'),
+        ('prealloc_threads', '0'),
+        ('prealloc_threads', '64'),
     ],
 )
 def test_values_at_the_ends_of_a_range_are_accepted(tmp_path, name, value):
@@ -116,6 +185,23 @@ def test_values_at_the_ends_of_a_range_are_accepted(tmp_path, name, value):
         ('demand_mix', 'small:-1'),
         ('demand_mix', 'small:nan'),
         ('demand_mix', 'small:inf'),
+        ('page_pools', 'elastic'),
+        ('node_free_memory_mib', '-1'),
+        ('node_free_memory_mib', '16777217'),
+        ('node_ceiling_percent', '-1'),
+        ('node_ceiling_percent', '101'),
+        ('warm_margin_mib', '-1'),
+        ('warm_margin_mib', '16777217'),
+        ('compact_memory', 'perhaps'),
+        ('demote_pages', 'perhaps'),
+        ('hand_over_pages', 'perhaps'),
+        ('grow_time_limit', '0'),
+        ('grow_time_limit', '601'),
+        ('start_time_limit', '59'),
+        ('start_time_limit', '86401'),
+        ('powered_off_pages', 'lose'),
+        ('prealloc_threads', '-1'),
+        ('prealloc_threads', '65'),
     ],
 )
 def test_a_bad_value_is_refused_by_name(tmp_path, name, value):
@@ -159,12 +245,23 @@ def test_the_list_for_the_generator_is_a_copy():
         'demand_mix',
         'demand_flavors_interval',
         'demand_file',
+        'page_pools',
+        'node_free_memory_mib',
+        'node_ceiling_percent',
+        'warm_margin_mib',
+        'compact_memory',
+        'demote_pages',
+        'hand_over_pages',
+        'grow_time_limit',
+        'start_time_limit',
+        'powered_off_pages',
+        'prealloc_threads',
     ]
 
 
 @pytest.mark.parametrize(
     'opt',
-    [*package_conf.filter_opts, *package_conf.weigher_opts],
+    [*scheduler.ALL, *compute.ALL],
     ids=lambda opt: opt.name,
 )
 def test_the_help_of_every_option_is_complete(opt):

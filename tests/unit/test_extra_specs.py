@@ -20,6 +20,7 @@ from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.api import extra_specs as api_extra_specs
 
 NAME = 'numa_hugepages:max_distance'
+DISTANCES = 'numa_hugepages:guest_distances'
 
 GOOD = {'10': 10, '21': 21, '255': 255, ' 40 ': 40}
 BAD = ['9', '256', '-21', '0', '', 'near', '21.0', '2 1', '0x15', '9' * 5000]
@@ -62,4 +63,32 @@ def test_the_api_refuses_names_that_are_not_ours_to_have():
 def test_the_validators_cover_the_namespace():
     names = [validator.name for validator in api_extra_specs.register()]
 
-    assert names == [NAME]
+    assert names == [NAME, DISTANCES]
+
+
+def test_a_guest_is_not_told_distances_unless_the_flavor_says_so():
+    assert extra_specs.guest_distances({'hw:numa_nodes': '2'}) is False
+
+
+@pytest.mark.parametrize(
+    ('value', 'answer'),
+    [
+        ('true', True),
+        ('Yes', True),
+        ('1', True),
+        ('false', False),
+        ('0', False),
+    ],
+)
+def test_whether_a_guest_is_told_distances(value, answer):
+    validators.validate(DISTANCES, value)
+
+    assert extra_specs.guest_distances({DISTANCES: value}) is answer
+
+
+@pytest.mark.parametrize('value', ['', 'near', '2', 'true false'])
+def test_what_is_no_answer_is_refused(value):
+    with pytest.raises(exception.InvalidExtraSpec, match="'true' or 'false'"):
+        extra_specs.guest_distances({DISTANCES: value})
+    with pytest.raises(nova_exception.ValidationError):
+        validators.validate(DISTANCES, value)

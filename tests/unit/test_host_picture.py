@@ -18,14 +18,21 @@ import sys
 import pytest
 from rich import console
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import look
 from nova_numa_hugepages.cmd.host import picture
 from nova_numa_hugepages.cmd.host import rows
 from nova_numa_hugepages.cmd.host import settings
+from nova_numa_hugepages.virt import guests
+from nova_numa_hugepages.virt import pages
 from nova_numa_hugepages.virt import policy
 from tests.unit import hosted
 from tests.unit.hosted import ONE
+from tests.unit.hosted import SMALL
+from tests.unit.hosted import THREE
 from tests.unit.hosted import TWO
+
+FOUR = '44444444-4444-4444-8444-444444444444'
 
 
 @pytest.fixture
@@ -143,3 +150,49 @@ def test_bars(counts, width, expected):
 )
 def test_lists_of_numbers(numbers, expected):
     assert rows.number_list(numbers) == expected
+
+
+def test_pages_that_are_held_for_guests_on_their_way(host, capsys):
+    host.hold(THREE, (0, 4), purpose=pages.Purpose.INCOMING)
+    host.hold(FOUR, (0, 2), purpose=pages.Purpose.RESIZE)
+
+    text = ' '.join(shown(host, capsys).out.split())
+
+    assert f'C {THREE} is expected, with 2 MiB pages: 4 on node 0' in text
+    assert (
+        f'D {FOUR} was resized or moved away, and may come back to 2 MiB '
+        'pages: 2 on node 0' in text
+    )
+
+
+def test_what_is_promised_and_not_there_stands_out(host):
+    # given: somebody takes away what the guest that is off has a right to
+    host.kernel.operator_writes(pages.PoolKey(1, SMALL), 32)
+    seen = look.look(
+        host.kernel.fs, settings.Settings(host.ledger, policy.Policy())
+    )
+
+    # when
+    drawn = picture._numbers(seen, pages.PoolKey(1, SMALL))
+
+    # then
+    assert drawn.plain.startswith('0 of 32 free, 132 held, 0 to promise')
+    assert drawn.plain.endswith('; 100 that are promised are not there')
+    assert [span.style for span in drawn.spans] == ['red']
+
+
+def test_who_may_not_see_all_is_told_so_in_the_picture(
+    host, capsys, monkeypatch
+):
+    def forbidden(self, pid):
+        raise exception.KernelError(f'/proc/{pid}/numa_maps', 'no', 'a file')
+
+    monkeypatch.setattr(guests.MapsFile, '__call__', forbidden)
+
+    text = ' '.join(shown(host, capsys).out.split())
+
+    assert (
+        'runs; where its memory is can be seen by root only; 2 MiB pages: 64 '
+        'on node 0, 32 on node 1 held for it' in text
+    )
+    assert 'used by unknown others' in text

@@ -22,6 +22,7 @@ import yaml
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import rows
+from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.virt import guests
 from tests.fixtures import kernel
 from tests.unit import hosted
@@ -257,6 +258,37 @@ def test_the_configuration_is_read(host, capsys, tmp_path):
     assert pool(found, 0)['available'] == 128 - 64 - 8 - 4
     assert pool(found, 1)['reserved'] == 3
     assert pool(found, 1)['allocatable'] == 0
+
+
+def test_the_usual_files_are_read_without_being_named(
+    tmp_path, capsys, monkeypatch
+):
+    # given: one that is there, and one that isn't
+    path = tmp_path / 'nova.conf'
+    path.write_text(f'[DEFAULT]\nstate_path = {tmp_path}/nova\n')
+    files = (path, tmp_path / 'nova-compute.conf')
+    monkeypatch.setattr(settings, 'CONFIG_FILES', files)
+
+    # when
+    hosted.main.run(['host', 'show', '-f', 'json'])
+
+    # then
+    assert f'There is no ledger {tmp_path}/nova/' in capsys.readouterr().err
+
+
+def test_a_configuration_that_this_user_may_not_read_is_told(
+    tmp_path, capsys, monkeypatch
+):
+    path = tmp_path / 'nova.conf'
+    path.write_text('[DEFAULT]\nstate_path = /nowhere\n')
+    monkeypatch.setattr(settings, 'CONFIG_FILES', (path,))
+    monkeypatch.setattr(os, 'access', lambda *_, **__: False)
+
+    hosted.main.run(['host', 'show', '-f', 'json'])
+
+    err = capsys.readouterr().err
+    assert f'{path} cannot be read by this user' in err
+    assert '/nowhere' not in err
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ import configparser
 import csv
 import hashlib
 import importlib.metadata
+import json
 import os
 import pathlib
 import shutil
@@ -34,6 +35,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = 'nova_numa_hugepages'
+# The only file of ours in Nova's package.
+SHIM = 'nova/virt/numa_hugepages/__init__.py'
 
 
 def run(*command, **kwargs):
@@ -104,9 +107,10 @@ def test_a_clone_without_tags_gets_a_version(wheel):
 
 def test_the_wheel_holds_the_package_and_nothing_beside_it(names):
     tops = {name.split('/')[0] for name in names}
-    (dist_info,) = tops - {PACKAGE}
+    (dist_info,) = tops - {PACKAGE, 'nova'}
 
     assert dist_info.endswith('.dist-info')
+    assert [name for name in names if name.startswith('nova/')] == [SHIM]
     assert [name for name in names if 'test' in name] == []
 
 
@@ -172,9 +176,14 @@ def test_nova_is_required_from_a_tested_version_on_without_a_cap(wheel):
     assert 'License-Expression: Apache-2.0' in lines
 
 
-def test_installing_it_changes_no_file_of_nova(wheel, tmp_path):
-    # given: an environment with Nova in it, every file as it was recorded
-    environment = tmp_path / 'environment'
+@pytest.fixture(scope='module')
+def beside_nova(wheel, tmp_path_factory):
+    """Install the wheel into an environment that has Nova.
+
+    :returns: its interpreter, its folder of packages, and the files of Nova
+        that were as they were recorded, before and after
+    """
+    environment = tmp_path_factory.mktemp('beside') / 'environment'
     run(sys.executable, '-m', 'venv', '--without-pip', str(environment))
     python = environment / 'bin' / 'python'
     site = pathlib.Path(
@@ -189,19 +198,87 @@ def test_installing_it_changes_no_file_of_nova(wheel, tmp_path):
             ignore=shutil.ignore_patterns('__pycache__'),
         )  # fmt: skip
     before = recorded_files(site, nova._path.name)
-    assert len(before) > 1000
-
-    # when
     run(
         sys.executable, '-m', 'pip', '--python', str(python), 'install',
         '--quiet', '--no-deps', str(wheel),
     )  # fmt: skip
+    # What Nova needs is in the environment that runs the tests.
+    (site / 'others.pth').write_text(f'{sysconfig.get_path("purelib")}\n')
+    return python, site, before, recorded_files(site, nova._path.name)
 
-    # then: they still are, and what is new is ours
-    assert recorded_files(site, nova._path.name) == before
-    new = {path.name for path in site.iterdir()} - {'nova', nova._path.name}
-    assert {name for name in new if not name.startswith(PACKAGE)} == set()
-    assert (site / PACKAGE / 'conf.py').is_file()
+
+def test_installing_it_changes_no_file_of_nova(beside_nova):
+    _, site, before, after = beside_nova
+
+    assert len(before) > 1000
+    assert after == before
+    modules = {
+        str(path.relative_to(site)) for path in (site / 'nova').rglob('*.py')
+    }
+    assert modules - after == {SHIM}
+    assert (site / PACKAGE / 'conf' / '__init__.py').is_file()
+
+
+def test_nova_loads_the_driver_from_the_wheel(beside_nova, tmp_path):
+    python, site, _, _ = beside_nova
+
+    shim, ours, nova = load_driver(python, tmp_path)
+
+    assert shim == str(site / SHIM)
+    assert ours == str(site / PACKAGE / 'virt' / 'driver.py')
+    assert nova == str(site / 'nova' / '__init__.py')
+
+
+def test_nova_loads_the_driver_from_an_editable_install(tmp_path):
+    # Given: the environment that runs the tests
+    distribution = importlib.metadata.distribution('nova-numa-hugepages')
+    url = json.loads(distribution.read_text('direct_url.json') or '{}')
+    if not url.get('dir_info', {}).get('editable'):
+        pytest.skip('the tests do not run in an editable install')
+
+    # when it is not its sources that the interpreter is started in
+    shim, ours, nova = load_driver(sys.executable, tmp_path)
+
+    # then
+    assert shim == str(ROOT / SHIM)
+    assert ours == str(ROOT / PACKAGE / 'virt' / 'driver.py')
+    assert nova == str(
+        importlib.metadata.distribution('nova').locate_file('nova/__init__.py')
+    )
+
+
+def test_nova_is_itself_where_the_sources_are():
+    # The folder of the shim has the name of Nova's package.
+    assert load_driver(sys.executable, ROOT)[2] != str(ROOT / 'nova')
+    assert not (ROOT / 'nova' / '__init__.py').exists()
+    assert not (ROOT / 'nova' / 'virt' / '__init__.py').exists()
+
+
+def load_driver(python, folder):
+    """Load the driver as Nova does.
+
+    :returns: the files of the shim, of the driver, and of Nova
+    """
+    code = """
+import inspect, json, sys
+import nova
+from nova.virt import driver
+from oslo_utils import importutils
+found = importutils.import_class(
+    'nova.virt.numa_hugepages.NUMAHugepagesDriver'
+)
+assert issubclass(found, driver.ComputeDriver)
+print(json.dumps([
+    sys.modules['nova.virt.numa_hugepages'].__file__,
+    inspect.getfile(found),
+    nova.__file__,
+]))
+"""
+    out = run(
+        str(python), '-W', 'ignore', '-c', code, cwd=folder,
+        env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'},
+    )  # fmt: skip
+    return json.loads(out.splitlines()[-1])
 
 
 def recorded_files(site, dist_info):
@@ -223,7 +300,4 @@ def recorded_files(site, dist_info):
             found = base64.urlsafe_b64encode(digest).rstrip(b'=').decode()
             assert found == expected, name
             good.add(name)
-    assert {
-        str(path.relative_to(site)) for path in (site / 'nova').rglob('*.py')
-    } <= good
     return good

@@ -51,7 +51,7 @@ _DISTANCES = {(0, 1): 12, (0, 2): 21, (0, 3): 21} | {
 }
 _AGENT = pathlib.Path(__file__).with_name('agent.py')
 _BOOT_S = 150.0
-_PERSIST_MIB = 256
+_PERSIST_MIB = 4096
 
 
 class VirtualHost:

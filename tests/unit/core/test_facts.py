@@ -231,3 +231,53 @@ class TestDistanceMatrix:
         known.distance_matrix([0, 1])
 
         assert known == FACTS
+
+
+def sixteen_nodes():
+    """The facts of the largest host: 16 nodes with 1 TiB in two sizes."""
+    ids = range(16)
+    counts = {n: {2048: 524288, 1048576: 1024} for n in ids}
+    return facts.HostFacts(
+        distances={n: (254,) * 16 for n in ids},
+        free=counts,
+        allocatable=counts,
+        unusable_permille={n: {2048: 1000, 1048576: 1000} for n in ids},
+    )
+
+
+def test_how_fragmented_memory_is_survives_the_stats():
+    known = facts.HostFacts(
+        allocatable={0: {2048: 7}}, unusable_permille={0: {2048: 20}}
+    )
+
+    assert facts.parse(known.dump()) == known
+    assert '"unusable_permille":20' in known.dump()
+
+
+def test_all_that_a_host_of_16_nodes_tells_fits_in_16_kib():
+    known = sixteen_nodes()
+
+    assert len(known.dump()) < 16384
+    assert known.bounded() is known
+
+
+@pytest.mark.parametrize(
+    ('length', 'left_out'),
+    [
+        (3000, {'unusable_permille'}),
+        (2600, {'unusable_permille', 'free'}),
+        (1500, {'unusable_permille', 'free', 'distances'}),
+    ],
+)
+def test_what_is_missed_least_is_left_out_first(length, left_out):
+    known = sixteen_nodes()
+
+    less = known.bounded(length)
+
+    assert len(less.dump()) <= length
+    assert {
+        name
+        for name in ('unusable_permille', 'free', 'distances', 'allocatable')
+        if not getattr(less, name)
+    } == left_out
+    assert facts.parse(less.dump()) == less

@@ -1,0 +1,343 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the driver asks for, on a pretended kernel."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+
+import pytest
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.virt import keeper as keeper_module
+from nova_numa_hugepages.virt import pages
+from tests.fixtures import kernel as fake_kernel
+from tests.unit import pagerig
+
+ONE = pagerig.guest(1)
+NEEDS = pagerig.needs((0, 10), (1, 20))
+ALL = {pagerig.pool(0): 10, pagerig.pool(1): 20}
+NONE = dict.fromkeys(ALL, 0)
+
+GUEST = pages.Purpose.GUEST
+INCOMING = pages.Purpose.INCOMING
+RESIZE = pages.Purpose.RESIZE
+
+
+class Time:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def rig(tmp_path):
+    """Two nodes with empty pools."""
+    node = fake_kernel.FakeNode(pools={2048: 0})
+    return pagerig.Rig(tmp_path, {0: node, 1: node})
+
+
+@pytest.fixture
+def ticks():
+    return Time()
+
+
+@pytest.fixture
+def keeper(rig, ticks):
+    return keeper_module.Keeper(rig.pools, ticks=ticks)
+
+
+def start(keeper, rig, needs=NEEDS, counts=ALL):
+    """Start a guest as the driver does."""
+    with keeper.starting(ONE, needs, is_defined=lambda: False):
+        rig.kernel.start_guest(ONE, counts)
+        keeper.started(ONE)
+
+
+def releasing(rig, ticks):
+    """Make a keeper where guests that are off give their pages back."""
+    rig.policy = dataclasses.replace(rig.policy, keep_powered_off=False)
+    rig.start()
+    return keeper_module.Keeper(rig.pools, ticks=ticks)
+
+
+def test_a_guest_starts_on_pages_that_were_made_for_it(keeper, rig):
+    start(keeper, rig)
+
+    assert rig.persistent() == ALL
+    assert {h.state for h in keeper.holds(ONE, GUEST)} == {pages.State.TAKEN}
+    assert rig.pools.ledger.placements(ONE) == ALL
+    assert keeper.busy() == frozenset()
+
+
+def test_nothing_stays_held_if_the_guest_cannot_be_defined(keeper, rig):
+    with (
+        pytest.raises(RuntimeError, match='libvirt'),
+        keeper.starting(ONE, NEEDS, is_defined=lambda: False),
+    ):
+        raise RuntimeError('libvirt')
+
+    assert rig.held() == {}
+    assert rig.persistent() == NONE
+
+
+def test_a_guest_that_is_defined_keeps_its_pages_if_it_does_not_start(
+    keeper, rig
+):
+    with (
+        pytest.raises(RuntimeError, match='libvirt'),
+        keeper.starting(ONE, NEEDS, is_defined=lambda: True),
+    ):
+        raise RuntimeError('libvirt')
+
+    assert rig.held() == {(ONE, 'guest'): ALL}
+
+
+def test_a_guest_that_held_before_keeps_its_pages(keeper, rig):
+    start(keeper, rig)
+    rig.kernel.stop_guest(ONE)
+
+    with (
+        pytest.raises(RuntimeError, match='libvirt'),
+        keeper.starting(ONE, NEEDS, is_defined=lambda: False),
+    ):
+        raise RuntimeError('libvirt')
+
+    assert rig.held() == {(ONE, 'guest'): ALL}
+
+
+def test_too_few_pages_stop_the_start_and_hold_nothing(keeper, rig):
+    too_many = pagerig.needs((0, 10), (1, 100000))
+
+    with (
+        pytest.raises(exception.NotEnoughPages, match='100000 pages'),
+        keeper.starting(ONE, too_many, is_defined=lambda: False),
+    ):
+        pytest.fail('it was started')
+
+    assert rig.held() == {}
+    assert rig.persistent() == NONE
+
+
+def test_a_guest_on_the_wrong_node_is_told(keeper, rig, caplog):
+    rig.kernel.operator_writes(pagerig.pool(1), 30)
+
+    start(keeper, rig, counts={pagerig.pool(1): 30})
+
+    (error,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert error.getMessage() == (
+        f'Guest {ONE} does not have its memory where it should be: expected '
+        '10 pages of 2048 KiB on node 0, 20 pages of 2048 KiB on node 1, '
+        'found 30 pages of 2048 KiB on node 1.'
+    )
+    assert rig.pools.ledger.placements(ONE) == {pagerig.pool(1): 30}
+    assert {h.state for h in keeper.holds(ONE, GUEST)} == {pages.State.HELD}
+
+
+def test_a_process_that_is_not_found_is_told(keeper, rig, caplog):
+    with keeper.starting(ONE, NEEDS, is_defined=lambda: True):
+        keeper.started(ONE)
+
+    assert 'was not checked' in caplog.text
+    assert {h.state for h in keeper.holds(ONE, GUEST)} == {pages.State.HELD}
+
+
+def test_a_guest_without_huge_pages_is_not_looked_at(keeper, rig, caplog):
+    with keeper.starting(ONE, [], is_defined=lambda: True):
+        keeper.started(ONE)
+
+    assert rig.held() == {}
+    assert caplog.text == ''
+
+
+def test_memory_that_cannot_be_looked_at_stops_nothing(keeper, rig, caplog):
+    def forbidden(pid):
+        raise exception.KernelError('/proc/1/numa_maps', 'EACCES', 'lines')
+
+    rig.pools._promises._read_maps = forbidden
+
+    with keeper.starting(ONE, NEEDS, is_defined=lambda: True):
+        rig.kernel.start_guest(ONE, ALL)
+        keeper.started(ONE)
+
+    assert '/proc/1/numa_maps' in caplog.text
+    assert rig.held() == {(ONE, 'guest'): ALL}
+
+
+def test_a_guest_that_is_gone_gives_its_pages_back(keeper, rig):
+    start(keeper, rig)
+    rig.kernel.stop_guest(ONE)
+
+    keeper.gone(ONE)
+    keeper.gone(ONE)
+
+    assert rig.held() == {}
+    assert rig.persistent() == NONE
+
+
+def test_a_guest_that_is_restarted_keeps_its_pages(keeper, rig):
+    start(keeper, rig)
+
+    with keeper.restarting(ONE):
+        rig.kernel.stop_guest(ONE)
+        keeper.gone(ONE)
+        assert keeper.heal(frozenset, frozenset) == []
+        assert rig.persistent() == ALL
+        start(keeper, rig)
+
+    assert rig.held() == {(ONE, 'guest'): ALL}
+    assert keeper.busy() == frozenset()
+
+
+def test_another_thread_may_delete_a_guest_that_is_restarted(keeper, rig):
+    start(keeper, rig)
+    rig.kernel.stop_guest(ONE)
+
+    with keeper.restarting(ONE):
+        thread = threading.Thread(target=keeper.gone, args=(ONE,))
+        thread.start()
+        thread.join()
+
+    assert rig.held() == {}
+
+
+def test_a_guest_that_is_to_come_back_is_waited_for(keeper, rig, ticks):
+    # Given: a guest that is rebuilt, which has as long as one to start
+    rig.pools.policy = dataclasses.replace(rig.policy, start_limit_s=600.0)
+    start(keeper, rig)
+    rig.kernel.stop_guest(ONE)
+    keeper.expect(ONE)
+    rig.now += 599
+    ticks.now += 599
+
+    # when it takes long, but not too long
+    assert keeper.heal(frozenset, frozenset) == []
+
+    # and then too long
+    ticks.now += 2
+    rig.now += 2
+    assert len(keeper.heal(frozenset, frozenset)) == 1
+    assert rig.held() == {}
+
+
+def test_a_guest_that_is_off_keeps_its_pages(keeper, rig):
+    start(keeper, rig)
+    rig.kernel.stop_guest(ONE)
+
+    keeper.stopped(ONE)
+
+    assert keeper.keeps_powered_off
+    assert rig.held() == {(ONE, 'guest'): ALL}
+
+
+def test_a_guest_that_is_off_gives_its_pages_back_if_so_wanted(rig, ticks):
+    keeper = releasing(rig, ticks)
+    start(keeper, rig)
+
+    # An event of the past, or one that belongs to a restart, changes nothing.
+    keeper.stopped(ONE)
+    rig.kernel.stop_guest(ONE)
+    with keeper.at_work(ONE):
+        keeper.stopped(ONE)
+    assert rig.held() == {(ONE, 'guest'): ALL}
+
+    keeper.stopped(ONE)
+    assert rig.held() == {}
+    assert rig.persistent() == NONE
+
+
+def test_a_guest_that_arrives_has_what_was_held_for_it(keeper, rig):
+    keeper.incoming(ONE, NEEDS)
+    keeper.incoming(ONE, NEEDS)
+    assert rig.held() == {(ONE, 'incoming'): ALL}
+
+    rig.kernel.start_guest(ONE, ALL)
+    keeper.arrived(ONE)
+    keeper.started(ONE)
+
+    assert rig.held() == {(ONE, 'guest'): ALL}
+    assert rig.pools.ledger.placements(ONE) == ALL
+
+
+def test_a_guest_that_does_not_arrive_gives_back(keeper, rig):
+    keeper.incoming(ONE, NEEDS)
+
+    keeper.gone(ONE)
+
+    assert rig.held() == {}
+    assert rig.persistent() == NONE
+
+
+def test_a_resize_that_is_reverted(keeper, rig):
+    start(keeper, rig)
+    rig.kernel.stop_guest(ONE)
+
+    keeper.resized(ONE)
+    keeper.gone(ONE)
+    assert rig.held() == {(ONE, 'resize'): ALL}
+
+    keeper.reverted(ONE)
+    assert rig.held() == {(ONE, 'guest'): ALL}
+
+
+def test_a_resize_on_the_same_host_that_is_confirmed(keeper, rig):
+    start(keeper, rig)
+    rig.kernel.stop_guest(ONE)
+    keeper.resized(ONE)
+    smaller = pagerig.needs((0, 5))
+    start(keeper, rig, smaller, {pagerig.pool(0): 5})
+
+    keeper.release(ONE, RESIZE)
+
+    assert rig.held() == {(ONE, 'guest'): {pagerig.pool(0): 5}}
+    assert rig.persistent() == {pagerig.pool(0): 5, pagerig.pool(1): 0}
+
+
+def test_migrations_are_asked_for_only_if_something_is_held_for_one(
+    keeper, rig
+):
+    start(keeper, rig)
+
+    def fail():
+        pytest.fail('it was asked')
+
+    keeper.heal(lambda: frozenset({ONE}), fail)
+    keeper.incoming(pagerig.guest(2), pagerig.needs((0, 3)))
+    rig.now += 1
+    keeper.heal(lambda: frozenset({ONE}), frozenset)
+
+    assert rig.held() == {(ONE, 'guest'): ALL}
+
+
+def test_a_ledger_that_fails_stops_no_deletion(
+    keeper, rig, monkeypatch, caplog
+):
+    start(keeper, rig)
+    rig.kernel.stop_guest(ONE)
+
+    def broken(*args):
+        raise exception.LedgerError('/ledger', 'is full', 'Make room.')
+
+    monkeypatch.setattr(rig.pools.ledger, 'drop', broken)
+    keeper.gone(ONE)
+    assert 'Make room.' in caplog.text
+    assert rig.held() == {(ONE, 'guest'): ALL}
+
+    # The next comparison makes up for it.
+    monkeypatch.undo()
+    keeper.heal(frozenset, frozenset)
+    assert rig.held() == {}
