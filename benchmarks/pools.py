@@ -21,6 +21,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import statistics
@@ -168,8 +169,8 @@ def _growth(
         pools.kernel.set_persistent(key, start)
         if got < count:
             return Growth(gib)
-        need = pages.Need(0, *key, count)
-        ours = _ms(lambda need=need: pools.hold(_HOLDER, [need]))  # type: ignore[misc]
+        needs = [pages.Need(0, *key, count)]
+        ours = _ms(functools.partial(pools.hold, _HOLDER, needs))
         pools.release(_HOLDER)
         if turn:
             kernel_ms.append(took)

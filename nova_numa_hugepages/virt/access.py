@@ -82,22 +82,22 @@ def keeper(
             reason,
         )
         writer = hugetlb.NoWriter(reason)
+    reserved = {
+        pages.PoolKey(node, int(size_kib)): count
+        for node, counts in hardware.numa_get_reserved_huge_pages().items()
+        for size_kib, count in counts.items()
+    }
+    allowed = policy.read(conf.numa_hugepages, reserved)
+    if reason is not None:
+        # Nor is the scheduler told of pages that could be made.
+        allowed = dataclasses.replace(allowed, dynamic=False)
     folder = pathlib.Path(conf.state_path)
     return keeper_module.Keeper(
         pools.Pools(
             hugetlb.Hugetlb(fs, writer),
             ledger_module.Ledger.open(folder / ledger_module.FILE_NAME),
             fs,
-            policy.read(
-                conf.numa_hugepages,
-                {
-                    pages.PoolKey(node, int(size_kib)): count
-                    for node, counts in (
-                        hardware.numa_get_reserved_huge_pages().items()
-                    )
-                    for size_kib, count in counts.items()
-                },
-            ),
+            allowed,
             lock=lock.HostLock(folder),
             read_maps=access.read_maps,
             writable=reason is None,

@@ -27,6 +27,7 @@ import shutil
 import signal
 import socket
 import tempfile
+from typing import Any
 
 import pytest
 
@@ -81,12 +82,12 @@ class _RemoteWriter:
 
 
 def _pools(
-    folder: pathlib.Path, writer: hugetlb.Writer, ledger: object = None
+    folder: pathlib.Path, writer: hugetlb.Writer, ledger: Any = None
 ) -> pools_module.Pools:
     fs = hostfs.HostFS(folder / 'kernel/sys', folder / 'kernel/proc')
     return pools_module.Pools(
         hugetlb.Hugetlb(fs, writer),
-        ledger or ledger_module.Ledger.open(folder / 'ledger.sqlite'),  # type: ignore[arg-type]
+        ledger or ledger_module.Ledger.open(folder / 'ledger.sqlite'),
         fs,
         pagerig.POLICY,
         lock=lock.HostLock(folder),

@@ -30,6 +30,7 @@ from rich import table
 from rich import text
 
 from tests.fixtures import cloud as embedded
+from tools.demo import elastic
 from tools.demo import hostmap
 from tools.demo import report
 from tools.demo import scenario
@@ -102,6 +103,8 @@ class Demo:
                 progress.update(task, description='deleting all guests')
                 self._delete(cloud)
                 progress.advance(task, len(guests))
+                self._heading('Pages that are made as they are needed')
+                self._grow()
                 progress.update(task, description='stopping Nova')
             progress.advance(task)
         self._summary(time.monotonic() - begin)
@@ -255,6 +258,12 @@ class Demo:
             'page and no memory used, no guest defined; Placement counts no '
             'usage.'
         )
+
+    def _grow(self) -> None:
+        try:
+            elastic.play(self._console)
+        except elastic.ElasticError as error:
+            raise DemoError(str(error)) from error
 
     def _summary(self, seconds: float) -> None:
         if self._failures:

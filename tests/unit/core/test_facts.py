@@ -238,7 +238,7 @@ def sixteen_nodes():
     ids = range(16)
     counts = {n: {2048: 524288, 1048576: 1024} for n in ids}
     return facts.HostFacts(
-        distances={n: (254,) * 16 for n in ids},
+        distances=dict.fromkeys(ids, (254,) * 16),
         free=counts,
         allocatable=counts,
         unusable_permille={n: {2048: 1000, 1048576: 1000} for n in ids},

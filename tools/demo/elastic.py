@@ -1,0 +1,157 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Pages that are made for a guest and given back, for everybody to see.
+
+What the driver does before a guest starts and after it has gone, on a kernel
+that is only pretended. Ledger, pools and picture are the real ones.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+
+from rich import console as rich_console
+from rich import padding
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import look
+from nova_numa_hugepages.cmd.host import picture
+from nova_numa_hugepages.cmd.host import settings
+from nova_numa_hugepages.virt import hugetlb
+from nova_numa_hugepages.virt import keeper as keeper_module
+from nova_numa_hugepages.virt import ledger as ledger_module
+from nova_numa_hugepages.virt import lock
+from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.virt import policy
+from nova_numa_hugepages.virt import pools
+from tests.fixtures import kernel as fake_kernel
+
+HOST = 'elastic'
+GUEST = '8f1d5a3c-52ad-4c1b-9a55-0d6d8d1f7a10'
+BIG_GUEST = 'c4be2d0e-6a7f-4f0e-8a35-53b1c9f0e2d7'
+
+_NODES = {
+    0: fake_kernel.FakeNode(total=16384, used=512, cpus=range(8)),
+    1: fake_kernel.FakeNode(total=16384, used=512, cpus=range(8, 16)),
+}
+_PAGE_KIB = 2048
+_FLOOR = 512
+
+
+class ElasticError(Exception):
+    """Pages are not where they should be."""
+
+
+def play(console: rich_console.Console) -> None:
+    """Start and delete a guest on a host with pools that grow.
+
+    :raises ElasticError: if pages are missing, or left
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        _Scene(console, pathlib.Path(folder)).play()
+
+
+class _Scene:
+    def __init__(
+        self, console: rich_console.Console, folder: pathlib.Path
+    ) -> None:
+        self._console = console
+        self._kernel = fake_kernel.FakeKernel(folder / 'kernel', _NODES)
+        self._policy = policy.Policy()
+        self._ledger = folder / ledger_module.FILE_NAME
+        self._keeper = keeper_module.Keeper(
+            pools.Pools(
+                hugetlb.Hugetlb(self._kernel.fs, self._kernel),
+                ledger_module.Ledger.open(self._ledger),
+                self._kernel.fs,
+                self._policy,
+                lock=lock.HostLock(folder),
+                read_maps=self._kernel.read_maps,
+            )
+        )
+
+    def play(self) -> None:
+        for node in _NODES:
+            self._kernel.operator_writes(
+                pages.PoolKey(node, _PAGE_KIB), _FLOOR
+            )
+        self._heal()
+        self._say(
+            'A host of two nodes on a pretended kernel. The operator has set '
+            f'up {_FLOOR} pages of 2 MiB on each; these are the floor.'
+        )
+        needs = [
+            pages.Need(0, 0, _PAGE_KIB, 2048),
+            pages.Need(1, 1, _PAGE_KIB, 2048),
+        ]
+        with self._keeper.starting(GUEST, needs, is_defined=lambda: False):
+            self._kernel.start_guest(
+                GUEST, {need.key: need.pages for need in needs}, name='guest'
+            )
+            self._keeper.started(GUEST)
+        self._say(
+            'A guest starts that needs 4 GiB of each. Before it did, the '
+            'pages that lacked were made, and all of them held for it:'
+        )
+        self._draw()
+        self._refuse()
+        self._kernel.stop_guest(GUEST)
+        self._keeper.gone(GUEST)
+        left = {
+            node: self._kernel.pool(pages.PoolKey(node, _PAGE_KIB)).total
+            for node in _NODES
+        }
+        if set(left.values()) != {_FLOOR}:
+            raise ElasticError(
+                f'pages left by node: {left}, expected {_FLOOR} on each'
+            )
+        self._say(
+            'The guest is deleted. What was made for it goes back to the '
+            f'kernel, and both pools are at {_FLOOR} pages again.'
+        )
+        self._keeper.close()
+
+    def _refuse(self) -> None:
+        """Have a guest that is too big refused, and nothing changed."""
+        needs = [pages.Need(0, 1, _PAGE_KIB, 7000)]
+        before = self._kernel.pool(needs[0].key)
+        try:
+            with self._keeper.starting(
+                BIG_GUEST, needs, is_defined=lambda: False
+            ):
+                raise ElasticError('a guest of 14000 MiB was not refused')
+        except exception.NotEnoughPages as error:
+            self._say(
+                f'Another one is refused, so Nova tries the next host: {error}'
+            )
+        if self._kernel.pool(needs[0].key) != before:
+            raise ElasticError('a guest that was refused has left pages')
+
+    def _heal(self) -> None:
+        self._keeper.heal(
+            lambda: frozenset(), lambda: frozenset(), starting=True
+        )
+
+    def _draw(self) -> None:
+        seen = look.look(
+            self._kernel.fs,
+            settings.Settings(
+                ledger=self._ledger, policy=self._policy, libvirt_uri=''
+            ),
+        )
+        for part in list(picture.draw(seen, HOST))[1:]:
+            self._console.print(padding.Padding(part, (0, 0, 0, 2)))
+
+    def _say(self, line: str) -> None:
+        self._console.print(padding.Padding(line, (0, 0, 0, 2)))
