@@ -87,8 +87,8 @@ test-core: $(CORE_STAMP) ## unit tests of core, without Nova
 		--cov=nova_numa_hugepages/core --cov-branch --cov-fail-under=95
 
 .PHONY: test-nova
-test-nova: $(STAMP) ## Nova's own tests, with our fit
-	@echo "== Nova's own tests, with our fit"
+test-nova: $(STAMP) ## Nova's own tests, with our fit and driver
+	@echo "== Nova's own tests, with our fit and driver"
 	$(BIN) -m tests.nova_own $(ARGS)
 
 .PHONY: test-ours

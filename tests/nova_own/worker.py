@@ -37,6 +37,9 @@ import unittest
 
 PASTE_FILE = 'etc/nova/api-paste.ini'
 
+# The package that sets the environment up for tests that aren't Nova's.
+ENVIRONMENTS = {'tests.nova_own': 'nova.tests.functional'}
+
 
 class Reporter(unittest.TestResult):
     """Write what becomes of each test as it ends.
@@ -163,7 +166,7 @@ def run_tests(package: str, ids: list[str], *, stock: bool) -> Reporter:
     # What the tests print is theirs; standard output carries the reports.
     stream = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    importlib.import_module(package)
+    importlib.import_module(ENVIRONMENTS.get(package, package))
     point_to_paste_file()
     if not stock:
         from nova_numa_hugepages.virt import hardware
