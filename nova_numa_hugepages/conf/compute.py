@@ -38,8 +38,9 @@ Possible values:
 * ``dynamic``: pages that lack are made on the right NUMA node when a guest
   starts, and given back when it is gone. Pages that were there before, because
   the kernel command line or the operator made them, are never taken away.
-* ``static``: no page is made or given back. A guest that finds too few pages
-  is refused before it starts, with the numbers.
+* ``static``: no page is made. A guest that finds too few pages is refused
+  before it starts, with the numbers. Pages that were made while this option
+  was ``dynamic`` are still given back when their guests are gone.
 
 Pages of 1 GiB can hardly ever be made once a host has run for a while. In both
 modes they are best set up on the kernel command line, or memory for them is
