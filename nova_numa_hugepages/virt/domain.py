@@ -96,15 +96,17 @@ def with_distances(xml: str, distances: Sequence[Sequence[int]] | None) -> str:
     """Write other distances between a domain's guest cells.
 
     :param distances: from each guest cell to each, None for none at all
-    :returns: the XML with these distances and none else
+    :returns: the XML with these distances and none else; with none if they
+        are of another number of cells
     :raises exception.InvalidDomain: if it is no XML
     """
     root = _parse(xml)
-    for cell in root.findall(_CELLS):
+    cells = root.findall(_CELLS)
+    for cell in cells:
         for old in cell.findall('distances'):
             cell.remove(old)
-    if distances is not None:
-        for cell, row in zip(root.findall(_CELLS), distances, strict=True):
+    if distances is not None and len(distances) == len(cells):
+        for cell, row in zip(cells, distances, strict=True):
             element = ElementTree.SubElement(cell, 'distances')
             for other, value in enumerate(row):
                 ElementTree.SubElement(

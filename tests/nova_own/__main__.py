@@ -14,7 +14,7 @@
 """Run Nova's own tests of NUMA placement with our fit in place of Nova's.
 
 Functional tests also have our driver in place of the one for libvirt. To these
-come ours of every road on which a guest starts and stops, in ``roads.py``.
+come ours of every road on which a guest starts and stops (``roads*.py``).
 
 ``python -m tests.nova_own`` runs them all; with an argument it runs those
 whose id contains it. ``--stock`` runs them with Nova's own fit, to tell
@@ -55,7 +55,7 @@ MODULES = {
         'nova.tests.functional.libvirt.test_numa_live_migration',
         'nova.tests.functional.libvirt.test_pci_sriov_servers',
     ),
-    'tests.nova_own': ('tests.nova_own.roads',),
+    'tests.nova_own': ('tests.nova_own.roads', 'tests.nova_own.roads_live'),
 }
 # Those of them that are ours, made of what Nova's are made of.
 OURS = 'tests.nova_own.'

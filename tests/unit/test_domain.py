@@ -374,3 +374,9 @@ def test_distances_that_are_not_known_there_are_dropped():
 
     ((_, params, _),) = guest._domain.migrated
     assert not domain.has_distances(params['persistent_xml'])
+
+
+def test_distances_of_another_number_of_cells_are_dropped():
+    xml = domain.with_distances(describe(cells=TWO_CELLS), [[10]])
+
+    assert not domain.has_distances(xml)

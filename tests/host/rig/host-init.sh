@@ -17,7 +17,9 @@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root LC_ALL=C.UTF-8
 box() { /rig-init/busybox "$@"; }
-say() { echo "rig: $* after $(box cut -d' ' -f1 /proc/uptime) s" >/dev/console; }
+say() {
+    echo "rig: $* after $(box cut -d' ' -f1 /proc/uptime) s" >/dev/console
+}
 
 box mkdir -p /dev/pts /dev/shm
 box mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts

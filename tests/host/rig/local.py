@@ -105,9 +105,15 @@ class LocalHost:
             stack.enter_context(lock)
             shutil.rmtree(self.logs, ignore_errors=True)
             self.logs.mkdir(parents=True)
+            # What a run that was killed has left comes first: its guests
+            # have pages.
+            note = state.folder() / 'local.folder'
+            if note.exists():
+                _remove(pathlib.Path(note.read_text()))
             stack.enter_context(pagepools.Keeper())
             self._folder = pathlib.Path(tempfile.mkdtemp(prefix='rig-'))
-            stack.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            note.write_text(str(self._folder))
+            stack.callback(note.unlink)
             self._start(stack)
             self._stack = stack.pop_all()
         return self
@@ -220,7 +226,7 @@ class LocalHost:
             self.logs / 'console.log',
         )
         # Guests outlive their libvirt.
-        stack.callback(self._end_guests)
+        stack.callback(_remove, self._folder)
         stack.callback(state.stop, libvirtd)
         deadline = time.monotonic() + _START_S
         while self.virsh('version', check=False).status:
@@ -228,16 +234,18 @@ class LocalHost:
                 raise RuntimeError(f'libvirtd did not start; see {self.logs}')
             time.sleep(0.2)
 
-    def _end_guests(self) -> None:
-        """End the guests that this libvirt has started, by their pids."""
-        for file in (self._folder / 'run' / 'qemu').glob('*.pid'):
-            with contextlib.suppress(OSError, ValueError):
-                pid = int(file.read_text())
-                command = pathlib.Path(f'/proc/{pid}/cmdline')
-                # libvirtd's own pid is there too.
-                if str(self._folder) in command.read_text():
-                    os.kill(pid, signal.SIGKILL)
-                    _wait_for_end(command)
+
+def _remove(folder: pathlib.Path) -> None:
+    """End the guests of a libvirt that has ended, and remove its folder."""
+    for file in (folder / 'run' / 'qemu').glob('*.pid'):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(file.read_text())
+            command = pathlib.Path(f'/proc/{pid}/cmdline')
+            # libvirtd's own pid is there too, and may be another's by now.
+            if str(folder) in command.read_text():
+                os.kill(pid, signal.SIGKILL)
+                _wait_for_end(command)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for_end(command: pathlib.Path) -> None:
