@@ -92,7 +92,12 @@ class NUMAHugepagesDriver(moving.MovingGuests):
         hardware.install(host_facts=lambda topology: self._facts)
         self._access = access.host()
         self._keeper = access.keeper(CONF, self._access)
-        self._look(starting=True)
+        try:
+            self._look(starting=True)
+        except exception.KernelError as error:
+            LOG.error(
+                'What the host has in huge pages is not known: %s', error
+            )
 
     def cleanup_host(self, host: str) -> None:
         """Stop: close the ledger."""
@@ -138,6 +143,7 @@ class NUMAHugepagesDriver(moving.MovingGuests):
                 is_defined=functools.partial(
                     lookups.is_defined, self._host, instance
                 ),
+                comes_new=instance.task_state == task_states.RESIZE_FINISH,
             ):
                 guest = super()._create_guest(
                     context, xml, instance, power_on, pause, post_xml_callback
@@ -162,6 +168,17 @@ class NUMAHugepagesDriver(moving.MovingGuests):
         with self._restarting(instance):
             super()._hard_reboot(context, instance, *args, **kwargs)
 
+    def resume(
+        self,
+        context: Any,
+        instance: objects.Instance,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Keep the pages if the guest can't be started."""
+        with self._restarting(instance):
+            super().resume(context, instance, *args, **kwargs)
+
     def _soft_reboot(self, instance: objects.Instance) -> bool:
         """Keep the pages while the guest is down."""
         with self._restarting(instance):
@@ -180,7 +197,10 @@ class NUMAHugepagesDriver(moving.MovingGuests):
         super()._undefine_domain(instance, *args, **kwargs)
         if self._keeper is None:
             return
-        if instance.task_state in _REBUILDING:
+        if (
+            instance.task_state in _REBUILDING
+            and instance.host == self._service_host
+        ):
             self._keeper.expect(instance.uuid)
         elif instance.task_state == task_states.RESIZE_MIGRATING:
             self._keeper.resized(instance.uuid)
@@ -195,7 +215,8 @@ class NUMAHugepagesDriver(moving.MovingGuests):
     ) -> None:
         """Give the pages back, if guests that are off don't keep them."""
         super().power_off(instance, timeout, retry_interval)
-        self._stopped(instance.uuid)
+        if instance.task_state not in _REBUILDING:
+            self._stopped(instance.uuid)
 
     def suspend(self, context: Any, instance: objects.Instance) -> None:
         """Give the pages back, if guests that are off don't keep them."""
@@ -273,14 +294,16 @@ class NUMAHugepagesDriver(moving.MovingGuests):
     def _look(self, *, starting: bool = False) -> None:
         """Heal what has come apart, and see what the host has."""
         if self._keeper is not None:
-            self._keeper.heal(
-                lambda: lookups.defined(self._host),
-                lambda: lookups.migrating(
-                    self._service_host, self._host.get_hostname()
-                ),
-                starting=starting,
-            )
-            self._view = self._keeper.survey()
+            node = self._host.get_hostname()
+            try:
+                self._keeper.heal(
+                    lambda: lookups.defined(self._host),
+                    lambda: lookups.migrating(self._service_host, node),
+                    lambda: lookups.here(self._service_host, node),
+                    starting=starting,
+                )
+            finally:
+                self._view = self._keeper.survey()
         elif self._access is not None:
             self._view = hostview.without_pools(self._access.fs)
 

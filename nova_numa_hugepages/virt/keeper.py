@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
+import dataclasses
 import threading
 import time
 
@@ -81,6 +82,7 @@ class Keeper:
         needs: Sequence[pages.Need],
         *,
         is_defined: Callable[[], bool],
+        comes_new: bool = False,
     ) -> Iterator[None]:
         """Hold pages for a guest while it is being started.
 
@@ -89,12 +91,16 @@ class Keeper:
 
         :param needs: what it needs; none gives back what it held
         :param is_defined: tells whether there is a domain of it
+        :param comes_new: whether it is a new guest beside what is kept of it,
+            after a resize on this host
         :raises exception.NotEnoughPages: if the host has too few; what it
             held before stays held
         :raises exception.KernelError: if the kernel's files can't be used
         :raises exception.LedgerError: if the ledger can't be used
         """
         with self.at_work(holder):
+            if not comes_new:
+                self._come_back(holder)
             new = not self.holds(holder, _GUEST)
             self._pools.hold(holder, needs, _GUEST)
             with self._lock:
@@ -105,6 +111,15 @@ class Keeper:
                 if new and needs and not is_defined():
                     self.release(holder, _GUEST)
                 raise
+
+    def _come_back(self, holder: str) -> None:
+        """Let a guest have what is kept of it for another purpose.
+
+        A resize or a migration that failed has left it so.
+        """
+        for purpose in (_RESIZE, _INCOMING):
+            if self.holds(holder, purpose) and not self.holds(holder, _GUEST):
+                self._pools.move(holder, purpose, _GUEST)
 
     def started(self, holder: str) -> None:
         """See where the memory of a guest is that was just started.
@@ -176,19 +191,26 @@ class Keeper:
         """Release what a guest held that was powered off, if so wanted."""
         if self.keeps_powered_off or holder in self.busy():
             return
-        with self._later(holder, 'Its pages were not released'):
-            # An event may come late, when the guest runs again.
+        with (
+            self._later(holder, 'Its pages were not released'),
+            self._pools.lock,
+        ):
+            # An event may come late, when the guest is started again.
+            if holder in self.busy():
+                return
             if holder not in guests.running(self._pools.fs):
                 self.release(holder, _GUEST)
 
     # Guests that move.
 
     def incoming(self, holder: str, needs: Sequence[pages.Need]) -> None:
-        """Hold pages for a guest that is to come here, if it doesn't yet.
+        """Hold pages for a guest that is to come here.
+
+        What was held for it before, for another plan, is given up.
 
         :raises: as for `starting`
         """
-        if needs and not self.holds(holder, _INCOMING):
+        if needs:
             self._pools.hold(holder, needs, _INCOMING)
 
     def arrived(self, holder: str) -> None:
@@ -218,6 +240,7 @@ class Keeper:
         self,
         defined: Callable[[], frozenset[str] | None],
         migrating: Callable[[], frozenset[str] | None],
+        here: Callable[[], frozenset[str] | None] = frozenset,
         *,
         starting: bool = False,
     ) -> list[str]:
@@ -227,6 +250,8 @@ class Keeper:
             told
         :param migrating: tells the uuids of instances that are moved to or
             from here; asked only if that matters
+        :param here: tells the uuids of the instances on this host; asked only
+            if that matters
         :param starting: whether the service is starting
         :returns: what was healed; it is in the log, too
         :raises exception.KernelError: if the kernel's files can't be used
@@ -235,11 +260,28 @@ class Keeper:
         # A guest that is started or taken away in between is in one of them.
         busy = self.busy()
         domains = defined()
-        moving: frozenset[str] | None = frozenset()
-        if any(h.purpose is not _GUEST for h in self._pools.ledger.holds()):
+        holds = self._pools.ledger.holds()
+        # What wasn't asked isn't known, if it comes to matter meanwhile.
+        moving = known = None
+        if any(hold.purpose is not _GUEST for hold in holds):
             moving = migrating()
-        present = reconcile.Present(domains, moving, busy | self.busy())
-        return self._reconciler.heal(present, starting=starting)
+        if domains is not None and any(
+            hold.purpose is _GUEST and hold.holder not in domains
+            for hold in holds
+        ):
+            known = here()
+        present = reconcile.Present(domains, moving, known, busy | self.busy())
+        try:
+            return self._reconciler.heal(present, starting=starting)
+        except exception.PoolsReadOnly as error:
+            LOG.warning(
+                'The page pools of this host cannot be changed (%s). What '
+                'they have is held and checked; they neither grow nor shrink '
+                'until the service is started again.',
+                error,
+            )
+            self._pools.writable = False
+            return self._reconciler.heal(present, starting=starting)
 
     def survey(self) -> survey.HostView:
         """Look at the host; changes nothing.
@@ -248,10 +290,13 @@ class Keeper:
         :raises exception.LedgerError: if the ledger can't be read
         """
         pools = self._pools
+        policy = pools.policy
+        if not pools.writable:
+            policy = dataclasses.replace(policy, dynamic=False)
         return survey.survey(
             pools.fs,
             pools.kernel,
-            pools.policy,
+            policy,
             pools.accounts.read(),
             pools.ledger.holds(),
             pools.standings(),

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
+from nova.objects import fields
 from nova.virt.libvirt import host as libvirt_host
 from oslo_log import log as logging
 
@@ -61,12 +62,15 @@ def defined(host: libvirt_host.Host) -> frozenset[str] | None:
 def migrating(host: str, node: str) -> frozenset[str] | None:
     """List the uuids of instances that are moved to or from this host.
 
+    Nova counts what was resized or cold-migrated with an error, too, until
+    somebody decides what is to become of it.
+
     :param host: the name of the service
     :param node: the name of the compute node
     :returns: None if Nova's database can't be asked
     """
     try:
-        found = objects.MigrationList.get_in_progress_by_host_and_node(
+        found = objects.MigrationList.get_in_progress_and_error(
             nova_context.get_admin_context(), host, node
         )
     except Exception as error:
@@ -76,7 +80,37 @@ def migrating(host: str, node: str) -> frozenset[str] | None:
             error,
         )
         return None
-    return frozenset(migration.instance_uuid for migration in found)
+    return frozenset(
+        migration.instance_uuid
+        for migration in found
+        if migration.status != 'error'
+        or migration.migration_type
+        in (
+            fields.MigrationType.MIGRATION,
+            fields.MigrationType.RESIZE,
+        )
+    )
+
+
+def here(host: str, node: str) -> frozenset[str] | None:
+    """List the uuids of instances that Nova has on this host.
+
+    :param host: the name of the service
+    :param node: the name of the compute node
+    :returns: None if Nova's database can't be asked
+    """
+    try:
+        found = objects.InstanceList.get_by_host_and_node(
+            nova_context.get_admin_context(), host, node, expected_attrs=[]
+        )
+    except Exception as error:
+        LOG.warning(
+            'Nova does not tell which instances are on this host, so none '
+            'counts as gone: %s',
+            error,
+        )
+        return None
+    return frozenset(instance.uuid for instance in found)
 
 
 def distances_at(

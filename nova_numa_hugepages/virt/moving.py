@@ -69,9 +69,10 @@ class MovingGuests(driver.LibvirtDriver):
         **kwargs: Any,
     ) -> None:
         """Let the guest have the pages back that were kept for it."""
-        if self._keeper is not None:
-            self._keeper.reverted(instance.uuid)
-        super().finish_revert_migration(context, instance, *args, **kwargs)
+        with self._restarting(instance):
+            if self._keeper is not None:
+                self._keeper.reverted(instance.uuid)
+            super().finish_revert_migration(context, instance, *args, **kwargs)
 
     def confirm_migration(
         self,
@@ -112,9 +113,14 @@ class MovingGuests(driver.LibvirtDriver):
             raise nova_exception.MigrationPreCheckError(
                 reason=str(error)
             ) from error
-        return super().post_claim_migrate_data(
-            context, instance, migrate_data, claim
-        )
+        try:
+            return super().post_claim_migrate_data(
+                context, instance, migrate_data, claim
+            )
+        except BaseException:
+            if self._keeper is not None:
+                self._keeper.release(instance.uuid, pages.Purpose.INCOMING)
+            raise
 
     def pre_live_migration(
         self,

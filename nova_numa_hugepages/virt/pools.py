@@ -24,6 +24,7 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
+import dataclasses
 import time
 
 from oslo_log import log as logging
@@ -264,12 +265,24 @@ class Pools:
         self,
         wanted: Mapping[pages.PoolKey, int],
         without: tuple[str, pages.Purpose] | None = None,
+        *,
+        quick: bool = False,
     ) -> growth_module.Growth:
         """Begin an attempt to make pages. Needs the lock.
 
         :param wanted: what the pages are for, which isn't idle
         :param without: as for `standings`
+        :param quick: take only what the kernel has at hand
         """
+        policy = self.policy
+        if quick:
+            policy = dataclasses.replace(
+                policy,
+                compact=False,
+                demote=False,
+                hand_over=False,
+                time_limit_s=0.0,
+            )
 
         def idle(key: pages.PoolKey) -> int:
             return self.standings(without)[key].available - wanted.get(key, 0)
@@ -278,7 +291,7 @@ class Pools:
             self.kernel,
             self.accounts,
             self.fs,
-            self.policy,
+            policy,
             idle=idle,
             clock=self._ticks,
             sleep=self._sleep,

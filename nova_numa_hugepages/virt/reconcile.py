@@ -43,11 +43,14 @@ class Present:
         run is then given up
     :ivar migrating: the uuids of instances that are being migrated or resized
         to or from this host; None if that can't be told
+    :ivar here: the uuids of instances that Nova has on this host, whether
+        they have a domain or not; None if that can't be told
     :ivar busy: the uuids of instances on which the service is at work
     """
 
     defined: frozenset[str] | None = None
     migrating: frozenset[str] | None = None
+    here: frozenset[str] | None = frozenset()
     busy: frozenset[str] = frozenset()
 
 
@@ -55,6 +58,7 @@ class _Action(enum.Enum):
     KEEP = enum.auto()
     DROP = enum.auto()
     TAKE = enum.auto()
+    ARRIVE = enum.auto()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,25 +115,34 @@ class Reconciler:
             holds = pools.ledger.holds()
             running = guests.running(pools.fs)
             for verdict in self._judge(holds, running, present, starting):
-                if verdict.action is _Action.DROP:
-                    pools.ledger.drop(verdict.holder, verdict.purpose)
-                else:
-                    pools.ledger.set_state(
-                        verdict.holder, verdict.purpose, pages.State.TAKEN
-                    )
+                self._carry_out(verdict)
                 healed.append(verdict.why)
             for rows, why in self._adopted(holds, running, present):
                 pools.ledger.replace_holds(
                     rows[0].holder, pages.Purpose.GUEST, rows
                 )
                 healed.append(why)
-            healed += self._make_good()
+            healed += self._make_good(starting)
             pools.report(healed)
             healed += [
                 f'{count} idle pages of {key} were given back'
                 for key, count in pools.trim().items()
             ]
         return healed
+
+    def _carry_out(self, verdict: _Verdict) -> None:
+        ledger = self._pools.ledger
+        if verdict.action is _Action.DROP:
+            ledger.drop(verdict.holder, verdict.purpose)
+            return
+        with ledger.transaction():
+            if verdict.action is _Action.ARRIVE:
+                ledger.move(
+                    verdict.holder, verdict.purpose, pages.Purpose.GUEST
+                )
+            ledger.set_state(
+                verdict.holder, pages.Purpose.GUEST, pages.State.TAKEN
+            )
 
     def _judge(
         self,
@@ -180,7 +193,10 @@ class Reconciler:
         elif present.defined is None:
             pass
         elif holder not in present.defined:
-            if settled:
+            # Nova takes domains away that it defines again later, and counts
+            # their guests meanwhile.
+            gone = present.here is not None and holder not in present.here
+            if settled and gone:
                 return _Verdict(
                     holder,
                     hold.purpose,
@@ -242,10 +258,12 @@ class Reconciler:
             if standing.overdue
         }
 
-    def _make_good(self) -> list[str]:
+    def _make_good(self, starting: bool) -> list[str]:
         """Make the pages that are promised and not there, as far as it goes.
 
-        A shortage that stays is told when it is found and when it changes.
+        While the service runs, others wait for the lock, so only what the
+        kernel has at hand is taken. A shortage that stays is told when it is
+        found and when it changes.
         """
         pools = self._pools
         wanted = {
@@ -255,7 +273,7 @@ class Reconciler:
         }
         missing = dict(wanted)
         if wanted and pools.policy.dynamic and pools.writable:
-            missing = pools.growth(wanted).grow(wanted)
+            missing = pools.growth(wanted, quick=not starting).grow(wanted)
         healed = [
             f'{count - missing.get(key, 0)} of {count} pages of {key} that '
             'are promised to guests were missing, and made anew'
@@ -279,6 +297,19 @@ def _moving(
     """Judge what is held for a guest that comes here or went away."""
     holder, purpose = hold.holder, hold.purpose
     arriving = purpose is pages.Purpose.INCOMING
+    if (
+        arriving
+        and runs
+        and holder in (present.defined or ())
+        and present.migrating is not None
+        and holder not in present.migrating
+    ):
+        return _Verdict(
+            holder,
+            purpose,
+            _Action.ARRIVE,
+            f'guest {holder} has arrived on the pages that were held for it',
+        )
     if (
         present.migrating is None
         or holder in present.migrating

@@ -165,7 +165,7 @@ class Rig:
             reconcile.Present(
                 None if defined is None else frozenset(defined),
                 None if migrating is None else frozenset(migrating),
-                frozenset(busy),
+                busy=frozenset(busy),
             ),
             starting=starting,
         )

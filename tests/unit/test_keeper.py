@@ -61,9 +61,11 @@ def keeper(rig, ticks):
     return keeper_module.Keeper(rig.pools, ticks=ticks)
 
 
-def start(keeper, rig, needs=NEEDS, counts=ALL):
+def start(keeper, rig, needs=NEEDS, counts=ALL, comes_new=False):
     """Start a guest as the driver does."""
-    with keeper.starting(ONE, needs, is_defined=lambda: False):
+    with keeper.starting(
+        ONE, needs, is_defined=lambda: False, comes_new=comes_new
+    ):
         rig.kernel.start_guest(ONE, counts)
         keeper.started(ONE)
 
@@ -299,12 +301,39 @@ def test_a_resize_on_the_same_host_that_is_confirmed(keeper, rig):
     rig.kernel.stop_guest(ONE)
     keeper.resized(ONE)
     smaller = pagerig.needs((0, 5))
-    start(keeper, rig, smaller, {pagerig.pool(0): 5})
+    start(keeper, rig, smaller, {pagerig.pool(0): 5}, comes_new=True)
 
     keeper.release(ONE, RESIZE)
 
     assert rig.held() == {(ONE, 'guest'): {pagerig.pool(0): 5}}
     assert rig.persistent() == {pagerig.pool(0): 5, pagerig.pool(1): 0}
+
+
+def test_a_resize_that_failed_leaves_the_guest_its_pages(keeper, rig):
+    # Given a guest that was about to go, and is started again instead.
+    start(keeper, rig)
+    rig.kernel.stop_guest(ONE)
+    keeper.resized(ONE)
+    start(keeper, rig)
+
+    assert rig.held() == {(ONE, 'guest'): ALL}
+    assert sum(rig.persistent().values()) == sum(ALL.values())
+
+
+def test_a_migration_with_another_plan_gives_up_the_one_before(keeper, rig):
+    keeper.incoming(ONE, pagerig.needs((0, 5)))
+    keeper.incoming(ONE, pagerig.needs((1, 7)))
+
+    assert rig.held() == {(ONE, 'incoming'): {pagerig.pool(1): 7}}
+
+
+def test_a_guest_that_nova_has_here_is_not_gone(keeper, rig):
+    start(keeper, rig)
+    rig.kernel.stop_guest(ONE)
+    keeper.heal(frozenset, frozenset, lambda: frozenset({ONE}), starting=True)
+    assert rig.held() == {(ONE, 'guest'): ALL}
+    keeper.heal(frozenset, frozenset, frozenset, starting=True)
+    assert rig.held() == {}
 
 
 def test_migrations_are_asked_for_only_if_something_is_held_for_one(

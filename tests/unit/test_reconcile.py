@@ -82,6 +82,17 @@ class TestGuests:
         rig.heal([A])
         assert (held(rig), total(rig)) == (set(), 0)
 
+    @pytest.mark.parametrize('here', [None, frozenset({A})])
+    def test_a_guest_without_a_domain_that_nova_may_have(
+        self, tmp_path: pathlib.Path, here: frozenset[str] | None
+    ) -> None:
+        # Given a service that was killed in the middle of a hard reboot.
+        rig = make(tmp_path)
+        rig.kernel.stop_guest(A)
+        present = reconcile.Present(frozenset(), frozenset(), here)
+        assert rig.reconciler.heal(present, starting=True) == []
+        assert held(rig) == {(A, 'guest')}
+
     def test_domains_that_nobody_can_tell(
         self, tmp_path: pathlib.Path
     ) -> None:
@@ -190,8 +201,10 @@ class TestMoves:
         rig = make(tmp_path)
         rig.pools.hold(B, pagerig.needs((0, 10)), pages.Purpose.INCOMING)
         rig.kernel.start_guest(B, {pagerig.pool(0): 10})
-        rig.heal([A, B])
-        assert held(rig) == {(A, 'guest'), (B, 'incoming')}
+        assert rig.heal([A, B]) == [
+            f'guest {B} has arrived on the pages that were held for it'
+        ]
+        assert held(rig) == {(A, 'guest'), (B, 'guest')}
 
 
 class TestPools:
