@@ -55,7 +55,11 @@ MODULES = {
         'nova.tests.functional.libvirt.test_numa_live_migration',
         'nova.tests.functional.libvirt.test_pci_sriov_servers',
     ),
-    'tests.nova_own': ('tests.nova_own.roads', 'tests.nova_own.roads_live'),
+    'tests.nova_own': (
+        'tests.nova_own.roads',
+        'tests.nova_own.roads_back',
+        'tests.nova_own.roads_live',
+    ),
 }
 # Those of them that are ours, made of what Nova's are made of.
 OURS = 'tests.nova_own.'
