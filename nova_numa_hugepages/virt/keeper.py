@@ -21,7 +21,6 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
@@ -128,7 +127,7 @@ class Keeper:
         runs.
         """
         with self._later(holder, 'The pages it has were not recorded'):
-            expected = _by_pool(self.holds(holder, _GUEST))
+            expected = pages.by_pool(self.holds(holder, _GUEST))
             if not expected:
                 return
             process = guests.running(self._pools.fs).get(holder)
@@ -151,8 +150,8 @@ class Keeper:
                 'be: expected %(expected)s, found %(found)s.',
                 {
                     'holder': holder,
-                    'expected': _list(expected),
-                    'found': _list(found),
+                    'expected': pages.in_words(expected),
+                    'found': pages.in_words(found),
                 },
             )
 
@@ -357,19 +356,3 @@ class Keeper:
                 'when Nova next updates the resources of the host.',
                 {'holder': holder, 'error': error, 'what': what},
             )
-
-
-def _by_pool(holds: Sequence[pages.Hold]) -> dict[pages.PoolKey, int]:
-    found: dict[pages.PoolKey, int] = {}
-    for hold in holds:
-        found[hold.key] = found.get(hold.key, 0) + hold.pages
-    return found
-
-
-def _list(counts: Mapping[pages.PoolKey, int]) -> str:
-    return (
-        ', '.join(
-            f'{count} pages of {key}' for key, count in sorted(counts.items())
-        )
-        or 'no huge pages'
-    )

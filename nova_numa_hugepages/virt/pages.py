@@ -19,6 +19,8 @@ which is also the id of the host cell in Nova.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from collections.abc import Mapping
 import dataclasses
 import enum
 from typing import NamedTuple
@@ -161,3 +163,21 @@ class Account:
     def key(self) -> PoolKey:
         """The pool."""
         return PoolKey(self.node, self.size_kib)
+
+
+def by_pool(parts: Iterable[Hold | Need]) -> dict[PoolKey, int]:
+    """Add up pages by pool."""
+    found: dict[PoolKey, int] = {}
+    for part in parts:
+        found[part.key] = found.get(part.key, 0) + part.pages
+    return found
+
+
+def in_words(counts: Mapping[PoolKey, int]) -> str:
+    """Write counts of pages by pool for people."""
+    return (
+        ', '.join(
+            f'{count} pages of {key}' for key, count in sorted(counts.items())
+        )
+        or 'no huge pages'
+    )

@@ -115,9 +115,7 @@ class Pools:
         if not needs:
             self.release(holder, purpose)
             return
-        wanted: dict[pages.PoolKey, int] = {}
-        for need in needs:
-            wanted[need.key] = wanted.get(need.key, 0) + need.pages
+        wanted = pages.by_pool(needs)
         with self.lock:
             self.report(self.accounts.refresh().changes)
             if self._runs_on(holder, needs, purpose):
@@ -133,10 +131,10 @@ class Pools:
         LOG.info(
             'Holding %(pages)s for %(holder)s (%(purpose)s), %(grown)s.',
             {
-                'pages': _list(wanted),
+                'pages': pages.in_words(wanted),
                 'holder': holder,
                 'purpose': purpose,
-                'grown': f'{_list(growth.made)} of it newly made'
+                'grown': f'{pages.in_words(growth.made)} of it newly made'
                 if growth.made
                 else 'all of it there before',
             },
@@ -180,7 +178,10 @@ class Pools:
                     self.ledger.drop(holder, purpose)
             LOG.info(
                 'Released %(pages)s of %(holder)s.',
-                {'pages': _list(_by_pool(dropped)), 'holder': holder},
+                {
+                    'pages': pages.in_words(pages.by_pool(dropped)),
+                    'holder': holder,
+                },
             )
             self.trim()
 
@@ -402,19 +403,3 @@ def _short(
         for key, count in wanted.items()
     }
     return {key: count for key, count in short.items() if count > 0}
-
-
-def _by_pool(holds: Collection[pages.Hold]) -> dict[pages.PoolKey, int]:
-    found: dict[pages.PoolKey, int] = {}
-    for hold in holds:
-        found[hold.key] = found.get(hold.key, 0) + hold.pages
-    return found
-
-
-def _list(counts: Mapping[pages.PoolKey, int]) -> str:
-    return (
-        ', '.join(
-            f'{count} pages of {key}' for key, count in sorted(counts.items())
-        )
-        or 'no pages'
-    )

@@ -88,7 +88,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         if holder in self.running:
             return
         before = {key: self.kernel.pool(key) for key in POOLS}
-        wanted = _by_pool(needs)
+        wanted = pages.by_pool(needs)
         try:
             self.rig.pools.hold(holder, needs)
         except exception.NotEnoughPages:
@@ -174,7 +174,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         self.rig.steps.kill_at = step
         try:
             if what == 'hold':
-                after[holder, _GUEST] = _by_pool(needs)
+                after[holder, _GUEST] = pages.by_pool(needs)
                 self.rig.pools.hold(holder, needs)
             elif what == 'release':
                 after = {k: v for k, v in after.items() if k[0] != holder}
@@ -330,13 +330,6 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         assert self.rig.held() == {}
         assert self.rig.persistent() == self.floor
         self.the_kernel_is_sane()
-
-
-def _by_pool(needs: list[pages.Need]) -> dict[pages.PoolKey, int]:
-    found: dict[pages.PoolKey, int] = {}
-    for need in needs:
-        found[need.key] = found.get(need.key, 0) + need.pages
-    return found
 
 
 PoolsMachine.TestCase.settings = hypothesis.settings(
