@@ -116,9 +116,11 @@ class Accounts:
         """
         before = self._kernel.pool(key)
         after = self._write(key, before, wanted)
-        kept = before.persistent - max(0, before.total - after.total)
-        if wanted < kept:
-            after = self._write(key, after, kept)
+        # Pages in use go when they are freed. Of the others all should.
+        to_go = min(before.free, before.persistent - wanted)
+        refused = to_go - max(0, before.total - after.total)
+        if refused > 0:
+            after = self._write(key, after, after.persistent + refused)
         return after
 
     def _write(

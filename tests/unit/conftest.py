@@ -14,14 +14,23 @@
 
 from collections.abc import Iterator
 import logging
+import os
 
 import pytest
 
+# Nova's test packages patch the process with eventlet when they are imported.
+os.environ.setdefault('OS_NOVA_DISABLE_EVENTLET_PATCHING', '1')
+
 
 @pytest.fixture(autouse=True)
-def _log_level() -> Iterator[None]:
-    """The host commands tell people less than the service's log."""
-    logger = logging.getLogger('nova_numa_hugepages')
-    before = logger.level
+def _logging() -> Iterator[None]:
+    """The commands set up logging for a process of their own."""
+    root = logging.getLogger()
+    ours = logging.getLogger('nova_numa_hugepages')
+    levels = root.level, ours.level
+    handlers = list(root.handlers)
     yield
-    logger.setLevel(before)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
