@@ -24,10 +24,10 @@ import uuid as uuid_module
 
 from tests.host.rig import channel
 from tests.host.rig import domains
-from tests.host.rig import local
+from tests.host.rig import machine
 from tests.host.rig import virtual
 
-Host = virtual.VirtualHost | local.LocalHost
+Host = machine.Machine
 
 _numbers = itertools.count(1)
 

@@ -18,9 +18,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from cliff import command
-
-from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import hostcommand
 from nova_numa_hugepages.cmd.host import settings
 
 # cliff loads all commands, whichever is run, so each loads late what it needs.
@@ -40,40 +38,29 @@ a resize are left alone, as only Nova knows whether it is under way.
 """
 
 
-class Reconcile(command.Command):
+class Reconcile(hostcommand.HostCommand):
     """Compare ledger, guests and kernel of this host, and heal."""
 
-    def get_description(self) -> str:
-        return _DESCRIPTION.strip()
+    description = _DESCRIPTION
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add its options."""
         parser.add_argument(
             '--dry-run',
             action='store_true',
             help='say what would be healed, and change nothing',
         )
-        settings.add_arguments(parser)
-        return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> int:
+    def act(
+        self, options: argparse.Namespace, found: settings.Settings
+    ) -> int:
         """Reconcile.
 
         :returns: the exit code
         """
-        try:
-            return self._reconcile(parsed_args)
-        except exception.NUMAHugepagesError as error:
-            return settings.fail(error)
-
-    def _reconcile(self, options: argparse.Namespace) -> int:
         from nova_numa_hugepages.cmd.host import opening
         from nova_numa_hugepages.virt import reconcile
 
-        found = settings.read(options)
-        for note in found.notes:
-            print(note, file=sys.stderr)
         with opening.opened(
             settings.host_fs(options), found, to_change=not options.dry_run
         ) as pools:

@@ -18,12 +18,10 @@ import argparse
 from collections.abc import Sequence
 import datetime
 import difflib
-import sys
 from typing import TYPE_CHECKING
 
-from cliff import command
-
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import hostcommand
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.virt import guests
@@ -49,15 +47,13 @@ class _UnknownHolder(settings.BadInput):
     """Nothing is held for whom it was asked for."""
 
 
-class Release(command.Command):
+class Release(hostcommand.HostCommand):
     """Give back all pages that are held for a guest, in an emergency."""
 
-    def get_description(self) -> str:
-        return _DESCRIPTION.strip()
+    description = _DESCRIPTION
 
-    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add its options."""
         parser.add_argument(
             'holder',
             metavar='HOLDER',
@@ -73,25 +69,16 @@ class Release(command.Command):
             action='store_true',
             help='even if the guest runs',
         )
-        settings.add_arguments(parser)
-        return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> int:
+    def act(
+        self, options: argparse.Namespace, found: settings.Settings
+    ) -> int:
         """Release.
 
         :returns: the exit code
         """
-        try:
-            return self._release(parsed_args)
-        except exception.NUMAHugepagesError as error:
-            return settings.fail(error)
-
-    def _release(self, options: argparse.Namespace) -> int:
         from nova_numa_hugepages.cmd.host import opening
 
-        found = settings.read(options)
-        for note in found.notes:
-            print(note, file=sys.stderr)
         with opening.opened(settings.host_fs(options), found) as pools:
             holder = options.holder.lower()
             holds = pools.ledger.holds(holder)

@@ -25,11 +25,11 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 
 from tests.host.rig import channel
+from tests.host.rig import machine
 from tests.host.rig import packages
 from tests.host.rig import pagepools
 from tests.host.rig import state
@@ -89,7 +89,7 @@ exec "$@"
 """
 
 
-class LocalHost:
+class LocalHost(machine.Machine):
     """This machine. A context manager; its pools are put back at the end."""
 
     def __init__(self) -> None:
@@ -154,21 +154,6 @@ class LocalHost:
         if check and result.status:
             raise channel.CommandFailed(command, result)
         return result
-
-    def python(
-        self,
-        code: str,
-        *arguments: str,
-        timeout: float = 120,
-        check: bool = True,
-    ) -> channel.Result:
-        """Run Python code with all that these tests have installed."""
-        return self.run(
-            [sys.executable, '-', *arguments],
-            stdin=code,
-            timeout=timeout,
-            check=check,
-        )
 
     def virsh(
         self,

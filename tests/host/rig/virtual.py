@@ -39,6 +39,7 @@ import time
 
 from tests.host.rig import channel
 from tests.host.rig import export
+from tests.host.rig import machine
 from tests.host.rig import packages
 from tests.host.rig import state
 
@@ -54,7 +55,7 @@ _BOOT_S = 150.0
 _PERSIST_MIB = 4096
 
 
-class VirtualHost:
+class VirtualHost(machine.Machine):
     """A virtual host. A context manager, which boots it and ends it.
 
     :param name: its name, and that of the folder of its logs
@@ -179,21 +180,6 @@ class VirtualHost:
         if check and result.status:
             raise channel.CommandFailed(command, result)
         return result
-
-    def python(
-        self,
-        code: str,
-        *arguments: str,
-        timeout: float = 120,
-        check: bool = True,
-    ) -> channel.Result:
-        """Run Python code with all that these tests have installed."""
-        return self.run(
-            [sys.executable, '-', *arguments],
-            stdin=code,
-            timeout=timeout,
-            check=check,
-        )
 
     def write(self, path: str, text: str) -> None:
         """Write a file, which may be one of the kernel's."""
