@@ -28,20 +28,16 @@ import argparse
 import collections
 from collections.abc import Iterable
 from collections.abc import Sequence
-import dataclasses
 import importlib.metadata
-import json
 import os
 import pathlib
-import queue
 import subprocess
 import sys
-import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from tests.nova_own import workers
+
 EXCLUSIONS = pathlib.Path(__file__).with_name('exclusions.txt')
-WORKER = (sys.executable, '-m', 'tests.nova_own.worker')
 
 # The modules, by the package that sets their environment up. One process runs
 # tests of one package only, as Nova does it.
@@ -64,28 +60,9 @@ MODULES = {
 # Those of them that are ours, made of what Nova's are made of.
 OURS = 'tests.nova_own.'
 
-# Seconds for one test, which Nova's fixtures apply, and for a worker that says
-# nothing at all.
-TEST_TIMEOUT = 300
-SILENCE_TIMEOUT = 600
-
 
 class UsageError(Exception):
     """What was asked for, or the list of exclusions, makes no sense."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What became of one test.
-
-    :ivar test_id: its id
-    :ivar outcome: passed, failed or skipped
-    :ivar detail: the traceback or the reason
-    """
-
-    test_id: str
-    outcome: str
-    detail: str = ''
 
 
 def read_exclusions(lines: Iterable[str]) -> dict[str, str]:
@@ -110,11 +87,6 @@ def read_exclusions(lines: Iterable[str]) -> dict[str, str]:
     return exclusions
 
 
-def environment() -> dict[str, str]:
-    """Make the environment of a worker."""
-    return {'OS_TEST_TIMEOUT': str(TEST_TIMEOUT), **os.environ}
-
-
 def list_ids(modules: Sequence[str]) -> list[str]:
     """Ask Nova for its tests.
 
@@ -123,9 +95,9 @@ def list_ids(modules: Sequence[str]) -> list[str]:
     :raises: :class:`UsageError` if there is none in one of the modules
     """
     done = subprocess.run(
-        [*WORKER, 'list', *modules],
-        cwd=ROOT,
-        env=environment(),
+        [*workers.COMMAND, 'list', *modules],
+        cwd=workers.ROOT,
+        env=workers.environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -139,142 +111,6 @@ def list_ids(modules: Sequence[str]) -> list[str]:
         if not any(test_id.startswith(f'{module}.') for test_id in found):
             raise UsageError(f'there is no test in {module}')
     return list(dict.fromkeys(found))
-
-
-class Worker:
-    """A process that runs some tests, and the thread that listens to it.
-
-    :param package: the package of Nova's tests that all ids are in
-    :param ids: the tests
-    :param stock: run them with Nova's own fit
-    :param outcomes: where the outcomes go, and None when the worker is done
-    """
-
-    def __init__(
-        self,
-        package: str,
-        ids: Sequence[str],
-        *,
-        stock: bool,
-        outcomes: queue.Queue[Outcome | None],
-    ) -> None:
-        self._missing = dict.fromkeys(ids)
-        self._outcomes = outcomes
-        self._errors = collections.deque[str](maxlen=40)
-        self._process = subprocess.Popen(
-            [*WORKER, 'run', package, *(['--stock'] if stock else [])],
-            cwd=ROOT,
-            env=environment(),
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        errors = threading.Thread(
-            target=self._errors.extend, args=(process.stderr,), daemon=True
-        )
-        errors.start()
-        try:
-            process.stdin.write('\n'.join(self._missing))
-            process.stdin.close()
-        except BrokenPipeError:
-            pass
-        for line in process.stdout:
-            report = json.loads(line)
-            self._missing.pop(report['id'], None)
-            self._outcomes.put(
-                Outcome(report['id'], report['outcome'], report['detail'])
-            )
-        process.wait()
-        errors.join(timeout=10)
-        why = (
-            f'did not run: its process ended with {process.returncode}\n'
-            + ''.join(self._errors)
-        )
-        for test_id in self._missing:
-            self._outcomes.put(Outcome(test_id, 'failed', why))
-            why = 'did not run, for the same reason'
-        self._outcomes.put(None)
-
-    def stop(self) -> None:
-        """End the process, whatever it does; it may have ended already."""
-        self._process.kill()
-
-
-class Progress:
-    """Say how far the run is: on a terminal in place, else now and then.
-
-    :param total: the number of tests
-    """
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._step = max(1, total // 10)
-        self._terminal = sys.stdout.isatty()
-
-    def show(self, done: int, failed: int) -> None:
-        """Say it.
-
-        :param done: the number of tests that ended
-        :param failed: how many of these failed
-        """
-        text = f'  {done} of {self._total} done, {failed} failed'
-        if self._terminal:
-            end = '\n' if done == self._total else ''
-            print(f'\r{text}', end=end, flush=True)
-        elif done % self._step == 0 or done == self._total:
-            print(text, flush=True)
-
-
-def run(
-    ids_by_package: dict[str, list[str]], *, stock: bool, jobs: int
-) -> list[Outcome]:
-    """Run tests, package after package, in several processes.
-
-    :param ids_by_package: the ids by the package of Nova's tests
-    :param stock: run them with Nova's own fit
-    :param jobs: the number of processes at a time
-    :returns: the outcome of each test, in the order in which they ended
-    """
-    total = sum(len(ids) for ids in ids_by_package.values())
-    progress = Progress(total)
-    ended: list[Outcome] = []
-    failed = 0
-    for package, ids in ids_by_package.items():
-        outcomes: queue.Queue[Outcome | None] = queue.Queue()
-        # Neighbours take about the same time, so dealing them out in turn
-        # gives each process its share.
-        shares = [ids[start::jobs] for start in range(jobs)]
-        workers = [
-            Worker(package, share, stock=stock, outcomes=outcomes)
-            for share in shares
-            if share
-        ]
-        running = len(workers)
-        try:
-            while running:
-                outcome = outcomes.get(timeout=SILENCE_TIMEOUT)
-                if outcome is None:
-                    running -= 1
-                    continue
-                ended.append(outcome)
-                failed += outcome.outcome == 'failed'
-                progress.show(len(ended), failed)
-        except queue.Empty:
-            raise UsageError(
-                f'no test ended in {SILENCE_TIMEOUT} s; giving up'
-            ) from None
-        finally:
-            for worker in workers:
-                worker.stop()
-    return ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -324,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = [i for i in wanted if i not in exclusions]
         if not chosen:
             raise UsageError('there is no test to run')
-        outcomes = run(
+        outcomes = workers.run(
             {
                 package: [i for i in chosen if i.startswith(f'{package}.')]
                 for package in MODULES

@@ -13,9 +13,12 @@
 
 """The list of tests of Nova that are not run."""
 
+import sys
+
 import pytest
 
 from tests.nova_own import __main__ as nova_own
+from tests.nova_own import workers
 
 
 def test_exclusions_are_read_with_their_reasons():
@@ -63,10 +66,53 @@ def test_a_test_that_did_not_run_is_a_failure(monkeypatch, capsys):
     monkeypatch.setattr(
         nova_own, 'list_ids', lambda modules: ['nova.tests.unit.gone.T.test']
     )
-    monkeypatch.setattr(nova_own, 'WORKER', ('false',))
+    monkeypatch.setattr(workers, 'COMMAND', ('false',))
 
     assert nova_own.main(['--jobs', '2']) == 1
 
     output = capsys.readouterr().out
     assert 'FAILED nova.tests.unit.gone.T.test' in output
     assert '1 tests, 1 failed' in output
+
+
+# Runs its tests until one of them hangs. It is called with "run" and the
+# package, and gets the tests on its standard input.
+HANGING = """
+import json, pathlib, sys, time
+for test in sys.stdin.read().split():
+    seen = pathlib.Path({folder!r}, test)
+    if test in {hanging!r} and seen.read_text().count("x") < {times}:
+        seen.write_text(seen.read_text() + "x")
+        time.sleep(60)
+    report = dict(id=test, outcome="passed", detail="")
+    print(json.dumps(report), flush=True)
+"""
+
+
+def run_hanging(tmp_path, monkeypatch, times):
+    (tmp_path / 'p.b').touch()
+    code = HANGING.format(folder=str(tmp_path), hanging=['p.b'], times=times)
+    monkeypatch.setattr(workers, 'COMMAND', (sys.executable, '-c', code))
+    monkeypatch.setattr(workers, 'HANG_S', 3.0)
+    ids = ['p.a', 'p.b', 'p.c']
+    outcomes = workers.run({'p': ids}, stock=False, jobs=1)
+    assert sorted(outcome.test_id for outcome in outcomes) == ids
+    return {outcome.test_id: outcome for outcome in outcomes}
+
+
+def test_a_test_that_hangs_is_repeated(tmp_path, monkeypatch, capsys):
+    outcomes = run_hanging(tmp_path, monkeypatch, 1)
+
+    assert {one.outcome for one in outcomes.values()} == {'passed'}
+    assert 'p.b hangs and is repeated' in capsys.readouterr().out
+
+
+def test_a_test_that_hangs_twice_has_failed(tmp_path, monkeypatch):
+    outcomes = run_hanging(tmp_path, monkeypatch, 2)
+
+    assert [outcomes[f'p.{name}'].outcome for name in 'abc'] == [
+        'passed',
+        'failed',
+        'passed',
+    ]
+    assert 'twice' in outcomes['p.b'].detail
