@@ -1,0 +1,135 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Access to a compute host, for tests that look into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import shlex
+import subprocess
+from typing import Any
+
+from tempest.lib import exceptions
+
+from nova_numa_hugepages.tempest.readings import domain
+from nova_numa_hugepages.tempest.readings import ledger
+from nova_numa_hugepages.tempest.readings import numamaps
+from nova_numa_hugepages.tempest.readings import pools
+
+ANY = '*'
+
+
+class CommandFailed(exceptions.TempestException):
+    """A command on a compute host failed."""
+
+    message = 'A command on a compute host failed'
+
+
+class Host:
+    """A compute host, on which commands are run.
+
+    :param name: its hypervisor hostname
+    :param options: the group ``numa_hugepages`` of ``tempest.conf``
+    """
+
+    def __init__(self, name: str, options: Any) -> None:
+        self.name = name
+        self._command = command(name, options.computes)
+        self._options = options
+
+    def run(self, line: str) -> str:
+        """Run a line of the shell there.
+
+        :returns: what it prints
+        :raises CommandFailed: if it fails or takes too long
+        """
+        arguments = [*self._command, line]
+        try:
+            done = subprocess.run(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors='replace',
+                timeout=self._options.command_timeout,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise CommandFailed(f'On {self.name}: {error}') from error
+        if done.returncode:
+            raise CommandFailed(
+                f'On {self.name}, {shlex.join(arguments)} ended with '
+                f'{done.returncode}: {done.stderr.strip()}'
+            )
+        return done.stdout
+
+    def pools(self) -> dict[tuple[int, int], pools.Pool]:
+        """Read the kernel's pools, by node and page size in KiB.
+
+        :raises CommandFailed: if they can't be read
+        """
+        return pools.read(self.run(pools.COMMAND))
+
+    def show(self) -> ledger.HostShow:
+        """Read the pools and holds as the driver accounts them.
+
+        :raises CommandFailed: if the command fails
+        :raises ValueError: if it can't tell what is held
+        """
+        return ledger.read(self.run(self._options.host_command))
+
+    def domain(self, uuid: str) -> domain.Domain:
+        """Read the domain of a server that runs.
+
+        :raises CommandFailed: if there is none
+        """
+        return domain.read(
+            self.run(f'{self._options.virsh_command} dumpxml {uuid}')
+        )
+
+    def huge_pages(self, uuid: str) -> dict[tuple[int, int], int]:
+        """Count the huge pages that the process of a server has.
+
+        :returns: pages by node and page size in KiB
+        :raises CommandFailed: if there is no such process
+        """
+        return numamaps.huge_pages(self.run(maps_line(uuid)))
+
+
+def command(host: str, computes: Mapping[str, str]) -> list[str]:
+    """Tell how lines of the shell are run on a host.
+
+    :param computes: the option of that name
+    :returns: a program and arguments, to which the line is to be added
+    :raises KeyError: if the option tells nothing of the host
+    """
+    text = computes[host] if host in computes else computes[ANY]
+    return shlex.split(text.replace('{host}', host)) or ['sh', '-c']
+
+
+def reachable(host: str, computes: Mapping[str, str]) -> bool:
+    """Tell whether commands can be run on a host."""
+    return host in computes or ANY in computes
+
+
+def maps_line(uuid: str) -> str:
+    """Write a line of the shell that prints ``numa_maps`` of a guest.
+
+    QEMU is found by the uuid, which is one of its arguments. The brackets keep
+    grep from finding itself.
+    """
+    pattern = f'[{uuid[0]}]{uuid[1:]}'
+    return (
+        f"files=$(grep -lszx -e '{pattern}' /proc/[0-9]*/cmdline) && "
+        'for file in $files; do cat "${file%cmdline}numa_maps"; done'
+    )
