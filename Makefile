@@ -21,8 +21,11 @@ VENV := .venv
 CORE_VENV := .venv-core
 BIN := $(VENV)/bin/python
 CORE_BIN := $(CORE_VENV)/bin/python
+STACK_VENV := .venv-stack
+STACK_BIN := $(STACK_VENV)/bin/python
 STAMP := $(VENV)/.done
 CORE_STAMP := $(CORE_VENV)/.done
+STACK_STAMP := $(STACK_VENV)/.done
 EXTRAS := test,demo,simulate,docs,lint
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -68,6 +71,9 @@ $(STAMP): pyproject.toml setup.cfg setup.py constraints.txt
 $(CORE_STAMP): constraints.txt
 	@$(call venv,$(CORE_VENV),pytest pytest-cov hypothesis,$(QUICK))
 
+$(STACK_STAMP): tests/stack/requirements.txt constraints.txt
+	@$(call venv,$(STACK_VENV),-r tests/stack/requirements.txt,$(SLOW))
+
 .PHONY: venv
 venv: $(STAMP) ## set up .venv, with Nova and all tools
 
@@ -106,6 +112,24 @@ test-host: $(STAMP) ## tests on real kernels, here and on a virtual host with fo
 test-nightly: $(STAMP) ## those that take longer: Nova there, live migration, 1 GiB pages
 	@$(BIN) -m tests.host.rig nightly
 	$(BIN) -m pytest -v --durations=5 -m nightly tests/host $(ARGS)
+
+# They need what test-host needs, and 12 GiB of memory.
+.PHONY: test-stack
+test-stack: $(STACK_STAMP) ## tests on a whole cloud, with virtual compute hosts
+	@$(STACK_BIN) -m tests.stack install
+	$(STACK_BIN) -m pytest -v -p no:cacheprovider tests/stack $(ARGS)
+
+.PHONY: stack-up
+stack-up: $(STACK_STAMP) ## bring that cloud up and leave it there
+	@$(STACK_BIN) -m tests.stack up
+
+.PHONY: stack-status
+stack-status: $(STACK_STAMP) ## what of it is up, and how to use it
+	@$(STACK_BIN) -m tests.stack status
+
+.PHONY: stack-down
+stack-down: $(STACK_STAMP) ## end it, and put the page pools back
+	@$(STACK_BIN) -m tests.stack down
 
 .PHONY: bench
 bench: $(STAMP) ## compare with stock Nova; ARGS=--write puts the tables into the documents

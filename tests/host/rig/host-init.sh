@@ -41,10 +41,16 @@ for word in $(box cat /proc/cmdline); do
 done
 box hostname "$rig_name"
 box ip link set lo up
-if [ -e /sys/class/net/eth0 ]; then
-    box ip addr add "$rig_address/24" dev eth0
-    box ip link set eth0 up
-fi
+for device in /sys/class/net/eth*; do
+    [ -e "$device/address" ] || continue
+    case $(cat "$device/address") in
+    52:54:00:00:00:*) address=$rig_address ;;
+    # The address that QEMU gives to whoever asks.
+    *) address=10.0.2.15 ;;
+    esac
+    box ip addr add "$address/24" dev "${device##*/}"
+    box ip link set "${device##*/}" up
+done
 printf '%s\n' '127.0.0.1 localhost' "${rig_address:-127.0.1.1} $rig_name" \
     >/etc/hosts
 
@@ -87,6 +93,11 @@ listen=
 [ -z "${rig_address:-}" ] || listen=--listen
 libvirtd $listen </dev/null >/var/log/libvirt/console.log 2>&1 &
 
+for port in /sys/class/virtio-ports/*; do
+    if [ "$(cat "$port/name")" = log ]; then
+        box ln -s "/dev/${port##*/}" /run/service-log
+    fi
+done
 say 'the agent starts'
 while :; do
     "$rig_python" -I -S "$rig_agent" /dev/vport*p1 >/dev/console 2>&1

@@ -19,6 +19,7 @@ hosts and their first user space are fetched and unpacked, never installed.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping
 import gzip
 import lzma
 import os
@@ -86,15 +87,29 @@ def distribution() -> str:
     raise SystemExit('The virtual hosts can be built on Debian and Ubuntu.')
 
 
-def install() -> None:
-    """Install what lacks. Idempotent, and quick if nothing does."""
-    missing = [name for name in PROGRAMS if program(name) is None]
+def install(programs: Mapping[str, Iterable[str]] = PROGRAMS) -> None:
+    """Install what lacks. Idempotent, and quick if nothing does.
+
+    :param programs: what has to be there, and the packages that may have it
+    """
+    missing = [name for name in programs if program(name) is None]
     if not missing:
         return
-    _install(package for name in missing for package in PROGRAMS[name])
+    _install(package for name in missing for package in programs[name])
     missing = [name for name in missing if program(name) is None]
     if missing:
         raise SystemExit(f'These could not be installed: {missing}')
+
+
+def install_dependencies(package: str, prefix: str) -> None:
+    """Install what a package needs, but not the package.
+
+    :param prefix: of the packages that are wanted of that
+    """
+    if not _exists(package):
+        _apt_update()
+    needed = re.findall(r'Depends: (\S+)', _depends(package))
+    _install(name for name in needed if name.startswith(prefix))
 
 
 def build_libvirt_python(folder: pathlib.Path) -> None:
@@ -141,8 +156,8 @@ def fetch(folder: pathlib.Path) -> tuple[Kernel, pathlib.Path]:
         folder.mkdir(parents=True)
         if not _exists(KERNELS[distribution()]):
             _apt_update()
-        _unpack(_kernel_packages(), folder / 'kernel')
-        _unpack(['busybox-static'], folder / 'busybox')
+        unpack(_kernel_packages(), folder / 'kernel')
+        unpack(['busybox-static'], folder / 'busybox')
         kernel = _kernel(folder / 'kernel')
         _run('depmod', '-b', str(kernel.root), kernel.release)
         done.touch()
@@ -226,7 +241,8 @@ def _exists(package: str) -> bool:
     return shown.returncode == 0
 
 
-def _unpack(packages: list[str], folder: pathlib.Path) -> None:
+def unpack(packages: list[str], folder: pathlib.Path) -> None:
+    """Fetch packages and unpack them into a new folder."""
     print(f'Fetching {" ".join(packages)}…', flush=True)
     debs = folder.with_suffix('.debs')
     debs.mkdir()

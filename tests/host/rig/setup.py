@@ -47,7 +47,7 @@ def prepare(*, with_nova: bool = False) -> None:
         (target / 'kernel.new').replace(target / 'kernel')
         images.build(target, kernel, busybox)
         if with_nova:
-            packages.build_libvirt_python(folder / 'libvirt-python')
+            packages.build_libvirt_python(state.libvirt_python())
     print(
         f'Virtual hosts boot {kernel.release}; their logs are in '
         f'{folder / "logs"}',

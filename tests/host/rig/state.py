@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import ctypes
 import fcntl
 import os
@@ -37,9 +38,14 @@ def folder() -> pathlib.Path:
     return pathlib.Path(cache) / 'nova-numa-hugepages' / 'host-rig'
 
 
+def libvirt_python() -> pathlib.Path:
+    """Where Python's binding of libvirt is, once it was built."""
+    return folder() / 'libvirt-python'
+
+
 def python_path() -> str:
-    """Where Python finds the project, and libvirt once that was built."""
-    return f'{PROJECT}:{folder() / "libvirt-python"}'
+    """Where Python finds the project, and libvirt."""
+    return f'{PROJECT}:{libvirt_python()}'
 
 
 def alone(path: pathlib.Path) -> IO[str] | None:
@@ -57,11 +63,23 @@ def alone(path: pathlib.Path) -> IO[str] | None:
     return file
 
 
-def start(command: list[str], log: pathlib.Path) -> subprocess.Popen[bytes]:
-    """Start a process that ends when this one does, however it ends."""
+def start(
+    command: list[str],
+    log: pathlib.Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: pathlib.Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a process that ends when this one does, however it ends.
+
+    :param env: its environment; by default that of this process
+    :param cwd: the folder in which it starts; by default that of this process
+    """
     with log.open('ab') as output:
         return subprocess.Popen(
             command,
+            env=env,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

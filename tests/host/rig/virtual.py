@@ -50,6 +50,8 @@ _DISTANCES = {(0, 1): 12, (0, 2): 21, (0, 3): 21} | {
     (1, 3): 21,
     (2, 3): 12,
 }
+# A file in the virtual host, whose text is written to a log outside.
+SERVICE_LOG = '/run/service-log'
 _AGENT = pathlib.Path(__file__).with_name('agent.py')
 _BOOT_S = 150.0
 _PERSIST_MIB = 4096
@@ -63,6 +65,8 @@ class VirtualHost(machine.Machine):
     :param kernel_arguments: more words for its kernel command line
     :param address: its address on the link to its peer
     :param link: the socket of that link; the host that boots first makes it
+    :param outside: whether it reaches the loopback of this machine, at
+        10.0.2.2
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class VirtualHost(machine.Machine):
         kernel_arguments: str = '',
         address: str | None = None,
         link: pathlib.Path | None = None,
+        outside: bool = False,
     ) -> None:
         self.name = name
         self.node_mib = node_mib
@@ -80,6 +85,7 @@ class VirtualHost(machine.Machine):
         self._kernel_arguments = kernel_arguments
         self.address = address
         self._link = link
+        self._outside = outside
         self._sockets: pathlib.Path | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._channel: channel.Channel | None = None
@@ -102,6 +108,11 @@ class VirtualHost(machine.Machine):
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
         (self.logs / 'persist.img').unlink(missing_ok=True)
+
+    @property
+    def service_log(self) -> pathlib.Path:
+        """Where what is written to `SERVICE_LOG` there goes."""
+        return self.logs / 'service.log'
 
     def boot(self) -> None:
         """Boot it, until it takes commands. libvirt takes some seconds more.
@@ -251,6 +262,8 @@ class VirtualHost(machine.Machine):
             *('-chardev', f'socket,id=agent,path={agent},server=on,wait=off'),
             *('-device', 'virtio-serial-pci'),
             *('-device', 'virtserialport,chardev=agent,name=agent'),
+            *('-chardev', f'file,id=log,path={self.service_log},append=on'),
+            *('-device', 'virtserialport,chardev=log,name=log'),
             *(
                 '-drive',
                 f'file={self.logs / "persist.img"},if=virtio,format=raw',
@@ -261,18 +274,25 @@ class VirtualHost(machine.Machine):
         ]
 
     def _network(self) -> list[str]:
-        if self.address is None or self._link is None:
-            return []
-        server = 'off' if self._link.exists() else 'on'
-        last = int(self.address.rpartition('.')[2])
-        return [
-            '-netdev',
-            f'stream,id=link,server={server},addr.type=unix,'
-            f'addr.path={self._link}',
-            '-device',
-            'virtio-net-pci,netdev=link,romfile=,'
-            f'mac=52:54:00:00:00:{last:02x}',
-        ]
+        words = []
+        if self.address is not None and self._link is not None:
+            server = 'off' if self._link.exists() else 'on'
+            last = int(self.address.rpartition('.')[2])
+            words += [
+                '-netdev',
+                f'stream,id=link,server={server},addr.type=unix,'
+                f'addr.path={self._link}',
+                '-device',
+                'virtio-net-pci,netdev=link,romfile=,'
+                f'mac=52:54:00:00:00:{last:02x}',
+            ]
+        if self._outside:
+            words += [
+                *('-netdev', 'user,id=outside,ipv6=off'),
+                '-device',
+                'virtio-net-pci,netdev=outside,romfile=,mac=52:54:00:00:01:00',
+            ]
+        return words
 
 
 def _topology(node_mib: int) -> list[str]:

@@ -1,0 +1,279 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The configuration of the services, written anew for each stack."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import sys
+
+from tests.stack import ini
+from tests.stack import places
+
+# What the packages of the services bring along.
+_SHIPPED = pathlib.Path(sys.prefix) / 'etc'
+_SAMPLE = (
+    places.PROJECT
+    / 'etc'
+    / 'nova-numa-hugepages'
+    / 'nova-numa-hugepages.conf.sample'
+)
+_HELPER = str(pathlib.Path(sys.executable).with_name('privsep-helper'))
+
+FILTERS = (
+    'ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,'
+    'ServerGroupAntiAffinityFilter,ServerGroupAffinityFilter,'
+    'NUMAHugepagesFilter'
+)
+WEIGHERS = (
+    'nova.scheduler.weights.all_weighers,'
+    'nova_numa_hugepages.scheduler.weights.NUMAHugepagesWeigher'
+)
+OUR_DRIVER = 'numa_hugepages.NUMAHugepagesDriver'
+STOCK_DRIVER = 'libvirt.LibvirtDriver'
+
+
+def write() -> None:
+    """Write the configuration of all services but the computes."""
+    for service in ('keystone', 'placement', 'glance', 'neutron', 'nova'):
+        for folder in (places.configuration(service), places.state(service)):
+            folder.mkdir(parents=True)
+    _keystone()
+    _placement()
+    _glance()
+    _neutron()
+    _nova()
+
+
+def nova_files(name: str) -> list[pathlib.Path]:
+    """The configuration files of a Nova service.
+
+    The second is the sample of this project, as it is.
+
+    :param name: the name of the first, without its ending
+    """
+    folder = places.configuration('nova')
+    return [folder / f'{name}.conf', folder / _SAMPLE.stem]
+
+
+def write_compute(
+    name: str, host: str, driver: str, *layers: ini.Options
+) -> None:
+    """Write the configuration of a compute service.
+
+    :param name: the name of its host
+    :param host: where the other services are, as that host sees it
+    :param driver: its ``compute_driver``
+    :param layers: what else there is in it
+    """
+    helper = {'helper_command': _HELPER}
+    ini.write(
+        nova_files(name)[0],
+        _nova_common(host),
+        {
+            'DEFAULT': {
+                'host': name,
+                'compute_driver': driver,
+                # The guests have nothing that would answer.
+                'shutdown_timeout': 0,
+                'reserved_host_memory_mb': 64,
+            },
+            'vnc': {'enabled': False},
+            # All services run as root.
+            'nova_sys_admin': helper,
+            'privsep_osbrick': helper,
+            'numa_hugepages_privileged': helper,
+        },
+        *layers,
+    )
+
+
+def _authentication(user: str, host: str = places.LOOPBACK) -> dict[str, str]:
+    return {
+        'auth_type': 'password',
+        'auth_url': places.url('keystone', host),
+        'username': user,
+        'password': places.PASSWORD,
+        'project_name': 'service',
+        'project_domain_id': 'default',
+        'user_domain_id': 'default',
+        'region_name': places.REGION,
+    }
+
+
+def _token(user: str) -> dict[str, dict[str, object]]:
+    """How a service asks who sent a request."""
+    return {
+        'keystone_authtoken': {
+            **_authentication(user),
+            'www_authenticate_uri': places.url('keystone'),
+        }
+    }
+
+
+def _keystone() -> None:
+    state = places.state('keystone')
+    ini.write(
+        places.configuration('keystone') / 'keystone.conf',
+        {
+            'database': {'connection': places.database('keystone')},
+            'fernet_tokens': {'key_repository': state / 'fernet'},
+            'credential': {'key_repository': state / 'credential'},
+            'cache': {'enabled': True, 'backend': 'oslo_cache.dict'},
+        },
+    )
+
+
+def _placement() -> None:
+    ini.write(
+        places.configuration('placement') / 'placement.conf',
+        _token('placement'),
+        {
+            'api': {'auth_strategy': 'keystone'},
+            'placement_database': {'connection': places.database('placement')},
+        },
+    )
+
+
+def _glance() -> None:
+    state = places.state('glance')
+    for name in ('images', 'staging', 'tasks'):
+        (state / name).mkdir()
+    ini.write(
+        places.configuration('glance') / 'glance-api.conf',
+        _token('glance'),
+        {
+            'DEFAULT': {
+                'enabled_backends': 'local:file',
+                'bind_host': places.LOOPBACK,
+                'node_staging_uri': f'file://{state / "staging"}',
+                'worker_self_reference_url': places.url('glance'),
+            },
+            'glance_store': {'default_backend': 'local'},
+            'local': {'filesystem_store_datadir': state / 'images'},
+            'os_glance_staging_store': {
+                'filesystem_store_datadir': state / 'staging'
+            },
+            'os_glance_tasks_store': {
+                'filesystem_store_datadir': state / 'tasks'
+            },
+            'database': {'connection': places.database('glance')},
+            'paste_deploy': {
+                'flavor': 'keystone',
+                'config_file': _SHIPPED / 'glance' / 'glance-api-paste.ini',
+            },
+        },
+    )
+
+
+def _neutron() -> None:
+    state = places.state('neutron')
+    ini.write(
+        places.configuration('neutron') / 'neutron.conf',
+        _token('neutron'),
+        {
+            'DEFAULT': {
+                'state_path': state,
+                'core_plugin': 'ml2',
+                # Without it Neutron has ports that lack a part of theirs.
+                'service_plugins': 'router',
+                'auth_strategy': 'keystone',
+                'api_paste_config': _SHIPPED / 'neutron' / 'api-paste.ini',
+                'transport_url': places.broker(),
+                'notify_nova_on_port_status_changes': False,
+                'notify_nova_on_port_data_changes': False,
+                'dhcp_agent_notification': False,
+            },
+            'database': {'connection': places.database('neutron')},
+            # There is no agent: guests have no network.
+            'ml2': {
+                'mechanism_drivers': '',
+                'type_drivers': 'local',
+                'tenant_network_types': 'local',
+            },
+            'oslo_concurrency': {'lock_path': state / 'lock'},
+        },
+    )
+
+
+def _nova_common(host: str) -> ini.Options:
+    """What all services of Nova are told.
+
+    :param host: where the other services are
+    """
+    return {
+        'DEFAULT': {
+            'concurrency_backend': 'threading',
+            'transport_url': places.broker(host),
+            'my_ip': places.LOOPBACK,
+            'state_path': places.state('nova'),
+            'rootwrap_config': _SHIPPED / 'nova' / 'rootwrap.conf',
+            # Of AMQP alone there are several lines a second.
+            'default_log_levels': (
+                'amqp=WARN,oslo.messaging=INFO,oslo_messaging=INFO,'
+                'sqlalchemy=WARN,stevedore=INFO,urllib3=INFO,'
+                'keystonemiddleware=INFO,keystoneauth=INFO,'
+                'oslo_concurrency=INFO,oslo_policy=INFO,oslo.cache=INFO,'
+                'oslo_service=INFO,dogpile=INFO,routes=INFO'
+            ),
+        },
+        'service_user': {
+            **_authentication('nova', host),
+            'send_service_user_token': True,
+        },
+        **{
+            name: {
+                **_authentication('nova', host),
+                'endpoint_override': places.url(name, host),
+            }
+            for name in ('placement', 'neutron')
+        },
+        'glance': {
+            'region_name': places.REGION,
+            'endpoint_override': places.url('glance', host),
+        },
+        'oslo_concurrency': {'lock_path': places.state('nova') / 'lock'},
+        'oslo_messaging_notifications': {'driver': 'noop'},
+    }
+
+
+def _nova() -> None:
+    folder = places.configuration('nova')
+    for path in (_SAMPLE, _SHIPPED / 'nova' / 'api-paste.ini'):
+        shutil.copyfile(path, folder / path.name.removesuffix('.sample'))
+    ini.write(
+        nova_files('nova')[0],
+        _nova_common(places.LOOPBACK),
+        _token('nova'),
+        {
+            'api_database': {'connection': places.database('nova_api')},
+            'database': {'connection': places.database('nova')},
+            'scheduler': {
+                'workers': 1,
+                'discover_hosts_in_cells_interval': 5,
+            },
+            'conductor': {'workers': 1},
+            # The scheduler tells why it took a host.
+            'DEFAULT': {'debug': True},
+            'filter_scheduler': {
+                'available_filters': [
+                    'nova.scheduler.filters.all_filters',
+                    'nova_numa_hugepages.scheduler.filters.'
+                    'NUMAHugepagesFilter',
+                ],
+                'enabled_filters': FILTERS,
+                'weight_classes': WEIGHERS,
+            },
+        },
+    )

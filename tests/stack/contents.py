@@ -1,0 +1,180 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What a new cloud is filled with, through its own APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+import datetime
+import functools
+import time
+
+import openstack
+from openstack import connection
+
+from tests.host.rig import state as rig_state
+from tests.stack import places
+from tests.stack import processes
+
+# The names of images: one boots a kernel that tells what it sees on its
+# console, which takes a while. The other has nothing to boot.
+BOOTS = 'boots'
+EMPTY = 'empty'
+# Flavors ask for the topology of servers, and servers for no network.
+MICROVERSION = '2.95'
+
+_KINDS = {
+    'placement': 'placement',
+    'glance': 'image',
+    'neutron': 'network',
+    'nova': 'compute',
+}
+_DISK_BYTES = 1 << 20
+
+
+@functools.cache
+def connect() -> connection.Connection:
+    """Speak with the cloud as its administrator, once it has a catalogue."""
+    return _connect()
+
+
+def _connect() -> connection.Connection:
+    return openstack.connect(
+        load_yaml_config=False,
+        load_envvars=False,
+        auth_url=places.url('keystone'),
+        username='admin',
+        password=places.PASSWORD,
+        project_name='admin',
+        user_domain_id='default',
+        project_domain_id='default',
+        region_name=places.REGION,
+        compute_default_microversion=MICROVERSION,
+        placement_default_microversion='1.39',
+    )
+
+
+def make_catalogue() -> None:
+    """Make the services' users and endpoints."""
+    identity = _connect().identity
+    roles = {role.name: role for role in identity.roles()}
+    project = identity.create_project(name='service', domain_id='default')
+    for name, kind in _KINDS.items():
+        user = identity.create_user(
+            name=name, password=places.PASSWORD, domain_id='default'
+        )
+        for role in ('admin', 'service'):
+            identity.assign_project_role_to_user(project, user, roles[role])
+        service = identity.create_service(name=name, type=kind)
+        identity.create_endpoint(
+            service_id=service.id,
+            interface='public',
+            url=places.url(name),
+            region_id=places.REGION,
+        )
+
+
+def make_images() -> None:
+    """Upload the images."""
+    cloud = connect()
+    folder = rig_state.folder() / 'images'
+    disk = places.folder() / 'disk.raw'
+    with disk.open('wb') as file:
+        file.truncate(_DISK_BYTES)
+    parts = {}
+    for name, path, kind in (
+        ('kernel', folder / 'kernel', 'aki'),
+        ('ramdisk', folder / 'guest.img', 'ari'),
+    ):
+        parts[f'{name}_id'] = cloud.create_image(
+            name,
+            filename=str(path),
+            disk_format=kind,
+            container_format=kind,
+            visibility='public',
+            wait=True,
+        ).id
+    boot = {
+        **parts,
+        'os_command_line': 'console=ttyS0 quiet panic=-1 mitigations=off',
+    }
+    for name, properties in ((BOOTS, boot), (EMPTY, {})):
+        cloud.create_image(
+            name,
+            filename=str(disk),
+            disk_format='raw',
+            container_format='bare',
+            visibility='public',
+            wait=True,
+            hw_machine_type='q35',
+            **properties,
+        )
+
+
+def make_zones(members: Mapping[str, Iterable[str]]) -> None:
+    """Make availability zones of hosts.
+
+    :param members: the hosts of each zone
+    """
+    compute = connect().compute
+    for zone, hosts in members.items():
+        aggregate = compute.create_aggregate(name=zone, availability_zone=zone)
+        for host in hosts:
+            compute.add_host_to_aggregate(aggregate, host)
+
+
+def wait_for_computes(names: set[str], seconds: float) -> None:
+    """Wait until computes are known to the scheduler.
+
+    :raises processes.Failed: if the time is over
+    """
+    deadline = time.monotonic() + seconds
+    while lacking := names - set(_mapped()):
+        if time.monotonic() > deadline:
+            raise processes.Failed(
+                f'{", ".join(sorted(lacking))} did not report in '
+                f'{seconds:.0f} s; see {places.logs()}'
+            )
+        time.sleep(1)
+
+
+def wait_for_report(
+    name: str, since: datetime.datetime, seconds: float
+) -> None:
+    """Wait until the compute service of a host has reported.
+
+    :param since: reports before that don't count
+    :raises processes.Failed: if the time is over
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        [service] = connect().compute.services(
+            binary='nova-compute', host=name
+        )
+        told = datetime.datetime.fromisoformat(
+            service.updated_at or '1970-01-01'
+        )
+        if told.replace(tzinfo=datetime.UTC) > since:
+            return
+        if time.monotonic() > deadline:
+            raise processes.Failed(
+                f'The compute service of {name} did not report in '
+                f'{seconds:.0f} s'
+            )
+        time.sleep(1)
+
+
+def _mapped() -> list[str]:
+    hypervisors = connect().compute.hypervisors(details=True)
+    return [found.service_details['host'] for found in hypervisors]

@@ -1,0 +1,103 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What is seen on a compute host, and what it has to be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import Any
+import xml.etree.ElementTree as ET
+
+from nova_numa_hugepages.virt import guests
+from tests.stack import hosts
+
+PAGE_KIB = 2048
+_LEDGER = f'{hosts.STATE}/nova-numa-hugepages-ledger.sqlite'
+_SURVEY = pathlib.Path(__file__).with_name('survey.py').read_text()
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """A look at a host.
+
+    :ivar total: pages of 2 MiB of each node, in the order of the nodes
+    :ivar free: those that no process has
+    :ivar held: pages of each holder by node, as the ledger has them
+    :ivar states: the states of each holder's holds
+    :ivar placed: where each guest has its pages, by uuid and node
+    """
+
+    total: list[int]
+    free: list[int]
+    held: dict[str, dict[int, int]]
+    states: dict[str, set[str]]
+    placed: dict[str, dict[int, int]]
+
+
+def look(host: hosts.ComputeHost) -> Seen:
+    """Look at the kernel, the processes and the ledger of a host."""
+    ended = host.machine.run(
+        [sys.executable, '-I', '-S', '-', _LEDGER], stdin=_SURVEY, timeout=120
+    )
+    found = json.loads(ended.out)
+    held: dict[str, dict[int, int]] = {}
+    states: dict[str, set[str]] = {}
+    for holder, _, _, node, pages, state in found['ledger'] or ():
+        nodes = held.setdefault(holder, {})
+        nodes[node] = nodes.get(node, 0) + pages
+        states.setdefault(holder, set()).add(state)
+    pools = [found['pools'][node] for node in sorted(found['pools'], key=int)]
+    return Seen(
+        total=[pool['nr'] for pool in pools],
+        free=[pool['free'] for pool in pools],
+        held=held,
+        states=states,
+        placed={
+            uuid: {
+                key.node: count
+                for key, count in guests.pages_of(''.join(lines)).items()
+            }
+            for uuid, lines in found['guests'].items()
+        },
+    )
+
+
+def domain_nodes(host: hosts.ComputeHost, uuid: str) -> list[int]:
+    """Tell on which node each cell of a guest is, as libvirt has it.
+
+    :raises AssertionError: if a cell is bound otherwise than strictly to one
+        node, or is not on huge pages
+    """
+    root = ET.fromstring(host.machine.virsh('dumpxml', uuid).out)
+    cells = root.findall('./cpu/numa/cell')
+    bound = root.findall('./numatune/memnode')
+    assert [found.get('mode') for found in bound] == ['strict'] * len(cells)
+    pages = root.findall('./memoryBacking/hugepages/page')
+    assert {page.get('size') for page in pages} == {str(PAGE_KIB)}
+    return [int(found.get('nodeset') or '') for found in bound]
+
+
+def expected(topology: dict[str, Any]) -> dict[int, int]:
+    """Tell how many pages a guest has on each node.
+
+    :param topology: what the API says of the guest's topology
+    """
+    pages: dict[int, int] = {}
+    for cell in topology['nodes']:
+        node = cell['host_node']
+        count = cell['memory_mb'] * 1024 // PAGE_KIB
+        pages[node] = pages.get(node, 0) + count
+    return pages

@@ -1,0 +1,137 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The whole cloud: all services on this machine, and its compute hosts."""
+
+from __future__ import annotations
+
+from concurrent import futures
+import contextlib
+import shutil
+
+from tests.host.rig import pagepools
+from tests.host.rig import state as rig_state
+from tests.stack import broker
+from tests.stack import configuration
+from tests.stack import contents
+from tests.stack import database
+from tests.stack import door
+from tests.stack import hosts
+from tests.stack import install
+from tests.stack import places
+from tests.stack import processes
+from tests.stack import progress
+from tests.stack import services
+from tests.stack import simulated
+from tests.stack import status
+
+# Availability zones.
+REAL = 'real'
+SIMULATED = 'simulated'
+
+_APIS = ('placement', 'glance', 'neutron')
+
+
+class Stack:
+    """A cloud. A context manager: it is there, empty, until the end.
+
+    :ivar processes: its services
+    :ivar nodes: its compute hosts with four nodes, by name
+    """
+
+    def __init__(self) -> None:
+        self.processes = processes.Processes()
+        self.nodes: dict[str, hosts.ComputeHost] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Stack:
+        with contextlib.ExitStack() as stack:
+            self._lock(stack)
+            self._check_ports()
+            for name in ('etc', 'logs', 'state'):
+                shutil.rmtree(places.folder() / name, ignore_errors=True)
+                (places.folder() / name).mkdir()
+            stack.enter_context(pagepools.Keeper())
+            stack.callback(self.processes.stop_all)
+            status.note()
+            progress.say(f'Logs are in {places.logs()}')
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with progress.step('Stopping everything'):
+            self._stack.close()
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        with progress.step('Installing this project from its wheel'):
+            version = install.install_wheel()
+        progress.say(f'nova-numa-hugepages {version}')
+        configuration.write()
+        with progress.step('MariaDB and RabbitMQ'):
+            broker.start(self.processes)
+            database.start(self.processes)
+        with progress.step('Two virtual compute hosts boot'):
+            self._boot(stack)
+        with (
+            progress.step('Databases, keystone and its catalogue'),
+            futures.ThreadPoolExecutor() as pool,
+        ):
+            jobs = [pool.submit(job) for job in services.set_up_databases()]
+            services.set_up_keystone(self.processes)
+            for job in jobs:
+                job.result()
+        with progress.step('Placement, glance, neutron, Nova'):
+            broker.wait(self.processes)
+            for name in (*_APIS, 'nova'):
+                services.start_api(self.processes, name)
+            for name in services.WORKERS:
+                services.start_worker(self.processes, name)
+            services.wait(self.processes, *_APIS, 'nova')
+        with progress.step('Compute services (a minute, under emulation)'):
+            simulated.start(self.processes)
+            for host in self.nodes.values():
+                host.start_service()
+            contents.make_images()
+            contents.wait_for_computes(
+                {*self.nodes, *simulated.NAMES}, hosts.START_S
+            )
+            contents.make_zones({REAL: self.nodes, SIMULATED: simulated.NAMES})
+
+    def _boot(self, stack: contextlib.ExitStack) -> None:
+        link = places.folder() / 'link.socket'
+        link.unlink(missing_ok=True)
+        for number, driver in enumerate(
+            (configuration.OUR_DRIVER, configuration.OUR_DRIVER), 1
+        ):
+            host = hosts.ComputeHost(number, link, driver)
+            stack.enter_context(host)
+            stack.enter_context(door.Door(host.machine))
+            self.nodes[host.name] = host
+
+    def _lock(self, stack: contextlib.ExitStack) -> None:
+        lock = rig_state.alone(places.folder() / 'lock')
+        if lock is None:
+            raise processes.Failed(
+                'A stack is up already. make stack-status tells of it, make '
+                'stack-down ends it.'
+            )
+        stack.enter_context(lock)
+
+    def _check_ports(self) -> None:
+        for name, port in places.PORTS.items():
+            if processes.listens(port):
+                raise processes.Failed(
+                    f'Something else listens at port {port} of '
+                    f'{places.LOOPBACK}, where the {name} of the stack would. '
+                    f'"ss -ltnp sport = :{port}" tells what it is.'
+                )

@@ -1,0 +1,178 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Guests get pages on the nodes that were planned, or are refused."""
+
+from __future__ import annotations
+
+from concurrent import futures
+import re
+import sys
+import time
+
+import pytest
+
+from tests.host.rig import state as rig_state
+from tests.stack import client as client_module
+from tests.stack import contents
+from tests.stack import hosts
+from tests.stack import look
+from tests.stack import placed
+from tests.stack import processes
+from tests.stack import stack as stack_module
+
+# Half of a node's memory may be in pages: of this there are two on each node.
+_HALF_MIB = 256
+# Of this there is one.
+_WHOLE_MIB = 512
+# A host reports once a minute.
+_ATTEMPTS = 3
+_FRAGMENT = str(rig_state.PROJECT / 'tests' / 'host' / 'fragment.py')
+# Under emulation in an emulated host.
+_BOOT_S = 400.0
+
+
+@pytest.mark.scenario(1, 'one cell: pages made on its node, and given back')
+def test_one_cell(
+    client: client_module.Client, node1: hosts.ComputeHost
+) -> None:
+    assert look.look(node1).total == [0, 0, 0, 0]
+
+    server = client.boot(client.pages(mib=128), host='node1')
+
+    [node] = placed.check(client, node1, server)
+    seen = look.look(node1)
+    assert seen.total == [64 if one == node else 0 for one in range(4)]
+    assert client.allocations(server)['node1']['PCPU'] == 1
+
+    client.delete([server])
+    assert client.allocations(server) == {}
+    assert look.look(node1).total == [0, 0, 0, 0]
+
+
+@pytest.mark.scenario(2, 'two cells: nearest nodes, as the guest sees them')
+def test_two_cells(
+    client: client_module.Client, node1: hosts.ComputeHost
+) -> None:
+    flavor = client.flavor(
+        vcpus=2,
+        mib=384,
+        hw__cpu_policy='dedicated',
+        hw__mem_page_size='2048',
+        hw__numa_nodes='2',
+        numa_hugepages__max_distance='12',
+        numa_hugepages__guest_distances='true',
+    )
+    server = client.boot(flavor, image=contents.BOOTS, host='node1')
+
+    nodes = placed.check(client, node1, server)
+    assert sorted(nodes) in ([0, 1], [2, 3])
+    deadline = time.monotonic() + _BOOT_S
+    while 'beat 1' not in client.console(server):
+        assert time.monotonic() < deadline, client.console(server)
+        time.sleep(2)
+    told = re.findall(
+        r'node (\d): cpus (\S+), distances (.*?)\s*$',
+        client.console(server),
+        re.MULTILINE,
+    )
+    assert told == [('0', '0', '10 12'), ('1', '1', '12 10')]
+
+
+@pytest.mark.scenario(3, 'no room: refused with reasons; then room again')
+def test_no_room(
+    client: client_module.Client, node1: hosts.ComputeHost
+) -> None:
+    flavor = client.pages(cells=2, mib=2 * _WHOLE_MIB)
+    log = processes.log('nova-scheduler')
+    first, second = (client.boot(flavor, host='node1') for _ in range(2))
+    assert sorted(
+        placed.check(client, node1, first)
+        + placed.check(client, node1, second)
+    ) == [0, 1, 2, 3]
+    before = log.stat().st_size
+
+    [third] = client.create(flavor, host='node1')
+    refused = client.wait(third, 'ERROR')
+    assert 'No valid host was found' in refused['fault']['message']
+    with log.open() as file:
+        file.seek(before)
+        told = file.read()
+    assert re.search(r'1 of 1 hosts rejected: .*(CPU|page)', told)
+    assert client.allocations(third) == {}
+
+    client.delete([first])
+    fourth = client.boot(flavor, host='node1')
+    placed.check(client, node1, fourth)
+
+
+@pytest.mark.scenario(4, 'the scheduler was wrong: the next host is taken')
+def test_next_host(
+    client: client_module.Client, stack: stack_module.Stack
+) -> None:
+    flavor = client.pages(cells=4, mib=4 * _WHOLE_MIB)
+    for _ in range(_ATTEMPTS):
+        # Given the host that the scheduler takes, on which since then the
+        # memory of one node was scattered,
+        probe = client.boot(flavor, zone=stack_module.REAL)
+        first = stack.nodes[client.host(probe)]
+        client.delete([probe])
+        scattered = first.machine.spawn([sys.executable, '-I', _FRAGMENT, '2'])
+        scattered.wait_for('scattered', 240)
+
+        # when a guest needs pages there,
+        before = len(first.log)
+        server = client.boot(flavor, zone=stack_module.REAL)
+        told = first.log[before:]
+        if 'Claim successful' in told:
+            break
+        # The host has told the scheduler meanwhile.
+        scattered.kill()
+        client.delete([server])
+
+    # then the claim passes and the pages can't be had, so it is elsewhere.
+    [second] = set(stack.nodes.values()) - {first}
+    assert client.host(server) == second.name
+    assert re.search(r'pages of 2 ?(MiB|048 KiB) on node 2 are missing', told)
+    seen = look.look(first)
+    assert (seen.held, seen.total) == ({}, [0, 0, 0, 0])
+    placed.check(client, second, server)
+    scattered.kill()
+
+
+@pytest.mark.scenario(5, 'ten at once with room for seven')
+def test_ten_at_once(
+    client: client_module.Client, node1: hosts.ComputeHost
+) -> None:
+    flavor = client.flavor(
+        mib=_HALF_MIB, hw__mem_page_size='2048', hw__numa_nodes='1'
+    )
+    before = client.boot(flavor, host='node1')
+
+    with futures.ThreadPoolExecutor(10) as pool:
+        asked = [
+            pool.submit(client.create, flavor, host='node1') for _ in range(10)
+        ]
+        servers = [server for job in asked for server in job.result()]
+
+    ended = {one: client.wait(one, 'ACTIVE', 'ERROR') for one in servers}
+    active = [one for one in servers if ended[one]['status'] == 'ACTIVE']
+    refused = [one for one in servers if ended[one]['status'] == 'ERROR']
+    assert (len(active), len(refused)) == (7, 3)
+    for one in refused:
+        assert 'No valid host' in ended[one]['fault']['message']
+        assert client.allocations(one) == {}
+    for one in (before, *active):
+        placed.check(client, node1, one)
+    seen = look.look(node1)
+    assert seen.total == [2 * _HALF_MIB // 2] * 4
+    assert seen.held.keys() == {before, *active}

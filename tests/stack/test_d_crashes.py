@@ -1,0 +1,80 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A compute service, or its host, that ends in the middle of things."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.stack import client as client_module
+from tests.stack import hosts
+from tests.stack import look
+from tests.stack import placed
+
+
+@pytest.mark.scenario(8, 'killed in the middle of a spawn: reconciled')
+def test_killed_in_a_spawn(
+    client: client_module.Client, node1: hosts.ComputeHost
+) -> None:
+    # Given a guest that runs, and one whose pages are held but which does
+    # not run yet when the service is killed,
+    runs = client.boot(client.pages(mib=128), host=node1.name)
+    [spawning] = client.create(client.pages(cells=2, mib=512), host=node1.name)
+    deadline = time.monotonic() + client_module.LIMIT_S
+    while spawning not in (held := look.look(node1).held):
+        assert time.monotonic() < deadline, client.server(spawning)
+        time.sleep(0.2)
+    node1.stop_service(signal.SIGKILL)
+    assert sum(held[spawning].values()) == 256
+    assert client.server(spawning)['status'] == 'BUILD'
+
+    # when it is started again,
+    node1.start_service()
+    node1.wait_for_service()
+
+    # then the guest that runs has its pages, and the other one is in error
+    # and takes all that it held with it when it is deleted.
+    client.wait(spawning, 'ERROR', 'ACTIVE')
+    placed.check(client, node1, runs)
+    client.delete([spawning])
+    seen = look.look(node1)
+    assert seen.held.keys() == {runs}
+    assert sum(seen.total) == 64
+
+
+@pytest.mark.scenario(6, 'evacuation from a host that was killed')
+def test_evacuation(
+    client: client_module.Client,
+    node1: hosts.ComputeHost,
+    node2: hosts.ComputeHost,
+) -> None:
+    server = client.boot(client.pages(cells=2, mib=256), host=node1.name)
+    placed.check(client, node1, server)
+    node1.power_off()
+    client.force_down(node1.name, True)
+
+    client.act(server, 'evacuate', {'host': node2.name})
+    client.wait_for_host(server, node2.name)
+    placed.check(client, node2, server)
+
+    # What came back holds nothing for it.
+    node1.boot()
+    client.force_down(node1.name, False)
+    node1.start_service()
+    node1.wait_for_service()
+    seen = look.look(node1)
+    assert (seen.held, seen.total) == ({}, [0, 0, 0, 0])
+    placed.check(client, node2, server)
