@@ -21,19 +21,26 @@ to nothing and changes nothing.
 from collections.abc import Sequence
 import math
 import sys
+import warnings
 
-from nova import exception as nova_exception
-from nova.conf import paths as paths_conf
-from nova.conf import scheduler as scheduler_conf
-from nova.scheduler import filters as nova_filters
-from nova.scheduler import weights as nova_weights
 from oslo_config import cfg
-from oslo_upgradecheck import upgradecheck
 
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.scheduler import demandfile
-from nova_numa_hugepages.virt import hardware
+
+# What Nova and its libraries say of each other while they are loaded is of no
+# use to an operator.
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    from nova import exception as nova_exception
+    from nova.conf import paths as paths_conf
+    from nova.conf import scheduler as scheduler_conf
+    from nova.scheduler import filters as nova_filters
+    from nova.scheduler import weights as nova_weights
+    from oslo_upgradecheck import upgradecheck
+
+    from nova_numa_hugepages.scheduler import demandfile
+    from nova_numa_hugepages.virt import hardware
 
 FILTER = 'NUMAHugepagesFilter'
 FILTER_PATH = f'nova_numa_hugepages.scheduler.filters.{FILTER}'

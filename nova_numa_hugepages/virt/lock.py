@@ -18,6 +18,7 @@ that held it, however that ended.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import os
 import pathlib
 import threading
@@ -92,13 +93,20 @@ class HostLock:
     :ivar path: its file
     :param folder: the folder of the ledger
     :param timeout_s: how long to wait for it, in seconds
+    :param waiting: called with who has it, once it was waited for in vain for
+        `PATIENCE_S`
     """
 
     def __init__(
-        self, folder: pathlib.Path, *, timeout_s: float = TIMEOUT_S
+        self,
+        folder: pathlib.Path,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        waiting: Callable[[str], None] | None = None,
     ) -> None:
         self.path = folder.resolve() / NAME
         self._timeout_s = timeout_s
+        self._waiting = waiting
         with _shared_lock:
             if self.path not in _shared:
                 _shared[self.path] = _Shared(self.path)
@@ -176,6 +184,8 @@ class HostLock:
             'Waiting for the lock %(path)s, which %(holder)s has.',
             {'path': self.path, 'holder': holder},
         )
+        if self._waiting is not None:
+            self._waiting(holder)
 
     def _timeout(self, holder: str) -> LockTimeout:
         return LockTimeout(

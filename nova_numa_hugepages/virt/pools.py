@@ -157,7 +157,9 @@ class Pools:
         with self.lock:
             self.ledger.move(holder, old, new)
 
-    def release(self, holder: str, *purposes: pages.Purpose) -> None:
+    def release(
+        self, holder: str, *purposes: pages.Purpose
+    ) -> dict[pages.PoolKey, int]:
         """Give back the pages of a guest that is gone for good. Idempotent.
 
         What we made of them goes back to the kernel, but for what the policy
@@ -165,11 +167,12 @@ class Pools:
         again by the next `trim`.
 
         :param purposes: what they were held for; all purposes if none
+        :returns: how many pages went back to the kernel, by pool
         :raises exception.KernelError: if the kernel's files can't be used
         :raises exception.LedgerError: if the ledger can't be used
         """
         if not self._holds(holder, purposes):
-            return
+            return {}
         with self.lock:
             self.report(self.accounts.refresh().changes)
             dropped = self._holds(holder, purposes)
@@ -183,7 +186,7 @@ class Pools:
                     'holder': holder,
                 },
             )
-            self.trim()
+            return self.trim()
 
     def trim(self) -> dict[pages.PoolKey, int]:
         """Give back what we made and nobody has a right to.

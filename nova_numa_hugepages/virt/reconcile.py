@@ -28,6 +28,7 @@ import enum
 from oslo_log import log as logging
 
 from nova_numa_hugepages.virt import guests
+from nova_numa_hugepages.virt import nodes
 from nova_numa_hugepages.virt import pages
 from nova_numa_hugepages.virt import pools as pools_module
 
@@ -111,13 +112,19 @@ class Reconciler:
         """
         pools = self._pools
         with pools.lock:
-            healed = list(pools.accounts.refresh().changes)
+            # All that is needed is read before anything is written, so that
+            # where the kernel's files can't be read all stays as it is.
+            pools.accounts.read()
+            pools.standings()
+            nodes.memory(pools.fs)
             holds = pools.ledger.holds()
             running = guests.running(pools.fs)
+            adopted = self._adopted(holds, running, present)
+            healed = list(pools.accounts.refresh().changes)
             for verdict in self._judge(holds, running, present, starting):
                 self._carry_out(verdict)
                 healed.append(verdict.why)
-            for rows, why in self._adopted(holds, running, present):
+            for rows, why in adopted:
                 pools.ledger.replace_holds(
                     rows[0].holder, pages.Purpose.GUEST, rows
                 )
@@ -253,7 +260,7 @@ class Reconciler:
         """Tell which promises can't be kept."""
         return {
             key: f'{standing.overdue} of {standing.promised} pages of {key} '
-            'that are promised to guests are not there'
+            'that are promised to guests are missing'
             for key, standing in self._pools.standings().items()
             if standing.overdue
         }
@@ -266,17 +273,19 @@ class Reconciler:
         found and when it changes.
         """
         pools = self._pools
+        standings = pools.standings()
         wanted = {
             key: standing.overdue
-            for key, standing in pools.standings().items()
+            for key, standing in standings.items()
             if standing.overdue
         }
         missing = dict(wanted)
         if wanted and pools.policy.dynamic and pools.writable:
             missing = pools.growth(wanted, quick=not starting).grow(wanted)
         healed = [
-            f'{count - missing.get(key, 0)} of {count} pages of {key} that '
-            'are promised to guests were missing, and made anew'
+            f'{count - missing.get(key, 0)} of {standings[key].promised} '
+            f'pages of {key} that are promised to guests were missing, and '
+            'made anew'
             for key, count in wanted.items()
             if count > missing.get(key, 0)
         ]

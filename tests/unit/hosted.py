@@ -16,7 +16,11 @@ import io
 import pathlib
 import threading
 
+import pytest
+
 from nova_numa_hugepages.cmd import main
+from nova_numa_hugepages.cmd.host import roots
+from nova_numa_hugepages.virt import hostfs
 from nova_numa_hugepages.virt import hugetlb
 from nova_numa_hugepages.virt import ledger as ledger_module
 from nova_numa_hugepages.virt import pages
@@ -53,6 +57,21 @@ class Host:
         self.root.mkdir()
         self.state.mkdir()
         self.kernel = kernel_module.FakeKernel(self.root, nodes)
+
+    def mount(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have its files be mounted, and its kernel be the one that runs."""
+        proc = self.root.parent / 'own'
+        (proc / 'self').mkdir(parents=True)
+        (proc / 'sys').symlink_to(self.root / 'proc/sys')
+        real = str(self.root.resolve()).replace(' ', r'\040')
+        (proc / 'self/mountinfo').write_text(
+            '22 1 0:20 / / rw shared:1 - ext4 /dev/vda rw\n'
+            f'23 22 0:21 / {real}/sys rw,nosuid shared:2 - sysfs sysfs rw\n'
+            f'24 22 0:22 / {real}/proc rw - proc proc rw\n'
+        )
+        monkeypatch.setattr(
+            roots, 'OWN', hostfs.HostFS(self.root / 'sys', proc)
+        )
 
     def pools(self) -> pools_module.Pools:
         """Open the pools as the service does, and make a ledger."""
@@ -101,6 +120,13 @@ class Host:
             for hold in ledger.holds():
                 found[hold.holder] = found.get(hold.holder, 0) + hold.pages
         return found
+
+    def open_ledger(self, pid: int, *command: str) -> None:
+        """Have a process of the host have the ledger open."""
+        folder = self.root / 'proc' / str(pid)
+        (folder / 'fd').mkdir(parents=True)
+        (folder / 'fd/7').symlink_to(self.ledger)
+        (folder / 'cmdline').write_text('\0'.join(command) + '\0')
 
     def total(self, node: int) -> int:
         """Tell how many 2 MiB pages a node has."""

@@ -76,8 +76,48 @@ def test_without_a_ledger_there_is_a_picture(host, capsys):
     out = ' '.join(shown(host, capsys).out.replace('│', ' ').split())
 
     assert 'no ledger was read' in out
+    assert 'Who holds pages is not known.' in out
+    assert '? free, but perhaps promised or held back.' in out
+    assert '..' not in out
+    assert 'No guest runs here' not in out
     assert '100 of 132 free;' in out
     assert ' held' not in out.replace('are held', '').split('A letter')[0]
+
+
+def test_with_neither_guests_nor_a_ledger(tmp_path, capsys):
+    host = hosted.Host(tmp_path)
+
+    out = shown(host, capsys).out
+
+    assert 'No guest runs here.\nWho holds pages is not known.\n' in out
+
+
+def test_with_neither_guests_nor_holds(tmp_path, capsys):
+    host = hosted.Host(tmp_path)
+    host.pools().ledger.close()
+
+    assert shown(host, capsys).out.endswith(
+        'No guest runs here, and none holds pages.\n'
+    )
+
+
+def test_more_reserved_than_there_is_stands_out(host, tmp_path, capsys):
+    # given: of 56 pages that are free, 59 are to be kept from guests
+    key = pages.PoolKey(0, SMALL)
+    seen = look.look(
+        host.kernel.fs,
+        settings.Settings(host.ledger, policy.Policy(reserved={key: 67})),
+    )
+
+    # when
+    drawn = picture._numbers(seen, key)
+
+    # then
+    assert seen.view.pools[key].standing.available == -3
+    assert drawn.plain.endswith(
+        '; 3 too few for what is promised and held back'
+    )
+    assert [span.style for span in drawn.spans] == ['red']
 
 
 def test_a_guest_elsewhere_than_it_holds_stands_out(host):

@@ -10,16 +10,16 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""``host reconcile``, and which guests libvirt says there are."""
+"""``host reconcile``: what has come apart is told, and healed."""
 
 import os
 import sqlite3
-import sys
-import types
 
 import pytest
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import domains
+from nova_numa_hugepages.virt import guests
 from nova_numa_hugepages.virt import hugetlb
 from nova_numa_hugepages.virt import ledger as ledger_module
 from nova_numa_hugepages.virt import pages
@@ -30,8 +30,6 @@ from tests.unit.hosted import SMALL
 from tests.unit.hosted import THREE
 from tests.unit.hosted import TWO
 
-URI = 'qemu:///system'
-
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
@@ -41,6 +39,7 @@ def host(tmp_path, monkeypatch):
     host.hold(TWO, (1, 64))
     host.start(ONE, {0: 64})
     monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
+    host.mount(monkeypatch)
     return host
 
 
@@ -169,7 +168,7 @@ def test_what_cannot_be_healed_is_told_again(host, defined, capsys):
     assert 'Still to heal:' in out
     assert (
         f'- 64 of 64 pages of {pages.PoolKey(1, SMALL)} that are promised to '
-        'guests are not there' in out
+        'guests are missing' in out
     )
 
 
@@ -198,136 +197,94 @@ def test_no_ledger(host, capsys):
     assert str(host.ledger) in capsys.readouterr().err
 
 
-# Which guests there are.
+def test_a_host_that_cannot_be_read_leaves_the_ledger_alone(
+    host, defined, capsys
+):
+    # given: much to heal, and a file of the kernel that is missing
+    long_ago(host)
+    defined(ONE)
+    host.kernel.operator_writes(pages.PoolKey(0, SMALL), 100)
+    before = dump(host)
+    path = host.root / f'sys/kernel/mm/hugepages/hugepages-{SMALL}kB'
+    (path / 'resv_hugepages').unlink()
+
+    # when, then
+    assert host.run('reconcile') == 1
+    assert 'resv_hugepages' in capsys.readouterr().err
+    assert dump(host) == before
 
 
-@pytest.fixture
-def no_libvirt(monkeypatch, tmp_path):
-    """A host that knows nothing of libvirt."""
-    monkeypatch.setitem(sys.modules, 'libvirt', None)
-    monkeypatch.setenv('PATH', str(tmp_path))
-    monkeypatch.setattr(domains, 'DEFINITIONS', tmp_path / 'qemu')
-    return tmp_path
+def dump(host):
+    """Get all that is in the ledger."""
+    with sqlite3.connect(host.ledger) as connection:
+        return list(connection.iterdump())
 
 
-def virsh(folder, text):
-    """Put a virsh on the path."""
-    path = folder / 'virsh'
-    path.write_text(f'#!/bin/sh\n{text}\n')
-    path.chmod(0o755)
+def test_what_else_there_is_to_heal_is_not_known(host, capsys):
+    assert host.run('reconcile') == 0
+
+    assert capsys.readouterr().out == 'Nothing else to heal.\n'
 
 
-def test_no_way_to_know(no_libvirt):
-    found, why = domains.defined(URI, [])
+def test_a_dry_run_counts_as_the_real_one_does(host, defined, capsys):
+    # given: 24 of the 64 pages of a guest that is off were taken away
+    defined(ONE, TWO)
+    host.kernel.operator_writes(pages.PoolKey(1, SMALL), 40)
+    text = (
+        f'- 24 of 64 pages of {pages.PoolKey(1, SMALL)} that are promised to '
+        'guests '
+    )
 
-    assert found is None
-    assert why == (
-        'the libvirt of Python: not installed; virsh: not installed; the '
-        'domains in /etc/libvirt/qemu: there are none'
+    # when, then
+    assert host.run('reconcile', '--dry-run') == 3
+    assert f'{text}are missing\n' in capsys.readouterr().out
+    assert host.run('reconcile') == 0
+    assert f'{text}were missing, and made anew\n' in capsys.readouterr().out
+
+
+def test_a_service_that_runs_is_not_interfered_with(host, defined, capsys):
+    long_ago(host)
+    defined(ONE)
+    host.open_ledger(4711, '/usr/bin/python3', '/usr/bin/nova-compute')
+
+    assert host.run('reconcile', '--dry-run') == 3
+    assert host.run('reconcile') == 1
+    assert (
+        f'Nothing was healed: process 4711 (nova-compute) has the ledger '
+        f'{host.ledger} open.' in capsys.readouterr().err
+    )
+    assert host.holders() == {ONE: 64, TWO: 64}
+
+    assert host.run('reconcile', '--force') == 0
+    assert host.holders() == {ONE: 64}
+
+
+def test_another_of_these_commands_is_no_service(host, defined):
+    defined(ONE, TWO)
+    host.open_ledger(4711, 'python3', '/bin/nova-numa-hugepages', 'host')
+
+    assert host.run('reconcile') == 0
+
+
+def test_who_may_not_read_the_ledger(host, capsys, monkeypatch):
+    monkeypatch.setattr(os, 'access', lambda *_, **__: False)
+
+    assert host.run('reconcile', '--dry-run') == 1
+
+    assert capsys.readouterr().err == (
+        f'This user may not read the ledger {host.ledger}. Run it as root, '
+        'or as the user of the service.\n'
     )
 
 
-def test_virsh_is_asked_for_the_right_libvirt(no_libvirt):
-    virsh(no_libvirt, f'test "$4" = {URI} && echo {ONE} && echo {TWO}')
+def test_who_may_not_see_the_memory_of_guests(host, capsys, monkeypatch):
+    def forbidden(self, pid):
+        raise exception.KernelError(
+            f'/proc/{pid}/numa_maps', 'Permission denied', 'a readable file'
+        ) from PermissionError()
 
-    assert domains.defined(URI, [ONE])[0] == {ONE, TWO}
+    monkeypatch.setattr(guests.MapsFile, '__call__', forbidden)
 
+    assert host.run('reconcile', '--dry-run') == 1
 
-def test_a_virsh_that_fails(no_libvirt):
-    virsh(no_libvirt, 'echo first >&2; echo error: no >&2; exit 1')
-
-    found, why = domains.defined(URI, [])
-
-    assert found is None
-    assert 'virsh: error: no;' in why
-
-
-def test_a_virsh_that_hangs(no_libvirt, monkeypatch):
-    monkeypatch.setattr(domains, 'TIME_LIMIT_S', 0.1)
-    virsh(no_libvirt, 'exec /bin/sleep 5')
-
-    assert 'virsh: no answer within 0.1 s' in domains.defined(URI, [])[1]
-
-
-def test_a_libvirt_that_lacks_a_guest_that_runs_is_another_one(no_libvirt):
-    virsh(no_libvirt, f'echo {TWO}')
-
-    found, why = domains.defined(URI, [ONE])
-
-    assert found is None
-    assert f'virsh does not know guest {ONE}, which runs here' in why
-
-
-def test_the_files_of_libvirt(no_libvirt):
-    folder = no_libvirt / 'qemu'
-    (folder / 'networks').mkdir(parents=True)
-    for uuid in (ONE, TWO):
-        (folder / f'{uuid[:3]}.xml').write_text(
-            f'<domain type="kvm">\n  <name>g</name>\n  <uuid>{uuid}</uuid>\n'
-            '  <metadata/>\n</domain>\n'
-        )
-    (folder / 'networks' / 'default.xml').write_text(f'<uuid>{THREE}</uuid>')
-
-    assert domains.defined(URI, [])[0] == {ONE, TWO}
-    assert domains.defined('xen:///', [])[0] is None
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
-def test_files_that_may_not_be_read(no_libvirt):
-    (no_libvirt / 'qemu').mkdir()
-    path = no_libvirt / 'qemu' / 'g.xml'
-    path.touch(mode=0)
-
-    assert 'Permission denied' in domains.defined(URI, [])[1]
-
-
-class FakeLibvirt(types.ModuleType):
-    """The Python library of libvirt."""
-
-    class libvirtError(Exception):
-        """An error."""
-
-    def __init__(self, uuids) -> None:
-        super().__init__('libvirt')
-        self.uuids = uuids
-        self.closed = False
-
-    def registerErrorHandler(self, handler, context):
-        """Take a handler."""
-
-    def openReadOnly(self, uri):
-        """Connect."""
-        if self.uuids is None:
-            raise self.libvirtError('Failed to connect')
-        assert uri == URI
-        return self
-
-    def listAllDomains(self):
-        """List domains."""
-        return [
-            types.SimpleNamespace(UUIDString=lambda uuid=uuid: uuid)
-            for uuid in self.uuids
-        ]
-
-    def close(self):
-        """Disconnect."""
-        self.closed = True
-
-
-def test_the_library_of_libvirt_comes_first(no_libvirt, monkeypatch):
-    library = FakeLibvirt([ONE])
-    monkeypatch.setitem(sys.modules, 'libvirt', library)
-    virsh(no_libvirt, f'echo {TWO}')
-
-    assert domains.defined(URI, [ONE]) == (
-        {ONE},
-        'the libvirt of Python knows 1 domains',
-    )
-    assert library.closed
-
-
-def test_a_libvirt_that_does_not_answer(no_libvirt, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'libvirt', FakeLibvirt(None))
-    virsh(no_libvirt, f'echo {TWO}')
-
-    assert domains.defined(URI, [])[0] == {TWO}
+    assert capsys.readouterr().err.endswith('denied. Run it as root.\n')

@@ -14,6 +14,9 @@
 
 import io
 import os
+import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -42,6 +45,7 @@ def host(tmp_path, monkeypatch):
     host.hold(TWO, (0, 20), (1, 100))
     host.start(ONE, {0: 64})
     monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
+    host.mount(monkeypatch)
     return host
 
 
@@ -129,23 +133,26 @@ def test_what_is_held_for_coming_back_is_released_as_well(host, capsys):
 
 
 @pytest.mark.parametrize(
-    'meant', [ONE[:6], 'instance-00000001', ONE[:-1] + '9']
+    ('meant', 'said'),
+    [
+        (ONE[:6], f'{ONE[:6]} is no uuid.'),
+        ('instance-00000001', 'instance-00000001 is no uuid.'),
+        (ONE[:-1] + '9', f'Nothing is held for {ONE[:-1]}9.'),
+    ],
 )
-def test_an_unknown_holder_that_is_near_a_known_one(host, capsys, meant):
+def test_an_unknown_holder_that_is_near_a_known_one(host, capsys, meant, said):
     assert host.run('release', '--yes', meant) == 2
 
-    assert (
-        f'Nothing is held for {meant}. Did you mean {ONE}?'
-        in capsys.readouterr().err
-    )
+    assert f'{said} Did you mean {ONE}?' in capsys.readouterr().err
     assert host.holders() == {ONE: 64, TWO: 120}
 
 
 def test_an_unknown_holder_that_is_like_none(host, capsys):
-    assert host.run('release', '--yes', 'nobody') == 2
+    assert host.run('release', '--yes', 'no-one') == 2
 
     assert (
-        'Who holds pages is told by: nova-numa-hugepages host show'
+        'no-one is no uuid. Who holds pages is told by: nova-numa-hugepages '
+        f'host show --ledger {host.ledger} --root {host.root}'
         in capsys.readouterr().err
     )
 
@@ -166,6 +173,43 @@ def test_a_uuid_in_capitals_is_the_same(host):
     assert (
         host.run('release', '--yes', 'ABCDEF00-0000-4000-8000-00000000000F')
         == 0
+    )
+
+
+def test_a_uuid_without_dashes_is_the_same(host):
+    assert host.run('release', '--yes', TWO.replace('-', '')) == 0
+
+    assert host.holders() == {ONE: 64}
+
+
+def test_pages_that_are_gone_already_do_not_go_back(host, capsys):
+    # given: somebody takes all pages away by hand
+    for node in (0, 1):
+        host.kernel.operator_writes(pages.PoolKey(node, SMALL), 0)
+
+    # when
+    assert host.run('release', '--yes', TWO) == 0
+
+    # then
+    assert 'No page went back to the kernel.' in capsys.readouterr().out
+
+
+def test_after_a_reboot_no_page_goes_back(host, capsys):
+    host.kernel.reboot()
+
+    assert host.run('release', '--yes', TWO) == 0
+
+    assert 'No page went back to the kernel.' in capsys.readouterr().out
+
+
+def test_a_service_that_runs_is_told_of(host, capsys):
+    host.open_ledger(4711, '/usr/bin/python3', '/usr/bin/nova-compute')
+
+    assert host.run('release', '--yes', TWO) == 0
+
+    assert (
+        'The ledger is open in process 4711 (nova-compute).'
+        in capsys.readouterr().err
     )
 
 
@@ -202,6 +246,45 @@ def test_pools_that_nobody_may_write_stay(host, capsys, monkeypatch):
     assert 'No page went back to the kernel.' in result.out
     assert '/sys is mounted read-only' in result.err
     assert host.holders() == {ONE: 64}
+    assert (host.total(0), host.total(1)) == (84, 100)
+
+
+def test_who_is_waited_for_is_said(host, capsys, monkeypatch):
+    # given: another process that has the lock for a while
+    monkeypatch.setattr(lock, 'PATIENCE_S', 0.1)
+    path = host.state / lock.NAME
+    program = (
+        'import fcntl, sys, time\n'
+        f'with open({str(path)!r}, "a") as file:\n'
+        '    fcntl.lockf(file, fcntl.LOCK_EX)\n'
+        '    print("locked", flush=True)\n'
+        '    time.sleep(1)\n'
+    )
+    with subprocess.Popen(
+        [sys.executable, '-c', program], stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+
+        # when
+        assert host.run('release', '--yes', TWO) == 0
+
+    # then
+    err = capsys.readouterr().err
+    assert f'Waiting up to 60 s for process {other.pid} (' in err
+    assert host.holders() == {ONE: 64}
+
+
+@pytest.mark.parametrize('command', ['show', 'release'])
+def test_a_time_that_cannot_be_is_told_alike(host, capsys, command):
+    with sqlite3.connect(host.ledger) as connection:
+        connection.execute('UPDATE holds SET since = 1e300')
+
+    host.run(command, *([TWO] if command == 'release' else []))
+
+    assert (
+        f'The ledger of huge pages {host.ledger} has a row in holds that '
+        f"cannot be: holder '{ONE}', since 1e+300" in capsys.readouterr().err
+    )
     assert (host.total(0), host.total(1)) == (84, 100)
 
 

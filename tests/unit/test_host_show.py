@@ -12,6 +12,7 @@
 
 """``host show``: what is told of a host, and what isn't guessed."""
 
+import csv
 import json
 import os
 import subprocess
@@ -140,6 +141,30 @@ def test_values_of_chosen_columns_for_scripts(host, capsys):
     ]
 
 
+@pytest.mark.parametrize('name', ['csv', 'value'])
+def test_what_is_more_than_one_value_is_json_in_a_cell(host, capsys, name):
+    out = shown(host, capsys, '-f', name, '-c', 'distances').out
+
+    cell = out.splitlines()[-1]
+    if name == 'csv':
+        (cell,) = next(csv.reader([cell]))
+    assert json.loads(cell) == {'0': 21, '1': 10}
+
+
+def test_a_picture_has_no_columns(host, capsys):
+    assert host.run('show', '-f', 'picture', '-c', 'node') == 2
+
+    assert 'picture has no columns' in capsys.readouterr().err
+
+
+def test_a_column_that_there_is_not(host, capsys):
+    assert host.run('show', '-f', 'json', '-c', 'nodes') == 2
+
+    assert '-c nodes: there is no such column. There are: node, ' in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_table_has_the_columns_that_there_is_room_for(host, capsys):
     heading = shown(host, capsys, '-f', 'table').out.splitlines()[1]
 
@@ -266,8 +291,7 @@ def test_the_usual_files_are_read_without_being_named(
     # given: one that is there, and one that isn't
     path = tmp_path / 'nova.conf'
     path.write_text(f'[DEFAULT]\nstate_path = {tmp_path}/nova\n')
-    files = (path, tmp_path / 'nova-compute.conf')
-    monkeypatch.setattr(settings, 'CONFIG_FILES', files)
+    monkeypatch.setattr(settings, 'CONFIG_FOLDERS', (tmp_path,))
 
     # when
     hosted.main.run(['host', 'show', '-f', 'json'])
@@ -281,7 +305,7 @@ def test_a_configuration_that_this_user_may_not_read_is_told(
 ):
     path = tmp_path / 'nova.conf'
     path.write_text('[DEFAULT]\nstate_path = /nowhere\n')
-    monkeypatch.setattr(settings, 'CONFIG_FILES', (path,))
+    monkeypatch.setattr(settings, 'CONFIG_FOLDERS', (tmp_path,))
     monkeypatch.setattr(os, 'access', lambda *_, **__: False)
 
     hosted.main.run(['host', 'show', '-f', 'json'])

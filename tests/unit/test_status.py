@@ -12,6 +12,8 @@
 
 
 import json
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -372,3 +374,14 @@ class TestWeigher:
         for text in (f'{GOOD}{section}', f'{without}{section} no/such/file'):
             _, results = check(text)
             assert results['Options of [numa_hugepages]'] == (SUCCESS, None)
+
+
+def test_what_libraries_warn_of_each_other_is_not_shown():
+    done = subprocess.run(
+        [sys.executable, '-m', 'nova_numa_hugepages.cmd.status', '--help'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stderr == ''

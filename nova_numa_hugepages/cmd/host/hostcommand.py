@@ -21,6 +21,8 @@ import sys
 from cliff import command
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import problems
+from nova_numa_hugepages.cmd.host import roots
 from nova_numa_hugepages.cmd.host import settings
 
 
@@ -44,6 +46,10 @@ class HostCommand(command.Command):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the options that only this command has."""
 
+    def changes(self, options: argparse.Namespace) -> bool:
+        """Tell whether it changes anything, given these options."""
+        return True
+
     @abc.abstractmethod
     def act(
         self, options: argparse.Namespace, found: settings.Settings
@@ -60,9 +66,12 @@ class HostCommand(command.Command):
         :returns: the exit code
         """
         try:
+            roots.host_fs(parsed_args.root)
+            if self.changes(parsed_args):
+                roots.check_live(parsed_args.root)
             found = settings.read(parsed_args)
             for note in found.notes:
                 print(note, file=sys.stderr)
             return self.act(parsed_args, found)
         except exception.NUMAHugepagesError as error:
-            return settings.fail(error)
+            return problems.fail(error)

@@ -16,10 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
-import os
 import pathlib
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import forgiving
+from nova_numa_hugepages.cmd.host import ledgers
+from nova_numa_hugepages.cmd.host import problems
+from nova_numa_hugepages.cmd.host import reserved
 from nova_numa_hugepages.cmd.host import settings as settings_module
 from nova_numa_hugepages.virt import accounts
 from nova_numa_hugepages.virt import guests
@@ -43,6 +46,9 @@ class Seen:
         kernel doesn't tell this user
     :ivar others: who else uses pages, by pool
     :ivar notes: sentences on what could not be seen
+    :ivar unknown: what isn't known although there are values for it: columns
+        of `rows`, and what guests have as ``has``, each with its node or None
+        for all nodes
     """
 
     view: survey.HostView
@@ -50,37 +56,59 @@ class Seen:
     has: Mapping[str, Mapping[pages.PoolKey, int] | None]
     others: Mapping[pages.PoolKey, Mapping[str, int]]
     notes: tuple[str, ...] = ()
+    unknown: frozenset[tuple[str, int | None]] = frozenset()
+
+    def knows(self, column: str, node: int | None = None) -> bool:
+        """Tell whether something is known, of a node or at all."""
+        return not {(column, None), (column, node)} & self.unknown
 
 
 def look(fs: hostfs.HostFS, settings: settings_module.Settings) -> Seen:
     """Look at a host; changes nothing.
 
-    :raises exception.KernelError: if the kernel's files can't be read
+    :raises exception.KernelError: if files can't be read without which there
+        is nothing to show
     """
     notes = list(settings.notes)
-    kernel = hugetlb.Hugetlb(fs, hugetlb.NoWriter('this only looks'))
+    files = forgiving.ForgivingFS(fs)
+    kernel = hugetlb.Hugetlb(files, hugetlb.NoWriter('this only looks'))
     ledger, path = _open(settings.ledger, notes)
-    maps = _Maps(fs)
+    maps = _Maps(files)
     with ledger:
         holds = ledger.holds()
-        books = accounts.Accounts(kernel, ledger, fs).read()
-    standings = standing.Promises(fs, maps.read).standings(
+        books = accounts.Accounts(kernel, ledger, files).read()
+    standings = standing.Promises(files, maps.read).standings(
         kernel, holds, settings.policy.reserved
     )
-    view = survey.survey(fs, kernel, settings.policy, books, holds, standings)
+    view = survey.survey(
+        files, kernel, settings.policy, books, holds, standings
+    )
     has = {uuid: maps.pages_of(one) for uuid, one in view.guests.items()}
+    notes += files.notes()
     if None in has.values():
         notes.append(
-            'Where the memory of some guests is can only be seen by root, so '
-            'pages that they have count as used by unknown others.'
+            'Where the memory of some guests is '
+            + (
+                'cannot be told without their numa_maps'
+                if maps.missing
+                else 'can only be seen by root'
+            )
+            + ', so pages that they have count as used by unknown others.'
         )
     if not view.pools:
         notes.append(
             'The kernel has no huge pages: it was built or started without '
             'them.'
         )
+    else:
+        notes += reserved.notes(settings.policy.reserved, view.pools.keys())
     return Seen(
-        view, path, has, _others(fs, view, has), tuple(dict.fromkeys(notes))
+        view,
+        path,
+        has,
+        _others(files, view, has),
+        tuple(dict.fromkeys(notes)),
+        files.unknown(),
     )
 
 
@@ -89,13 +117,19 @@ def _open(
 ) -> tuple[ledger_module.Ledger, pathlib.Path | None]:
     """Open the ledger, or an empty one if it can't be read."""
     try:
-        if not _forbidden(path):
-            return ledger_module.Ledger.open(path, read_only=True), path
+        if not ledgers.forbidden(path):
+            ledger = ledger_module.Ledger.open(path, read_only=True)
+            try:
+                ledgers.check(ledger)
+            except BaseException:
+                ledger.close()
+                raise
+            return ledger, path
         reason = f'This user may not read the ledger {path}, so'
     except exception.LedgerMissing:
         reason = f'There is no ledger {path}, so'
     except exception.LedgerError as error:
-        reason = f'{settings_module.sentence(error)} Until then'
+        reason = f'{problems.sentence(error)} Until then'
     notes.append(
         f'{reason} it is not known what is held for guests, and which pages '
         'were made for them.'
@@ -103,24 +137,17 @@ def _open(
     return ledger_module.Ledger.in_memory(), None
 
 
-def _forbidden(path: pathlib.Path) -> bool:
-    """Tell whether the ledger is there, and not for this user."""
-    try:
-        path.lstat()
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return not os.access(path, os.R_OK)
-
-
 class _Maps:
     """Reads where the memory of processes is, as far as that is allowed.
 
     Each process is read once.
+
+    :ivar missing: whether a process was there without that file, as in a copy
     """
 
     def __init__(self, fs: hostfs.HostFS) -> None:
+        self.missing = False
+        self._proc = fs.proc
         self._file = guests.MapsFile(fs)
         self._known: dict[int, str | None] = {}
 
@@ -146,6 +173,12 @@ class _Maps:
             try:
                 self._known[pid] = self._file(pid)
             except exception.KernelError:
+                self._known[pid] = None
+            except ProcessLookupError:
+                folder = self._proc / str(pid)
+                if (folder / 'numa_maps').exists() or not folder.is_dir():
+                    raise
+                self.missing = True
                 self._known[pid] = None
         return self._known[pid]
 

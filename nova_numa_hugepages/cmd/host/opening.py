@@ -21,7 +21,9 @@ import os
 import sys
 from typing import Any
 
-from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import ledgers
+from nova_numa_hugepages.cmd.host import problems
+from nova_numa_hugepages.cmd.host import reserved
 from nova_numa_hugepages.cmd.host import settings as settings_module
 from nova_numa_hugepages.virt import guests
 from nova_numa_hugepages.virt import hostfs
@@ -34,10 +36,6 @@ from nova_numa_hugepages.virt import pools as pools_module
 LOCK_TIMEOUT_S = 60.0
 
 
-class NotAllowed(exception.NUMAHugepagesError):
-    """This user may not change the pools."""
-
-
 @contextlib.contextmanager
 def opened(
     fs: hostfs.HostFS,
@@ -48,46 +46,71 @@ def opened(
     """Open the pools of this host with its ledger.
 
     :param to_change: whether anything may be changed
-    :raises NotAllowed: if it is to be changed and this user may not
+    :raises problems.NotAllowed: if this user may not do that
     :raises exception.LedgerError: if there is no ledger, or none that can be
         used
     """
     reason = hugetlb.writable(fs)
     writer: hugetlb.Writer = hugetlb.DirectWriter(fs)
     if to_change and reason is None:
-        _check_allowed(fs)
+        _check_pools(fs)
     elif to_change:
         print(f'The pools stay as they are: {reason}', file=sys.stderr)
     if not to_change:
         writer = hugetlb.NoWriter('this only looks')
-    with contextlib.ExitStack() as stack:
-        ledger = ledger_module.Ledger.open(
-            settings.ledger, create=False, read_only=not to_change
-        )
-        stack.callback(ledger.close)
+    _check_ledger(settings, to_change)
+    kernel = hugetlb.Hugetlb(fs, writer)
+    for note in reserved.notes(
+        settings.policy.reserved, kernel.pools().keys()
+    ):
+        print(note, file=sys.stderr)
+    with ledger_module.Ledger.open(
+        settings.ledger, create=False, read_only=not to_change
+    ) as ledger:
+        ledgers.check(ledger)
         yield pools_module.Pools(
-            hugetlb.Hugetlb(fs, writer),
+            kernel,
             ledger,
             fs,
             settings.policy,
             lock=lock.HostLock(
-                settings.ledger.parent, timeout_s=LOCK_TIMEOUT_S
+                settings.ledger.parent,
+                timeout_s=LOCK_TIMEOUT_S,
+                waiting=_wait,
             ),
             read_maps=guests.MapsFile(fs),
             writable=reason is None,
         )
 
 
-def _check_allowed(fs: hostfs.HostFS) -> None:
+def _check_pools(fs: hostfs.HostFS) -> None:
     """Find out before anything is changed whether pools can be written."""
     kernel = hugetlb.Hugetlb(fs, hugetlb.NoWriter('this only looks'))
     for key in kernel.pools():
         path = fs.pool_folder(key) / 'nr_hugepages'
         if not os.access(path, os.W_OK):
-            raise NotAllowed(
+            raise problems.NotAllowed(
                 f'this user may not write {path}, nor change what is held '
                 'for guests. Run it as root.'
             )
+
+
+def _check_ledger(settings: settings_module.Settings, to_change: bool) -> None:
+    if ledgers.forbidden(settings.ledger, to_change=to_change):
+        raise problems.NotAllowed(
+            f'this user may not {"change" if to_change else "read"} the '
+            f'ledger {settings.ledger}. Run it as root, or as the user of '
+            'the service.'
+        )
+
+
+def _wait(holder: str) -> None:
+    print(
+        f'Waiting up to {LOCK_TIMEOUT_S:g} s for {holder}, which is at work '
+        'on the pools …',
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def quieten(app: Any) -> None:

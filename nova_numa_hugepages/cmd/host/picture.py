@@ -31,18 +31,21 @@ from nova_numa_hugepages.core import units
 from nova_numa_hugepages.virt import nodes
 from nova_numa_hugepages.virt import occupants
 from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.virt import standing as standing_module
 from nova_numa_hugepages.virt import survey
 
 FREE = '.'
 OTHERS = 'x'
 BACK = '-'
+UNKNOWN = '?'
 
-# What the signs mean.
+# What the signs mean; the last one depends on what is known.
 LEGEND = (
     'A letter is a guest: a large one pages that it has, a small one pages '
     f'that are promised to it. {OTHERS} others; {BACK} held back from guests; '
-    f'{FREE} free.'
 )
+LEGEND_FREE = f'{FREE} free.'
+LEGEND_UNKNOWN = f'{UNKNOWN} free, but perhaps promised or held back.'
 
 # Colours that can be told apart on light and on dark ground.
 _COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue')
@@ -119,9 +122,21 @@ def draw(seen: look.Seen, name: str) -> Iterable[console.RenderableType]:
     for node in sorted(seen.view.nodes.values(), key=lambda node: node.id):
         yield _node(seen, node, letters)
     if any(one.standing.pool.total for one in seen.view.pools.values()):
-        yield text.Text(LEGEND, 'dim')
+        yield text.Text(
+            LEGEND + (LEGEND_FREE if _all_told(seen) else LEGEND_UNKNOWN),
+            'dim',
+        )
+    if not seen.knows('has'):
+        yield text.Text('Which guests run here is not known.')
+    elif not seen.view.guests and (seen.ledger is None or not uuids):
+        yield text.Text(
+            'No guest runs here, and none holds pages.'
+            if seen.ledger
+            else 'No guest runs here.'
+        )
+    if seen.ledger is None:
+        yield text.Text('Who holds pages is not known.')
     if not uuids:
-        yield text.Text('No guest runs here, and none holds pages.')
         return
     grid = table.Table.grid(padding=(0, 1))
     for uuid in uuids:
@@ -130,6 +145,11 @@ def draw(seen: look.Seen, name: str) -> Iterable[console.RenderableType]:
             _guest(seen, uuid),
         )
     yield grid
+
+
+def _all_told(seen: look.Seen) -> bool:
+    """Tell whether what is free and nobody's is known."""
+    return seen.ledger is not None and seen.knows('available')
 
 
 def _colour(letter: str) -> str:
@@ -158,10 +178,15 @@ def _node(
 
 
 def _about(seen: look.Seen, node: nodes.Node) -> str:
-    cpus = f'CPUs {rows.number_list(node.cpus)}' if node.cpus else 'no CPUs'
-    parts = [cpus]
+    parts = []
+    if seen.knows('cpus', node.id):
+        parts.append(
+            f'CPUs {rows.number_list(node.cpus)}' if node.cpus else 'no CPUs'
+        )
     memory = seen.view.memory.get(node.id)
-    if memory is None or not memory.total_kib:
+    if not seen.knows('memory_kib', node.id):
+        parts.append('memory not known')
+    elif memory is None or not memory.total_kib:
         parts.append('no memory')
     else:
         parts.append(
@@ -169,7 +194,7 @@ def _about(seen: look.Seen, node: nodes.Node) -> str:
         )
     far: dict[int, list[int]] = {}
     for other, distance in sorted(node.distances.items()):
-        if other != node.id:
+        if other != node.id and seen.knows('distances', node.id):
             far.setdefault(distance, []).append(other)
     if far:
         parts.append(
@@ -198,7 +223,7 @@ def _parts(
     standing = seen.view.pools[key].standing
     parts = []
     left = standing.pool.total
-    for uuid, letter in letters.items():
+    for uuid, letter in letters.items() if seen.knows('has') else ():
         has = (seen.has.get(uuid) or {}).get(key, 0)
         waits = max(0, _held(seen.view, uuid).get(key, 0) - has)
         for count, sign in ((has, letter), (waits, letter.lower())):
@@ -209,7 +234,7 @@ def _parts(
     left -= parts[-1][0]
     parts.append((min(standing.held_back, left), BACK, _WARNING))
     left -= parts[-1][0]
-    parts.append((left, FREE, 'dim'))
+    parts.append((left, FREE if _all_told(seen) else UNKNOWN, 'dim'))
     return parts
 
 
@@ -220,17 +245,16 @@ def _numbers(seen: look.Seen, key: pages.PoolKey) -> text.Text:
     if standing.pool.total:
         parts = [f'{standing.pool.free} of {standing.pool.total} free']
         if seen.ledger is not None:
-            parts += [
-                f'{sum(hold.pages for hold in view.holds)} held',
-                f'{max(0, standing.available)} to promise',
-            ]
+            parts.append(f'{sum(hold.pages for hold in view.holds)} held')
+            if seen.knows('available'):
+                parts.append(f'{max(0, standing.available)} to promise')
         sentences.append(', '.join(parts))
+        if seen.ledger is not None and seen.knows('grown'):
+            sentences.append(
+                f'floor {view.account.floor}, grown {view.account.grown}'
+            )
     else:
         sentences.append('no pages')
-    if seen.ledger is not None and standing.pool.total:
-        sentences.append(
-            f'floor {view.account.floor}, grown {view.account.grown}'
-        )
     sentences += [
         f'{count} used by '
         + ('unknown others' if name == occupants.UNKNOWN else name)
@@ -240,16 +264,30 @@ def _numbers(seen: look.Seen, key: pages.PoolKey) -> text.Text:
         sentences.append(f'{standing.reserved} reserved by the operator')
     if standing.pool.surplus:
         sentences.append(f'{standing.pool.surplus} surplus')
-    sentences.append(f'{view.allocatable} more could be made')
+    if seen.knows('allocatable', key.node):
+        sentences.append(f'{view.allocatable} more could be made')
     # Larger pages never come out of what is free in blocks.
-    if key.size_kib <= nodes.LARGEST_BLOCK_KIB:
+    if key.size_kib <= nodes.LARGEST_BLOCK_KIB and seen.knows(
+        'unusable_permille'
+    ):
         sentences.append(f'fragmentation {view.unusable_permille // 10} %')
     drawn = text.Text('; '.join(sentences))
-    if seen.ledger is not None and standing.overdue:
-        drawn.append(
-            f'; {standing.overdue} that are promised are not there', _WARNING
-        )
+    for lack in _lacks(seen, standing):
+        drawn.append(f'; {lack}', _WARNING)
     return drawn
+
+
+def _lacks(seen: look.Seen, standing: standing_module.Standing) -> list[str]:
+    """Say what is not as it should be."""
+    found = []
+    told = 0
+    if seen.ledger is not None and seen.knows('promised') and standing.overdue:
+        told = standing.overdue
+        found.append(f'{told} that are promised are not there')
+    lack = -standing.available - told
+    if seen.knows('available') and lack > 0:
+        found.append(f'{lack} too few for what is promised and held back')
+    return found
 
 
 def _guest(seen: look.Seen, uuid: str) -> text.Text:
@@ -257,7 +295,8 @@ def _guest(seen: look.Seen, uuid: str) -> text.Text:
     has = seen.has.get(uuid, {})
     held = _held(seen.view, uuid)
     if process is None:
-        return text.Text(f'{uuid} {_absent(seen.view, uuid)} {_list(held)}')
+        absent = _absent(seen.view, uuid) if seen.knows('has') else 'holds'
+        return text.Text(f'{uuid} {absent} {_list(held)}')
     drawn = text.Text(f'{process.name or "guest"} {uuid} ')
     if has is None:
         drawn.append('runs; where its memory is can be seen by root only')

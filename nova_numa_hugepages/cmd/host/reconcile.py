@@ -18,24 +18,36 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import hostcommand
+from nova_numa_hugepages.cmd.host import roots
+from nova_numa_hugepages.cmd.host import service
 from nova_numa_hugepages.cmd.host import settings
 
 # cliff loads all commands, whichever is run, so each loads late what it needs.
 if TYPE_CHECKING:
+    from nova_numa_hugepages.virt import hostfs
     from nova_numa_hugepages.virt import pools as pools_module
     from nova_numa_hugepages.virt import reconcile
 
 EXIT_TO_HEAL = 3
 
 _DESCRIPTION = """
-Compare the ledger, the guests and the kernel of this host, and heal what has
-come apart.
+Compare ledger, guests and kernel of this host, and heal.
 
-nova-compute does the same when it starts, and then once a minute. This is for
-hosts on which it can't be started. Pages that are held for a live migration or
-a resize are left alone, as only Nova knows whether it is under way.
+For a host on which nova-compute is stopped, because it can't be started or
+its driver was switched off. While it runs it does the same by itself, when it
+starts and then once a minute. This command doesn't know on which guests it is
+at work, and could take one for gone that is just being rebuilt. --dry-run can
+be used at any time.
+
+Pages that are held for a live migration or a resize are left alone, as only
+Nova knows whether it is under way.
 """
+
+
+class _InUse(exception.NUMAHugepagesError):
+    """The service runs."""
 
 
 class Reconcile(hostcommand.HostCommand):
@@ -50,6 +62,15 @@ class Reconcile(hostcommand.HostCommand):
             action='store_true',
             help='say what would be healed, and change nothing',
         )
+        parser.add_argument(
+            '--force',
+            action='store_true',
+            help='even if a process has the ledger open, as nova-compute has',
+        )
+
+    def changes(self, options: argparse.Namespace) -> bool:
+        """Tell whether it is to heal."""
+        return not options.dry_run
 
     def act(
         self, options: argparse.Namespace, found: settings.Settings
@@ -61,22 +82,39 @@ class Reconcile(hostcommand.HostCommand):
         from nova_numa_hugepages.cmd.host import opening
         from nova_numa_hugepages.virt import reconcile
 
-        with opening.opened(
-            settings.host_fs(options), found, to_change=not options.dry_run
-        ) as pools:
+        fs = roots.host_fs(options.root)
+        if not options.dry_run and not options.force:
+            _check_unused(fs, found)
+        with opening.opened(fs, found, to_change=not options.dry_run) as pools:
             present = _present(pools, found.libvirt_uri)
+            nothing = (
+                'Nothing to heal.'
+                if present.defined is not None
+                else 'Nothing else to heal.'
+            )
             reconciler = reconcile.Reconciler(pools)
             if options.dry_run:
                 left = reconciler.look(present)
-                _tell('To heal:', left)
+                _tell('To heal:', left, nothing)
             else:
                 opening.quieten(self.app)
                 healed = reconciler.heal(present)
-                _tell('Healed:', healed)
+                _tell('Healed:', healed, nothing)
                 left = reconciler.look(present) if healed else []
                 if left:
-                    _tell('Still to heal:', left)
+                    _tell('Still to heal:', left, nothing)
         return EXIT_TO_HEAL if left else 0
+
+
+def _check_unused(fs: hostfs.HostFS, found: settings.Settings) -> None:
+    user = service.user(fs, found.ledger)
+    if user is not None:
+        raise _InUse(
+            f'Nothing was healed: {user} has the ledger {found.ledger} open. '
+            'If that is nova-compute, it heals by itself once a minute; to '
+            'heal by hand, stop it first. Or, if you know better, add '
+            '--force.'
+        )
 
 
 def _present(
@@ -100,9 +138,9 @@ def _present(
     return reconcile.Present(defined=defined)
 
 
-def _tell(title: str, sentences: list[str]) -> None:
+def _tell(title: str, sentences: list[str], nothing: str) -> None:
     if not sentences:
-        print('Nothing to heal.')
+        print(nothing)
         return
     print(title)
     for sentence in sentences:

@@ -15,13 +15,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from collections.abc import Sequence
-import datetime
 import difflib
+import re
+import sys
 from typing import TYPE_CHECKING
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import hostcommand
+from nova_numa_hugepages.cmd.host import ledgers
+from nova_numa_hugepages.cmd.host import problems
+from nova_numa_hugepages.cmd.host import roots
+from nova_numa_hugepages.cmd.host import service
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.virt import guests
@@ -32,23 +38,29 @@ if TYPE_CHECKING:
     from nova_numa_hugepages.virt import pools as pools_module
 
 _DESCRIPTION = """
-Give back all pages that are held for a guest. For emergencies.
+Give back all pages held for a guest, in an emergency.
 
 nova-compute does this by itself when a guest is gone. This is for a host on
-which it can't, or for a guest that Nova has lost.
+which nova-compute is stopped, or for a guest that Nova has lost. It waits for
+its turn if nova-compute is at work on the pools.
 """
+
+_UUID = re.compile(
+    r'([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})'
+    r'-?([0-9a-f]{12})'
+)
 
 
 class _Refused(exception.NUMAHugepagesError):
     """It isn't done; the text says why."""
 
 
-class _UnknownHolder(settings.BadInput):
+class _UnknownHolder(problems.BadInput):
     """Nothing is held for whom it was asked for."""
 
 
 class Release(hostcommand.HostCommand):
-    """Give back all pages that are held for a guest, in an emergency."""
+    """Give back all pages held for a guest, in an emergency."""
 
     description = _DESCRIPTION
 
@@ -79,11 +91,15 @@ class Release(hostcommand.HostCommand):
         """
         from nova_numa_hugepages.cmd.host import opening
 
-        with opening.opened(settings.host_fs(options), found) as pools:
-            holder = options.holder.lower()
+        fs = roots.host_fs(options.root)
+        user = service.user(fs, found.ledger)
+        with opening.opened(fs, found) as pools:
+            holder = _uuid(options.holder)
             holds = pools.ledger.holds(holder)
             if not holds:
-                raise _UnknownHolder(_unknown(pools, options.holder))
+                raise _UnknownHolder(
+                    _unknown(pools, options.holder, settings.as_given(options))
+                )
             running = guests.running(pools.fs).get(holder)
             print(f'For {holder}, which {_runs(running)}:')
             for hold in holds:
@@ -95,12 +111,17 @@ class Release(hostcommand.HostCommand):
                     'not start again. Stop it first; or, if you know better, '
                     'add --force.'
                 )
+            if user:
+                print(
+                    f'The ledger is open in {user}. If that is nova-compute, '
+                    'it may be about to start the guest.',
+                    file=sys.stderr,
+                    flush=True,
+                )
             if not options.yes:
                 self._confirm()
-            before = pools.ledger.accounts()
             opening.quieten(self.app)
-            pools.release(holder)
-            print(f'Released. {_given(before, pools)}')
+            print(f'Released. {_given(pools.release(holder))}')
         return 0
 
     def _confirm(self) -> None:
@@ -121,10 +142,10 @@ def _runs(process: guests.GuestProcess | None) -> str:
 
 
 def _sentence(hold: pages.Hold) -> str:
-    since = datetime.datetime.fromtimestamp(hold.since).astimezone()
+    since = f'{ledgers.when(hold.since):%Y-%m-%d %H:%M %Z}'
     text = (
         f'{hold.pages} pages of {units.format_kib(hold.size_kib)} on node '
-        f'{hold.node}, held since {since:%Y-%m-%d %H:%M %Z} for '
+        f'{hold.node}, held since {since} for '
         + {
             pages.Purpose.GUEST: f'cell {hold.cell} of the guest',
             pages.Purpose.INCOMING: 'its migration to this host',
@@ -136,38 +157,47 @@ def _sentence(hold: pages.Hold) -> str:
     return text
 
 
-def _unknown(pools: pools_module.Pools, holder: str) -> str:
-    """Say that nothing is held, and for whom it may have been meant."""
+def _uuid(text: str) -> str:
+    """Write a uuid as the ledger has it; another text stays as it is."""
+    match = _UUID.fullmatch(text.lower())
+    return '-'.join(match.groups()) if match else text.lower()
+
+
+def _unknown(pools: pools_module.Pools, holder: str, options: str) -> str:
+    """Say that nothing is held, and for whom it may have been meant.
+
+    :param options: what has to be repeated for another command
+    """
     holders = sorted({hold.holder for hold in pools.ledger.holds()})
-    text = f'Nothing is held for {holder}.'
+    wanted = _uuid(holder)
+    text = (
+        f'Nothing is held for {wanted}.'
+        if _UUID.fullmatch(wanted)
+        else f'{holder} is no uuid.'
+    )
     if not holders:
         return f'{text} Nothing is held for anybody.'
-    near = [one for one in holders if one.startswith(holder.lower())]
+    near = [one for one in holders if one.startswith(wanted)]
     near += [
         process.uuid
         for process in guests.running(pools.fs).values()
         if process.name == holder and process.uuid in holders
     ]
-    near = near or difflib.get_close_matches(holder.lower(), holders)
+    near = near or difflib.get_close_matches(wanted, holders)
     if near:
         return f'{text} Did you mean {_or(near)}?'
-    return f'{text} Who holds pages is told by: nova-numa-hugepages host show'
+    return (
+        f'{text} Who holds pages is told by: nova-numa-hugepages host show'
+        f'{options}'
+    )
 
 
 def _or(names: Sequence[str]) -> str:
     return ' or '.join(names[:5]) + (' …' if len(names) > 5 else '')
 
 
-def _given(
-    before: dict[pages.PoolKey, pages.Account], pools: pools_module.Pools
-) -> str:
+def _given(given: Mapping[pages.PoolKey, int]) -> str:
     """Say what went back to the kernel."""
-    after = pools.ledger.accounts()
-    given = {
-        key: account.grown - after[key].grown
-        for key, account in before.items()
-        if key in after and account.grown > after[key].grown
-    }
     if not given:
         return 'No page went back to the kernel.'
     sentences = [

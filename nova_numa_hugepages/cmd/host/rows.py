@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Sequence
+import json
 from typing import Any
 
 from cliff import columns
@@ -96,10 +97,16 @@ def rows(seen: look.Seen) -> list[tuple[Any, ...]]:
     having = {node for node, _ in keys}
     keys += [(node, None) for node in seen.view.nodes if node not in having]
     keys.sort(key=lambda key: (key[0], key[1] or 0))
-    return [
-        tuple(_row(seen, node, size_kib)[name] for name in COLUMNS)
-        for node, size_kib in keys
-    ]
+    found = []
+    for node, size_kib in keys:
+        row = _row(seen, node, size_kib)
+        found.append(
+            tuple(
+                row[name] if seen.knows(name, node) else None
+                for name in COLUMNS
+            )
+        )
+    return found
 
 
 def number_list(numbers: Collection[int]) -> str:
@@ -188,7 +195,9 @@ def _guest(
         'held': sum(hold.pages for hold in holds) if known else None,
         'grown': sum(hold.grown for hold in holds) if known else None,
         'since': min((hold.since for hold in holds), default=None),
-        'has': None if counts is None else counts.get(key, 0),
+        'has': None
+        if counts is None or not seen.knows('has')
+        else counts.get(key, 0),
     }
 
 
@@ -204,3 +213,17 @@ def _guest_line(guest: dict[str, Any]) -> str:
 def in_words(values: Sequence[Any]) -> list[Any]:
     """Write what isn't known as a dash, for a person."""
     return ['-' if value is None else value for value in values]
+
+
+def in_cells(values: Sequence[Any]) -> list[Any]:
+    """Write what is more than one value as JSON, for a program.
+
+    For the formats that have a text for each value, and nothing for what
+    isn't known.
+    """
+    return [
+        json.dumps(value.machine_readable())
+        if isinstance(value, columns.FormattableColumn)
+        else value
+        for value in values
+    ]

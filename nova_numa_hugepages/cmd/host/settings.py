@@ -15,33 +15,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Iterable
 import dataclasses
+import functools
 import os
 import pathlib
-import sys
+import shlex
 
-from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import hostfs
+from nova_numa_hugepages.cmd.host import problems
+from nova_numa_hugepages.cmd.host import roots
 from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
 from nova_numa_hugepages.virt import policy as policy_module
 
-# Where distributions have them.
-CONFIG_FILES = (
-    pathlib.Path('/etc/nova/nova.conf'),
-    pathlib.Path('/etc/nova/nova-compute.conf'),
-)
+# Where nova-compute looks for its configuration, but for the home of its
+# user: of each name the first one that is there.
+CONFIG_FOLDERS = (pathlib.Path('/etc/nova'), pathlib.Path('/etc'))
+CONFIG_NAMES = ('nova', 'nova-compute')
+
 STATE_PATH = pathlib.Path('/var/lib/nova')
 LIBVIRT_URI = 'qemu:///system'
 
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
+_FILE = '--config-file'
+_FOLDER = '--config-dir'
 
-
-class BadInput(exception.NUMAHugepagesError):
-    """Options, or the configuration, are not right."""
+# An option and what it names.
+_Given = tuple[str, pathlib.Path]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,42 +59,42 @@ class Settings:
     notes: tuple[str, ...] = ()
 
 
-def fail(error: exception.NUMAHugepagesError) -> int:
-    """Say what went wrong.
-
-    :returns: the exit code
-    """
-    print(sentence(error), file=sys.stderr)
-    return EXIT_BAD_INPUT if isinstance(error, BadInput) else EXIT_FAILED
-
-
-def sentence(error: exception.NUMAHugepagesError) -> str:
-    """Begin what an error says with a capital, as it stands by itself."""
-    text = str(error)
-    return text[:1].upper() + text[1:]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that all commands have."""
-    parser.add_argument(
-        '--config-file',
-        action='append',
-        type=pathlib.Path,
-        default=[],
-        metavar='FILE',
-        help=(
+    for option, metavar, help_text in (
+        (
+            _FILE,
+            'FILE',
             'configuration file of nova-compute (can be given several times; '
-            f'default: {" and ".join(map(str, CONFIG_FILES))}, if they are '
-            'there)'
+            'default: nova.conf and nova-compute.conf in /etc/nova, or in '
+            '/etc, if they are there)',
         ),
-    )
+        (
+            _FOLDER,
+            'FOLDER',
+            'folder whose *.conf files are read as well (can be given several '
+            'times; default: nova.conf.d and nova-compute.conf.d in /etc/nova '
+            'or in /etc, if they are there)',
+        ),
+    ):
+        # One list for both, as the order counts: the last value of an option
+        # is the one that holds.
+        parser.add_argument(
+            option,
+            action='append',
+            dest='config',
+            type=functools.partial(_given, option),
+            default=[],
+            metavar=metavar,
+            help=help_text,
+        )
     parser.add_argument(
         '--state-path',
         type=pathlib.Path,
         metavar='FOLDER',
         help=(
             'folder of the ledger (default: [DEFAULT] state_path of the '
-            f'configuration, or {STATE_PATH})'
+            f'configuration, or {STATE_PATH}; with --root, below that)'
         ),
     )
     parser.add_argument(
@@ -111,136 +109,155 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FOLDER',
         help=(
             'where the sys and proc of the host are, if not at /: a mount in '
-            'a container, or an unpacked report'
+            'a container; or, for host show, a copy'
         ),
     )
 
 
-def host_fs(options: argparse.Namespace) -> hostfs.HostFS:
-    """Tell where the files of the kernel are.
+def _given(option: str, text: str) -> _Given:
+    return option, pathlib.Path(text)
 
-    :raises BadInput: if there are none
+
+def as_given(options: argparse.Namespace) -> str:
+    """Write the options anew, to be added to another command.
+
+    :returns: each after a blank; empty if none was given
     """
-    if options.root is None:
-        return hostfs.HostFS()
-    nodes = options.root / 'sys' / 'devices' / 'system' / 'node'
-    if not nodes.is_dir():
-        raise BadInput(
-            f'--root {options.root}: found no {nodes}, expected the folder in '
-            'which the sys and proc of a host are'
-        )
-    return hostfs.HostFS(options.root / 'sys', options.root / 'proc')
+    given: list[_Given] = list(options.config)
+    for option, path in (
+        ('--state-path', options.state_path),
+        ('--ledger', options.ledger),
+        ('--root', options.root),
+    ):
+        if path is not None:
+            given.append((option, path))
+    return ''.join(
+        f' {option} {shlex.quote(str(path))}' for option, path in given
+    )
 
 
 def read(options: argparse.Namespace) -> Settings:
     """Put together what options and configuration say.
 
-    :raises BadInput: if a file that was asked for can't be read, or has a
-        value that is out of range
+    With `--root` nothing of this host is read, unless it is given.
+
+    :raises problems.BadInput: if a file that was asked for can't be read, or
+        has a value that is out of range
     """
+    own = options.root is None
     notes: list[str] = []
-    files = options.config_file
-    if not files and options.root is None:
-        files = [path for path in CONFIG_FILES if _readable(path, notes)]
+    files = _files(options, notes)
     settings = Settings(
-        pathlib.Path(),
-        policy_module.Policy(),
-        LIBVIRT_URI if options.root is None else None,
-        tuple(notes),
+        _ledger(options), policy_module.Policy(), LIBVIRT_URI if own else None
     )
-    state_path = STATE_PATH
     if files:
-        state_path, settings = _configured(files, settings)
-    if options.state_path is not None:
-        state_path = options.state_path
-    return dataclasses.replace(
-        settings, ledger=options.ledger or state_path / ledger_module.FILE_NAME
-    )
+        # Slow to load, and not needed where there is no configuration.
+        from nova_numa_hugepages.cmd.host import configuration
 
-
-def _readable(path: pathlib.Path, notes: list[str]) -> bool:
-    try:
-        there = path.exists()
-    except PermissionError:
-        there = True
-    if there and not os.access(path, os.R_OK):
-        notes.append(
-            f'{path} cannot be read by this user, so the defaults of its '
-            'options count.'
-        )
-        return False
-    return there
-
-
-def _configured(
-    files: Sequence[pathlib.Path], settings: Settings
-) -> tuple[pathlib.Path, Settings]:
-    """Read what the configuration of nova-compute says.
-
-    :returns: the state path, and settings with what was read
-    """
-    # Slow to load, and not needed where there is no configuration.
-    from oslo_config import cfg
-    from oslo_config import types
-
-    from nova_numa_hugepages import conf as own_conf
-
-    conf = cfg.ConfigOpts()
-    own_conf.register_opts(conf)
-    conf.register_opts(
-        [
-            cfg.StrOpt('pybasedir', default=str(STATE_PATH)),
-            cfg.StrOpt('state_path', default=str(STATE_PATH)),
-            cfg.MultiOpt('reserved_huge_pages', item_type=types.Dict()),
-        ]
-    )
-    conf.register_opt(
-        cfg.StrOpt('connection_uri', default=''), group='libvirt'
-    )
-    try:
-        conf(
-            args=[],
-            default_config_files=[str(path) for path in files],
-            default_config_dirs=[],
-        )
-        own_conf.validate(conf)
-        found = dataclasses.replace(
+        found = configuration.Configuration(files)
+        settings = dataclasses.replace(
             settings,
-            policy=policy_module.read(
-                conf.numa_hugepages, _reserved(conf.reserved_huge_pages or ())
-            ),
-            libvirt_uri=settings.libvirt_uri
-            and (conf.libvirt.connection_uri or LIBVIRT_URI),
+            policy=found.policy(),
+            libvirt_uri=(found.libvirt_uri() or LIBVIRT_URI) if own else None,
         )
-        return pathlib.Path(conf.state_path), found
-    except (cfg.Error, ValueError) as error:
-        raise BadInput(str(error)) from error
+        if options.ledger is None and options.state_path is None:
+            folder = found.state_path()
+            if folder is not None:
+                settings = dataclasses.replace(
+                    settings, ledger=_in(options.root, folder)
+                )
+            elif not notes:
+                # Nothing was left out in which it may be set.
+                notes.append(_unset(files))
+    return dataclasses.replace(settings, notes=tuple(notes))
 
 
-def _reserved(
-    entries: Sequence[Mapping[str, str]],
-) -> dict[pages.PoolKey, int]:
-    """Read ``reserved_huge_pages`` as Nova does.
+def _ledger(options: argparse.Namespace) -> pathlib.Path:
+    """Tell where the ledger is, unless the configuration says otherwise."""
+    if options.ledger is not None:
+        if options.ledger.is_dir():
+            raise problems.BadInput(
+                f'--ledger {options.ledger}: is a folder; did you mean '
+                '--state-path?'
+            )
+        return pathlib.Path(options.ledger)
+    if options.state_path is not None:
+        if options.state_path.is_file():
+            raise problems.BadInput(
+                f'--state-path {options.state_path}: is a file; did you mean '
+                '--ledger?'
+            )
+        return pathlib.Path(options.state_path, ledger_module.FILE_NAME)
+    return _in(options.root, STATE_PATH)
 
-    :raises BadInput: if it isn't what Nova takes
+
+def _in(root: pathlib.Path | None, folder: pathlib.Path) -> pathlib.Path:
+    """Tell where the ledger in a folder of the host is."""
+    path = folder / ledger_module.FILE_NAME
+    return path if root is None else roots.below(root, path)
+
+
+def _unset(files: Iterable[pathlib.Path]) -> str:
+    return (
+        f'No [DEFAULT] state_path is set in {", ".join(map(str, files))}. '
+        'nova-compute then keeps the ledger in $pybasedir, the folder that '
+        f'Nova is installed in; this command looks in {STATE_PATH}. Set '
+        'state_path, or name the folder with --state-path.'
+    )
+
+
+def _files(
+    options: argparse.Namespace, notes: list[str]
+) -> list[pathlib.Path]:
+    """List the files of the configuration, as nova-compute reads them.
+
+    What is given takes the place of the usual files, or folders.
     """
-    found = {}
-    for entry in entries:
-        try:
-            key = pages.PoolKey(int(entry['node']), _size_kib(entry['size']))
-            found[key] = int(entry['count'])
-        except (KeyError, ValueError) as error:
-            raise BadInput(
-                f'[DEFAULT] reserved_huge_pages: found {dict(entry)}, '
-                'expected for example node:0,size:2048,count:64'
-            ) from error
+    kinds = {option for option, _ in options.config}
+    found: list[pathlib.Path] = []
+    if options.root is None:
+        if _FILE not in kinds:
+            found += _usual('.conf')
+        if _FOLDER not in kinds:
+            for folder in _usual('.conf.d'):
+                if os.access(folder, os.R_OK | os.X_OK):
+                    found += sorted(folder.glob('*.conf'))
+                else:
+                    notes.append(_unread(folder))
+        for path in [path for path in found if not os.access(path, os.R_OK)]:
+            notes.append(_unread(path))
+            found.remove(path)
+    for option, path in options.config:
+        if option == _FILE:
+            found.append(path)
+        elif path.is_dir():
+            found += sorted(path.glob('*.conf'))
+        else:
+            raise problems.BadInput(
+                f'{option} {path}: expected a folder, found '
+                + ('a file' if path.exists() else 'nothing')
+            )
     return found
 
 
-def _size_kib(text: str) -> int:
-    if text.isdigit():
-        return int(text)
-    from oslo_utils import strutils
+def _usual(suffix: str) -> list[pathlib.Path]:
+    """Find what nova-compute reads without being told."""
+    found = []
+    for name in CONFIG_NAMES:
+        for folder in CONFIG_FOLDERS:
+            path = folder / f'{name}{suffix}'
+            try:
+                there = path.exists()
+            except PermissionError:
+                there = True
+            if there:
+                found.append(path)
+                break
+    return found
 
-    size: int = strutils.string_to_bytes(text, return_int=True)
-    return size // 1024
+
+def _unread(path: pathlib.Path) -> str:
+    return (
+        f'{path} cannot be read by this user, so the defaults of its options '
+        'count.'
+    )

@@ -28,6 +28,8 @@ from cliff.formatters import base
 from stevedore import extension
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import problems
+from nova_numa_hugepages.cmd.host import roots
 from nova_numa_hugepages.cmd.host import settings
 
 # cliff loads all commands, whichever is run, so each loads late what it needs.
@@ -37,8 +39,11 @@ if TYPE_CHECKING:
 PICTURE = 'picture'
 TABLE = 'table'
 
+# Formats with a text for each value, whatever the value is.
+FLAT = frozenset({'csv', 'value'})
+
 _DESCRIPTION = """
-Show the NUMA nodes of this host, their pools of huge pages, and who has them.
+Show nodes and pools of this host, and who has the pages.
 
 Needs no Nova service and changes nothing. Any user may run it; what this user
 may not see is said on standard error, and is empty in the output. Root sees
@@ -94,6 +99,8 @@ class Show(lister.Lister):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        # So that the default can be told from what is asked for.
+        parser.set_defaults(formatter=None)
         settings.add_arguments(parser)
         return parser
 
@@ -108,7 +115,7 @@ class Show(lister.Lister):
         from nova_numa_hugepages.cmd.host import rows
 
         self._seen = look.look(
-            settings.host_fs(parsed_args), settings.read(parsed_args)
+            roots.host_fs(parsed_args.root), settings.read(parsed_args)
         )
         return rows.COLUMNS, rows.rows(self._seen)
 
@@ -118,13 +125,14 @@ class Show(lister.Lister):
         :returns: the exit code
         """
         try:
+            _choose(parsed_args)
             code: int = super().run(parsed_args)
         except exception.NUMAHugepagesError as error:
-            return settings.fail(error)
+            return problems.fail(error)
         except BrokenPipeError:
             # Whoever read the output has seen enough.
             sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
-            return settings.EXIT_FAILED
+            return problems.EXIT_FAILED
         for note in self._seen.notes:
             print(note, file=sys.stderr)
         return code
@@ -139,14 +147,16 @@ class Show(lister.Lister):
         from nova_numa_hugepages.cmd.host import rows
 
         chosen = parsed_args.formatter
-        if chosen == PICTURE and not parsed_args.columns:
+        if chosen == PICTURE:
             if self._draw(parsed_args):
                 return 0
             chosen = TABLE
-        if chosen in (PICTURE, TABLE):
             self.formatter = self._formatter_plugins[TABLE].obj
+        if chosen == TABLE:
             parsed_args.columns = parsed_args.columns or list(rows.SHORT)
             data = [rows.in_words(row) for row in data]
+        elif chosen in FLAT:
+            data = [rows.in_cells(row) for row in data]
         code: int = super().produce_output(parsed_args, column_names, data)
         self.app.stdout.flush()
         return code
@@ -175,3 +185,25 @@ class Show(lister.Lister):
             paper.print(part)
         self.app.stdout.flush()
         return True
+
+
+def _choose(parsed_args: argparse.Namespace) -> None:
+    """Choose the format, where none is asked for, and see to the columns.
+
+    :raises problems.BadInput: if there are no such columns
+    """
+    from nova_numa_hugepages.cmd.host import rows
+
+    if parsed_args.formatter is None:
+        parsed_args.formatter = TABLE if parsed_args.columns else PICTURE
+    elif parsed_args.formatter == PICTURE and parsed_args.columns:
+        raise problems.BadInput(
+            'a picture has no columns: take another format with -c, for '
+            'example -f table'
+        )
+    for name in parsed_args.columns:
+        if name not in rows.COLUMNS:
+            raise problems.BadInput(
+                f'-c {name}: there is no such column. There are: '
+                f'{", ".join(rows.COLUMNS)}'
+            )

@@ -1,0 +1,158 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Which guests libvirt says there are, asked one way or the other."""
+
+import os
+import sys
+import types
+
+import pytest
+
+from nova_numa_hugepages.cmd.host import domains
+from tests.unit.hosted import ONE
+from tests.unit.hosted import THREE
+from tests.unit.hosted import TWO
+
+URI = 'qemu:///system'
+
+
+@pytest.fixture
+def no_libvirt(monkeypatch, tmp_path):
+    """A host that knows nothing of libvirt."""
+    monkeypatch.setitem(sys.modules, 'libvirt', None)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    monkeypatch.setattr(domains, 'DEFINITIONS', tmp_path / 'qemu')
+    return tmp_path
+
+
+def virsh(folder, text):
+    """Put a virsh on the path."""
+    path = folder / 'virsh'
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(0o755)
+
+
+def test_no_way_to_know(no_libvirt):
+    found, why = domains.defined(URI, [])
+
+    assert found is None
+    assert why == (
+        'the libvirt of Python: not installed; virsh: not installed; the '
+        'domains in /etc/libvirt/qemu: there are none'
+    )
+
+
+def test_virsh_is_asked_for_the_right_libvirt(no_libvirt):
+    virsh(no_libvirt, f'test "$4" = {URI} && echo {ONE} && echo {TWO}')
+
+    assert domains.defined(URI, [ONE])[0] == {ONE, TWO}
+
+
+def test_a_virsh_that_fails(no_libvirt):
+    virsh(no_libvirt, 'echo first >&2; echo error: no >&2; exit 1')
+
+    found, why = domains.defined(URI, [])
+
+    assert found is None
+    assert 'virsh: error: no;' in why
+
+
+def test_a_virsh_that_hangs(no_libvirt, monkeypatch):
+    monkeypatch.setattr(domains, 'TIME_LIMIT_S', 0.1)
+    virsh(no_libvirt, 'exec /bin/sleep 5')
+
+    assert 'virsh: no answer within 0.1 s' in domains.defined(URI, [])[1]
+
+
+def test_a_libvirt_that_lacks_a_guest_that_runs_is_another_one(no_libvirt):
+    virsh(no_libvirt, f'echo {TWO}')
+
+    found, why = domains.defined(URI, [ONE])
+
+    assert found is None
+    assert f'virsh does not know guest {ONE}, which runs here' in why
+
+
+def test_the_files_of_libvirt(no_libvirt):
+    folder = no_libvirt / 'qemu'
+    (folder / 'networks').mkdir(parents=True)
+    for uuid in (ONE, TWO):
+        (folder / f'{uuid[:3]}.xml').write_text(
+            f'<domain type="kvm">\n  <name>g</name>\n  <uuid>{uuid}</uuid>\n'
+            '  <metadata/>\n</domain>\n'
+        )
+    (folder / 'networks' / 'default.xml').write_text(f'<uuid>{THREE}</uuid>')
+
+    assert domains.defined(URI, [])[0] == {ONE, TWO}
+    assert domains.defined('xen:///', [])[0] is None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
+def test_files_that_may_not_be_read(no_libvirt):
+    (no_libvirt / 'qemu').mkdir()
+    path = no_libvirt / 'qemu' / 'g.xml'
+    path.touch(mode=0)
+
+    assert 'Permission denied' in domains.defined(URI, [])[1]
+
+
+class FakeLibvirt(types.ModuleType):
+    """The Python library of libvirt."""
+
+    class libvirtError(Exception):
+        """An error."""
+
+    def __init__(self, uuids) -> None:
+        super().__init__('libvirt')
+        self.uuids = uuids
+        self.closed = False
+
+    def registerErrorHandler(self, handler, context):
+        """Take a handler."""
+
+    def openReadOnly(self, uri):
+        """Connect."""
+        if self.uuids is None:
+            raise self.libvirtError('Failed to connect')
+        assert uri == URI
+        return self
+
+    def listAllDomains(self):
+        """List domains."""
+        return [
+            types.SimpleNamespace(UUIDString=lambda uuid=uuid: uuid)
+            for uuid in self.uuids
+        ]
+
+    def close(self):
+        """Disconnect."""
+        self.closed = True
+
+
+def test_the_library_of_libvirt_comes_first(no_libvirt, monkeypatch):
+    library = FakeLibvirt([ONE])
+    monkeypatch.setitem(sys.modules, 'libvirt', library)
+    virsh(no_libvirt, f'echo {TWO}')
+
+    assert domains.defined(URI, [ONE]) == (
+        {ONE},
+        'the libvirt of Python knows 1 domains',
+    )
+    assert library.closed
+
+
+def test_a_libvirt_that_does_not_answer(no_libvirt, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'libvirt', FakeLibvirt(None))
+    virsh(no_libvirt, f'echo {TWO}')
+
+    assert domains.defined(URI, [])[0] == {TWO}
