@@ -119,6 +119,10 @@ test-stack: $(STACK_STAMP) ## tests on a whole cloud, with virtual compute hosts
 	@$(STACK_BIN) -m tests.stack install
 	$(STACK_BIN) -m pytest -v -p no:cacheprovider tests/stack $(ARGS)
 
+.PHONY: test-tempest
+test-tempest: $(STACK_STAMP) ## tempest on that cloud; ARGS takes a regular expression
+	@$(STACK_BIN) -m tests.stack.tempest_run $(ARGS)
+
 .PHONY: stack-up
 stack-up: $(STACK_STAMP) ## bring that cloud up and leave it there
 	@$(STACK_BIN) -m tests.stack up
@@ -134,6 +138,10 @@ stack-down: $(STACK_STAMP) ## end it, and put the page pools back
 .PHONY: bench
 bench: $(STAMP) ## compare with stock Nova; ARGS=--write puts the tables into the documents
 	@$(BIN) -m benchmarks $(ARGS)
+
+.PHONY: bench-spawn
+bench-spawn: $(STACK_STAMP) ## time of a spawn on that cloud, ours and stock Nova's
+	@$(STACK_BIN) -m benchmarks.spawning
 
 .PHONY: lint
 lint: $(STAMP) ## ruff, hacking and mypy

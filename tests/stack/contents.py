@@ -28,9 +28,10 @@ from tests.stack import places
 from tests.stack import processes
 
 # The names of images: one boots a kernel that tells what it sees on its
-# console, which takes a while. The other has nothing to boot.
+# console, which takes a while. The others have nothing to boot.
 BOOTS = 'boots'
 EMPTY = 'empty'
+OTHER = 'other'
 # Flavors ask for the topology of servers, and servers for no network.
 MICROVERSION = '2.95'
 
@@ -109,7 +110,7 @@ def make_images() -> None:
         **parts,
         'os_command_line': 'console=ttyS0 quiet panic=-1 mitigations=off',
     }
-    for name, properties in ((BOOTS, boot), (EMPTY, {})):
+    for name, properties in ((BOOTS, boot), (EMPTY, {}), (OTHER, {})):
         cloud.create_image(
             name,
             filename=str(disk),

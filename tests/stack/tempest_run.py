@@ -1,0 +1,183 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Runs tempest on the cloud: ``python -m tests.stack.tempest_run [REGEX]``.
+
+Without REGEX, the tests of this project's plugin and those of tempest's own
+that are listed in ``tempest-tests.txt``.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+
+from tests.stack import client as client_module
+from tests.stack import contents
+from tests.stack import door
+from tests.stack import hosts
+from tests.stack import ini
+from tests.stack import install
+from tests.stack import places
+from tests.stack import processes
+from tests.stack import simulated
+from tests.stack import stack as stack_module
+
+LIST = pathlib.Path(__file__).with_name('tempest-tests.txt')
+_BIN = pathlib.Path(sys.executable).parent
+_TIMEOUT_S = 400
+
+
+def write(folder: pathlib.Path, stack: stack_module.Stack) -> pathlib.Path:
+    """Write the configuration of tempest.
+
+    :returns: its path
+    """
+    client = client_module.Client()
+    path = folder / 'tempest.conf'
+    ini.write(
+        path,
+        {
+            'DEFAULT': {'log_file': places.logs() / 'tempest.log'},
+            'oslo_concurrency': {'lock_path': folder / 'lock'},
+            'auth': {
+                'use_dynamic_credentials': True,
+                'create_isolated_networks': False,
+                'admin_username': 'admin',
+                'admin_password': places.PASSWORD,
+                'admin_project_name': 'admin',
+                'admin_domain_name': 'Default',
+                'tempest_roles': 'member',
+            },
+            'identity': {
+                'uri_v3': places.url('keystone'),
+                'auth_version': 'v3',
+                'region': places.REGION,
+                'default_domain_id': 'default',
+            },
+            'service_available': {
+                'neutron': False,
+                'cinder': False,
+                'swift': False,
+            },
+            'compute': {
+                'image_ref': client.image(contents.EMPTY),
+                'image_ref_alt': client.image(contents.OTHER),
+                'flavor_ref': client.flavor(mib=64),
+                'flavor_ref_alt': client.flavor(mib=96),
+                'min_microversion': '2.1',
+                'max_microversion': 'latest',
+                'hypervisor_type': 'QEMU',
+                'build_timeout': _TIMEOUT_S,
+                'build_interval': 1,
+            },
+            'compute-feature-enabled': {
+                'resize': True,
+                'rescue': True,
+                'shelve': True,
+                'suspend': True,
+                'vnc_console': False,
+                'config_drive': False,
+                'metadata_service': False,
+                'interface_attach': False,
+                'personality': False,
+            },
+            # Guests have no network and nothing to log in to.
+            'validation': {'run_validation': False},
+            'numa_hugepages': {
+                'host_nodes': 4,
+                'distances_known': True,
+                'availability_zone': stack_module.REAL,
+                'servers_at_once': 10,
+                'fill_cell_memory_mib': 512,
+                'fill_servers': 4 * len(stack.nodes),
+                'whitebox': True,
+                'computes': ','.join(
+                    f'{name}:{sys.executable} '
+                    f'{places.HERE / "enter.py"} {door.socket(name)}'
+                    for name in stack.nodes
+                ),
+                'host_command': (
+                    f'{_BIN / "nova-numa-hugepages"} host show -f json '
+                    f'--state-path {hosts.STATE}'
+                ),
+                'command_timeout': 300,
+            },
+        },
+    )
+    return path
+
+
+def run(stack: stack_module.Stack, regex: str | None) -> int:
+    """Run tempest.
+
+    :returns: its exit code
+    """
+    folder = places.folder() / 'tempest'
+    folder.mkdir(exist_ok=True)
+    configuration = write(folder, stack)
+    # Then there are the hosts with our driver only.
+    for name in simulated.NAMES:
+        client_module.Client().enable(name, False)
+    top = subprocess.run(
+        [
+            sys.executable,
+            '-c',
+            'import tempest; print(tempest.__path__[0])',
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    ini.write(
+        folder / '.stestr.conf',
+        {
+            'DEFAULT': {
+                'test_path': f'{top}/test_discover',
+                'top_dir': pathlib.Path(top).parent,
+            }
+        },
+    )
+    chosen = ['--regex', regex] if regex else ['--include-list', str(LIST)]
+    return subprocess.run(
+        [
+            str(_BIN / 'tempest'),
+            'run',
+            *('--config-file', str(configuration)),
+            *('--concurrency', '1'),
+            *chosen,
+        ],
+        cwd=folder,
+        env={**processes.environment(), 'PYTHONPATH': ''},
+    ).returncode
+
+
+def main() -> int:
+    """Run it.
+
+    :returns: the exit code
+    """
+    install.prepare()
+    regex = sys.argv[1] if len(sys.argv) > 1 else None
+    try:
+        with stack_module.Stack() as stack:
+            return run(stack, regex)
+    except processes.Failed as problem:
+        print(problem, file=sys.stderr)
+    except KeyboardInterrupt:
+        print('Interrupted.', file=sys.stderr)
+    return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

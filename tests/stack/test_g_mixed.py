@@ -1,0 +1,100 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Hosts with the stock driver, and guests without huge pages, among ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import re
+
+import pytest
+
+from tests.stack import client as client_module
+from tests.stack import configuration
+from tests.stack import hosts
+from tests.stack import processes
+from tests.stack import stack as stack_module
+
+# On each node of the host with the stock driver.
+_PAGES = 300
+_POOL = '/sys/devices/system/node/node{}/hugepages/hugepages-2048kB'
+# What Nova says when a claim fails.
+_REFUSALS = 'ComputeResourcesUnavailable|Insufficient compute resources'
+
+
+@pytest.fixture(scope='module')
+def stock(stack: stack_module.Stack) -> Iterator[hosts.ComputeHost]:
+    """A host with pools of its operator, and Nova's own driver."""
+    host = stack.nodes['node2']
+    _set_pools(host, _PAGES)
+    host.restart_service(configuration.STOCK_DRIVER)
+    yield host
+    host.stop_service()
+    _set_pools(host, 0)
+    host.driver = configuration.OUR_DRIVER
+    host.start_service()
+
+
+@pytest.mark.scenario(9, 'a stock compute gets nothing that it refuses')
+def test_mixed_fleet(
+    client: client_module.Client, stock: hosts.ComputeHost
+) -> None:
+    before = len(stock.log)
+    flavor = client.pages(mib=256)
+    servers = [
+        server
+        for _ in range(9)
+        for server in client.create(flavor, zone=stack_module.REAL)
+    ]
+    ended = {one: client.wait(one, 'ACTIVE', 'ERROR') for one in servers}
+
+    # One dedicated CPU for each of four nodes on each of two hosts.
+    active = [one for one in servers if ended[one]['status'] == 'ACTIVE']
+    placed = [client.host(server) for server in active]
+    assert sorted(placed) == ['node1'] * 4 + ['node2'] * 4
+    assert not re.search(_REFUSALS, stock.log[before:])
+
+
+@pytest.mark.scenario(11, 'plain guests are kept out of page pools')
+def test_kept_out_of_pools(
+    client: client_module.Client, stock: hosts.ComputeHost
+) -> None:
+    """Placement has the memory for it, and no node has."""
+    log = processes.log('nova-scheduler')
+    before = log.stat().st_size
+
+    [server] = client.create(client.flavor(mib=4608), host=stock.name)
+
+    refused = client.wait(server, 'ERROR')
+    assert 'No valid host was found' in refused['fault']['message']
+    with log.open() as file:
+        file.seek(before)
+        assert 'not enough memory outside of the page pools' in file.read()
+
+
+@pytest.mark.scenario(11, 'plain guests are steered off scarce hosts')
+def test_steered_off(
+    client: client_module.Client, stock: hosts.ComputeHost
+) -> None:
+    """Hosts with four free nodes are few, and wanted by others."""
+    wanted = client.pages(cells=4, mib=1024)
+    asked = client.boot(wanted, zone=stack_module.REAL)
+    plain = [client.boot(client.flavor(mib=128)) for _ in range(4)]
+
+    assert client.host(asked) in ('node1', 'node2')
+    assert all(client.host(server).startswith('sim') for server in plain)
+
+
+def _set_pools(host: hosts.ComputeHost, pages: int) -> None:
+    for node in range(4):
+        host.machine.write(f'{_POOL.format(node)}/nr_hugepages', f'{pages}')
