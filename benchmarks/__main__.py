@@ -54,7 +54,8 @@ def main() -> int:
         '--hosts',
         type=int,
         default=1000,
-        help='hosts that the filter is measured on (default: %(default)s)',
+        help='hosts that the filter is measured on, and at most those of the '
+        'scheduler (default: %(default)s)',
     )
     parser.add_argument(
         '--repeats',
@@ -209,9 +210,29 @@ def _pools(arguments: argparse.Namespace) -> list[str]:
     return pools.misses(result)
 
 
+def _scheduling(arguments: argparse.Namespace) -> list[str]:
+    from benchmarks import report
+    from benchmarks import scheduling
+
+    hosts = min(arguments.hosts, scheduling.HOSTS)
+    _progress(f'select_destinations, {hosts} hosts')
+    results = scheduling.measure(hosts=hosts, repeats=arguments.repeats)
+    text = (
+        f'One call of `select_destinations` with {hosts} hosts of 2 and 4 '
+        f'cells, half used; wall time, medians of {arguments.repeats} runs '
+        'that take turns; Placement and the databases (SQLite) are in the '
+        f'same process; {_software()}.\n\n{scheduling.table(results)}'
+    )
+    print(text)
+    if arguments.write:
+        report.write(_HERE / 'README.md', 'scheduling', text)
+    return scheduling.misses(results)
+
+
 _PARTS: dict[str, Callable[[argparse.Namespace], list[str]]] = {
     'filter': _filter,
     'weigher': _weigher,
+    'scheduling': _scheduling,
     'placement': _placement,
     'pools': _pools,
 }

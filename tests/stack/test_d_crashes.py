@@ -61,20 +61,20 @@ def test_evacuation(
     node1: hosts.ComputeHost,
     node2: hosts.ComputeHost,
 ) -> None:
-    server = client.boot(client.pages(cells=2, mib=256), host=node1.name)
-    placed.check(client, node1, server)
-    node1.power_off()
-    client.force_down(node1.name, True)
-
-    client.act(server, 'evacuate', {'host': node2.name})
-    client.wait_for_host(server, node2.name)
+    server = client.boot(client.pages(cells=2, mib=256), host=node2.name)
     placed.check(client, node2, server)
+    node2.power_off()
+    client.force_down(node2.name, True)
+
+    client.act(server, 'evacuate', {'host': node1.name})
+    client.wait_for_host(server, node1.name)
+    placed.check(client, node1, server)
 
     # What came back holds nothing for it.
-    node1.boot()
-    client.force_down(node1.name, False)
-    node1.start_service()
-    node1.wait_for_service()
-    seen = look.look(node1)
+    node2.boot()
+    client.force_down(node2.name, False)
+    node2.start_service()
+    node2.wait_for_service()
+    seen = look.look(node2)
     assert (seen.held, seen.total) == ({}, [0, 0, 0, 0])
-    placed.check(client, node2, server)
+    placed.check(client, node1, server)
