@@ -41,18 +41,30 @@ class Client:
             image.name: image.id for image in self.cloud.image.images()
         }
 
-    def flavor(self, *, vcpus: int = 1, mib: int = 128, **specs: str) -> str:
+    def flavor(
+        self,
+        *,
+        vcpus: int = 1,
+        mib: int = 128,
+        disk_gib: int = 0,
+        **specs: str,
+    ) -> str:
         """Give a flavor, which is made if there is none like it.
 
+        :param disk_gib: with 0 the disk is as large as the image, and takes
+            less time to make; that is for administrators
         :param specs: extra specs, with ``__`` for the colon
         """
         named = {
             name.replace('__', ':'): value for name, value in specs.items()
         }
-        key = (vcpus, mib, *sorted(named.items()))
+        key = (vcpus, mib, disk_gib, *sorted(named.items()))
         if key not in self._flavors:
             made = self.compute.create_flavor(
-                name=f'flavor{next(_numbers)}', vcpus=vcpus, ram=mib, disk=1
+                name=f'flavor{next(_numbers)}',
+                vcpus=vcpus,
+                ram=mib,
+                disk=disk_gib,
             )
             if named:
                 self.compute.create_flavor_extra_specs(made, named)

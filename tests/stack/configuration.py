@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import sys
@@ -85,6 +86,8 @@ def write_compute(
             'DEFAULT': {
                 'host': name,
                 'compute_driver': driver,
+                # It takes its time, under emulation.
+                'debug': bool(os.environ.get('STACK_DEBUG')),
                 # The guests have nothing that would answer.
                 'shutdown_timeout': 0,
                 'reserved_host_memory_mb': 64,

@@ -73,8 +73,8 @@ def write(folder: pathlib.Path, stack: stack_module.Stack) -> pathlib.Path:
             'compute': {
                 'image_ref': client.image(contents.EMPTY),
                 'image_ref_alt': client.image(contents.OTHER),
-                'flavor_ref': client.flavor(mib=64),
-                'flavor_ref_alt': client.flavor(mib=96),
+                'flavor_ref': client.flavor(mib=64, disk_gib=1),
+                'flavor_ref_alt': client.flavor(mib=96, disk_gib=1),
                 'min_microversion': '2.1',
                 'max_microversion': 'latest',
                 'hypervisor_type': 'QEMU',
