@@ -267,8 +267,12 @@ def _nova() -> None:
                 'discover_hosts_in_cells_interval': 5,
             },
             'conductor': {'workers': 1},
-            # The scheduler tells why it took a host.
-            'DEFAULT': {'debug': True},
+            'DEFAULT': {
+                # The scheduler tells why it took a host.
+                'debug': True,
+                # Nothing could copy a disk to the other one.
+                'allow_resize_to_same_host': True,
+            },
             'filter_scheduler': {
                 'available_filters': [
                     'nova.scheduler.filters.all_filters',

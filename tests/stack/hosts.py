@@ -88,7 +88,6 @@ class ComputeHost:
                     'host': self.name,
                     'my_ip': address,
                     'state_path': STATE,
-                    'allow_resize_to_same_host': True,
                 },
                 'compute': {
                     # One CPU of each node for guests that float.

@@ -82,6 +82,10 @@ class Stack:
             database.start(self.processes)
         with progress.step('Two virtual compute hosts boot'):
             self._boot(stack)
+        # They take so long to load that all else is there before them.
+        broker.wait(self.processes)
+        for host in self.nodes.values():
+            host.start_service()
         with (
             progress.step('Databases, keystone and its catalogue'),
             futures.ThreadPoolExecutor() as pool,
@@ -91,16 +95,13 @@ class Stack:
             for job in jobs:
                 job.result()
         with progress.step('Placement, glance, neutron, Nova'):
-            broker.wait(self.processes)
             for name in (*_APIS, 'nova'):
                 services.start_api(self.processes, name)
             for name in services.WORKERS:
                 services.start_worker(self.processes, name)
             services.wait(self.processes, *_APIS, 'nova')
-        with progress.step('Compute services (a minute, under emulation)'):
+        with progress.step('Compute services, under emulation'):
             simulated.start(self.processes)
-            for host in self.nodes.values():
-                host.start_service()
             contents.make_images()
             contents.wait_for_computes(
                 {*self.nodes, *simulated.NAMES}, hosts.START_S

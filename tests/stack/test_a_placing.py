@@ -169,7 +169,10 @@ def test_ten_at_once(
     refused = [one for one in servers if ended[one]['status'] == 'ERROR']
     assert (len(active), len(refused)) == (7, 3)
     for one in refused:
-        assert 'No valid host' in ended[one]['fault']['message']
+        # Of requests that pass the scheduler at the same time, the claim on
+        # the host refuses those that are too many.
+        told = ended[one]['fault']['message']
+        assert re.search('No valid host|Exhausted all hosts', told), told
         assert client.allocations(one) == {}
     for one in (before, *active):
         placed.check(client, node1, one)
