@@ -103,6 +103,8 @@ class ComputeHost:
                     'live_migration_scheme': 'tcp',
                     'live_migration_inbound_addr': address,
                 },
+                # Nova takes the kernel of a guest that moves for a disk.
+                'workarounds': {'disable_deep_image_inspection': True},
                 'numa_hugepages': {
                     'node_free_memory_mib': 64,
                     'node_ceiling_percent': 50,
