@@ -189,14 +189,17 @@ class Client:
         answer = self.compute.put(f'/os-services/{service.id}', json=change)
         exceptions.raise_from_response(answer)
 
-    def wait_for_host(self, server: str, host: str) -> None:
+    def wait_for_host(
+        self, server: str, host: str, status: str = 'ACTIVE'
+    ) -> None:
         """Wait until a server has moved to a host.
 
+        :param status: which it has then
         :raises AssertionError: if it doesn't
         """
         deadline = time.monotonic() + LIMIT_S
         while True:
-            self.wait(server, 'ACTIVE')
+            self.wait(server, 'ACTIVE', status)
             if self.host(server) == host:
                 return
             assert time.monotonic() < deadline, self._migrations(server)

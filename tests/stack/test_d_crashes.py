@@ -67,8 +67,13 @@ def test_evacuation(
     client.force_down(node2.name, True)
 
     client.act(server, 'evacuate', {'host': node1.name})
-    client.wait_for_host(server, node1.name)
+    # Nova leaves it off there.
+    client.wait_for_host(server, node1.name, 'SHUTOFF')
+    held = look.look(node1).held[server]
+    client.act(server, 'os-start')
+    client.wait(server, 'ACTIVE')
     placed.check(client, node1, server)
+    assert look.look(node1).held[server] == held
 
     # What came back holds nothing for it.
     node2.boot()
