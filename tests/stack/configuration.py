@@ -267,6 +267,7 @@ def _nova() -> None:
                 'discover_hosts_in_cells_interval': 5,
             },
             'conductor': {'workers': 1},
+            'quota': {'instances': -1, 'cores': -1, 'ram': -1},
             'DEFAULT': {
                 # The scheduler tells why it took a host.
                 'debug': True,

@@ -81,6 +81,13 @@ def _nothing_left(
 ) -> Iterator[None]:
     """After each test nothing is held, and no page is left."""
     yield
+    for host in stack.nodes.values():
+        # Of a test that failed half-way.
+        if not host.is_on:
+            host.boot()
+            client.force_down(host.name, False)
+            host.start_service()
+            host.wait_for_service()
     client.delete(
         server.id for server in client.compute.servers(details=False)
     )

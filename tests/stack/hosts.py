@@ -41,12 +41,14 @@ class ComputeHost:
     :param number: 1, 2, …; tells its name and its address
     :param driver: the ``compute_driver`` that its service starts with
     :ivar layers: more configuration of its service
+    :ivar is_on: whether it is powered on
     """
 
     def __init__(self, number: int, link: pathlib.Path, driver: str) -> None:
         self.name = f'node{number}'
         self.driver = driver
         self.layers: list[ini.Options] = []
+        self.is_on = True
         self.machine = virtual.VirtualHost(
             self.name,
             address=f'{_NETWORK}.{number}',
@@ -135,11 +137,13 @@ class ComputeHost:
     def power_off(self) -> None:
         """Cut the power of the host."""
         self._service = None
+        self.is_on = False
         self.machine.power_off()
 
     def boot(self) -> None:
         """Boot the host, without the service."""
         self.machine.boot()
+        self.is_on = True
 
     def stop_service(self, number: int = signal.SIGTERM) -> None:
         """Send a signal to the service, and wait for its end. Idempotent."""
