@@ -72,7 +72,7 @@ def test_evacuation(
     held = look.look(node1).held[server]
     client.act(server, 'os-start')
     client.wait(server, 'ACTIVE')
-    placed.check(client, node1, server)
+    placed.check(client, node1, server, left=node2.name)
     assert look.look(node1).held[server] == held
 
     # What came back holds nothing for it.
