@@ -77,9 +77,10 @@ def test_evacuation(
 
     # What came back holds nothing for it.
     node2.boot()
-    client.force_down(node2.name, False)
     node2.start_service()
     node2.wait_for_service()
+    # Not before it has put its evacuations in order.
+    client.force_down(node2.name, False)
     seen = look.look(node2)
     assert (seen.held, seen.total) == ({}, [0, 0, 0, 0])
     placed.check(client, node1, server)
