@@ -91,6 +91,9 @@ def write_compute(
                 # The guests have nothing that would answer.
                 'shutdown_timeout': 0,
                 'reserved_host_memory_mb': 64,
+                # Nothing that a test stops has to come to its end.
+                'manager_shutdown_timeout': 5,
+                'graceful_shutdown_timeout': 10,
             },
             'vnc': {'enabled': False},
             # All services run as root.

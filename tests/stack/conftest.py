@@ -85,9 +85,9 @@ def _nothing_left(
         # Of a test that failed half-way.
         if not host.is_on:
             host.boot()
-            client.force_down(host.name, False)
             host.start_service()
             host.wait_for_service()
+            client.force_down(host.name, False)
     client.delete(
         server.id for server in client.compute.servers(details=False)
     )

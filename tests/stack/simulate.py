@@ -81,7 +81,10 @@ def main(files: list[str]) -> None:
     specs = {
         name: cloud.HostSpec(
             name,
-            tuple(cloud.NodeSpec(pages=_PAGES) for _ in range(nodes)),
+            tuple(
+                cloud.NodeSpec(pages=_PAGES, shared_cores=1)
+                for _ in range(nodes)
+            ),
             runs_us=False,
         )
         for name, nodes in simulated.NODES.items()
