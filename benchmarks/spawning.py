@@ -26,6 +26,8 @@ import re
 import statistics
 import sys
 
+from tests.host import scene
+from tests.host.rig import virtual
 from tests.stack import client as client_module
 from tests.stack import configuration
 from tests.stack import hosts
@@ -40,7 +42,6 @@ _PAGES = 128
 _MIB = 128
 _GOAL = 1.10
 _TOOK = re.compile(r'Took ([\d.]+) seconds to spawn the instance')
-_POOL = '/sys/devices/system/node/node{}/hugepages/hugepages-2048kB'
 _ROUNDS = (
     ('ours', configuration.OUR_DRIVER, SERVERS // 2),
     ('stock', configuration.STOCK_DRIVER, SERVERS),
@@ -55,8 +56,7 @@ def measure(stack: stack_module.Stack) -> dict[str, list[float]]:
     """
     client = client_module.Client()
     host = stack.nodes['node1']
-    for node in range(4):
-        host.machine.write(f'{_POOL.format(node)}/nr_hugepages', str(_PAGES))
+    scene.set_pools(host.machine, *[_PAGES] * virtual.NODES)
     flavor = client.pages(mib=_MIB)
     took: dict[str, list[float]] = {}
     for name, driver, count in _ROUNDS:

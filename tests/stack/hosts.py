@@ -22,7 +22,6 @@ from tests.host.rig import channel
 from tests.host.rig import virtual
 from tests.stack import configuration
 from tests.stack import contents
-from tests.stack import ini
 from tests.stack import places
 from tests.stack import processes
 from tests.stack import services
@@ -40,14 +39,12 @@ class ComputeHost:
 
     :param number: 1, 2, …; tells its name and its address
     :param driver: the ``compute_driver`` that its service starts with
-    :ivar layers: more configuration of its service
     :ivar is_on: whether it is powered on
     """
 
     def __init__(self, number: int, link: pathlib.Path, driver: str) -> None:
         self.name = f'node{number}'
         self.driver = driver
-        self.layers: list[ini.Options] = []
         self.is_on = True
         self.machine = virtual.VirtualHost(
             self.name,
@@ -113,7 +110,6 @@ class ComputeHost:
                 },
                 'oslo_concurrency': {'lock_path': f'{STATE}/lock'},
             },
-            *self.layers,
         )
         command = services.nova_compute(name)
         self.machine.wait_for_libvirt()

@@ -14,11 +14,12 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 
+from tests.host.rig import state as state_module
+
 HERE = pathlib.Path(__file__).parent
-PROJECT = HERE.parents[1]
+PROJECT = state_module.PROJECT
 
 LOOPBACK = '127.0.0.1'
 # As a virtual host sees the loopback of the machine that it runs on.
@@ -43,11 +44,7 @@ REGION = 'RegionOne'
 
 def folder() -> pathlib.Path:
     """The one folder that is written to; ``STACK_STATE`` names another."""
-    named = os.environ.get('STACK_STATE')
-    if named:
-        return pathlib.Path(named).absolute()
-    cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    return pathlib.Path(cache) / 'nova-numa-hugepages' / 'stack'
+    return state_module.cache_folder('stack', 'STACK_STATE')
 
 
 def logs() -> pathlib.Path:

@@ -111,10 +111,8 @@ class Stack:
     def _boot(self, stack: contextlib.ExitStack) -> None:
         link = places.folder() / 'link.socket'
         link.unlink(missing_ok=True)
-        for number, driver in enumerate(
-            (configuration.OUR_DRIVER, configuration.OUR_DRIVER), 1
-        ):
-            host = hosts.ComputeHost(number, link, driver)
+        for number in (1, 2):
+            host = hosts.ComputeHost(number, link, configuration.OUR_DRIVER)
             stack.enter_context(host)
             stack.enter_context(door.Door(host.machine))
             self.nodes[host.name] = host

@@ -19,6 +19,8 @@ import re
 
 import pytest
 
+from tests.host import scene
+from tests.host.rig import virtual
 from tests.stack import client as client_module
 from tests.stack import configuration
 from tests.stack import hosts
@@ -27,7 +29,6 @@ from tests.stack import stack as stack_module
 
 # On each node of the host with the stock driver.
 _PAGES = 300
-_POOL = '/sys/devices/system/node/node{}/hugepages/hugepages-2048kB'
 # What Nova says when a claim fails.
 _REFUSALS = 'ComputeResourcesUnavailable|Insufficient compute resources'
 
@@ -36,11 +37,11 @@ _REFUSALS = 'ComputeResourcesUnavailable|Insufficient compute resources'
 def stock(stack: stack_module.Stack) -> Iterator[hosts.ComputeHost]:
     """A host with pools of its operator, and Nova's own driver."""
     host = stack.nodes['node2']
-    _set_pools(host, _PAGES)
+    scene.set_pools(host.machine, *[_PAGES] * virtual.NODES)
     host.restart_service(configuration.STOCK_DRIVER)
     yield host
     host.stop_service()
-    _set_pools(host, 0)
+    scene.set_pools(host.machine, *[0] * virtual.NODES)
     host.driver = configuration.OUR_DRIVER
     host.start_service()
 
@@ -93,8 +94,3 @@ def test_steered_off(
 
     assert client.host(asked) in ('node1', 'node2')
     assert all(client.host(server).startswith('sim') for server in plain)
-
-
-def _set_pools(host: hosts.ComputeHost, pages: int) -> None:
-    for node in range(4):
-        host.machine.write(f'{_POOL.format(node)}/nr_hugepages', f'{pages}')

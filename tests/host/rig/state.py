@@ -31,11 +31,20 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def folder() -> pathlib.Path:
     """The one folder that is written to; ``HOST_RIG_STATE`` names another."""
-    named = os.environ.get('HOST_RIG_STATE')
+    return cache_folder('host-rig', 'HOST_RIG_STATE')
+
+
+def cache_folder(name: str, variable: str) -> pathlib.Path:
+    """Find a folder for what can be made anew.
+
+    :param name: its name among those of this project
+    :param variable: the environment variable that may name another one
+    """
+    named = os.environ.get(variable)
     if named:
         return pathlib.Path(named).absolute()
     cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
-    return pathlib.Path(cache) / 'nova-numa-hugepages' / 'host-rig'
+    return pathlib.Path(cache) / 'nova-numa-hugepages' / name
 
 
 def libvirt_python() -> pathlib.Path:
