@@ -28,7 +28,6 @@ import enum
 from oslo_log import log as logging
 
 from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import nodes
 from nova_numa_hugepages.virt import pages
 from nova_numa_hugepages.virt import pools as pools_module
 
@@ -112,11 +111,6 @@ class Reconciler:
         """
         pools = self._pools
         with pools.lock:
-            # All that is needed is read before anything is written, so that
-            # where the kernel's files can't be read all stays as it is.
-            pools.accounts.read()
-            pools.standings()
-            nodes.memory(pools.fs)
             holds = pools.ledger.holds()
             running = guests.running(pools.fs)
             adopted = self._adopted(holds, running, present)

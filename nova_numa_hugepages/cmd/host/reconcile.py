@@ -80,6 +80,7 @@ class Reconcile(hostcommand.HostCommand):
         :returns: the exit code
         """
         from nova_numa_hugepages.cmd.host import opening
+        from nova_numa_hugepages.virt import nodes
         from nova_numa_hugepages.virt import reconcile
 
         fs = roots.host_fs(options.root)
@@ -98,6 +99,11 @@ class Reconcile(hostcommand.HostCommand):
                 _tell('To heal:', left, nothing)
             else:
                 opening.quieten(self.app)
+                # All that is needed is read before anything is written, so
+                # that where the kernel's files can't be read all stays as it
+                # is. The service does without: it looks once a minute.
+                reconciler.look(present)
+                nodes.memory(fs)
                 healed = reconciler.heal(present)
                 _tell('Healed:', healed, nothing)
                 left = reconciler.look(present) if healed else []
