@@ -30,6 +30,7 @@ import sys
 _STRETCH = 64 << 10
 _PAGE = mmap.PAGESIZE
 _HUGE = 2 << 20
+_STEP = 8 << 20
 _MADV_POPULATE_WRITE = 23
 _SYS_SET_MEMPOLICY = 238
 _MPOL_BIND = 2
@@ -38,20 +39,31 @@ _VM = pathlib.Path('/proc/sys/vm')
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main(node: int, leave_mib: int = 32) -> None:
-    """Scatter the free memory of a node, and wait for a signal."""
+def main(node: int, leave_mib: int = 64) -> None:
+    """Scatter the free memory of a node, and wait for a signal.
+
+    After blocks were broken up the kernel may raise the watermark of a node
+    for a while, here by more than is left free. It is told not to, as it
+    would end this process to get back above it.
+    """
+    (_VM / 'watermark_boost_factor').write_text('0')
     (_VM / 'compact_unevictable_allowed').write_text('0')
     (_VM / 'drop_caches').write_text('3')
     _bind(node)
-    size = max(0, _free(node) - (leave_mib << 20)) // _HUGE * _HUGE
+    left = leave_mib << 20
+    size = max(0, _free(node) - left) // _HUGE * _HUGE
     memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)
-    memory.madvise(_MADV_POPULATE_WRITE)
+    taken = 0
+    while taken < size and _free(node) > left:
+        step = min(_STEP, size - taken)
+        memory.madvise(_MADV_POPULATE_WRITE, taken, step)
+        taken += step
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    for offset in range(0, size, _STRETCH):
+    for offset in range(0, taken, _STRETCH):
         _check(_libc.mlock(ctypes.c_void_p(start + offset), _PAGE))
         memory.madvise(mmap.MADV_DONTNEED, offset + _PAGE, _STRETCH - _PAGE)
-    print(f'scattered {size >> 20} MiB of node {node}', flush=True)
+    print(f'scattered {taken >> 20} MiB of node {node}', flush=True)
     signal.pause()
 
 
