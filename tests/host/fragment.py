@@ -17,9 +17,12 @@ memory but LEAVE_MIB, locks one small page in each stretch of 64 KiB, and
 gives the others back. Nearly all of the node is free then, but not one block
 of 2 MiB, and compaction can't help as it may not move locked pages.
 
-It says ``scattered`` when that is done, and keeps it so until it is ended.
+It says ``scattered`` when that is done, and keeps it so until it is told to
+end.
 """
 
+from collections.abc import Iterator
+import contextlib
 import ctypes
 import mmap
 import pathlib
@@ -46,8 +49,24 @@ def main(node: int, leave_mib: int = 64) -> None:
     for a while, here by more than is left free. It is told not to, as it
     would end this process to get back above it.
     """
-    (_VM / 'watermark_boost_factor').write_text('0')
-    (_VM / 'compact_unevictable_allowed').write_text('0')
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with _set('watermark_boost_factor'), _set('compact_unevictable_allowed'):
+        _scatter(node, leave_mib)
+
+
+@contextlib.contextmanager
+def _set(name: str, value: str = '0') -> Iterator[None]:
+    """Have another setting of the kernel meanwhile."""
+    path = _VM / name
+    before = path.read_text()
+    path.write_text(value)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+def _scatter(node: int, leave_mib: int) -> None:
     (_VM / 'drop_caches').write_text('3')
     _bind(node)
     left = leave_mib << 20

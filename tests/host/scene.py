@@ -14,10 +14,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
 import itertools
 import json
 import pathlib
+import signal
 import sys
 from typing import Any
 import uuid as uuid_module
@@ -25,11 +28,15 @@ import uuid as uuid_module
 from tests.host.rig import channel
 from tests.host.rig import domains
 from tests.host.rig import machine
+from tests.host.rig import state
 from tests.host.rig import virtual
 
 Host = machine.Machine
 
 _numbers = itertools.count(1)
+
+_FRAGMENT = str(state.PROJECT / 'tests' / 'host' / 'fragment.py')
+_SCATTER_S = 240.0
 
 # The nodes of the virtual hosts are small.
 POLICY = {'node_free_mib': 64, 'ceiling_percent': 95, 'time_limit_s': 5.0}
@@ -181,3 +188,14 @@ def _pool(node: int | str) -> str:
         f'/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/'
         'nr_hugepages'
     )
+
+
+@contextlib.contextmanager
+def scattered(host: virtual.VirtualHost, node: int) -> Iterator[None]:
+    """Have the free memory of a node in pieces too small for huge pages."""
+    process = host.spawn([sys.executable, '-I', _FRAGMENT, str(node)])
+    try:
+        process.wait_for('scattered', _SCATTER_S)
+        yield
+    finally:
+        process.kill(signal.SIGTERM)

@@ -22,7 +22,6 @@ from tests.host import scene
 from tests.host.rig import state
 from tests.host.rig import virtual
 
-FRAGMENT = str(state.PROJECT / 'tests' / 'host' / 'fragment.py')
 OCCUPY = str(state.PROJECT / 'tests' / 'host' / 'occupy.py')
 
 
@@ -32,15 +31,13 @@ def test_fragmented_memory_falls_short_and_is_undone(
     """Growth that falls short on one node is undone on all of them."""
     scene.set_pools(host, 0, 7, 3, 0)
     ours = service()
-    scattered = host.spawn([sys.executable, '-I', FRAGMENT, '2'])
-    scattered.wait_for('scattered', 120)
-    meminfo = host.read('/sys/devices/system/node/node2/meminfo')
-    free = re.search(r'MemFree:\s+(\d+) kB', meminfo)
-    assert free is not None
-    assert int(free[1]) > 700 * 1024
-
     needs = [[0, 1, 2048, 50], [1, 2, 2048, 300]]
-    refused, holds = ours.do(['hold', 'a', needs], ['holds'])
+    with scene.scattered(host, 2):
+        meminfo = host.read('/sys/devices/system/node/node2/meminfo')
+        free = re.search(r'MemFree:\s+(\d+) kB', meminfo)
+        assert free is not None
+        assert int(free[1]) > 700 * 1024
+        refused, holds = ours.do(['hold', 'a', needs], ['holds'])
     assert len(refused) == 1
     numbers = re.match(
         r'(\d+) of 300 pages of 2048 KiB on node 2 are missing', refused[0]
@@ -52,7 +49,6 @@ def test_fragmented_memory_falls_short_and_is_undone(
     assert scene.totals(host) == [0, 7, 3, 0]
 
     # With the memory in one piece again it works.
-    scattered.kill()
     assert ours.do(['hold', 'a', needs]) == [[]]
     assert scene.totals(host) == [0, 50, 300, 0]
     ours.do(['release', 'a'])

@@ -14,20 +14,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 import itertools
 import time
 from typing import Any
+from typing import TypeVar
 
 from openstack import exceptions
 
 from tests.stack import contents
 
 # On an emulated host everything takes its time.
-LIMIT_S = 300.0
+LIMIT_S = 600.0
 _INTERVAL_S = 0.5
 
 _numbers = itertools.count(1)
+
+
+_T = TypeVar('_T')
+
+
+def _wait_until(look: Callable[[], _T], told: Callable[[], object]) -> _T:
+    """Wait until something is true.
+
+    :param told: what is said if that takes too long
+    :returns: it
+    """
+    deadline = time.monotonic() + LIMIT_S
+    while not (found := look()):
+        assert time.monotonic() < deadline, told()
+        time.sleep(_INTERVAL_S)
+    return found
 
 
 class Client:
@@ -166,11 +184,15 @@ class Client:
         servers = list(servers)
         for server in servers:
             self.compute.delete_server(server, ignore_missing=True)
-        deadline = time.monotonic() + LIMIT_S
         for server in servers:
-            while self.compute.get(f'/servers/{server}').status_code != 404:
-                assert time.monotonic() < deadline, f'{server} does not go'
-                time.sleep(_INTERVAL_S)
+            self._wait_until_gone(server)
+
+    def _wait_until_gone(self, server: str) -> None:
+        def gone() -> bool:
+            answer = self.compute.get(f'/servers/{server}')
+            return bool(answer.status_code == 404)
+
+        _wait_until(gone, lambda: f'{server} does not go')
 
     def image(self, name: str) -> str:
         """Give the id of an image."""
@@ -197,28 +219,35 @@ class Client:
         :param status: which it has then
         :raises AssertionError: if it doesn't
         """
-        deadline = time.monotonic() + LIMIT_S
-        while True:
+
+        def moved() -> bool:
             self.wait(server, 'ACTIVE', status)
-            if self.host(server) == host:
-                return
-            assert time.monotonic() < deadline, self._migrations(server)
-            time.sleep(_INTERVAL_S)
+            return self.host(server) == host
+
+        _wait_until(moved, lambda: self._migrations(server))
 
     def running_migration(self, server: str) -> int:
         """Wait until the memory of a server is on its way.
 
         :returns: the id of its migration
         """
-        deadline = time.monotonic() + LIMIT_S
-        while True:
-            found = self._migrations(server)
-            running = [one for one in found if one['status'] == 'running']
-            if running:
-                number: int = running[0]['id']
-                return number
-            assert time.monotonic() < deadline, found
-            time.sleep(_INTERVAL_S)
+
+        def running() -> list[int]:
+            return [
+                migration['id']
+                for migration in self._migrations(server)
+                if migration['status'] == 'running'
+            ]
+
+        return _wait_until(running, lambda: self._migrations(server))[0]
+
+    def last_migration(self, server: str) -> str:
+        """Tell the uuid of the migration of a server that began last.
+
+        Placement has what the server had before for it.
+        """
+        found: str = self._migrations(server)[0]['uuid']
+        return found
 
     def abort(self, server: str, migration: int) -> None:
         """Stop a live migration, and don't wait."""
@@ -239,6 +268,19 @@ class Client:
         """Tell on which host a server is."""
         name: str = self.server(server)['OS-EXT-SRV-ATTR:host']
         return name
+
+    def wait_for_claim(self, server: str) -> None:
+        """Wait until a host has taken a server, or none has.
+
+        :raises AssertionError: if neither is so in time
+        """
+
+        def settled() -> bool:
+            found = self.server(server)
+            host: str | None = found['OS-EXT-SRV-ATTR:host']
+            return host is not None or found['status'] == 'ERROR'
+
+        _wait_until(settled, lambda: self.server(server))
 
     def topology(self, server: str) -> dict[str, Any]:
         """Tell how a server is placed, as the API says."""

@@ -85,6 +85,7 @@ def _nothing_left(
         # Of a test that failed half-way.
         if not host.is_on:
             host.boot()
+        if not host.is_served:
             host.start_service()
             host.wait_for_service()
             client.force_down(host.name, False)
@@ -95,7 +96,7 @@ def _nothing_left(
         if host.driver != configuration.OUR_DRIVER:
             continue
         seen = look.look(host)
-        assert seen.held == {}, host.name
+        assert seen.holds == {}, host.name
         assert seen.placed == {}, host.name
         assert seen.total == _NOTHING, host.name
 
@@ -115,7 +116,7 @@ _scenarios: dict[str, tuple[str, str]] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Remember what each test shows, and take them in that order."""
+    """Remember what each test shows."""
     for item in items:
         mark = item.get_closest_marker('scenario')
         if mark is not None:

@@ -65,6 +65,11 @@ class ComputeHost:
         self.machine.__exit__()
 
     @property
+    def is_served(self) -> bool:
+        """Whether its service was started, and not stopped since."""
+        return self._service is not None
+
+    @property
     def log(self) -> str:
         """What its service has logged, since the stack was started."""
         return self.machine.service_log.read_text(errors='replace')

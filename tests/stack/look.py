@@ -35,16 +35,27 @@ class Seen:
 
     :ivar total: pages of 2 MiB of each node, in the order of the nodes
     :ivar free: those that no process has
-    :ivar held: pages of each holder by node, as the ledger has them
-    :ivar states: the states of each holder's holds
+    :ivar surplus: those that go when they are free
+    :ivar holds: pages by node, of each holder and purpose, as the ledger has
+        them
+    :ivar states: the states of these
     :ivar placed: where each guest has its pages, by uuid and node
     """
 
     total: list[int]
     free: list[int]
-    held: dict[str, dict[int, int]]
-    states: dict[str, set[str]]
+    surplus: list[int]
+    holds: dict[tuple[str, str], dict[int, int]]
+    states: dict[tuple[str, str], set[str]]
     placed: dict[str, dict[int, int]]
+
+    @property
+    def held(self) -> list[int]:
+        """Pages of each node that are held, for whom and what ever."""
+        return [
+            sum(nodes.get(node, 0) for nodes in self.holds.values())
+            for node in range(len(self.total))
+        ]
 
 
 def look(host: hosts.ComputeHost) -> Seen:
@@ -53,17 +64,18 @@ def look(host: hosts.ComputeHost) -> Seen:
         [sys.executable, '-I', '-S', '-', _LEDGER], stdin=_SURVEY, timeout=120
     )
     found = json.loads(ended.out)
-    held: dict[str, dict[int, int]] = {}
-    states: dict[str, set[str]] = {}
-    for holder, _, _, node, pages, state in found['ledger'] or ():
-        nodes = held.setdefault(holder, {})
+    holds: dict[tuple[str, str], dict[int, int]] = {}
+    states: dict[tuple[str, str], set[str]] = {}
+    for holder, purpose, _, node, pages, state in found['ledger'] or ():
+        nodes = holds.setdefault((holder, purpose), {})
         nodes[node] = nodes.get(node, 0) + pages
-        states.setdefault(holder, set()).add(state)
+        states.setdefault((holder, purpose), set()).add(state)
     pools = [found['pools'][node] for node in sorted(found['pools'], key=int)]
     return Seen(
         total=[pool['nr'] for pool in pools],
         free=[pool['free'] for pool in pools],
-        held=held,
+        surplus=[pool['surplus'] for pool in pools],
+        holds=holds,
         states=states,
         placed={
             uuid: {
@@ -75,8 +87,20 @@ def look(host: hosts.ComputeHost) -> Seen:
     )
 
 
-def domain_nodes(host: hosts.ComputeHost, uuid: str) -> list[int]:
-    """Tell on which node each cell of a guest is, as libvirt has it.
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """A guest as libvirt has it.
+
+    :ivar nodes: the node of each cell
+    :ivar cpus: the host CPUs of each vCPU
+    """
+
+    nodes: list[int]
+    cpus: dict[str, str]
+
+
+def domain(host: hosts.ComputeHost, uuid: str) -> Domain:
+    """Tell where a guest is, as libvirt has it.
 
     :raises AssertionError: if a cell is bound otherwise than strictly to one
         node, or is not on huge pages
@@ -87,7 +111,13 @@ def domain_nodes(host: hosts.ComputeHost, uuid: str) -> list[int]:
     assert [found.get('mode') for found in bound] == ['strict'] * len(cells)
     pages = root.findall('./memoryBacking/hugepages/page')
     assert {page.get('size') for page in pages} == {str(PAGE_KIB)}
-    return [int(found.get('nodeset') or '') for found in bound]
+    return Domain(
+        nodes=[int(found.get('nodeset') or '') for found in bound],
+        cpus={
+            found.attrib['vcpu']: found.attrib['cpuset']
+            for found in root.findall('./cputune/vcpupin')
+        },
+    )
 
 
 def expected(topology: dict[str, Any]) -> dict[int, int]:

@@ -14,11 +14,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.stack import client as client_module
+from tests.stack import configuration
 from tests.stack import hosts
 from tests.stack import look
 
+GUEST = 'guest'
 TAKEN = 'taken'
+_NONE = [0, 0, 0, 0]
 
 
 def check(
@@ -31,7 +36,8 @@ def check(
     """Make sure that a guest has its pages where it should.
 
     The API, Placement, the domain in libvirt, the kernel's maps of its memory
-    and our ledger have to agree.
+    and its counters, and our ledger have to agree. With our driver there are
+    no pages on the host but those that are held.
 
     :param left: the name of a host that can't say yet that the guest has left
         it, and so has it in Placement, too
@@ -43,16 +49,49 @@ def check(
     pages = look.expected(topology)
     seen = look.look(host)
     assert seen.placed.get(server) == pages
-    assert seen.held.get(server) == pages
-    assert seen.states[server] == {TAKEN}
-    for node, total in enumerate(seen.total):
-        placed = sum(nodes.get(node, 0) for nodes in seen.placed.values())
-        assert total >= placed
-        assert seen.free[node] == total - placed
+    assert seen.surplus == _NONE
+    used = [
+        sum(nodes.get(node, 0) for nodes in seen.placed.values())
+        for node in range(len(seen.total))
+    ]
+    assert [*map(sum, zip(seen.free, used, strict=True))] == seen.total
+    if host.driver == configuration.OUR_DRIVER:
+        assert seen.holds.get((server, GUEST)) == pages
+        assert seen.states[server, GUEST] == {TAKEN}
+        assert seen.total == seen.held
+
+    domain = look.domain(host, server)
     nodes = [cell['host_node'] for cell in topology['nodes']]
-    assert look.domain_nodes(host, server) == nodes
-    allocation = client.allocations(server)
-    assert allocation.keys() - {left} == {host.name}
-    mib = sum(cell['memory_mb'] for cell in topology['nodes'])
-    assert allocation[host.name]['MEMORY_MB'] == mib
+    assert domain.nodes == nodes
+    pins = _pins(topology)
+    assert {vcpu: domain.cpus[vcpu] for vcpu in pins} == pins
+
+    allocations = client.allocations(server)
+    assert allocations.keys() - {left} == {host.name}
+    allocated = allocations[host.name]
+    assert {**allocated, 'DISK_GB': 0} == _needs(topology)
     return nodes
+
+
+def _pins(topology: dict[str, Any]) -> dict[str, str]:
+    """Which CPU each vCPU has to itself, as the API says."""
+    return {
+        vcpu: str(cpu)
+        for cell in topology['nodes']
+        for vcpu, cpu in cell['cpu_pinning'].items()
+    }
+
+
+def _needs(topology: dict[str, Any]) -> dict[str, int]:
+    """What Placement has to have for a guest, but for its disk."""
+    dedicated = len(_pins(topology))
+    vcpus = sum(len(cell['vcpu_set']) for cell in topology['nodes'])
+    needs = {
+        'MEMORY_MB': sum(cell['memory_mb'] for cell in topology['nodes']),
+        'PCPU': dedicated,
+        'VCPU': vcpus - dedicated,
+    }
+    return {
+        'DISK_GB': 0,
+        **{name: count for name, count in needs.items() if count},
+    }

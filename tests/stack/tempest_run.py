@@ -91,6 +91,8 @@ def write(folder: pathlib.Path, stack: stack_module.Stack) -> pathlib.Path:
                 'metadata_service': False,
                 'interface_attach': False,
                 'personality': False,
+                # The image has nothing to boot.
+                'console_output': False,
             },
             # Guests have no network and nothing to log in to.
             'validation': {'run_validation': False},
@@ -100,7 +102,7 @@ def write(folder: pathlib.Path, stack: stack_module.Stack) -> pathlib.Path:
                 'availability_zone': stack_module.REAL,
                 'servers_at_once': 10,
                 'fill_cell_memory_mib': 512,
-                'fill_servers': 4 * len(stack.nodes),
+                'fill_servers': 4,
                 'whitebox': True,
                 'computes': ','.join(
                     f'{name}:{sys.executable} '

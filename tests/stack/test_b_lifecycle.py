@@ -27,6 +27,8 @@ from tests.stack import stack as stack_module
 
 pytestmark = pytest.mark.scenario(6, '')
 
+_RESIZE = 'resize'
+
 
 @pytest.fixture(autouse=True)
 def _only_one_host(
@@ -57,7 +59,8 @@ def test_off_and_on(
         ('suspend', None, 'SUSPENDED'),
         ('resume', None, 'ACTIVE'),
     ):
-        held = look.look(node1).held[server]
+        before = look.look(node1)
+        allocations = client.allocations(server)
         client.act(server, action, body)
         client.wait(server, status)
         if status == 'ACTIVE':
@@ -65,9 +68,10 @@ def test_off_and_on(
         else:
             # A guest that is off keeps what it needs to come back.
             seen = look.look(node1)
-            assert seen.held[server] == held
+            assert seen.holds == before.holds
             assert server not in seen.placed
-            assert sum(seen.total) == sum(held.values())
+            assert seen.total == before.total == seen.free
+            assert client.allocations(server) == allocations
 
 
 @pytest.mark.scenario(6, 'rescue, unrescue, rebuild')
@@ -91,7 +95,7 @@ def test_shelve(
     client.act(server, 'shelve')
     client.wait(server, 'SHELVED_OFFLOADED')
     seen = look.look(node1)
-    assert (seen.held, seen.total) == ({}, [0, 0, 0, 0])
+    assert (seen.holds, seen.total) == ({}, [0, 0, 0, 0])
     assert client.allocations(server) == {}
 
     client.act(server, 'unshelve')
@@ -103,20 +107,31 @@ def test_shelve(
 def test_resize(
     client: client_module.Client, node1: hosts.ComputeHost, server: str
 ) -> None:
-    small = sorted(look.look(node1).held[server].values())
+    small = look.look(node1).holds[server, placed.GUEST]
+    allocation = client.allocations(server)
     larger = client.pages(cells=2, mib=512)
     client.act(server, 'resize', {'flavorRef': larger})
     client.wait(server, 'VERIFY_RESIZE')
-    assert sum(look.look(node1).placed[server].values()) == 256
+    # What it had is kept for it until it is confirmed.
+    placed.check(client, node1, server)
+    seen = look.look(node1)
+    assert seen.holds.keys() == {(server, placed.GUEST), (server, _RESIZE)}
+    assert seen.holds[server, _RESIZE] == small
+    assert sum(seen.total) == 128 + 256
+    assert client.allocations(client.last_migration(server)) == allocation
 
     client.act(server, 'revertResize')
     client.wait(server, 'ACTIVE')
     placed.check(client, node1, server)
-    assert sorted(look.look(node1).held[server].values()) == small
+    seen = look.look(node1)
+    assert seen.holds == {(server, placed.GUEST): small}
+    assert client.allocations(server) == allocation
 
     client.act(server, 'resize', {'flavorRef': larger})
     client.wait(server, 'VERIFY_RESIZE')
     client.act(server, 'confirmResize')
     client.wait(server, 'ACTIVE')
     placed.check(client, node1, server)
-    assert sum(look.look(node1).total) == 256
+    seen = look.look(node1)
+    assert seen.holds.keys() == {(server, placed.GUEST)}
+    assert sum(seen.total) == 256

@@ -27,6 +27,7 @@ from tests.stack import placed
 
 # MiB/s: slow enough to be stopped in time.
 _SLOW = '1'
+_INCOMING = 'incoming'
 
 
 @pytest.mark.scenario(7, 'live migration, onto other nodes')
@@ -59,7 +60,7 @@ def test_live_migration(
         rf'Holding .* for {server} \(incoming\)', node2.log[logged:]
     )
     seen = look.look(node1)
-    assert (seen.held, seen.total) == ({}, [0, 0, 0, 0])
+    assert (seen.holds, seen.total) == ({}, [0, 0, 0, 0])
 
 
 @pytest.mark.scenario(7, 'live migration that is aborted')
@@ -82,10 +83,10 @@ def test_aborted_live_migration(
         {'host': node2.name, 'block_migration': 'auto'},
     )
     migration = client.running_migration(server)
-    assert look.look(node2).held.keys() == {server}
+    assert look.look(node2).holds.keys() == {(server, _INCOMING)}
     client.abort(server, migration)
     client.wait(server, 'ACTIVE')
 
     assert placed.check(client, node1, server) == nodes
     seen = look.look(node2)
-    assert (seen.held, seen.total) == ({}, [0, 0, 0, 0])
+    assert (seen.holds, seen.total) == ({}, [0, 0, 0, 0])

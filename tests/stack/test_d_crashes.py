@@ -34,11 +34,12 @@ def test_killed_in_a_spawn(
     runs = client.boot(client.pages(mib=128), host=node1.name)
     [spawning] = client.create(client.pages(cells=2, mib=512), host=node1.name)
     deadline = time.monotonic() + client_module.LIMIT_S
-    while spawning not in (held := look.look(node1).held):
+    key = spawning, placed.GUEST
+    while key not in (holds := look.look(node1).holds):
         assert time.monotonic() < deadline, client.server(spawning)
         time.sleep(0.2)
     node1.stop_service(signal.SIGKILL)
-    assert sum(held[spawning].values()) == 256
+    assert sum(holds[key].values()) == 256
     assert client.server(spawning)['status'] == 'BUILD'
 
     # when it is started again,
@@ -46,13 +47,20 @@ def test_killed_in_a_spawn(
     node1.wait_for_service()
 
     # then the guest that runs has its pages, and the other one is in error
-    # and takes all that it held with it when it is deleted.
+    # and has what was held for it until it is deleted, whether it runs or
+    # not.
     client.wait(spawning, 'ERROR', 'ACTIVE')
     placed.check(client, node1, runs)
+    seen = look.look(node1)
+    assert seen.holds[key] == holds[key]
+    assert seen.placed.get(spawning, holds[key]) == holds[key]
+    assert seen.total == seen.held
+    assert client.allocations(spawning).keys() == {node1.name}
     client.delete([spawning])
     seen = look.look(node1)
-    assert seen.held.keys() == {runs}
+    assert seen.holds.keys() == {(runs, placed.GUEST)}
     assert sum(seen.total) == 64
+    assert client.allocations(spawning) == {}
 
 
 @pytest.mark.scenario(6, 'evacuation from a host that was killed')
@@ -69,11 +77,11 @@ def test_evacuation(
     client.act(server, 'evacuate', {'host': node1.name})
     # Nova leaves it off there.
     client.wait_for_host(server, node1.name, 'SHUTOFF')
-    held = look.look(node1).held[server]
+    holds = look.look(node1).holds
     client.act(server, 'os-start')
     client.wait(server, 'ACTIVE')
     placed.check(client, node1, server, left=node2.name)
-    assert look.look(node1).held[server] == held
+    assert look.look(node1).holds == holds
 
     # What came back holds nothing for it.
     node2.boot()
@@ -82,5 +90,5 @@ def test_evacuation(
     # Not before it has put its evacuations in order.
     client.force_down(node2.name, False)
     seen = look.look(node2)
-    assert (seen.held, seen.total) == ({}, [0, 0, 0, 0])
+    assert (seen.holds, seen.total) == ({}, [0, 0, 0, 0])
     placed.check(client, node1, server)

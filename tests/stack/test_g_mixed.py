@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-import re
+from typing import Any
 
 import pytest
 
@@ -24,13 +24,19 @@ from tests.host.rig import virtual
 from tests.stack import client as client_module
 from tests.stack import configuration
 from tests.stack import hosts
+from tests.stack import placed
 from tests.stack import processes
 from tests.stack import stack as stack_module
 
 # On each node of the host with the stock driver.
 _PAGES = 300
-# What Nova says when a claim fails.
-_REFUSALS = 'ComputeResourcesUnavailable|Insufficient compute resources'
+# More than half of a node's pages, on both hosts.
+_LARGE_MIB = 400
+# What Nova says of a claim.
+_REFUSED = 'Failed to claim'
+_TAKEN = 'Claim successful'
+# The simulated hosts that can't have what is wanted of hosts with four nodes.
+_PLENTIFUL = {'sim1', 'sim2', 'sim3'}
 
 
 @pytest.fixture(scope='module')
@@ -47,23 +53,48 @@ def stock(stack: stack_module.Stack) -> Iterator[hosts.ComputeHost]:
 
 
 @pytest.mark.scenario(9, 'a stock compute gets nothing that it refuses')
+@pytest.mark.parametrize(
+    ('wanted', 'each'),
+    [
+        # Of the pages of a node one of them has most.
+        pytest.param({'hw__numa_nodes': '1'}, 4, id='pages'),
+        # Of each node there is one CPU to give away.
+        pytest.param(
+            {'hw__numa_nodes': '2', 'hw__cpu_policy': 'dedicated'},
+            2,
+            id='cells',
+        ),
+    ],
+)
 def test_mixed_fleet(
-    client: client_module.Client, stock: hosts.ComputeHost
+    client: client_module.Client,
+    node1: hosts.ComputeHost,
+    stock: hosts.ComputeHost,
+    wanted: dict[str, Any],
+    each: int,
 ) -> None:
+    """Each of two hosts has room for as many; one more is asked for."""
     before = len(stock.log)
-    flavor = client.pages(mib=256)
-    servers = [
-        server
-        for _ in range(9)
-        for server in client.create(flavor, zone=stack_module.REAL)
-    ]
+    flavor = client.flavor(
+        vcpus=2, mib=_LARGE_MIB, hw__mem_page_size='2048', **wanted
+    )
+    servers = []
+    for _ in range(2 * each + 1):
+        servers += client.create(flavor, zone=stack_module.REAL)
+        # The scheduler then knows what is left.
+        client.wait_for_claim(servers[-1])
     ended = {one: client.wait(one, 'ACTIVE', 'ERROR') for one in servers}
 
-    # One dedicated CPU for each of four nodes on each of two hosts.
     active = [one for one in servers if ended[one]['status'] == 'ACTIVE']
-    placed = [client.host(server) for server in active]
-    assert sorted(placed) == ['node1'] * 4 + ['node2'] * 4
-    assert not re.search(_REFUSALS, stock.log[before:])
+    where = [client.host(server) for server in active]
+    assert sorted(where) == ['node1'] * each + ['node2'] * each
+    for server, name in zip(active, where, strict=True):
+        placed.check(client, {'node1': node1}.get(name, stock), server)
+    [refused] = set(servers) - set(active)
+    assert client.allocations(refused) == {}
+    told = stock.log[before:]
+    assert told.count(_TAKEN) == each
+    assert _REFUSED not in told
 
 
 @pytest.mark.scenario(11, 'plain guests are kept out of page pools')
@@ -93,4 +124,9 @@ def test_steered_off(
     plain = [client.boot(client.flavor(mib=128)) for _ in range(4)]
 
     assert client.host(asked) in ('node1', 'node2')
-    assert all(client.host(server).startswith('sim') for server in plain)
+    # Stock Nova takes the host with most memory, which has four nodes, too.
+    assert {client.host(server) for server in plain} <= _PLENTIFUL
+    assert all(
+        client.allocations(server).keys() == {client.host(server)}
+        for server in plain
+    )

@@ -50,6 +50,7 @@ class AtOnceTest(base.BaseTest):
                 self.assert_placed(server, wanted)
             else:
                 self.assert_refused(server)
+        self.assertTrue(active, outcomes)
         self._assert_apart(active)
         if room:
             self.assertEqual(min(room, len(servers)), len(active), outcomes)

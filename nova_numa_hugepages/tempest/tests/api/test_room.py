@@ -34,6 +34,8 @@ class LargeCellTest(base.BaseTest):
     def setup_clients(cls) -> None:
         super().setup_clients()
         cls.providers_client = cls.os_admin.resource_providers_client
+        cls.zones_client = cls.os_admin.availability_zone_client
+        cls.hypervisors_client = cls.os_admin.hypervisor_client
 
     @decorators.idempotent_id('aa3e82bc-0cb9-4448-ad0c-d962dced94cf')
     def test_cell_larger_than_any_node_is_refused(self) -> None:
@@ -48,16 +50,34 @@ class LargeCellTest(base.BaseTest):
 
     def _most_memory_mib(self) -> int:
         """Tell what Placement would give a server on the emptiest host."""
-        client = self.providers_client
+        names = self._names()
+        found = self.providers_client.list_resource_providers()
         return max(
             (
                 self._free_memory_mib(provider['uuid'])
-                for provider in client.list_resource_providers()[
-                    'resource_providers'
-                ]
+                for provider in found['resource_providers']
+                if provider['name'] in names
             ),
             default=0,
         )
+
+    def _names(self) -> set[str]:
+        """Name the hosts that servers of these tests may be on."""
+        zone = self.options.availability_zone
+        zones = self.zones_client.list_availability_zones(detail=True)
+        hosts = {
+            host
+            for found in zones['availabilityZoneInfo']
+            if not zone or found['zoneName'] == zone
+            for host, services in (found['hosts'] or {}).items()
+            if 'nova-compute' in services
+        }
+        hypervisors = self.hypervisors_client.list_hypervisors(detail=True)
+        return {
+            hypervisor['hypervisor_hostname']
+            for hypervisor in hypervisors['hypervisors']
+            if hypervisor['service']['host'] in hosts
+        }
 
     def _free_memory_mib(self, provider: str) -> int:
         client = self.providers_client
