@@ -147,6 +147,26 @@ class Accounts:
         account = self._ledger.account(key)
         return account.grown if account else 0
 
+    def floor(self, key: pages.PoolKey) -> int:
+        """Tell how many persistent pages of a pool are the operator's."""
+        return self._account(key).floor
+
+    def set_floor(self, key: pages.PoolKey, wanted: int) -> None:
+        """Tell whose the pages of a pool are; the pool stays as it is.
+
+        :param wanted: how many are the operator's; the rest is ours
+        :raises exception.LedgerError: if the ledger can't be used
+        """
+        account = self._account(key)
+        floor = min(wanted, account.floor + account.grown)
+        self._ledger.put_account(
+            dataclasses.replace(
+                account,
+                floor=floor,
+                grown=account.floor + account.grown - floor,
+            )
+        )
+
     def demote(self, key: pages.PoolKey, count: int) -> int:
         """Split idle pages of a pool into 2 MiB pages.
 

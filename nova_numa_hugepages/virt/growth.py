@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import dataclasses
 
 from oslo_log import log as logging
 
@@ -35,6 +36,18 @@ LOG = logging.getLogger(__name__)
 
 # Seconds between attempts when neither compaction nor other pages helped.
 PAUSE_S = 0.2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Split:
+    """Large pages that were split.
+
+    :ivar floor: how many of them were the operator's
+    """
+
+    key: pages.PoolKey
+    count: int
+    floor: int
 
 
 class Growth:
@@ -68,7 +81,7 @@ class Growth:
         # What was done, for the way back: pool and persistent pages gained,
         # in the order in which it was done.
         self._done: list[tuple[pages.PoolKey, int]] = []
-        self._split: list[tuple[pages.PoolKey, int]] = []
+        self._split: list[_Split] = []
 
     @property
     def made(self) -> dict[pages.PoolKey, int]:
@@ -145,9 +158,9 @@ class Growth:
                     f'{abs(short)} pages of {key} could not be '
                     + ('taken back' if short < 0 else 'put back')
                 )
-        for key, count in self._split:
-            left.extend(self._join(key, count))
-        self._split.clear()
+        while self._split:
+            left.extend(self._join(self._split[-1]))
+            self._split.pop()
         return left
 
     def limit(self, key: pages.PoolKey) -> int:
@@ -213,18 +226,27 @@ class Growth:
             if rest > 0:
                 return
         for large, split in steps:
+            floor = self._accounts.floor(large)
             done = self._accounts.demote(large, split)
             if done:
                 LOG.info(
                     'Split %(count)d idle pages of %(pool)s.',
                     {'count': done, 'pool': large},
                 )
-                self._split.append((large, done))
+                floor -= self._accounts.floor(large)
+                self._split.append(_Split(large, done, floor))
 
-    def _join(self, key: pages.PoolKey, count: int) -> list[str]:
-        """Make large pages again of those that `_demote` split."""
+    def _join(self, split: _Split) -> list[str]:
+        """Make large pages again of those that `_demote` split.
+
+        Those that the operator had are joined first, and are the operator's
+        again. So are the pieces of those that can't be joined.
+        """
+        key, count = split.key, split.count
         small = pages.PoolKey(key.node, hugetlb.DEMOTED_KIB)
-        pieces = count * (key.size_kib // hugetlb.DEMOTED_KIB)
+        ratio = key.size_kib // small.size_kib
+        pieces = count * ratio
+        floor, small_floor = map(self._accounts.floor, (key, small))
         pool = self._kernel.pool(small)
         self._accounts.set_persistent(
             small, max(0, pool.persistent - min(pieces, pool.free))
@@ -232,13 +254,16 @@ class Growth:
         before = self._kernel.pool(key)
         after = self._accounts.set_persistent(key, before.persistent + count)
         short = before.persistent + count - after.persistent
+        if short:
+            back = self._kernel.pool(small)
+            self._accounts.set_persistent(
+                small, back.persistent + short * ratio
+            )
+        joined = min(count - short, split.floor)
+        self._accounts.set_floor(key, floor + joined)
+        self._accounts.set_floor(small, small_floor - joined * ratio)
         if not short:
             return []
-        back = self._kernel.pool(small)
-        self._accounts.set_persistent(
-            small,
-            back.persistent + short * (key.size_kib // small.size_kib),
-        )
         return [f'{short} pages of {key} that were split could not be joined']
 
     def _hand_over(self, key: pages.PoolKey, count: int) -> None:

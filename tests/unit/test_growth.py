@@ -142,6 +142,32 @@ class TestDemotion:
             )
         assert rig.account(0, LARGE) == (2, 0)
 
+    @pytest.mark.parametrize('joined', [0, 1, 2])
+    def test_pages_of_the_operator_stay_theirs_if_it_is_undone(
+        self, tmp_path: pathlib.Path, joined: int
+    ) -> None:
+        # Given that so many of two pages can be joined again,
+        node = dataclasses.replace(TWO_LARGE, lucky=joined)
+        rig = make(tmp_path, node, demote=True)
+        wanted = {pagerig.pool(0): 600}
+        with rig.pools.lock:
+            growth = rig.pools.growth(wanted)
+            assert growth.grow(wanted) == {}
+            assert rig.account(0, LARGE) == (0, 0)
+            growth.undo()
+        # then these, and the pieces of the others, are not ours,
+        left = (2 - joined) * 512
+        assert (rig.account(0, LARGE), rig.account(0)) == (
+            (joined, 0),
+            (left, 0),
+        )
+        # and nothing is given back.
+        rig.heal()
+        assert (rig.account(0, LARGE), rig.account(0)) == (
+            (joined, 0),
+            (left, 0),
+        )
+
     def test_a_process_that_is_killed_after_it_leaves_no_page(
         self, tmp_path: pathlib.Path
     ) -> None:
