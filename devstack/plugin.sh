@@ -200,7 +200,7 @@ function _numa_hugepages_distances {
 # What the tests may expect of the cloud is read from this host. Where others
 # differ, the user says so.
 function configure_numa_hugepages_tempest {
-    local option value
+    local option value host
     iniset "$TEMPEST_CONFIG" service_available numa_hugepages \
         "$NOVA_NUMA_HUGEPAGES_FILTER"
     if is_service_enabled n-cpu; then
@@ -226,7 +226,10 @@ function configure_numa_hugepages_tempest {
     fi
     if [[ $NOVA_NUMA_HUGEPAGES_WHITEBOX == True ]]; then
         iniset "$TEMPEST_CONFIG" numa_hugepages whitebox True
-        iniset "$TEMPEST_CONFIG" numa_hugepages computes "*:sudo sh -c"
+        # The name that Nova takes for the hypervisor. Without one, tests don't
+        # know which host to look into before there is a server.
+        host=$(sudo virsh --connect qemu:///system hostname)
+        iniset "$TEMPEST_CONFIG" numa_hugepages computes "$host:sudo sh -c"
         iniset "$TEMPEST_CONFIG" numa_hugepages host_command \
             "$NOVA_BIN_DIR/nova-numa-hugepages host show -f json --state-path $NOVA_STATE_PATH"
     fi

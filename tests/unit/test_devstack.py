@@ -96,6 +96,11 @@ stop_process() { called "stop_process $*"; }
 async_wait() { called "async_wait $*"; }
 die() { shift; echo "$*" >&2; exit 1; }
 sudo() { "$@"; }
+virsh() {
+    called "virsh $*"
+    printf '%s\n\n' compute-1.example.org
+    return "${VIRSH_STATUS:-0}"
+}
 source "$PLUGIN/settings"
 """
 
@@ -418,12 +423,30 @@ def test_tempest_is_told_what_this_host_is_like(stack):
         'dedicated_cpus = True',
         'warm_margin_mib = 64',
         'whitebox = True',
-        'computes = *:sudo sh -c',
+        'computes = compute-1.example.org:sudo sh -c',
         f'host_command = {stack.folder}/bin/nova-numa-hugepages host show '
         f'-f json --state-path {stack.state}',
         'cell_vcpus = 2',
         'fill_servers = 7',
     ]
+    assert stack.calls[1:] == ['virsh --connect qemu:///system hostname']
+
+
+def test_without_libvirt_tempest_is_not_told_to_look_into_this_host(stack):
+    # when
+    done = stack.run(
+        'stack',
+        'test-config',
+        check=False,
+        NOVA_NUMA_HUGEPAGES_WHITEBOX='True',
+        VIRSH_STATUS='1',
+    )
+
+    # then
+    assert done.returncode == 1
+    assert not any(
+        line.startswith('computes') for line in lines(stack.tempest_conf)
+    )
 
 
 def test_tempest_is_told_of_a_host_that_reports_no_distances(stack):
