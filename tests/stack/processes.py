@@ -12,7 +12,8 @@
 
 """The processes of the stack: started in order, stopped in reverse.
 
-Each ends with the process that started it, however that ends.
+Each ends with the process that started it, however that ends; their own
+children notice, and end then too.
 """
 
 from __future__ import annotations
