@@ -60,7 +60,7 @@ class Stack:
             for name in ('etc', 'logs', 'state'):
                 shutil.rmtree(places.folder() / name, ignore_errors=True)
                 (places.folder() / name).mkdir()
-            stack.enter_context(pagepools.Keeper())
+            self._keep_pools(stack)
             stack.callback(self.processes.stop_all)
             status.note()
             progress.say(f'Logs are in {places.logs()}')
@@ -125,6 +125,12 @@ class Stack:
                 'stack-down ends it.'
             )
         stack.enter_context(lock)
+
+    def _keep_pools(self, stack: contextlib.ExitStack) -> None:
+        try:
+            stack.enter_context(pagepools.Keeper())
+        except pagepools.InUse as problem:
+            raise processes.Failed(str(problem)) from None
 
     def _check_ports(self) -> None:
         for name, port in places.PORTS.items():
