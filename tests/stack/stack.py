@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from concurrent import futures
 import contextlib
+import pathlib
 import shutil
 
 from tests.host.rig import pagepools
@@ -104,7 +105,10 @@ class Stack:
             simulated.start(self.processes)
             contents.make_images()
             contents.wait_for_computes(
-                {*self.nodes, *simulated.NAMES}, hosts.START_S
+                self._compute_logs(),
+                contents.known,
+                hosts.START_S,
+                self.processes.check,
             )
             contents.make_zones({REAL: self.nodes, SIMULATED: simulated.NAMES})
 
@@ -116,6 +120,15 @@ class Stack:
             stack.enter_context(host)
             stack.enter_context(door.Door(host.machine))
             self.nodes[host.name] = host
+
+    def _compute_logs(self) -> dict[str, pathlib.Path]:
+        return {
+            **{
+                name: host.machine.service_log
+                for name, host in self.nodes.items()
+            },
+            **dict.fromkeys(simulated.NAMES, processes.log(simulated.NAME)),
+        }
 
     def _lock(self, stack: contextlib.ExitStack) -> None:
         lock = rig_state.alone(places.folder() / 'lock')
