@@ -18,6 +18,7 @@ from concurrent import futures
 import contextlib
 import pathlib
 import shutil
+import signal
 
 from tests.host.rig import pagepools
 from tests.host.rig import state as rig_state
@@ -56,20 +57,24 @@ class Stack:
 
     def __enter__(self) -> Stack:
         with contextlib.ExitStack() as stack:
+            # make stack-down sends it, whatever this process is.
+            before = signal.signal(signal.SIGTERM, processes.interrupt)
+            stack.callback(signal.signal, signal.SIGTERM, before)
             self._lock(stack)
+            stack.enter_context(status.noted())
             self._check_ports()
             for name in ('etc', 'logs', 'state'):
                 shutil.rmtree(places.folder() / name, ignore_errors=True)
                 (places.folder() / name).mkdir()
             self._keep_pools(stack)
             stack.callback(self.processes.stop_all)
-            status.note()
             progress.say(f'Logs are in {places.logs()}')
             self._start(stack)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with progress.step('Stopping everything'):
             self._stack.close()
 

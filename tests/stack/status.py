@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 import os
 import select
 
@@ -22,6 +24,7 @@ from tests.stack import places
 from tests.stack import processes
 
 _PID = 'pid'
+_OPENRC = 'openrc'
 _CREDENTIALS = {
     'OS_AUTH_URL': places.url('keystone'),
     'OS_USERNAME': 'admin',
@@ -35,13 +38,20 @@ _CREDENTIALS = {
 }
 
 
-def note() -> None:
-    """Write down that this process holds the stack, and how to use it."""
-    (places.folder() / _PID).write_text(str(os.getpid()))
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Have it written that this process holds the stack, and how to use it."""
+    pid, openrc = places.folder() / _PID, places.folder() / _OPENRC
+    pid.write_text(str(os.getpid()))
     lines = [
         f'export {name}={value}\n' for name, value in _CREDENTIALS.items()
     ]
-    (places.folder() / 'openrc').write_text(''.join(lines))
+    openrc.write_text(''.join(lines))
+    try:
+        yield
+    finally:
+        pid.unlink()
+        openrc.unlink()
 
 
 def holder() -> int | None:
@@ -85,5 +95,5 @@ def tell() -> int:
             f'{path.stem:<13} python tests/stack/enter.py {path} "virsh list"'
         )
     print(f'logs          {places.logs()}')
-    print(f'credentials   . {places.folder() / "openrc"}')
+    print(f'credentials   . {places.folder() / _OPENRC}')
     return 1 if silent else 0
