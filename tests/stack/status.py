@@ -17,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import os
+import pathlib
 import select
+import sys
 
 from tests.host.rig import state as rig_state
 from tests.stack import places
@@ -92,8 +94,12 @@ def tell() -> int:
         print(f'{name:<13} {"up" if up else "DOWN":<5} port {port}')
     for path in sorted(places.folder().glob('*.door')):
         print(
-            f'{path.stem:<13} python tests/stack/enter.py {path} "virsh list"'
+            f'{path.stem:<13} {sys.executable} {places.HERE / "enter.py"} '
+            f'{path} "virsh list"'
         )
     print(f'logs          {places.logs()}')
-    print(f'credentials   . {places.folder() / _OPENRC}')
+    print(
+        f'client        . {places.folder() / _OPENRC}; '
+        f'{pathlib.Path(sys.executable).with_name("openstack")} server list'
+    )
     return 1 if silent else 0
