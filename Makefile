@@ -175,7 +175,8 @@ genconfig: $(STAMP) ## write the sample configuration file
 
 .PHONY: clean
 clean: ## remove everything that was made here
-	@rm -rf $(VENV) $(CORE_VENV) $(VENV).log $(CORE_VENV).log build dist \
+	@rm -rf $(VENV) $(CORE_VENV) $(STACK_VENV) $(VENV).log \
+		$(CORE_VENV).log $(STACK_VENV).log build dist \
 		*.egg-info AUTHORS ChangeLog .coverage .coverage.* cover .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache .stestr .tox doc/build \
 		releasenotes/build releasenotes/notes/reno.cache

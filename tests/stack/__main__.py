@@ -15,12 +15,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
+from tests.host.rig import pagepools
 from tests.stack import install
 from tests.stack import places
 from tests.stack import processes
@@ -58,15 +60,15 @@ def main() -> int:
 
 def hold() -> None:
     """Bring the stack up, and stay."""
+    signal.signal(signal.SIGTERM, processes.interrupt)
     install.prepare()
     from tests.stack import stack
 
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    with stack.Stack() as running:
+    with stack.Stack() as running, contextlib.suppress(KeyboardInterrupt):
         print(_UP, flush=True)
-        while not ended.wait(1):
+        while True:
             running.processes.check()
+            time.sleep(1)
 
 
 def up() -> int:
@@ -97,20 +99,30 @@ def up() -> int:
                     return 1
                 time.sleep(0.2)
     except KeyboardInterrupt:
-        # It puts the pools back.
-        holder.send_signal(signal.SIGTERM)
+        print('\nStopping everything…', flush=True)
+        # It puts the pools back. The group has the commands that it waits for.
+        os.killpg(holder.pid, signal.SIGTERM)
         holder.wait()
         raise
 
 
 def down() -> None:
-    """End the process that holds the stack."""
+    """End the process that holds the stack.
+
+    :raises processes.Failed: if it didn't put the page pools back
+    """
     holder = status.holder()
     if holder is None:
         print('No stack is up.')
         return
     signal.pidfd_send_signal(holder, signal.SIGTERM)
     status.wait_for_end(holder)
+    left = pagepools.note()
+    if left.exists():
+        raise processes.Failed(
+            'The stack is down, but the page pools are not as they were. '
+            f'What they were is in {left}, and the next run puts it back.'
+        )
     print('The stack is down, and the page pools are as they were.')
 
 

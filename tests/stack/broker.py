@@ -47,6 +47,9 @@ def start(running: processes.Processes) -> None:
         [str(install.broker())],
         env={
             'HOME': str(folder),
+            # Else its script would stay as the parent of the broker, and
+            # end alone if this process is killed.
+            'RUNNING_UNDER_SYSTEMD': 'true',
             'ERL_EPMD_ADDRESS': places.LOOPBACK,
             'ERL_EPMD_PORT': epmd_port,
             'RABBITMQ_NODENAME': 'stack@localhost',

@@ -269,19 +269,6 @@ class Client:
         name: str = self.server(server)['OS-EXT-SRV-ATTR:host']
         return name
 
-    def wait_for_claim(self, server: str) -> None:
-        """Wait until a host has taken a server, or none has.
-
-        :raises AssertionError: if neither is so in time
-        """
-
-        def settled() -> bool:
-            found = self.server(server)
-            host: str | None = found['OS-EXT-SRV-ATTR:host']
-            return host is not None or found['status'] == 'ERROR'
-
-        _wait_until(settled, lambda: self.server(server))
-
     def topology(self, server: str) -> dict[str, Any]:
         """Tell how a server is placed, as the API says."""
         answer = self.compute.get(f'/servers/{server}/topology')

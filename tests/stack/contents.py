@@ -14,10 +14,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 import datetime
 import functools
+import pathlib
 import time
 
 import openstack
@@ -135,47 +137,45 @@ def make_zones(members: Mapping[str, Iterable[str]]) -> None:
             compute.add_host_to_aggregate(aggregate, host)
 
 
-def wait_for_computes(names: set[str], seconds: float) -> None:
-    """Wait until computes are known to the scheduler.
-
-    :raises processes.Failed: if the time is over
-    """
-    deadline = time.monotonic() + seconds
-    while lacking := names - set(_mapped()):
-        if time.monotonic() > deadline:
-            raise processes.Failed(
-                f'{", ".join(sorted(lacking))} did not report in '
-                f'{seconds:.0f} s; see {places.logs()}'
-            )
-        time.sleep(1)
-
-
-def wait_for_report(
-    name: str, since: datetime.datetime, seconds: float
+def wait_for_computes(
+    logs: Mapping[str, pathlib.Path],
+    there: Callable[[], Iterable[str]],
+    seconds: float,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Wait until the compute service of a host has reported.
+    """Wait until compute services are there.
 
-    :param since: reports before that don't count
+    :param logs: the log of each, by the name of its host
+    :param there: tells which are there: `known` or `reported`
+    :param check: raises if there is no use in waiting
     :raises processes.Failed: if the time is over
     """
     deadline = time.monotonic() + seconds
-    while True:
-        [service] = connect().compute.services(
-            binary='nova-compute', host=name
-        )
-        told = datetime.datetime.fromisoformat(
-            service.updated_at or '1970-01-01'
-        )
-        if told.replace(tzinfo=datetime.UTC) > since:
-            return
+    while lacking := sorted(logs.keys() - set(there())):
         if time.monotonic() > deadline:
+            files = dict.fromkeys(str(logs[name]) for name in lacking)
             raise processes.Failed(
-                f'The compute service of {name} did not report in '
-                f'{seconds:.0f} s'
+                f'The compute services of {", ".join(lacking)} did not report '
+                f'in {seconds:.0f} s; see {", ".join(files)}'
             )
         time.sleep(1)
+        check()
 
 
-def _mapped() -> list[str]:
+def known() -> list[str]:
+    """The hosts that the scheduler knows."""
     hypervisors = connect().compute.hypervisors(details=True)
     return [found.service_details['host'] for found in hypervisors]
+
+
+def reported(since: datetime.datetime) -> list[str]:
+    """The hosts whose compute service has reported since then."""
+    return [
+        service.host
+        for service in connect().compute.services(binary='nova-compute')
+        if service.updated_at
+        and datetime.datetime.fromisoformat(service.updated_at).replace(
+            tzinfo=datetime.UTC
+        )
+        > since
+    ]

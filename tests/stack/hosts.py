@@ -51,6 +51,7 @@ class ComputeHost:
             address=f'{_NETWORK}.{number}',
             link=link,
             outside=True,
+            logs=places.logs(),
         )
         self._service: channel.Process | None = None
         self._starts = 0
@@ -133,7 +134,11 @@ class ComputeHost:
 
         :raises processes.Failed: if it doesn't
         """
-        contents.wait_for_report(self.name, self._started, START_S)
+        contents.wait_for_computes(
+            {self.name: self.machine.service_log},
+            lambda: contents.reported(self._started),
+            START_S,
+        )
 
     def power_off(self) -> None:
         """Cut the power of the host."""

@@ -43,12 +43,17 @@ REGION = 'RegionOne'
 
 
 def folder() -> pathlib.Path:
-    """The one folder that is written to; ``STACK_STATE`` names another."""
+    """The folder of what the stack keeps; ``STACK_STATE`` names another.
+
+    What is shared with the tests of ``tests/host`` is in the folder of the
+    rig: downloads, built images, and what the page pools were. Each virtual
+    host has its sockets, whose paths must be short, in a ``/tmp/rig-*``.
+    """
     return state_module.cache_folder('stack', 'STACK_STATE')
 
 
 def logs() -> pathlib.Path:
-    """The folder of the logs."""
+    """The folder of the logs; a compute host has a folder of its own there."""
     return folder() / 'logs'
 
 

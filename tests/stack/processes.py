@@ -12,7 +12,8 @@
 
 """The processes of the stack: started in order, stopped in reverse.
 
-Each ends with the process that started it, however that ends.
+Each ends with the process that started it, however that ends; their own
+children notice, and end then too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import time
@@ -31,6 +33,17 @@ from tests.stack import places
 
 class Failed(Exception):
     """Something did not start; the text tells where to look."""
+
+
+def interrupt(number: int, _: object) -> None:
+    """Handle a signal as Ctrl-C, so that what is up is ended in good order.
+
+    That happens once: the end is not to be interrupted.
+
+    :raises KeyboardInterrupt: always
+    """
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 class Processes:

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from concurrent import futures
 import contextlib
+import pathlib
 import shutil
+import signal
 
 from tests.host.rig import pagepools
 from tests.host.rig import state as rig_state
@@ -55,20 +57,24 @@ class Stack:
 
     def __enter__(self) -> Stack:
         with contextlib.ExitStack() as stack:
+            # make stack-down sends it, whatever this process is.
+            before = signal.signal(signal.SIGTERM, processes.interrupt)
+            stack.callback(signal.signal, signal.SIGTERM, before)
             self._lock(stack)
+            stack.enter_context(status.noted())
             self._check_ports()
             for name in ('etc', 'logs', 'state'):
                 shutil.rmtree(places.folder() / name, ignore_errors=True)
                 (places.folder() / name).mkdir()
-            stack.enter_context(pagepools.Keeper())
+            self._keep_pools(stack)
             stack.callback(self.processes.stop_all)
-            status.note()
             progress.say(f'Logs are in {places.logs()}')
             self._start(stack)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with progress.step('Stopping everything'):
             self._stack.close()
 
@@ -104,7 +110,10 @@ class Stack:
             simulated.start(self.processes)
             contents.make_images()
             contents.wait_for_computes(
-                {*self.nodes, *simulated.NAMES}, hosts.START_S
+                self._compute_logs(),
+                contents.known,
+                hosts.START_S,
+                self.processes.check,
             )
             contents.make_zones({REAL: self.nodes, SIMULATED: simulated.NAMES})
 
@@ -117,6 +126,15 @@ class Stack:
             stack.enter_context(door.Door(host.machine))
             self.nodes[host.name] = host
 
+    def _compute_logs(self) -> dict[str, pathlib.Path]:
+        return {
+            **{
+                name: host.machine.service_log
+                for name, host in self.nodes.items()
+            },
+            **dict.fromkeys(simulated.NAMES, processes.log(simulated.NAME)),
+        }
+
     def _lock(self, stack: contextlib.ExitStack) -> None:
         lock = rig_state.alone(places.folder() / 'lock')
         if lock is None:
@@ -125,6 +143,12 @@ class Stack:
                 'stack-down ends it.'
             )
         stack.enter_context(lock)
+
+    def _keep_pools(self, stack: contextlib.ExitStack) -> None:
+        try:
+            stack.enter_context(pagepools.Keeper())
+        except pagepools.InUse as problem:
+            raise processes.Failed(str(problem)) from None
 
     def _check_ports(self) -> None:
         for name, port in places.PORTS.items():

@@ -14,14 +14,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 import os
+import pathlib
 import select
+import sys
 
 from tests.host.rig import state as rig_state
 from tests.stack import places
 from tests.stack import processes
 
 _PID = 'pid'
+_OPENRC = 'openrc'
 _CREDENTIALS = {
     'OS_AUTH_URL': places.url('keystone'),
     'OS_USERNAME': 'admin',
@@ -35,13 +40,20 @@ _CREDENTIALS = {
 }
 
 
-def note() -> None:
-    """Write down that this process holds the stack, and how to use it."""
-    (places.folder() / _PID).write_text(str(os.getpid()))
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Have it written that this process holds the stack, and how to use it."""
+    pid, openrc = places.folder() / _PID, places.folder() / _OPENRC
+    pid.write_text(str(os.getpid()))
     lines = [
         f'export {name}={value}\n' for name, value in _CREDENTIALS.items()
     ]
-    (places.folder() / 'openrc').write_text(''.join(lines))
+    openrc.write_text(''.join(lines))
+    try:
+        yield
+    finally:
+        pid.unlink()
+        openrc.unlink()
 
 
 def holder() -> int | None:
@@ -82,8 +94,12 @@ def tell() -> int:
         print(f'{name:<13} {"up" if up else "DOWN":<5} port {port}')
     for path in sorted(places.folder().glob('*.door')):
         print(
-            f'{path.stem:<13} python tests/stack/enter.py {path} "virsh list"'
+            f'{path.stem:<13} {sys.executable} {places.HERE / "enter.py"} '
+            f'{path} "virsh list"'
         )
     print(f'logs          {places.logs()}')
-    print(f'credentials   . {places.folder() / "openrc"}')
+    print(
+        f'client        . {places.folder() / _OPENRC}; '
+        f'{pathlib.Path(sys.executable).with_name("openstack")} server list'
+    )
     return 1 if silent else 0

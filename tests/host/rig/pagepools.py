@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from typing import IO
 
 from tests.host.rig import state
 
@@ -23,19 +24,34 @@ _NODES = pathlib.Path('/sys/devices/system/node')
 _BOOT = pathlib.Path('/proc/sys/kernel/random/boot_id')
 
 
+class InUse(Exception):
+    """Another run is changing the pools."""
+
+
 class Keeper:
     """Remembers the pools of this machine, and puts them back.
 
     They are remembered in a file too, so that the next run puts back what a
-    run that was killed has left.
+    run that was killed has left. One at a time does so.
     """
 
     def __init__(self) -> None:
-        self._file = state.folder() / 'pools.json'
+        self._file = note()
         self._boot = _BOOT.read_text().strip()
         self._pools: dict[str, int] = {}
+        self._lock: IO[str] | None = None
 
     def __enter__(self) -> Keeper:
+        """Remember the pools.
+
+        :raises InUse: if another run has them
+        """
+        self._lock = state.alone(self._file.with_suffix('.lock'))
+        if self._lock is None:
+            raise InUse(
+                'Another run has the page pools of this machine: tests on '
+                'real kernels, or a stack, which make stack-down ends.'
+            )
         if self._file.exists():
             left = json.loads(self._file.read_text())
             if left['boot'] == self._boot:
@@ -47,8 +63,15 @@ class Keeper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _write(self._pools)
-        self._file.unlink()
+        assert self._lock is not None
+        with self._lock:
+            _write(self._pools)
+            self._file.unlink(missing_ok=True)
+
+
+def note() -> pathlib.Path:
+    """The file with what the pools were, which is there until they are."""
+    return state.folder() / 'pools.json'
 
 
 def _read() -> dict[str, int]:

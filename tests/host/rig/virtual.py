@@ -61,13 +61,15 @@ _PERSIST_MIB = 16384
 class VirtualHost(machine.Machine):
     """A virtual host. A context manager, which boots it and ends it.
 
-    :param name: its name, and that of the folder of its logs
+    :param name: its name, and that of the folder of its logs and its disk
     :param node_mib: memory of a node
     :param kernel_arguments: more words for its kernel command line
     :param address: its address on the link to its peer
     :param link: the socket of that link; the host that boots first makes it
     :param outside: whether it reaches the loopback of this machine, at
         10.0.2.2
+    :param logs: the folder that its own one is made in; by default that of
+        the rig
     """
 
     def __init__(
@@ -79,10 +81,11 @@ class VirtualHost(machine.Machine):
         address: str | None = None,
         link: pathlib.Path | None = None,
         outside: bool = False,
+        logs: pathlib.Path | None = None,
     ) -> None:
         self.name = name
         self.node_mib = node_mib
-        self.logs = state.folder() / 'logs' / name
+        self.logs = (logs or state.folder() / 'logs') / name
         self._kernel_arguments = kernel_arguments
         self.address = address
         self._link = link
