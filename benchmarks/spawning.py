@@ -85,10 +85,13 @@ def main() -> int:
     """Run it, and tell whether the goal is met."""
     install.prepare()
     try:
-        with stack_module.Stack() as stack:
+        with stack_module.Stack(alone=True) as stack:
             took = measure(stack)
     except processes.Failed as problem:
         print(problem, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('Interrupted.', file=sys.stderr)
         return 1
     print('\n| driver | spawns | median | least | most |')
     print('| --- | ---: | ---: | ---: | ---: |')

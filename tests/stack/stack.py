@@ -46,11 +46,14 @@ _APIS = ('placement', 'glance', 'neutron')
 class Stack:
     """A cloud. A context manager: it is there, empty, until the end.
 
+    :param alone: whether it has one compute host only
     :ivar processes: its services
     :ivar nodes: its compute hosts with four nodes, by name
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = False) -> None:
+        self._numbers = (1,) if alone else (1, 2)
+        self._simulated = () if alone else sorted(simulated.NAMES)
         self.processes = processes.Processes()
         self.nodes: dict[str, hosts.ComputeHost] = {}
         self._stack = contextlib.ExitStack()
@@ -86,7 +89,7 @@ class Stack:
         with progress.step('MariaDB and RabbitMQ'):
             broker.start(self.processes)
             database.start(self.processes)
-        with progress.step('Two virtual compute hosts boot'):
+        with progress.step('Virtual compute hosts boot'):
             self._boot(stack)
         # They take so long to load that all else is there before them.
         broker.wait(self.processes)
@@ -107,7 +110,8 @@ class Stack:
                 services.start_worker(self.processes, name)
             services.wait(self.processes, *_APIS, 'nova')
         with progress.step('Compute services, under emulation'):
-            simulated.start(self.processes)
+            if self._simulated:
+                simulated.start(self.processes)
             contents.make_images()
             contents.wait_for_computes(
                 self._compute_logs(),
@@ -115,12 +119,12 @@ class Stack:
                 hosts.START_S,
                 self.processes.check,
             )
-            contents.make_zones({REAL: self.nodes, SIMULATED: simulated.NAMES})
+            contents.make_zones({REAL: self.nodes, SIMULATED: self._simulated})
 
     def _boot(self, stack: contextlib.ExitStack) -> None:
         link = places.folder() / 'link.socket'
         link.unlink(missing_ok=True)
-        for number in (1, 2):
+        for number in self._numbers:
             host = hosts.ComputeHost(number, link, configuration.OUR_DRIVER)
             stack.enter_context(host)
             stack.enter_context(door.Door(host.machine))
@@ -132,7 +136,7 @@ class Stack:
                 name: host.machine.service_log
                 for name, host in self.nodes.items()
             },
-            **dict.fromkeys(simulated.NAMES, processes.log(simulated.NAME)),
+            **dict.fromkeys(self._simulated, processes.log(simulated.NAME)),
         }
 
     def _lock(self, stack: contextlib.ExitStack) -> None:

@@ -30,7 +30,6 @@ from tests.stack import ini
 from tests.stack import install
 from tests.stack import places
 from tests.stack import processes
-from tests.stack import simulated
 from tests.stack import stack as stack_module
 
 LIST = pathlib.Path(__file__).with_name('tempest-tests.txt')
@@ -128,9 +127,6 @@ def run(stack: stack_module.Stack, regex: str | None) -> int:
     folder = places.folder() / 'tempest'
     folder.mkdir(exist_ok=True)
     configuration = write(folder, stack)
-    # Then there are the hosts with our driver only.
-    for name in simulated.NAMES:
-        client_module.Client().enable(name, False)
     top = subprocess.run(
         [
             sys.executable,
@@ -172,7 +168,7 @@ def main() -> int:
     install.prepare()
     regex = sys.argv[1] if len(sys.argv) > 1 else None
     try:
-        with stack_module.Stack() as stack:
+        with stack_module.Stack(alone=True) as stack:
             return run(stack, regex)
     except processes.Failed as problem:
         print(problem, file=sys.stderr)
