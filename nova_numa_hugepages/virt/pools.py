@@ -24,7 +24,6 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
-import dataclasses
 import time
 
 from oslo_log import log as logging
@@ -52,7 +51,9 @@ Standings = Mapping[pages.PoolKey, standing_module.Standing]
 class Pools:
     """The page pools of this host, on behalf of its guests.
 
-    Safe to use from several threads and processes at once.
+    Safe to use from several threads and processes at once. Each method raises
+    `exception.KernelError` if the kernel's files can't be used that it needs,
+    and `exception.LedgerError` if the ledger can't be.
 
     :param kernel: the kernel's pools
     :param ledger: who holds what
@@ -109,8 +110,6 @@ class Pools:
             needs none gives back what it held for this purpose
         :raises exception.NotEnoughPages: if the host has too few; the pools
             are then as before
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used
         """
         if not needs:
             self.release(holder, purpose)
@@ -141,19 +140,13 @@ class Pools:
         )
 
     def taken(self, holder: str) -> None:
-        """Note that a guest has started and has its pages. Idempotent.
-
-        :raises exception.LedgerError: if the ledger can't be used
-        """
+        """Note that a guest has started and has its pages. Idempotent."""
         self.ledger.set_state(holder, pages.Purpose.GUEST, pages.State.TAKEN)
 
     def move(
         self, holder: str, old: pages.Purpose, new: pages.Purpose
     ) -> None:
-        """Hold for another purpose what is held for one. Idempotent.
-
-        :raises exception.LedgerError: if the ledger can't be used
-        """
+        """Hold for another purpose what is held for one. Idempotent."""
         with self.lock:
             self.ledger.move(holder, old, new)
 
@@ -168,36 +161,42 @@ class Pools:
 
         :param purposes: what they were held for; all purposes if none
         :returns: how many pages went back to the kernel, by pool
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used
         """
         if not self._holds(holder, purposes):
             return {}
         with self.lock:
-            self.report(self.accounts.refresh().changes)
-            dropped = self._holds(holder, purposes)
-            with self.ledger.transaction():
-                for purpose in {hold.purpose for hold in dropped}:
-                    self.ledger.drop(holder, purpose)
-            LOG.info(
-                'Released %(pages)s of %(holder)s.',
-                {
-                    'pages': pages.in_words(pages.by_pool(dropped)),
-                    'holder': holder,
-                },
-            )
+            self.drop(holder, *purposes)
             return self.trim()
 
-    def trim(self) -> dict[pages.PoolKey, int]:
+    def drop(self, holder: str, *purposes: pages.Purpose) -> None:
+        """Strike out what is held for a guest; the pages stay in the pools.
+
+        Needs the lock. For the parameters see `release`.
+        """
+        self.report(self.accounts.refresh().changes)
+        dropped = self._holds(holder, purposes)
+        with self.ledger.transaction():
+            for purpose in {hold.purpose for hold in dropped}:
+                self.ledger.drop(holder, purpose)
+        LOG.info(
+            'Released %(pages)s of %(holder)s.',
+            {
+                'pages': pages.in_words(pages.by_pool(dropped)),
+                'holder': holder,
+            },
+        )
+
+    def trim(
+        self, given: dict[pages.PoolKey, int] | None = None
+    ) -> dict[pages.PoolKey, int]:
         """Give back what we made and nobody has a right to.
 
         Needs the lock, and accounts that are in step.
 
+        :param given: takes the answer pool by pool, should an error end it
         :returns: how many pages went back, by pool
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used
         """
-        given = {}
+        given = {} if given is None else given
         for key, spare in self.spare().items():
             before = self.kernel.pool(key)
             after = self.accounts.set_persistent(
@@ -218,20 +217,22 @@ class Pools:
                 )
         return given
 
-    def spare(self) -> dict[pages.PoolKey, int]:
+    def spare(
+        self,
+        accounts: Mapping[pages.PoolKey, pages.Account] | None = None,
+        holds: Collection[pages.Hold] | None = None,
+    ) -> dict[pages.PoolKey, int]:
         """Tell how many pages of each pool could be given back.
 
-        :raises exception.KernelError: if the kernel's files can't be read
-        :raises exception.LedgerError: if the ledger can't be read
+        :param accounts: what to go by instead of those of the ledger
+        :param holds: as for `standings`
         """
-        grown = {
-            key: account.grown
-            for key, account in self.ledger.accounts().items()
-            if account.grown
-        }
+        if accounts is None:
+            accounts = self.ledger.accounts()
+        grown = {key: one.grown for key, one in accounts.items() if one.grown}
         if not grown or not self.writable:
             return {}
-        standings = self.standings()
+        standings = self.standings(holds=holds)
         spare = {
             key: min(count, standings[key].available)
             - self.policy.warm_mib * 1024 // key.size_kib
@@ -250,19 +251,20 @@ class Pools:
         return self._promises.pages_of(process)
 
     def standings(
-        self, without: tuple[str, pages.Purpose] | None = None
+        self,
+        without: tuple[str, pages.Purpose] | None = None,
+        *,
+        holds: Collection[pages.Hold] | None = None,
     ) -> Standings:
         """Tell how each pool stands.
 
         :param without: a holder and a purpose whose holds don't count
-        :raises exception.KernelError: if the kernel's files can't be read
-        :raises exception.LedgerError: if the ledger can't be read
+        :param holds: what to go by instead of those of the ledger
         """
+        if holds is None:
+            holds = self.ledger.holds()
         return self._promises.standings(
-            self.kernel,
-            self.ledger.holds(),
-            self.policy.reserved,
-            without=without,
+            self.kernel, holds, self.policy.reserved, without=without
         )
 
     def growth(
@@ -270,23 +272,14 @@ class Pools:
         wanted: Mapping[pages.PoolKey, int],
         without: tuple[str, pages.Purpose] | None = None,
         *,
-        quick: bool = False,
+        policy: policy_module.Policy | None = None,
     ) -> growth_module.Growth:
         """Begin an attempt to make pages. Needs the lock.
 
         :param wanted: what the pages are for, which isn't idle
         :param without: as for `standings`
-        :param quick: take only what the kernel has at hand
+        :param policy: what is allowed for it, instead of what usually is
         """
-        policy = self.policy
-        if quick:
-            policy = dataclasses.replace(
-                policy,
-                compact=False,
-                demote=False,
-                hand_over=False,
-                time_limit_s=0.0,
-            )
 
         def idle(key: pages.PoolKey) -> int:
             return self.standings(without)[key].available - wanted.get(key, 0)
@@ -295,7 +288,7 @@ class Pools:
             self.kernel,
             self.accounts,
             self.fs,
-            policy,
+            policy or self.policy,
             idle=idle,
             clock=self._ticks,
             sleep=self._sleep,

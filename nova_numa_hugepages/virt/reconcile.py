@@ -23,13 +23,14 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import enum
 
 from oslo_log import log as logging
 
 from nova_numa_hugepages.virt import guests
 from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.virt import policy as policy_module
 from nova_numa_hugepages.virt import pools as pools_module
+from nova_numa_hugepages.virt import verdict as verdict_module
 
 LOG = logging.getLogger(__name__)
 
@@ -53,20 +54,13 @@ class Present:
     here: frozenset[str] | None = frozenset()
     busy: frozenset[str] = frozenset()
 
+    def gone(self, holder: str) -> bool:
+        """Tell whether a guest without a domain is known to be gone.
 
-class _Action(enum.Enum):
-    KEEP = enum.auto()
-    DROP = enum.auto()
-    TAKE = enum.auto()
-    ARRIVE = enum.auto()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Verdict:
-    holder: str
-    purpose: pages.Purpose
-    action: _Action
-    why: str = ''
+        Nova takes domains away that it defines again later, and counts their
+        guests meanwhile.
+        """
+        return self.here is not None and holder not in self.here
 
 
 class Reconciler:
@@ -85,59 +79,123 @@ class Reconciler:
 
         :raises: as for `heal`
         """
-        books = self._pools.accounts.read()
-        holds = self._pools.ledger.holds()
-        running = guests.running(self._pools.fs)
-        found = list(books.changes)
+        pools = self._pools
+        books = pools.accounts.read()
+        holds = pools.ledger.holds()
+        running = guests.running(pools.fs)
+        verdicts = self._judge(holds, running, present, starting)
+        adopted = self._adopted(holds, running, present)
+        found = [*books.changes]
+        found += [verdict.told('would be') for verdict in verdicts]
         found += [
-            verdict.why
-            for verdict in self._judge(holds, running, present, starting)
+            f'guest {rows[0].holder} runs on pages that are in no ledger'
+            for rows in adopted
         ]
-        found += [why for _, why in self._adopted(holds, running, present)]
-        found += list(self._overdue().values())
-        for key, spare in self._pools.spare().items():
-            found.append(f'{spare} idle pages of {key} would be given back')
+        later = verdict_module.later(holds, verdicts, adopted)
+        found += [
+            f'{standing.overdue} of {standing.promised} pages of {key} that '
+            'are promised to guests are missing'
+            for key, standing in pools.standings(holds=later).items()
+            if standing.overdue
+        ]
+        found += [
+            f'{spare} idle pages of {key} would be given back'
+            for key, spare in pools.spare(books.accounts, later).items()
+        ]
         return found
 
-    def heal(self, present: Present, *, starting: bool = False) -> list[str]:
+    def unsure(self, present: Present) -> tuple[list[str], list[str]]:
+        """Tell of which guests it can't be told whether they are gone.
+
+        Those that don't run and have no domain, if it is known which do.
+
+        :returns: the uuids of those that Nova may have here nevertheless, and
+            of those that may be about to start
+        :raises: as for `heal`
+        """
+        holds = self._pools.ledger.holds()
+        running = guests.running(self._pools.fs)
+        doubtful, young = [], []
+        for (holder, purpose), hold in verdict_module.oldest(
+            holds, present.busy
+        ).items():
+            if (
+                purpose is not pages.Purpose.GUEST
+                or holder in running
+                or present.defined is None
+                or holder in present.defined
+            ):
+                continue
+            if not self._settled(hold):
+                young.append(holder)
+            elif not present.gone(holder):
+                doubtful.append(holder)
+        return doubtful, young
+
+    def heal(
+        self,
+        present: Present,
+        *,
+        starting: bool = False,
+        quick: bool | None = None,
+        healed: list[str] | None = None,
+    ) -> list[str]:
         """Bring ledger, domains and kernel together. Idempotent.
 
         :param starting: whether the service is starting, so that nothing can
             be under way
-        :returns: what was healed; what an operator should know of it is in
-            the log, too
+        :param quick: whether others wait, so that only those pages are made
+            that the kernel has at hand; unless the service is starting, if
+            None
+        :param healed: takes a sentence for each thing as soon as it is
+            healed, should an error end it
+        :returns: what was healed, and then which pages are found missing that
+            can't be made; it is in the log, too
         :raises exception.KernelError: if the kernel's files can't be used
+        :raises exception.PoolsReadOnly: if pools can't be written here
         :raises exception.LedgerError: if the ledger can't be used
         """
         pools = self._pools
+        healed = [] if healed is None else healed
+        quick = not starting if quick is None else quick
         with pools.lock:
             holds = pools.ledger.holds()
             running = guests.running(pools.fs)
             adopted = self._adopted(holds, running, present)
-            healed = list(pools.accounts.refresh().changes)
+            self._note(healed, *pools.accounts.refresh().changes)
             for verdict in self._judge(holds, running, present, starting):
                 self._carry_out(verdict)
-                healed.append(verdict.why)
-            for rows, why in adopted:
-                pools.ledger.replace_holds(
-                    rows[0].holder, pages.Purpose.GUEST, rows
+                self._note(healed, verdict.told('were'))
+            for rows in adopted:
+                holder = rows[0].holder
+                pools.ledger.replace_holds(holder, pages.Purpose.GUEST, rows)
+                self._note(
+                    healed,
+                    f'guest {holder} runs on pages that were in no ledger',
                 )
-                healed.append(why)
-            healed += self._make_good(starting)
-            pools.report(healed)
-            healed += [
-                f'{count} idle pages of {key} were given back'
-                for key, count in pools.trim().items()
-            ]
-        return healed
+            missing = self._make_good(quick, healed)
+            given: dict[pages.PoolKey, int] = {}
+            try:
+                pools.trim(given)
+            finally:
+                healed += [
+                    f'{count} idle pages of {key} were given back'
+                    for key, count in given.items()
+                ]
+        return healed + missing
 
-    def _carry_out(self, verdict: _Verdict) -> None:
+    def _note(self, healed: list[str], *sentences: str) -> None:
+        """Tell of what was healed, where it is asked for and in the log."""
+        healed += sentences
+        self._pools.report(sentences)
+
+    def _carry_out(self, verdict: verdict_module.Verdict) -> None:
         ledger = self._pools.ledger
-        if verdict.action is _Action.DROP:
+        if verdict.action is verdict_module.Action.DROP:
             ledger.drop(verdict.holder, verdict.purpose)
             return
         with ledger.transaction():
-            if verdict.action is _Action.ARRIVE:
+            if verdict.action is verdict_module.Action.ARRIVE:
                 ledger.move(
                     verdict.holder, verdict.purpose, pages.Purpose.GUEST
                 )
@@ -151,29 +209,32 @@ class Reconciler:
         running: Mapping[str, guests.GuestProcess],
         present: Present,
         starting: bool,
-    ) -> list[_Verdict]:
+    ) -> list[verdict_module.Verdict]:
         """Judge each holder's holds for one purpose; those kept are left out.
 
         A holder on which the service is at work is left alone.
         """
-        oldest: dict[tuple[str, pages.Purpose], pages.Hold] = {}
-        for hold in holds:
-            if hold.holder not in present.busy:
-                oldest.setdefault((hold.holder, hold.purpose), hold)
         verdicts = []
-        for (holder, purpose), hold in oldest.items():
-            # What is younger may be under way in a thread of the service.
-            age = self._pools.clock() - hold.since
-            settled = starting or age >= self._pools.policy.start_limit_s
+        for (holder, purpose), hold in verdict_module.oldest(
+            holds, present.busy
+        ).items():
+            settled = starting or self._settled(hold)
             if purpose is pages.Purpose.GUEST:
                 verdict = self._guest(
                     hold, holder in running, present, settled
                 )
             else:
-                verdict = _moving(hold, holder in running, present, settled)
-            if verdict.action is not _Action.KEEP:
+                verdict = verdict_module.moving(
+                    hold, holder in running, present, settled
+                )
+            if verdict.action is not verdict_module.Action.KEEP:
                 verdicts.append(verdict)
         return verdicts
+
+    def _settled(self, hold: pages.Hold) -> bool:
+        """Tell whether a hold can't be under way in the service any more."""
+        age = self._pools.clock() - hold.since
+        return age >= self._pools.policy.start_limit_s
 
     def _guest(
         self,
@@ -181,47 +242,51 @@ class Reconciler:
         runs: bool,
         present: Present,
         settled: bool,
-    ) -> _Verdict:
+    ) -> verdict_module.Verdict:
         holder, state = hold.holder, hold.state
         if runs:
             if state is pages.State.HELD and settled:
-                return _Verdict(
+                return verdict_module.Verdict(
                     holder,
                     hold.purpose,
-                    _Action.TAKE,
+                    verdict_module.Action.TAKE,
                     f'guest {holder} runs on the pages that were held for it',
                 )
         elif present.defined is None:
             pass
         elif holder not in present.defined:
-            # Nova takes domains away that it defines again later, and counts
-            # their guests meanwhile.
-            gone = present.here is not None and holder not in present.here
-            if settled and gone:
-                return _Verdict(
+            if settled and present.gone(holder):
+                return verdict_module.Verdict(
                     holder,
                     hold.purpose,
-                    _Action.DROP,
-                    f'guest {holder} is gone, so its pages were released',
+                    verdict_module.Action.DROP,
+                    f'guest {holder} is gone',
+                    'its pages',
                 )
         elif not self._pools.policy.keep_powered_off and settled:
-            return _Verdict(
+            return verdict_module.Verdict(
                 holder,
                 hold.purpose,
-                _Action.DROP,
-                f'guest {holder} is powered off, so its pages were released',
+                verdict_module.Action.DROP,
+                f'guest {holder} is powered off',
+                'its pages',
             )
-        return _Verdict(holder, hold.purpose, _Action.KEEP)
+        return verdict_module.Verdict(
+            holder, hold.purpose, verdict_module.Action.KEEP
+        )
 
     def _adopted(
         self,
         holds: Collection[pages.Hold],
         running: Mapping[str, guests.GuestProcess],
         present: Present,
-    ) -> list[tuple[Sequence[pages.Hold], str]]:
-        """Find guests that run on huge pages without a hold."""
+    ) -> list[Sequence[pages.Hold]]:
+        """Find guests that run on huge pages without a hold.
+
+        :returns: for each what it is to hold
+        """
         known = {hold.holder for hold in holds} | present.busy
-        found: list[tuple[Sequence[pages.Hold], str]] = []
+        found: list[Sequence[pages.Hold]] = []
         for uuid, process in sorted(running.items()):
             if uuid in known or uuid not in (present.defined or ()):
                 continue
@@ -242,29 +307,16 @@ class Reconciler:
                 )
             ]
             if rows:
-                found.append(
-                    (
-                        rows,
-                        f'guest {uuid} runs on pages that were in no ledger',
-                    )
-                )
+                found.append(rows)
         return found
 
-    def _overdue(self) -> dict[pages.PoolKey, str]:
-        """Tell which promises can't be kept."""
-        return {
-            key: f'{standing.overdue} of {standing.promised} pages of {key} '
-            'that are promised to guests are missing'
-            for key, standing in self._pools.standings().items()
-            if standing.overdue
-        }
-
-    def _make_good(self, starting: bool) -> list[str]:
+    def _make_good(self, quick: bool, healed: list[str]) -> list[str]:
         """Make the pages that are promised and not there, as far as it goes.
 
-        While the service runs, others wait for the lock, so only what the
-        kernel has at hand is taken. A shortage that stays is told when it is
-        found and when it changes.
+        A shortage that stays is told when it is found and when it changes.
+
+        :param healed: takes what was made
+        :returns: what is missing
         """
         pools = self._pools
         standings = pools.standings()
@@ -275,56 +327,47 @@ class Reconciler:
         }
         missing = dict(wanted)
         if wanted and pools.policy.dynamic and pools.writable:
-            missing = pools.growth(wanted, quick=not starting).grow(wanted)
-        healed = [
-            f'{count - missing.get(key, 0)} of {standings[key].promised} '
-            f'pages of {key} that are promised to guests were missing, and '
-            'made anew'
-            for key, count in wanted.items()
-            if count > missing.get(key, 0)
-        ]
-        healed += [
+            policy = _quickly(pools.policy) if quick else None
+            growth = pools.growth(wanted, policy=policy)
+            try:
+                missing = growth.grow(wanted)
+            except BaseException:
+                self._note(
+                    healed,
+                    *(
+                        f'{count} pages of {key} were made anew'
+                        for key, count in growth.made.items()
+                    ),
+                )
+                raise
+        self._note(
+            healed,
+            *(
+                f'{count - missing.get(key, 0)} of {standings[key].promised} '
+                f'pages of {key} that are promised to guests were missing, '
+                'and made anew'
+                for key, count in wanted.items()
+                if count > missing.get(key, 0)
+            ),
+        )
+        told = [
             f'{count} pages of {key} that are promised to guests are missing; '
             'guests that are off may not start until memory is free on node '
             f'{key.node}'
             for key, count in missing.items()
             if self._told.get(key) != count
         ]
+        pools.report(told)
         self._told = missing
-        return healed
+        return told
 
 
-def _moving(
-    hold: pages.Hold, runs: bool, present: Present, settled: bool
-) -> _Verdict:
-    """Judge what is held for a guest that comes here or went away."""
-    holder, purpose = hold.holder, hold.purpose
-    arriving = purpose is pages.Purpose.INCOMING
-    if (
-        arriving
-        and runs
-        and holder in (present.defined or ())
-        and present.migrating is not None
-        and holder not in present.migrating
-    ):
-        return _Verdict(
-            holder,
-            purpose,
-            _Action.ARRIVE,
-            f'guest {holder} has arrived on the pages that were held for it',
-        )
-    if (
-        present.migrating is None
-        or holder in present.migrating
-        or not settled
-        or (arriving and runs)
-    ):
-        return _Verdict(holder, purpose, _Action.KEEP)
-    what = 'migration' if arriving else 'resize'
-    return _Verdict(
-        holder,
-        purpose,
-        _Action.DROP,
-        f'the {what} of guest {holder} has ended, so the pages held for it '
-        'were released',
+def _quickly(policy: policy_module.Policy) -> policy_module.Policy:
+    """Allow no more than to take what the kernel has at hand."""
+    return dataclasses.replace(
+        policy,
+        compact=False,
+        demote=False,
+        hand_over=False,
+        time_limit_s=0.0,
     )

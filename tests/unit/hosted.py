@@ -12,13 +12,17 @@
 
 """A host of a made-up kernel, with a ledger, for tests of the commands."""
 
+import contextlib
+import dataclasses
 import io
 import pathlib
+import sqlite3
 import threading
 
 import pytest
 
 from nova_numa_hugepages.cmd import main
+from nova_numa_hugepages.cmd.host import domains
 from nova_numa_hugepages.cmd.host import roots
 from nova_numa_hugepages.virt import hostfs
 from nova_numa_hugepages.virt import hugetlb
@@ -48,6 +52,7 @@ class Host:
     :ivar kernel: its kernel
     :ivar state: the folder of its ledger
     :ivar ledger: its ledger
+    :ivar conf: the configuration of its service
     """
 
     def __init__(self, root: pathlib.Path, nodes=None) -> None:
@@ -57,6 +62,10 @@ class Host:
         self.root.mkdir()
         self.state.mkdir()
         self.kernel = kernel_module.FakeKernel(self.root, nodes)
+        self.conf = root / 'usual.conf'
+        self.conf.write_text(f'[DEFAULT]\nstate_path = {self.state}\n')
+        # The processes are those of the host.
+        self.process(2).joinpath('comm').write_text('kthreadd\n')
 
     def mount(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have its files be mounted, and its kernel be the one that runs."""
@@ -121,12 +130,37 @@ class Host:
                 found[hold.holder] = found.get(hold.holder, 0) + hold.pages
         return found
 
-    def open_ledger(self, pid: int, *command: str) -> None:
-        """Have a process of the host have the ledger open."""
+    def process(self, pid: int, *command: str) -> pathlib.Path:
+        """Have a process run on the host.
+
+        :returns: its folder
+        """
         folder = self.root / 'proc' / str(pid)
         (folder / 'fd').mkdir(parents=True)
-        (folder / 'fd/7').symlink_to(self.ledger)
-        (folder / 'cmdline').write_text('\0'.join(command) + '\0')
+        (folder / 'cmdline').write_text(''.join(f'{one}\0' for one in command))
+        return folder
+
+    def open_ledger(
+        self, pid: int, *command: str, path: pathlib.Path | None = None
+    ) -> None:
+        """Have a process of the host have the ledger open, or another."""
+        folder = self.process(pid, *command)
+        (folder / 'fd/7').symlink_to(path or self.ledger)
+
+    def long_ago(self) -> None:
+        """Make all holds so old that no guest is starting any more."""
+        with ledger_module.Ledger.open(self.ledger) as ledger:
+            for hold in ledger.holds():
+                ledger.replace_holds(
+                    hold.holder,
+                    hold.purpose,
+                    [dataclasses.replace(hold, since=1.0)],
+                )
+
+    def dump(self) -> list[str]:
+        """Get all that is in the ledger."""
+        with contextlib.closing(sqlite3.connect(self.ledger)) as connection:
+            return list(connection.iterdump())
 
     def total(self, node: int) -> int:
         """Tell how many 2 MiB pages a node has."""
@@ -137,17 +171,10 @@ class Host:
 
         :returns: the exit code
         """
-        return main.run(
-            [
-                'host',
-                words[0],
-                '--root',
-                str(self.root),
-                '--ledger',
-                str(self.ledger),
-                *words[1:],
-            ]
-        )
+        options = ['--root', str(self.root), '--ledger', str(self.ledger)]
+        if words[0] != 'show':
+            options += ['--config-file', str(self.conf)]
+        return main.run(['host', words[0], *options, *words[1:]])
 
 
 def two_guests(folder: pathlib.Path) -> Host:
@@ -168,3 +195,26 @@ def two_guests(folder: pathlib.Path) -> Host:
     host.start(ONE, {0: 64, 1: 32})
     host.kernel.take({pages.PoolKey(0, SMALL): 8})
     return host
+
+
+def one_runs_one_is_off(folder: pathlib.Path) -> Host:
+    """Make a host of two guests, each on 64 pages that were made for it.
+
+    The first runs on node 0, the second holds its pages on node 1.
+    """
+    host = Host(
+        folder, {0: kernel_module.FakeNode(), 1: kernel_module.FakeNode()}
+    )
+    host.hold(ONE, (0, 64))
+    host.hold(TWO, (1, 64))
+    host.start(ONE, {0: 64})
+    return host
+
+
+def define(monkeypatch: pytest.MonkeyPatch, *uuids: str) -> None:
+    """Have libvirt know some guests, and no others."""
+    monkeypatch.setattr(
+        domains,
+        'defined',
+        lambda *_: (frozenset(uuids), 'libvirt knows them'),
+    )

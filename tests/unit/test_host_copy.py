@@ -109,6 +109,7 @@ def test_without_processes_nobody_is_said_to_be_off(host, capsys):
     assert (row['held'], row['promised'], row['available']) == (132,) + 2 * (
         None,
     )
+    assert {one['others'] for one in found.values()} == {None}
     assert [guest['has'] for guest in row['guests']] == [None, None]
 
     assert host.run('show') == 0
@@ -117,6 +118,10 @@ def test_without_processes_nobody_is_said_to_be_off(host, capsys):
     assert f'{TWO} holds 2 MiB pages: 100 on node 1' in text
     assert 'does not run' not in text
     assert 'not there' not in text
+    assert '? in use or free, by whom or for whom is not known.' in text
+    assert 'xx' not in text
+    assert 'used by' not in text
+    assert '????' in text
 
 
 def test_where_a_guest_is_is_not_known_without_its_file(host, capsys):

@@ -97,6 +97,39 @@ def test_the_files_of_libvirt(no_libvirt):
     assert domains.defined('xen:///', [])[0] is None
 
 
+@pytest.mark.parametrize('known', [[], [THREE]])
+def test_a_library_that_knows_no_holder_is_not_believed(
+    no_libvirt, monkeypatch, known
+):
+    # given: no guest runs, as after a reboot
+    monkeypatch.setitem(sys.modules, 'libvirt', FakeLibvirt(known))
+    virsh(no_libvirt, f'echo {TWO}')
+
+    # when, then: the next way is taken, or none
+    assert domains.defined(URI, [], [ONE, TWO])[0] == {TWO}
+    found, why = domains.defined(URI, [], [ONE])
+    assert found is None
+    assert (
+        'the libvirt of Python knows none of the guests that hold pages (if '
+        'that is right, add --force); virsh knows none' in why
+    )
+
+    # when, then: nobody holds any
+    assert domains.defined(URI, [], [])[0] == set(known)
+
+
+def test_files_that_know_no_holder_are_not_believed(no_libvirt):
+    (no_libvirt / 'qemu').mkdir()
+    path = no_libvirt / 'qemu/g.xml'
+    path.write_text(f'<domain><uuid>{THREE}</uuid></domain>')
+
+    found, why = domains.defined(URI, [], [ONE])
+
+    assert found is None
+    assert 'qemu knows none of the guests that hold pages' in why
+    assert domains.defined(URI, [], [ONE, THREE])[0] == {THREE}
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
 def test_files_that_may_not_be_read(no_libvirt):
     (no_libvirt / 'qemu').mkdir()

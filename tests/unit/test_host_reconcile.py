@@ -12,6 +12,8 @@
 
 """``host reconcile``: what has come apart is told, and healed."""
 
+import dataclasses
+import functools
 import os
 import sqlite3
 
@@ -19,25 +21,23 @@ import pytest
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import domains
+from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.virt import guests
 from nova_numa_hugepages.virt import hugetlb
 from nova_numa_hugepages.virt import ledger as ledger_module
 from nova_numa_hugepages.virt import pages
-from tests.fixtures import kernel
 from tests.unit import hosted
 from tests.unit.hosted import ONE
 from tests.unit.hosted import SMALL
 from tests.unit.hosted import THREE
 from tests.unit.hosted import TWO
 
+GONE = '--gone-without-domain'
+
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    """One guest runs, another is off, each on 64 pages made for it."""
-    host = hosted.Host(tmp_path, {0: kernel.FakeNode(), 1: kernel.FakeNode()})
-    host.hold(ONE, (0, 64))
-    host.hold(TWO, (1, 64))
-    host.start(ONE, {0: 64})
+    host = hosted.one_runs_one_is_off(tmp_path)
     monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
     host.mount(monkeypatch)
     return host
@@ -46,32 +46,7 @@ def host(tmp_path, monkeypatch):
 @pytest.fixture
 def defined(monkeypatch):
     """Have libvirt know some guests."""
-
-    def defined(*uuids):
-        monkeypatch.setattr(
-            domains,
-            'defined',
-            lambda uri, running: (frozenset(uuids), 'libvirt knows them'),
-        )
-
-    return defined
-
-
-def long_ago(host):
-    """Make all holds so old that no guest is starting any more."""
-    with ledger_module.Ledger.open(host.ledger) as ledger:
-        for hold in ledger.holds():
-            ledger.replace_holds(
-                hold.holder,
-                hold.purpose,
-                [
-                    pages.Hold(
-                        hold.holder, hold.purpose, hold.cell, hold.node,
-                        hold.size_kib, hold.pages, hold.grown, hold.state,
-                        since=1.0,
-                    )
-                ],
-            )  # fmt: skip
+    return functools.partial(hosted.define, monkeypatch)
 
 
 def test_nothing_to_heal(host, defined, capsys):
@@ -85,19 +60,19 @@ def test_nothing_to_heal(host, defined, capsys):
 
 def test_a_guest_that_is_gone(host, defined, capsys):
     # given
-    long_ago(host)
+    host.long_ago()
     defined(ONE)
 
     # when, then: a look changes nothing
-    assert host.run('reconcile', '--dry-run') == 3
-    assert f'- guest {TWO} is gone, so its pages were released' in (
-        capsys.readouterr().out
-    )
+    assert host.run('reconcile', '--dry-run', GONE) == 3
+    out = capsys.readouterr().out
+    assert f'- guest {TWO} is gone, so its pages would be released' in out
+    assert f'- 64 idle pages of {pages.PoolKey(1, SMALL)} would be' in out
     assert host.holders() == {ONE: 64, TWO: 64}
     assert host.total(1) == 64
 
     # when, then: healed, it is healed
-    assert host.run('reconcile') == 0
+    assert host.run('reconcile', GONE) == 0
     result = capsys.readouterr()
     assert result.out.startswith('Healed:\n')
     assert f'- guest {TWO} is gone, so its pages were released' in result.out
@@ -109,18 +84,45 @@ def test_a_guest_that_is_gone(host, defined, capsys):
     assert capsys.readouterr().out == 'Nothing to heal.\n'
 
 
+def test_a_guest_without_a_domain_may_be_one_of_novas(host, defined, capsys):
+    # given: a guest that nova-compute was about to define anew
+    host.long_ago()
+    defined(ONE)
+
+    # when, then: a look doesn't take it for gone
+    host.run('reconcile', '--dry-run')
+    assert 'gone' not in capsys.readouterr().out
+
+    # when, then: nor is it healed; what can be done is said
+    assert host.run('reconcile') == 4
+    out = capsys.readouterr().out
+    assert (
+        f'Not judged:\n- guest {TWO} has no domain; if Nova does not have it '
+        'on this host either: nova-numa-hugepages host release '
+        f'{TWO} --config-file {host.conf} --ledger {host.ledger} '
+        f'--root {host.root}\n' in out
+    )
+    assert host.holders() == {ONE: 64, TWO: 64}
+    assert host.run('reconcile') == 4
+    assert capsys.readouterr().out.startswith('Nothing else to heal.\n')
+
+
 def test_a_guest_that_may_be_starting_is_left_alone(host, defined, capsys):
     defined(ONE)
 
-    assert host.run('reconcile') == 0
+    assert host.run('reconcile', GONE) == 0
 
-    assert capsys.readouterr().out == 'Nothing to heal.\n'
+    assert capsys.readouterr().out == (
+        'Nothing else to heal.\n'
+        f'Too young to be judged: {TWO}, as start_time_limit is not over '
+        'yet.\n'
+    )
     assert host.holders() == {ONE: 64, TWO: 64}
 
 
 def test_a_migration_is_left_to_nova(host, defined):
     host.hold(THREE, (1, 8), purpose=pages.Purpose.INCOMING)
-    long_ago(host)
+    host.long_ago()
     defined(ONE, TWO)
 
     host.run('reconcile')
@@ -129,7 +131,7 @@ def test_a_migration_is_left_to_nova(host, defined):
 
 
 def test_without_libvirt_nobody_is_taken_for_gone(host, capsys):
-    long_ago(host)
+    host.long_ago()
 
     code = host.run('reconcile', '--dry-run')
 
@@ -153,30 +155,105 @@ def test_what_the_operator_changed(host, defined, capsys):
     )
 
 
-def test_what_cannot_be_healed_is_told_again(host, defined, capsys):
-    # given: pages of a guest that is off were taken away, and none can be made
+@pytest.mark.parametrize(
+    ('mendable_kib', 'code', 'said'),
+    [
+        # Nothing was healed of what is missing.
+        (0, 3, 'Still to heal:\n- 64 of 64 pages of {} that are promised'),
+        # Only compaction makes the pages: there is time for it.
+        (None, 0, '- 64 of 64 pages of {} that are promised to guests were'),
+    ],
+)
+def test_pages_that_are_missing_in_small_blocks(
+    host, defined, capsys, mendable_kib, code, said
+):
+    # given: pages of a guest that is off were taken away
+    key = pages.PoolKey(1, SMALL)
     defined(ONE, TWO)
-    host.kernel.operator_writes(pages.PoolKey(1, SMALL), 0)
-    host.kernel.fragment(1, 4 * 1024**2, mendable_kib=0)
+    host.kernel.operator_writes(key, 0)
+    host.kernel.fragment(1, 4 * 1024**2, mendable_kib=mendable_kib)
 
     # when
-    code = host.run('reconcile', '--config-file', str(quick(host)))
+    path = configured(host, 'grow_time_limit = 1')
+    assert host.run('reconcile', '--config-file', path) == code
 
-    # then
+    # then: what is missing is not among what was healed
     out = capsys.readouterr().out
-    assert code == 3
-    assert 'Still to heal:' in out
-    assert (
-        f'- 64 of 64 pages of {pages.PoolKey(1, SMALL)} that are promised to '
-        'guests are missing' in out
+    assert said.format(key) in out
+    assert out.startswith('Healed:\n')
+    assert 'are missing' not in out.partition('Still to heal:')[0]
+
+
+def configured(host, text):
+    """Configure something more, for example a time that a test can wait."""
+    path = host.state / 'nova.conf'
+    path.write_text(f'[numa_hugepages]\n{text}\n')
+    return str(path)
+
+
+def test_pages_that_the_kernel_keeps_are_still_to_be_healed(
+    host, defined, capsys
+):
+    # given: a kernel that takes no page apart
+    defined(ONE, TWO)
+    host.run('release', '--yes', TWO)
+    host.hold(TWO, (1, 64))
+    key = pages.PoolKey(1, SMALL)
+    with ledger_module.Ledger.open(host.ledger) as ledger:
+        ledger.drop(TWO)
+    host.kernel.refuse_shrink(key)
+    capsys.readouterr()
+
+    # when, then
+    assert host.run('reconcile') == 3
+    assert capsys.readouterr().out == (
+        f'Still to heal:\n- 64 idle pages of {key} would be given back\n'
     )
 
 
-def quick(host):
-    """Configure a time limit that a test can wait for."""
-    path = host.state / 'nova.conf'
-    path.write_text('[numa_hugepages]\ngrow_time_limit = 1\n')
-    return path
+def test_what_was_healed_is_told_where_pools_cannot_be_written(
+    host, defined, capsys
+):
+    # given: a pool that can't be written, which shows only when it is
+    host.long_ago()
+    defined(ONE)
+
+    def refuse(event):
+        if event.kind == 'write':
+            raise exception.PoolsReadOnly('nr_hugepages: Permission denied')
+
+    host.kernel.hook = refuse
+
+    # when
+    assert host.run('reconcile', GONE) == 1
+
+    # then
+    result = capsys.readouterr()
+    assert f'- guest {TWO} is gone, so its pages were released' in result.out
+    assert result.err == (
+        'Huge page pools cannot be changed: nr_hugepages: Permission denied. '
+        'Run it as root, where /sys can be written.\n'
+    )
+    assert host.holders() == {ONE: 64}
+
+
+def test_a_dry_run_after_a_reboot_threatens_no_pool_of_the_operator(
+    host, defined, capsys
+):
+    # given: a host with 200 pages of the kernel command line
+    defined(ONE, TWO)
+    host.long_ago()
+    host.kernel.reboot()
+    host.kernel.operator_writes(pages.PoolKey(0, SMALL), 200)
+
+    # when
+    assert host.run('reconcile', '--dry-run') == 3
+
+    # then: it is what healing does
+    assert 'given back' not in capsys.readouterr().out
+    assert host.run('reconcile') == 0
+    assert 'given back' not in capsys.readouterr().out
+    assert host.total(0) == 200
 
 
 def test_a_ledger_that_is_too_new(host, capsys):
@@ -197,33 +274,37 @@ def test_no_ledger(host, capsys):
     assert str(host.ledger) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    'name',
+    [
+        f'sys/kernel/mm/hugepages/hugepages-{SMALL}kB/resv_hugepages',
+        'sys/devices/system/node/node0/meminfo',
+    ],
+)
 def test_a_host_that_cannot_be_read_leaves_the_ledger_alone(
-    host, defined, capsys
+    host, defined, capsys, name
 ):
-    # given: much to heal, and a file of the kernel that is missing
-    long_ago(host)
-    defined(ONE)
+    # given: much to heal, pages to be made, and a file of the kernel missing
+    host.hold(THREE, (1, 8))
+    host.long_ago()
+    defined(ONE, THREE)
     host.kernel.operator_writes(pages.PoolKey(0, SMALL), 100)
-    before = dump(host)
-    path = host.root / f'sys/kernel/mm/hugepages/hugepages-{SMALL}kB'
-    (path / 'resv_hugepages').unlink()
+    host.kernel.operator_writes(pages.PoolKey(1, SMALL), 0)
+    before = host.dump()
+    (host.root / name).unlink()
 
     # when, then
-    assert host.run('reconcile') == 1
-    assert 'resv_hugepages' in capsys.readouterr().err
-    assert dump(host) == before
-
-
-def dump(host):
-    """Get all that is in the ledger."""
-    with sqlite3.connect(host.ledger) as connection:
-        return list(connection.iterdump())
+    assert host.run('reconcile', GONE) == 1
+    assert name in capsys.readouterr().err
+    assert host.dump() == before
 
 
 def test_what_else_there_is_to_heal_is_not_known(host, capsys):
-    assert host.run('reconcile') == 0
+    assert host.run('reconcile') == 4
 
-    assert capsys.readouterr().out == 'Nothing else to heal.\n'
+    result = capsys.readouterr()
+    assert result.out == 'Nothing else to heal.\n'
+    assert 'it cannot be judged whether they are gone' in result.err
 
 
 def test_a_dry_run_counts_as_the_real_one_does(host, defined, capsys):
@@ -242,28 +323,29 @@ def test_a_dry_run_counts_as_the_real_one_does(host, defined, capsys):
     assert f'{text}were missing, and made anew\n' in capsys.readouterr().out
 
 
-def test_a_service_that_runs_is_not_interfered_with(host, defined, capsys):
-    long_ago(host)
-    defined(ONE)
-    host.open_ledger(4711, '/usr/bin/python3', '/usr/bin/nova-compute')
+def test_a_libvirt_that_knows_no_holder_is_believed_when_forced(
+    host, capsys, monkeypatch
+):
+    host.long_ago()
+    monkeypatch.setattr(domains, '_WAYS', {'virsh': lambda uri: frozenset()})
+    found = settings.read
 
-    assert host.run('reconcile', '--dry-run') == 3
-    assert host.run('reconcile') == 1
-    assert (
-        f'Nothing was healed: process 4711 (nova-compute) has the ledger '
-        f'{host.ledger} open.' in capsys.readouterr().err
-    )
+    def read(options):
+        return dataclasses.replace(
+            found(options), libvirt_uri=settings.LIBVIRT_URI
+        )
+
+    monkeypatch.setattr(settings, 'read', read)
+    host.kernel.stop_guest(ONE)
+
+    # when, then: nobody is taken for gone
+    assert host.run('reconcile', GONE) == 4
+    assert 'if that is right, add --force' in capsys.readouterr().err
     assert host.holders() == {ONE: 64, TWO: 64}
 
-    assert host.run('reconcile', '--force') == 0
-    assert host.holders() == {ONE: 64}
-
-
-def test_another_of_these_commands_is_no_service(host, defined):
-    defined(ONE, TWO)
-    host.open_ledger(4711, 'python3', '/bin/nova-numa-hugepages', 'host')
-
-    assert host.run('reconcile') == 0
+    # when, then: somebody knows better
+    assert host.run('reconcile', GONE, '--force') == 0
+    assert host.holders() == {}
 
 
 def test_who_may_not_read_the_ledger(host, capsys, monkeypatch):

@@ -12,6 +12,7 @@
 
 """``host release``: what is held is given back, and only if that is wanted."""
 
+import errno
 import io
 import os
 import sqlite3
@@ -20,6 +21,7 @@ import sys
 
 import pytest
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.virt import hugetlb
 from nova_numa_hugepages.virt import lock
 from nova_numa_hugepages.virt import pages
@@ -123,6 +125,85 @@ def test_a_guest_that_runs_keeps_what_it_has_when_forced(host):
     host.kernel.check()
 
 
+def starts(host):
+    """Start the guest that is off."""
+    host.start(TWO, {0: 20, 1: 100})
+
+
+def is_held_anew(host):
+    """Have the service hold other pages."""
+    host.hold(TWO, (0, 10))
+
+
+def begins(host):
+    """Have the service run."""
+    host.open_ledger(4711, '/usr/bin/nova-compute')
+
+
+@pytest.mark.parametrize('change', [starts, is_held_anew, begins])
+@pytest.mark.parametrize('forced', [(), ('--force',)])
+def test_what_changes_while_somebody_is_asked_is_looked_at_again(
+    host, capsys, monkeypatch, change, forced
+):
+    # given: a prompt that is open for a while
+    class Slow(hosted.Answers):
+        def readline(self, *args):
+            change(host)
+            return super().readline(*args)
+
+    monkeypatch.setattr('sys.stdin', Slow('y\n'))
+
+    # when, then
+    assert host.run('release', TWO, *forced) == 1
+    assert 'changed meanwhile. Look at it again.' in capsys.readouterr().err
+    assert TWO in host.holders()
+
+
+def test_pools_that_turn_out_to_be_read_only(host, capsys):
+    # given
+    def refuse(event):
+        if event.kind == 'write':
+            raise exception.PoolsReadOnly('nr_hugepages: Permission denied')
+
+    host.kernel.hook = refuse
+
+    # when
+    assert host.run('release', '--yes', TWO) == 1
+
+    # then: it is said what was done, and what wasn't
+    result = capsys.readouterr()
+    assert 'Released.\nNo page went back to the kernel.\n' in result.out
+    assert (
+        'Huge page pools cannot be changed: nr_hugepages: Permission denied. '
+        'Run it as root, where /sys can be written. What was made for the '
+        'guest stays in the pools, and is offered to the kernel again by: '
+        f'nova-numa-hugepages host reconcile --config-file {host.conf} '
+        in result.err
+    )
+    assert host.holders() == {ONE: 64}
+
+
+def test_files_of_processes_that_may_not_be_seen_are_told_of(
+    host, capsys, monkeypatch
+):
+    host.process(4711, '/usr/bin/nova-compute')
+    names = os.listdir
+
+    def listdir(path):
+        if str(path).endswith('/4711/fd'):
+            raise PermissionError(errno.EACCES, 'Permission denied')
+        return names(path)
+
+    monkeypatch.setattr(os, 'listdir', listdir)
+
+    assert host.run('release', '--yes', TWO) == 0
+
+    assert (
+        'This user may not see which files process 4711 (nova-compute) has '
+        'open.' in capsys.readouterr().err
+    )
+
+
 def test_what_is_held_for_coming_back_is_released_as_well(host, capsys):
     host.hold(THREE, (1, 8), purpose=pages.Purpose.RESIZE)
 
@@ -152,8 +233,8 @@ def test_an_unknown_holder_that_is_like_none(host, capsys):
 
     assert (
         'no-one is no uuid. Who holds pages is told by: nova-numa-hugepages '
-        f'host show --ledger {host.ledger} --root {host.root}'
-        in capsys.readouterr().err
+        f'host show --config-file {host.conf} --ledger {host.ledger} --root '
+        f'{host.root}' in capsys.readouterr().err
     )
 
 

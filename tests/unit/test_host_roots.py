@@ -105,14 +105,15 @@ def test_a_copy_is_not_changed(host, capsys, words):
 def test_a_dry_run_on_a_copy_is_but_a_look(host):
     theirs(host)
 
-    assert run(host, 'reconcile', '--dry-run') == 0
+    assert run(host, 'reconcile', '--dry-run') == 4
 
 
 def test_a_mount_of_this_kernel_may_be_changed(host, monkeypatch):
     theirs(host)
     host.mount(monkeypatch)
 
-    assert run(host, 'release', '--yes', TWO) == 0
+    given = ('--config-file', str(host.conf))
+    assert run(host, 'release', '--yes', TWO, *given) == 0
 
     assert host.total(1) == 32
     assert host.holders() == {ONE: 96, TWO: 100}

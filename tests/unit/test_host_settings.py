@@ -13,12 +13,16 @@
 """What options and configuration say, and what is said if they are wrong."""
 
 import os
+import shutil
 
 import pytest
 
+from nova_numa_hugepages.cmd.host import roots
 from nova_numa_hugepages.cmd.host import settings
+from nova_numa_hugepages.virt import hugetlb
 from nova_numa_hugepages.virt import ledger as ledger_module
 from tests.unit import hosted
+from tests.unit.hosted import TWO
 
 
 @pytest.fixture
@@ -142,7 +146,8 @@ def test_a_state_path_in_words_of_the_configuration(capsys, tmp_path):
         f'[DEFAULT]\npybasedir = {tmp_path}\nstate_path = $pybasedir/x\n',
     )
 
-    hosted.main.run(['host', 'reconcile', '--config-file', str(path)])
+    words = ['host', 'reconcile', '--dry-run', '--config-file', str(path)]
+    hosted.main.run(words)
 
     assert f'{tmp_path}/x/{ledger_module.FILE_NAME}' in (
         capsys.readouterr().err
@@ -161,6 +166,92 @@ def test_a_configuration_without_a_state_path(host, capsys, tmp_path):
 
     hosted.main.run([*words, '--ledger', str(host.ledger)])
     assert '$pybasedir' not in capsys.readouterr().err
+
+
+CHANGES = [('reconcile', '--force'), ('release', '--yes', '--force', TWO)]
+
+
+def changed(host, words, *options):
+    """Run a command that changes something, without naming a ledger."""
+    before = host.ledger.read_bytes()
+    code = hosted.main.run(
+        ['host', *words, '--root', str(host.root), *options]
+    )
+    if code:
+        assert host.ledger.read_bytes() == before
+        assert host.total(1) == 132
+    return code
+
+
+@pytest.mark.parametrize('words', CHANGES)
+def test_nothing_is_changed_where_the_ledger_is_not_certain(
+    host, capsys, tmp_path, monkeypatch, words
+):
+    # given: a configuration without a folder of the ledger
+    host.mount(monkeypatch)
+    monkeypatch.setattr(settings, 'STATE_PATH', host.state)
+    path = write(tmp_path / 'nova.conf', '[DEFAULT]\n')
+
+    # when, then
+    assert changed(host, words, '--config-file', str(path)) == 2
+    assert (
+        'Set [DEFAULT] state_path, or name the folder with --state-path.'
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize('words', CHANGES)
+def test_nothing_is_changed_without_a_configuration(
+    host, capsys, monkeypatch, words
+):
+    host.mount(monkeypatch)
+
+    assert changed(host, words, '--ledger', str(host.ledger)) == 2
+
+    assert (
+        f'--root {host.root}: no configuration is read from there, and '
+        'without it nothing is changed' in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize('option', ['--ledger', '--state-path'])
+def test_a_ledger_that_is_not_that_of_the_service(
+    host, capsys, tmp_path, monkeypatch, option
+):
+    # given: a copy of the ledger
+    host.mount(monkeypatch)
+    monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
+    copy = tmp_path / 'backup'
+    shutil.copytree(host.state, copy)
+    given = copy / host.ledger.name if option == '--ledger' else copy
+    words = (option, str(given), '--config-file', str(host.conf))
+
+    # when, then
+    assert changed(host, ('release', '--yes', TWO), *words) == 2
+    err = capsys.readouterr().err
+    assert f'{copy / host.ledger.name} is not that of the configuration' in err
+    assert str(host.ledger) in err
+    assert changed(host, CHANGES[1], *words) == 0
+    assert host.holders()[TWO] == 100
+
+
+def test_nothing_is_changed_without_what_this_user_may_not_read(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(settings, 'CONFIG_FOLDERS', (tmp_path,))
+    monkeypatch.setattr(roots, 'check_processes', lambda fs: None)
+    write(tmp_path / 'nova-compute.conf', '[DEFAULT]\nstate_path = /x\n')
+    secret = write(tmp_path / 'nova.conf', '[DEFAULT]\n')
+    access = os.access
+    monkeypatch.setattr(
+        os,
+        'access',
+        lambda path, *_, **__: path != secret and access(path, *_, **__),
+    )
+
+    assert hosted.main.run(['host', 'reconcile']) == 1
+
+    assert 'without all of the configuration' in capsys.readouterr().err
 
 
 def test_what_this_user_may_not_read_may_have_a_state_path(

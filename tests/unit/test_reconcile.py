@@ -20,6 +20,7 @@ import pathlib
 
 import pytest
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.virt import pages
 from nova_numa_hugepages.virt import reconcile
 from tests.fixtures import kernel as fake_kernel
@@ -149,6 +150,9 @@ class TestGuests:
         rig = make(tmp_path)
         rig.pools.ledger.drop(A)
         rig.pools.ledger.forget_accounts()
+        assert rig.reconciler.look(_present(A)) == [
+            f'guest {A} runs on pages that are in no ledger'
+        ]
         # When the service starts, Then it knows what the guest has,
         assert rig.heal([A], starting=True) == [
             f'guest {A} runs on pages that were in no ledger'
@@ -201,9 +205,9 @@ class TestMoves:
         rig = make(tmp_path)
         rig.pools.hold(B, pagerig.needs((0, 10)), pages.Purpose.INCOMING)
         rig.kernel.start_guest(B, {pagerig.pool(0): 10})
-        assert rig.heal([A, B]) == [
-            f'guest {B} has arrived on the pages that were held for it'
-        ]
+        told = [f'guest {B} has arrived on the pages that were held for it']
+        assert rig.reconciler.look(_present(A, B)) == told
+        assert rig.heal([A, B]) == told
         assert held(rig) == {(A, 'guest'), (B, 'guest')}
 
 
@@ -268,8 +272,99 @@ class TestPools:
         before = (rig.held(), rig.account(0), total(rig))
         found = rig.reconciler.look(_present())
         assert found[0].startswith('12 pages')
-        assert found[1] == f'guest {A} is gone, so its pages were released'
+        assert found[1] == f'guest {A} is gone, so its pages would be released'
         assert (rig.held(), rig.account(0), total(rig)) == before
+
+    @pytest.mark.parametrize('reboots', [False, True])
+    def test_a_dry_run_tells_what_healing_does(
+        self, tmp_path: pathlib.Path, reboots: bool
+    ) -> None:
+        # Given a guest that is gone, and pages of an operator.
+        rig = make(tmp_path)
+        rig.kernel.stop_guest(A)
+        if reboots:
+            rig.kernel.reboot()
+        rig.kernel.operator_writes(pagerig.pool(0), 32)
+        told = rig.reconciler.look(_present())
+        healed = rig.heal([])
+        assert told == [
+            one.replace('were released', 'would be released').replace(
+                'were given back', 'would be given back'
+            )
+            for one in healed
+        ]
+        assert rig.reconciler.look(_present()) == []
+
+    def test_what_was_healed_before_an_error_is_told(
+        self, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # Given two pools to give back, the second of which can't be written.
+        rig = pagerig.Rig(tmp_path, {0: NODE, 1: NODE}, pagerig.POLICY)
+        rig.pools.hold(A, pagerig.needs((0, 20), (1, 20)))
+
+        def refuse(event: fake_kernel.Event) -> None:
+            if event.what.startswith('write_nr 1'):
+                raise exception.PoolsReadOnly('no')
+
+        rig.kernel.hook = refuse
+        healed: list[str] = []
+        with pytest.raises(exception.PoolsReadOnly):
+            rig.reconciler.heal(_present(), starting=True, healed=healed)
+        why = f'guest {A} is gone, so its pages were released'
+        assert healed == [
+            why,
+            '20 idle pages of 2048 KiB on node 0 were given back',
+        ]
+        assert f'Huge pages: {why}.' in caplog.messages
+
+    def test_what_was_made_before_an_error_is_told(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        # Given pages that are missing on two nodes.
+        rig = pagerig.Rig(tmp_path, {0: NODE, 1: NODE}, pagerig.POLICY)
+        rig.pools.hold(A, pagerig.needs((0, 20), (1, 20)))
+        for node in (0, 1):
+            rig.kernel.operator_writes(pagerig.pool(node), 0)
+
+        def refuse(event: fake_kernel.Event) -> None:
+            if event.what.startswith('write_nr 1'):
+                raise exception.PoolsReadOnly('no')
+
+        rig.kernel.hook = refuse
+        healed: list[str] = []
+        with pytest.raises(exception.PoolsReadOnly):
+            rig.reconciler.heal(_present(A), healed=healed)
+        assert healed[-1] == '20 pages of 2048 KiB on node 0 were made anew'
+
+    def test_there_is_time_to_make_pages_if_nobody_waits(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        # Given pages of a guest that are gone, and memory in small blocks.
+        rig = make(tmp_path)
+        rig.kernel.stop_guest(A)
+        rig.kernel.operator_writes(pagerig.pool(0), 0)
+        rig.kernel.fragment(0, 1024 * 1024)
+        rig.heal([A])
+        assert total(rig) == 0
+        # When nobody waits, Then what is missing is made by compaction.
+        rig.reconciler.heal(_present(A), quick=False)
+        assert total(rig) == 20
+
+    def test_guests_of_which_it_is_not_sure_whether_they_are_gone(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        # Given a guest that is off, and one for which pages are just held.
+        rig = make(tmp_path, start_limit_s=600.0)
+        rig.kernel.stop_guest(A)
+        rig.now += 601
+        rig.pools.hold(B, pagerig.needs((0, 10)))
+        unsure = rig.reconciler.unsure
+        nothing = frozenset[str]()
+        # Then it depends on what is known of them.
+        assert unsure(reconcile.Present(nothing, here=None)) == ([A], [B])
+        assert unsure(reconcile.Present(nothing)) == ([], [B])
+        assert unsure(reconcile.Present(frozenset({A, B}))) == ([], [])
+        assert unsure(reconcile.Present(None, here=None)) == ([], [])
 
     def test_what_an_operator_should_know_is_a_warning(
         self, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture

@@ -36,13 +36,16 @@ class _Unknown(Exception):
 
 
 def defined(
-    uri: str | None, running: Collection[str]
+    uri: str | None, running: Collection[str], holders: Collection[str] = ()
 ) -> tuple[frozenset[str] | None, str]:
     """Ask libvirt, one way or the other.
 
     :param uri: how libvirt is reached; None if it isn't to be asked
     :param running: uuids of guests that run here, and so have to be among
         them
+    :param holders: uuids of guests that hold pages, some of which have to be
+        among them, too: who knows none of them is another libvirt, or has
+        lost its guests
     :returns: uuids of all domains, or None if that can't be told; and how
         they are known, or why not
     """
@@ -56,11 +59,17 @@ def defined(
             reasons.append(f'{name}: {error}')
             continue
         missing = sorted(set(running) - found)
-        if not missing:
+        if missing:
+            reasons.append(
+                f'{name} does not know guest {missing[0]}, which runs here'
+            )
+        elif holders and found.isdisjoint(holders):
+            reasons.append(
+                f'{name} knows none of the guests that hold pages (if that '
+                'is right, add --force)'
+            )
+        else:
             return found, f'{name} knows {len(found)} domains'
-        reasons.append(
-            f'{name} does not know guest {missing[0]}, which runs here'
-        )
     return None, '; '.join(reasons)
 
 

@@ -85,7 +85,8 @@ class ForgivingFS(hostfs.HostFS):
             found |= {(column, node) for column in NEEDED_FOR[path.name]}
         if not self.has_processes():
             found |= {
-                (column, None) for column in ('has', 'promised', 'available')
+                (column, None)
+                for column in ('has', 'promised', 'available', 'others')
             }
         return frozenset(found)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import abc
 import argparse
+import pathlib
 import sys
 
 from cliff import command
@@ -32,12 +33,16 @@ class HostCommand(command.Command):
     # What its help says.
     description: str
 
+    # What its help says of what it does with `--force`.
+    force: str
+
     def get_description(self) -> str:
         return self.description.strip()
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.add_argument('--force', action='store_true', help=self.force)
         self.add_arguments(parser)
         settings.add_arguments(parser)
         return parser
@@ -66,12 +71,32 @@ class HostCommand(command.Command):
         :returns: the exit code
         """
         try:
-            roots.host_fs(parsed_args.root)
-            if self.changes(parsed_args):
-                roots.check_live(parsed_args.root)
+            changes = self.changes(parsed_args)
+            _check_host(parsed_args.root, changes)
             found = settings.read(parsed_args)
             for note in found.notes:
                 print(note, file=sys.stderr)
+            if changes:
+                settings.check(parsed_args, found, forced=parsed_args.force)
             return self.act(parsed_args, found)
         except exception.NUMAHugepagesError as error:
             return problems.fail(error)
+
+
+def _check_host(root: pathlib.Path | None, changes: bool) -> None:
+    """See that it is this host, with all of its processes.
+
+    :raises problems.BadInput: if there is none, or if it isn't and is to be
+        changed
+    """
+    fs = roots.host_fs(root)
+    if changes:
+        roots.check_live(root)
+    elif not roots.is_live(root):
+        return
+    try:
+        roots.check_processes(fs)
+    except problems.BadInput as error:
+        if changes:
+            raise
+        print(error, file=sys.stderr)

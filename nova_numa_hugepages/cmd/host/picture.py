@@ -46,6 +46,7 @@ LEGEND = (
 )
 LEGEND_FREE = f'{FREE} free.'
 LEGEND_UNKNOWN = f'{UNKNOWN} free, but perhaps promised or held back.'
+LEGEND_IN_USE = f'{UNKNOWN} in use or free, by whom or for whom is not known.'
 
 # Colours that can be told apart on light and on dark ground.
 _COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue')
@@ -123,7 +124,7 @@ def draw(seen: look.Seen, name: str) -> Iterable[console.RenderableType]:
         yield _node(seen, node, letters)
     if any(one.standing.pool.total for one in seen.view.pools.values()):
         yield text.Text(
-            LEGEND + (LEGEND_FREE if _all_told(seen) else LEGEND_UNKNOWN),
+            LEGEND + _last_sign(seen),
             'dim',
         )
     if not seen.knows('has'):
@@ -145,6 +146,13 @@ def draw(seen: look.Seen, name: str) -> Iterable[console.RenderableType]:
             _guest(seen, uuid),
         )
     yield grid
+
+
+def _last_sign(seen: look.Seen) -> str:
+    """Tell what the last sign of the legend is, and means."""
+    if not seen.knows('others'):
+        return LEGEND_IN_USE
+    return LEGEND_FREE if _all_told(seen) else LEGEND_UNKNOWN
 
 
 def _all_told(seen: look.Seen) -> bool:
@@ -230,7 +238,10 @@ def _parts(
             parts.append((min(count, left), sign, _colour(letter)))
             left -= parts[-1][0]
     others = sum(seen.others.get(key, {}).values())
-    parts.append((min(others, left), OTHERS, _WARNING))
+    if seen.knows('others'):
+        parts.append((min(others, left), OTHERS, _WARNING))
+    else:
+        parts.append((min(others, left), UNKNOWN, 'dim'))
     left -= parts[-1][0]
     parts.append((min(standing.held_back, left), BACK, _WARNING))
     left -= parts[-1][0]
@@ -259,6 +270,7 @@ def _numbers(seen: look.Seen, key: pages.PoolKey) -> text.Text:
         f'{count} used by '
         + ('unknown others' if name == occupants.UNKNOWN else name)
         for name, count in seen.others.get(key, {}).items()
+        if seen.knows('others')
     ]
     if standing.reserved:
         sentences.append(f'{standing.reserved} reserved by the operator')

@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.virt import hostfs
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -35,11 +36,18 @@ def fail(error: exception.NUMAHugepagesError) -> int:
 
     :returns: the exit code
     """
-    text = sentence(error)
-    if isinstance(error.__cause__, PermissionError):
-        text = f'{text.rstrip(".")}. Run it as root.'
-    print(text, file=sys.stderr)
+    print(advice(error), file=sys.stderr)
     return EXIT_BAD_INPUT if isinstance(error, BadInput) else EXIT_FAILED
+
+
+def advice(error: exception.NUMAHugepagesError) -> str:
+    """Say what an error says, and what can be done where that isn't said."""
+    text = sentence(error)
+    if isinstance(error, exception.PoolsReadOnly):
+        return f'{text}. Run it as root, where {hostfs.SYS} can be written.'
+    if isinstance(error.__cause__, PermissionError):
+        return f'{text.rstrip(".")}. Run it as root.'
+    return text
 
 
 def sentence(error: exception.NUMAHugepagesError) -> str:

@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from nova_numa_hugepages.virt import reconcile
 
 EXIT_TO_HEAL = 3
+EXIT_NOT_JUDGED = 4
 
 _DESCRIPTION = """
 Compare ledger, guests and kernel of this host, and heal.
 
 For a host on which nova-compute is stopped, because it can't be started or
 its driver was switched off. While it runs it does the same by itself, when it
-starts and then once a minute. This command doesn't know on which guests it is
-at work, and could take one for gone that is just being rebuilt. --dry-run can
-be used at any time.
+starts and then once a minute. --dry-run can be used at any time.
 
-Pages that are held for a live migration or a resize are left alone, as only
-Nova knows whether it is under way.
+Pages are left alone that are held for a guest without a domain, as only Nova
+knows whether it is gone or is just being rebuilt; and those that are held for
+a live migration or a resize, as only Nova knows whether it is under way.
 """
 
 
@@ -54,6 +54,11 @@ class Reconcile(hostcommand.HostCommand):
     """Compare ledger, guests and kernel of this host, and heal."""
 
     description = _DESCRIPTION
+    force = (
+        'even if a process has the ledger open, as nova-compute has, or if '
+        'that cannot be seen; if the ledger is not that of the configuration; '
+        'and believe libvirt if it knows none of the guests that hold pages'
+    )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add its options."""
@@ -63,9 +68,10 @@ class Reconcile(hostcommand.HostCommand):
             help='say what would be healed, and change nothing',
         )
         parser.add_argument(
-            '--force',
+            '--gone-without-domain',
             action='store_true',
-            help='even if a process has the ledger open, as nova-compute has',
+            help='take guests for gone that have no domain, for a host on '
+            'which Nova has none of them',
         )
 
     def changes(self, options: argparse.Namespace) -> bool:
@@ -80,74 +86,149 @@ class Reconcile(hostcommand.HostCommand):
         :returns: the exit code
         """
         from nova_numa_hugepages.cmd.host import opening
-        from nova_numa_hugepages.virt import nodes
         from nova_numa_hugepages.virt import reconcile
 
         fs = roots.host_fs(options.root)
-        if not options.dry_run and not options.force:
-            _check_unused(fs, found)
-        with opening.opened(fs, found, to_change=not options.dry_run) as pools:
-            present = _present(pools, found.libvirt_uri)
-            nothing = (
-                'Nothing to heal.'
-                if present.defined is not None
-                else 'Nothing else to heal.'
-            )
+        heals = self.changes(options)
+        if heals:
+            _check_unused(fs, found, options)
+        with opening.opened(fs, found, to_change=heals) as pools:
             reconciler = reconcile.Reconciler(pools)
-            if options.dry_run:
-                left = reconciler.look(present)
-                _tell('To heal:', left, nothing)
-            else:
-                opening.quieten(self.app)
-                # All that is needed is read before anything is written, so
-                # that where the kernel's files can't be read all stays as it
-                # is. The service does without: it looks once a minute.
-                reconciler.look(present)
-                nodes.memory(fs)
-                healed = reconciler.heal(present)
-                _tell('Healed:', healed, nothing)
-                left = reconciler.look(present) if healed else []
-                if left:
-                    _tell('Still to heal:', left, nothing)
-        return EXIT_TO_HEAL if left else 0
+            if not heals:
+                present = _present(pools, found, options)
+                return _result(reconciler, present, options, 'To heal:')
+            opening.quieten(self.app)
+            with pools.lock:
+                # It may have been started while the lock was waited for.
+                _check_unused(fs, found, options)
+                present = _present(pools, found, options)
+                healed = _heal(reconciler, present, fs)
+                return _result(
+                    reconciler, present, options, 'Still to heal:', healed
+                )
 
 
-def _check_unused(fs: hostfs.HostFS, found: settings.Settings) -> None:
-    user = service.user(fs, found.ledger)
-    if user is not None:
+def _check_unused(
+    fs: hostfs.HostFS, found: settings.Settings, options: argparse.Namespace
+) -> None:
+    if options.force:
+        return
+    users = service.users(fs, found.ledger)
+    if users.process is not None:
         raise _InUse(
-            f'Nothing was healed: {user} has the ledger {found.ledger} open. '
-            'If that is nova-compute, it heals by itself once a minute; to '
-            'heal by hand, stop it first. Or, if you know better, add '
-            '--force.'
+            f'Nothing was healed: {users.process} has the ledger '
+            f'{found.ledger} open, or another one. If that is nova-compute, '
+            'it heals by itself once a minute; to heal by hand, stop it '
+            'first. Or, if you know better, add --force.'
+        )
+    if users.hidden is not None:
+        raise _InUse(
+            'Nothing was healed: whether nova-compute runs is not known, as '
+            f'this user may not see which files {users.hidden} has open. '
+            'Run it as root, with the capability CAP_SYS_PTRACE. Or, if '
+            'nova-compute is stopped, add --force.'
         )
 
 
+def _heal(
+    reconciler: reconcile.Reconciler,
+    present: reconcile.Present,
+    fs: hostfs.HostFS,
+) -> bool:
+    """Heal, and tell what was healed, however far that goes.
+
+    :returns: whether anything was
+    """
+    from nova_numa_hugepages.virt import nodes
+
+    # All that is needed is read before anything is written, so that where the
+    # kernel's files can't be read all stays as it is. The service does
+    # without: it looks once a minute.
+    reconciler.look(present)
+    nodes.memory(fs)
+    healed: list[str] = []
+    try:
+        reconciler.heal(present, quick=False, healed=healed)
+    finally:
+        _tell('Healed:', healed)
+    return bool(healed)
+
+
+def _result(
+    reconciler: reconcile.Reconciler,
+    present: reconcile.Present,
+    options: argparse.Namespace,
+    title: str,
+    healed: bool = False,
+) -> int:
+    """Tell what there is to heal, and what can't be told.
+
+    :param healed: whether something was healed before
+    :returns: the exit code
+    """
+    left = reconciler.look(present)
+    doubtful, young = reconciler.unsure(present)
+    _tell(title, left)
+    if not left and not healed:
+        known = present.defined is not None and not doubtful and not young
+        print('Nothing to heal.' if known else 'Nothing else to heal.')
+    _tell(
+        'Not judged:',
+        [
+            f'guest {uuid} has no domain; if Nova does not have it on this '
+            'host either: nova-numa-hugepages host release '
+            f'{uuid}{settings.as_given(options)}'
+            for uuid in doubtful
+        ],
+    )
+    if young:
+        print(
+            f'Too young to be judged: {", ".join(young)}, as '
+            'start_time_limit is not over yet.'
+        )
+    if left:
+        return EXIT_TO_HEAL
+    return EXIT_NOT_JUDGED if doubtful or present.defined is None else 0
+
+
 def _present(
-    pools: pools_module.Pools, libvirt_uri: str | None
+    pools: pools_module.Pools,
+    found: settings.Settings,
+    options: argparse.Namespace,
 ) -> reconcile.Present:
     from nova_numa_hugepages.cmd.host import domains
     from nova_numa_hugepages.virt import guests
+    from nova_numa_hugepages.virt import pages
     from nova_numa_hugepages.virt import reconcile
 
-    holders = {hold.holder for hold in pools.ledger.holds()}
+    holds = pools.ledger.holds()
+    running = guests.running(pools.fs).keys()
     defined, how = domains.defined(
-        libvirt_uri, holders & guests.running(pools.fs).keys()
+        found.libvirt_uri,
+        {hold.holder for hold in holds} & running,
+        ()
+        if options.force
+        else {
+            hold.holder
+            for hold in holds
+            if hold.purpose is pages.Purpose.GUEST
+        },
     )
     if defined is None:
         print(
             f'Which guests are defined is not known ({how}). So guests that '
-            'do not run keep what is held for them, and guests that run on '
-            'pages that are not in the ledger are not added to it.',
+            'do not run keep what is held for them, as it cannot be judged '
+            'whether they are gone, and guests that run on pages that are '
+            'not in the ledger are not added to it.',
             file=sys.stderr,
         )
-    return reconcile.Present(defined=defined)
+    return reconcile.Present(
+        defined, here=frozenset() if options.gone_without_domain else None
+    )
 
 
-def _tell(title: str, sentences: list[str], nothing: str) -> None:
-    if not sentences:
-        print(nothing)
-        return
-    print(title)
+def _tell(title: str, sentences: list[str]) -> None:
+    if sentences:
+        print(title)
     for sentence in sentences:
         print(f'- {sentence}')

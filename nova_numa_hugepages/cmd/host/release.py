@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import difflib
 import re
 import sys
+from typing import NamedTuple
 from typing import TYPE_CHECKING
 
 from nova_numa_hugepages import exception
@@ -55,6 +56,14 @@ class _Refused(exception.NUMAHugepagesError):
     """It isn't done; the text says why."""
 
 
+class _Seen(NamedTuple):
+    """What somebody who is asked agrees to."""
+
+    holds: list[pages.Hold]
+    process: guests.GuestProcess | None
+    users: service.Users
+
+
 class _UnknownHolder(problems.BadInput):
     """Nothing is held for whom it was asked for."""
 
@@ -63,6 +72,10 @@ class Release(hostcommand.HostCommand):
     """Give back all pages held for a guest, in an emergency."""
 
     description = _DESCRIPTION
+    force = (
+        'even if the guest runs, or if the ledger is not that of the '
+        'configuration'
+    )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add its options."""
@@ -76,11 +89,6 @@ class Release(hostcommand.HostCommand):
             action='store_true',
             help="don't ask for confirmation",
         )
-        parser.add_argument(
-            '--force',
-            action='store_true',
-            help='even if the guest runs',
-        )
 
     def act(
         self, options: argparse.Namespace, found: settings.Settings
@@ -91,37 +99,37 @@ class Release(hostcommand.HostCommand):
         """
         from nova_numa_hugepages.cmd.host import opening
 
-        fs = roots.host_fs(options.root)
-        user = service.user(fs, found.ledger)
-        with opening.opened(fs, found) as pools:
+        with opening.opened(roots.host_fs(options.root), found) as pools:
             holder = _uuid(options.holder)
-            holds = pools.ledger.holds(holder)
-            if not holds:
+            seen = _see(pools, holder)
+            if not seen.holds:
                 raise _UnknownHolder(
                     _unknown(pools, options.holder, settings.as_given(options))
                 )
-            running = guests.running(pools.fs).get(holder)
-            print(f'For {holder}, which {_runs(running)}:')
-            for hold in holds:
+            print(f'For {holder}, which {_runs(seen.process)}:')
+            for hold in seen.holds:
                 print(f'- {_sentence(hold)}')
-            if running and not options.force:
+            if seen.process and not options.force:
                 raise _Refused(
                     'Not released: the guest runs on these pages. They would '
                     'be promised to others as soon as it stops, and it might '
                     'not start again. Stop it first; or, if you know better, '
                     'add --force.'
                 )
-            if user:
-                print(
-                    f'The ledger is open in {user}. If that is nova-compute, '
-                    'it may be about to start the guest.',
-                    file=sys.stderr,
-                    flush=True,
-                )
+            _warn(seen.users)
             if not options.yes:
                 self._confirm()
             opening.quieten(self.app)
-            print(f'Released. {_given(pools.release(holder))}')
+            with pools.lock:
+                if _see(pools, holder) != seen:
+                    raise _Refused(
+                        'Not released: the guest, or what is held for it, or '
+                        'who has the ledger open, changed meanwhile. Look at '
+                        'it again.'
+                    )
+                pools.drop(holder)
+                print('Released.', flush=True)
+                _give_back(pools, settings.as_given(options))
         return 0
 
     def _confirm(self) -> None:
@@ -133,6 +141,49 @@ class Release(hostcommand.HostCommand):
         print('Release all of this? [y/N] ', end='', flush=True)
         if self.app.stdin.readline().strip().lower() not in ('y', 'yes'):
             raise _Refused('Nothing was released.')
+
+
+def _see(pools: pools_module.Pools, holder: str) -> _Seen:
+    return _Seen(
+        pools.ledger.holds(holder),
+        guests.running(pools.fs).get(holder),
+        service.users(pools.fs, pools.ledger.path),
+    )
+
+
+def _warn(users: service.Users) -> None:
+    if users.process:
+        text = f'The ledger is open in {users.process}. If that is'
+    elif users.hidden:
+        text = (
+            f'This user may not see which files {users.hidden} has open. If '
+            'that is'
+        )
+    else:
+        return
+    print(
+        f'{text} nova-compute, it may be about to start the guest.',
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _give_back(pools: pools_module.Pools, options: str) -> None:
+    """Give back what is idle now, and tell what went.
+
+    :param options: what has to be repeated for another command
+    """
+    given: dict[pages.PoolKey, int] = {}
+    try:
+        pools.trim(given)
+    except exception.NUMAHugepagesError as error:
+        raise _Refused(
+            f'{problems.advice(error).rstrip(".")}. What was made for the '
+            'guest stays in the pools, and is offered to the kernel again by: '
+            f'nova-numa-hugepages host reconcile{options}'
+        ) from error
+    finally:
+        print(_given(given), flush=True)
 
 
 def _runs(process: guests.GuestProcess | None) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import pathlib
 import re
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import problems
 from nova_numa_hugepages.virt import hostfs
 
@@ -59,6 +60,11 @@ def below(root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     return found
 
 
+def is_live(root: pathlib.Path | None) -> bool:
+    """Tell whether it is this kernel, and no copy."""
+    return root is None or _why_not_live(root) is None
+
+
 def check_live(root: pathlib.Path | None) -> None:
     """See that it is this kernel that would be changed, and no copy.
 
@@ -70,6 +76,27 @@ def check_live(root: pathlib.Path | None) -> None:
             f'--root {root}: {reason}, so nothing is changed there. A copy '
             'can only be looked at: nova-numa-hugepages host show --root '
             f'{root}'
+        )
+
+
+def check_processes(fs: hostfs.HostFS) -> None:
+    """See that the processes are those of the host, with all guests.
+
+    :raises problems.BadInput: if they aren't
+    """
+    path = fs.proc / '2/comm'
+    try:
+        found = fs.text(path).strip()
+    except exception.KernelError:
+        found = 'nothing'
+    # The thread of the kernel that starts all others. It has this id, and is
+    # seen in the first namespace of processes only.
+    if found != 'kthreadd':
+        raise problems.BadInput(
+            f'{path}: expected kthreadd, found {found}. So these are not the '
+            'process ids of the host, and guests that run would be taken for '
+            'off. Start the container with the process ids of the host '
+            '(--pid=host), or run this on the host, as root.'
         )
 
 

@@ -16,64 +16,125 @@ from __future__ import annotations
 
 import os
 import pathlib
+from typing import NamedTuple
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.virt import hostfs
+from nova_numa_hugepages.virt import ledger as ledger_module
 
 # These commands may look at the same time as others.
 _OURS = 'nova-numa-hugepages'
 
 
-def user(fs: hostfs.HostFS, ledger: pathlib.Path) -> str | None:
-    """Find a process that has a ledger open. To be asked before we open it.
+class Users(NamedTuple):
+    """Who has a ledger open.
 
-    ``nova-compute`` has it open for as long as it runs. Processes of other
-    users can only be asked by root.
+    :ivar process: a process and its name, None if none was found
+    :ivar hidden: a process whose open files this user may not see, None if
+        there is none
+    """
 
-    :returns: the process and its name, None if none was found
+    process: str | None = None
+    hidden: str | None = None
+
+
+def users(fs: hostfs.HostFS, ledger: pathlib.Path) -> Users:
+    """Find a process other than these commands that has a ledger open.
+
+    ``nova-compute`` has it open for as long as it runs. The pools are the
+    host's, so a ledger elsewhere counts as well, if it has the usual name.
+
+    :param ledger: the one that is to be used
+    :raises exception.KernelError: if the processes can't be listed
     """
     try:
-        wanted = ledger.stat()
         names = os.listdir(fs.proc)
+    except OSError as error:
+        raise exception.KernelError(
+            fs.proc, hostfs.reason(error), 'a folder for each process'
+        ) from error
+    try:
+        wanted = ledger.stat()
+    except OSError:
+        wanted = None
+    hidden = None
+    own = _own(fs)
+    for name in sorted(filter(str.isdigit, names), key=int):
+        folder = fs.proc / name
+        if name == own or _is_ours(folder):
+            continue
+        try:
+            if _has_open(folder / 'fd', wanted):
+                return Users(process=_in_words(folder))
+        except PermissionError:
+            # Threads of the kernel have neither arguments nor files.
+            if hidden is None and _words(folder):
+                hidden = _in_words(folder)
+    return Users(hidden=hidden)
+
+
+def _own(fs: hostfs.HostFS) -> str | None:
+    """Tell the id that this process has there."""
+    try:
+        return os.readlink(fs.proc / 'self')
     except OSError:
         return None
-    for name in filter(str.isdigit, names):
-        folder = fs.proc / name
-        if _has_open(folder / 'fd', wanted) and not _is_ours(folder):
-            return f'process {name} ({_command(folder)})'
-    return None
 
 
-def _has_open(folder: pathlib.Path, wanted: os.stat_result) -> bool:
+def _has_open(folder: pathlib.Path, wanted: os.stat_result | None) -> bool:
+    """Tell whether a process has a ledger open.
+
+    :raises PermissionError: if this user may not see that
+    """
     try:
         descriptors = os.listdir(folder)
+    except PermissionError:
+        raise
     except OSError:
         return False
-    for descriptor in descriptors:
-        try:
-            # By the file, as a container has it under another name.
-            if os.path.samestat((folder / descriptor).stat(), wanted):
-                return True
-        except OSError:
-            continue
-    return False
+    return any(_leads_to(folder / one, wanted) for one in descriptors)
+
+
+def _leads_to(path: pathlib.Path, wanted: os.stat_result | None) -> bool:
+    try:
+        name = os.path.basename(os.readlink(path))
+    except PermissionError:
+        raise
+    except OSError:
+        return False
+    if name.removesuffix(' (deleted)') == ledger_module.FILE_NAME:
+        return True
+    try:
+        # By the file, as a container may have it under another name.
+        return wanted is not None and os.path.samestat(path.stat(), wanted)
+    except OSError:
+        return False
 
 
 def _is_ours(folder: pathlib.Path) -> bool:
-    return any(os.path.basename(word) == _OURS for word in _words(folder))
+    """Tell whether a process is one of these commands."""
+    words = _words(folder)[:2]
+    if words and os.path.basename(words[0]).startswith('python'):
+        words = words[1:]
+    return bool(words) and os.path.basename(words[0]) == _OURS
 
 
-def _command(folder: pathlib.Path) -> str:
-    """Name a program; of one in Python what Python runs."""
+def _in_words(folder: pathlib.Path) -> str:
+    """Name a process and its program; of one in Python what Python runs."""
     words = [os.path.basename(word) for word in _words(folder)]
+    program = words[0] if words else 'ended since'
     for word in words:
         if word and not word.startswith(('python', '-')):
-            return word
-    return words[0] if words else 'ended since'
+            program = word
+            break
+    return f'process {folder.name} ({program})'
 
 
 def _words(folder: pathlib.Path) -> list[str]:
     try:
         text = (folder / 'cmdline').read_text('utf-8', 'replace')
+    except PermissionError:
+        return ['unknown']
     except OSError:
         return []
     return [word for word in text.split('\0') if word]

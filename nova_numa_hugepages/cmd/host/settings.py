@@ -51,12 +51,19 @@ class Settings:
     :ivar libvirt_uri: how libvirt is reached; None if it isn't that of the
         host that is looked at
     :ivar notes: sentences on what could not be read
+    :ivar files: the files of the configuration that were read
+    :ivar unread: whether there are files that this user may not read
+    :ivar configured: where the ledger is as the configuration says; empty if
+        it doesn't
     """
 
     ledger: pathlib.Path
     policy: policy_module.Policy
     libvirt_uri: str | None = LIBVIRT_URI
     notes: tuple[str, ...] = ()
+    files: tuple[pathlib.Path, ...] = ()
+    unread: bool = False
+    configured: tuple[pathlib.Path, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +155,11 @@ def read(options: argparse.Namespace) -> Settings:
     notes: list[str] = []
     files = _files(options, notes)
     settings = Settings(
-        _ledger(options), policy_module.Policy(), LIBVIRT_URI if own else None
+        _ledger(options),
+        policy_module.Policy(),
+        LIBVIRT_URI if own else None,
+        files=tuple(files),
+        unread=bool(notes),
     )
     if files:
         # Slow to load, and not needed where there is no configuration.
@@ -160,16 +171,92 @@ def read(options: argparse.Namespace) -> Settings:
             policy=found.policy(),
             libvirt_uri=(found.libvirt_uri() or LIBVIRT_URI) if own else None,
         )
-        if options.ledger is None and options.state_path is None:
-            folder = found.state_path()
-            if folder is not None:
-                settings = dataclasses.replace(
-                    settings, ledger=_in(options.root, folder)
-                )
-            elif not notes:
-                # Nothing was left out in which it may be set.
-                notes.append(_unset(files))
+        try:
+            configured = _configured(options, found.state_path())
+        except problems.BadInput:
+            if not _named(options):
+                raise
+            configured = ()
+        settings = dataclasses.replace(settings, configured=configured)
+        if configured and not _named(options):
+            settings = dataclasses.replace(settings, ledger=configured[0])
+        elif not _named(options) and not notes:
+            # Nothing was left out in which it may be set.
+            notes.append(_unset(files))
     return dataclasses.replace(settings, notes=tuple(notes))
+
+
+def check(
+    options: argparse.Namespace, found: Settings, *, forced: bool
+) -> None:
+    """See that pools may be changed by what was found.
+
+    :param forced: whether the ledger may be another one than that of the
+        configuration
+    :raises problems.BadInput: if it isn't certain what the service goes by
+    """
+    if found.unread:
+        raise problems.NotAllowed(
+            'Nothing is changed without all of the configuration. Run it as '
+            'root.'
+        )
+    if not found.files:
+        where = (
+            f'no configuration was found in {CONFIG_FOLDERS[0]}'
+            if options.root is None
+            else f'--root {options.root}: no configuration is read from there'
+        )
+        raise problems.BadInput(
+            f'{where}, and without it nothing is changed, as pools may have '
+            'to stay as they are. Name the configuration of nova-compute '
+            'with --config-file.'
+        )
+    if not (found.configured or _named(options)):
+        raise problems.BadInput(
+            'Which ledger is that of nova-compute is not certain, so nothing '
+            'is changed. Set [DEFAULT] state_path, or name the folder with '
+            '--state-path.'
+        )
+    if (
+        found.configured
+        and not forced
+        and not any(_same(found.ledger, one) for one in found.configured)
+    ):
+        raise problems.BadInput(
+            f'The ledger {found.ledger} is not that of the configuration, '
+            f'{found.configured[0]}, whose pages are in the same pools. '
+            'Leave out --ledger and --state-path; or, if you know better, '
+            'add --force.'
+        )
+
+
+def _named(options: argparse.Namespace) -> bool:
+    """Tell whether the ledger is given."""
+    return options.ledger is not None or options.state_path is not None
+
+
+def _configured(
+    options: argparse.Namespace, folder: pathlib.Path | None
+) -> tuple[pathlib.Path, ...]:
+    """Tell where the ledger is as the configuration says.
+
+    :returns: with `--root` below that first, and then as it is, since a
+        container has its own view of it
+    """
+    if folder is None:
+        return ()
+    path = folder / ledger_module.FILE_NAME
+    if options.root is None:
+        return (path,)
+    return _in(options.root, folder), path
+
+
+def _same(path: pathlib.Path, other: pathlib.Path) -> bool:
+    """Tell whether two paths are of one file, whether it is there or not."""
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return path.resolve() == other.resolve()
 
 
 def _ledger(options: argparse.Namespace) -> pathlib.Path:
