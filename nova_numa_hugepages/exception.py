@@ -121,6 +121,18 @@ class KernelError(NUMAHugepagesError):
         super().__init__(f'{path}: expected {expected}, found {found}')
 
 
+class HelperNotStarted(KernelError):
+    """What only the privileged helper can read can't be, for want of it.
+
+    :param path: the file that was to be read
+    :param reason: why the helper is not there
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(path, reason, 'a file that can be read')
+        self.args = (f'{reason}. Without it {path} cannot be read',)
+
+
 class PoolsReadOnly(NUMAHugepagesError):
     """The page pools of this host can't be changed from here.
 

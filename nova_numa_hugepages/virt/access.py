@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 import pathlib
 
@@ -21,6 +22,7 @@ from nova.virt import hardware
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.virt import guests
 from nova_numa_hugepages.virt import hostfs
 from nova_numa_hugepages.virt import hugetlb
@@ -42,16 +44,24 @@ class Access:
     :ivar fs: where its files are
     :ivar writer: changes pools
     :ivar read_maps: reads where the memory of a process is
+    :ivar check: sees that these two have what they need for it; raises
+        `exception.PoolsReadOnly` if they don't
     """
 
     fs: hostfs.HostFS
     writer: hugetlb.Writer
     read_maps: guests.MapsReader
+    check: Callable[[], None]
 
 
 def host() -> Access:
     """Reach the kernel of this host, with privileges of their own."""
-    return Access(hostfs.HostFS(), privsep.PrivsepWriter(), privsep.numa_maps)
+    return Access(
+        hostfs.HostFS(),
+        privsep.PrivsepWriter(),
+        privsep.numa_maps,
+        privsep.check,
+    )
 
 
 def keeper(
@@ -74,13 +84,9 @@ def keeper(
             'command line makes them known.'
         )
         return None
-    reason = hugetlb.writable(fs)
+    reason = _why_read_only(access)
     if reason is not None:
-        LOG.warning(
-            'The page pools of this host cannot be changed (%s). What they '
-            'have is held and checked; they neither grow nor shrink.',
-            reason,
-        )
+        LOG.warning(keeper_module.READ_ONLY, reason)
         writer = hugetlb.NoWriter(reason)
     reserved = {
         pages.PoolKey(node, int(size_kib)): count
@@ -103,3 +109,14 @@ def keeper(
             writable=reason is None,
         )
     )
+
+
+def _why_read_only(access: Access) -> str | None:
+    """Tell why pools can't be changed, None if they can."""
+    reason = hugetlb.writable(access.fs)
+    if reason is None:
+        try:
+            access.check()
+        except exception.PoolsReadOnly as error:
+            reason = error.reason
+    return reason

@@ -128,7 +128,8 @@ class NUMAHugepagesDriver(moving.MovingGuests):
         """Hold the pages that the domain needs, before it is defined.
 
         :raises nova.exception.ComputeResourcesUnavailable: if there are too
-            few, so that Nova tries the next host
+            few, or some can't be made for want of a helper, so that Nova tries
+            the next host
         """
         keeper = self._keeper
         starts = power_on or pause
@@ -150,7 +151,7 @@ class NUMAHugepagesDriver(moving.MovingGuests):
                 )
                 if starts:
                     keeper.started(instance.uuid)
-        except exception.NotEnoughPages as error:
+        except (exception.NotEnoughPages, exception.PoolsReadOnly) as error:
             LOG.warning('%s', error, instance=instance)
             raise nova_exception.ComputeResourcesUnavailable(
                 reason=str(error)

@@ -43,6 +43,14 @@ _INCOMING = pages.Purpose.INCOMING
 _RESIZE = pages.Purpose.RESIZE
 
 
+# Takes the reason.
+READ_ONLY = (
+    'The page pools of this host cannot be changed (%s). What they have is '
+    'held and checked; they neither grow nor shrink until the service is '
+    'started again.'
+)
+
+
 class Keeper:
     """Keeps huge pages for the guests of this host.
 
@@ -94,6 +102,8 @@ class Keeper:
             after a resize on this host
         :raises exception.NotEnoughPages: if the host has too few; what it
             held before stays held
+        :raises exception.PoolsReadOnly: if it has too few, and those that
+            lack can't be made as pools can't be written here
         :raises exception.KernelError: if the kernel's files can't be used
         :raises exception.LedgerError: if the ledger can't be used
         """
@@ -101,7 +111,12 @@ class Keeper:
             if not comes_new:
                 self._come_back(holder)
             new = not self.holds(holder, _GUEST)
-            self._pools.hold(holder, needs, _GUEST)
+            try:
+                self._pools.hold(holder, needs, _GUEST)
+            except exception.PoolsReadOnly as error:
+                # The scheduler must not be told of pages to be made.
+                self._read_only(error)
+                raise
             with self._lock:
                 self._expected.pop(holder, None)
             try:
@@ -273,14 +288,13 @@ class Keeper:
         try:
             return self._reconciler.heal(present, starting=starting)
         except exception.PoolsReadOnly as error:
-            LOG.warning(
-                'The page pools of this host cannot be changed (%s). What '
-                'they have is held and checked; they neither grow nor shrink '
-                'until the service is started again.',
-                error,
-            )
-            self._pools.writable = False
+            self._read_only(error)
             return self._reconciler.heal(present, starting=starting)
+
+    def _read_only(self, error: exception.PoolsReadOnly) -> None:
+        """Leave the pools as they are from now on."""
+        LOG.warning(READ_ONLY, error.reason)
+        self._pools.writable = False
 
     def survey(self) -> survey.HostView:
         """Look at the host; changes nothing.

@@ -72,6 +72,17 @@ class PrivsepWriter:
         _write(path, lambda: _write_demote(node, size_kib, pages))
 
 
+def check() -> None:
+    """See that the privileged process is there; starts it.
+
+    :raises exception.PoolsReadOnly: if it can't be started
+    """
+    try:
+        _answer()
+    except (daemon.FailedToDropPrivileges, OSError) as error:
+        raise exception.PoolsReadOnly(_not_started(error)) from error
+
+
 def numa_maps(pid: int) -> str:
     """Read where the huge pages of a guest are.
 
@@ -86,9 +97,7 @@ def numa_maps(pid: int) -> str:
     try:
         text: str = _huge_maps(pid)
     except daemon.FailedToDropPrivileges as error:
-        raise exception.KernelError(
-            path, _not_started(error), 'a file that can be read'
-        ) from error
+        raise exception.HelperNotStarted(path, _not_started(error)) from error
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ESRCH):
             raise ProcessLookupError(*error.args) from error
@@ -100,6 +109,11 @@ def numa_maps(pid: int) -> str:
 
 # The privileged side. An error has to be of a kind that can be made anew on
 # the other side, and so none of ours.
+
+
+@context.entrypoint
+def _answer() -> None:
+    pass
 
 
 @context.entrypoint

@@ -121,7 +121,10 @@ class PageHosts(fixtures.Fixture):
         def reach() -> access.Access:
             host = fixture._host(CONF.host)
             return access.Access(
-                host.kernel.fs, host.kernel, host.kernel.read_maps
+                host.kernel.fs,
+                host.kernel,
+                host.kernel.read_maps,
+                lambda: None,
             )
 
         def keep(

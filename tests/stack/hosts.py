@@ -28,6 +28,8 @@ from tests.stack import services
 
 # What a Python process takes until it has loaded Nova, under emulation.
 START_S = 300.0
+# How often a host tells the scheduler what it has.
+REPORT_S = 150
 # Longer than any test.
 _FOREVER_S = 24 * 3600.0
 STATE = '/persist/nova'
@@ -93,6 +95,7 @@ class ComputeHost:
                     'host': self.name,
                     'my_ip': address,
                     'state_path': STATE,
+                    'update_resources_interval': REPORT_S,
                 },
                 'compute': {
                     # One CPU of each node for guests that float.

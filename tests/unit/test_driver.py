@@ -143,7 +143,7 @@ def make(options, monkeypatch, tmp_path):
 
     monkeypatch.setattr(STOCK, 'get_available_resource', resources)
 
-    def make_driver(*pools, kernel=None):
+    def make_driver(*pools, kernel=None, check=None):
         kernel = kernel or kernel_of(tmp_path, *pools)
         monkeypatch.setattr(
             STOCK, '_get_host_numa_topology', lambda self: topology(*pools)
@@ -151,7 +151,9 @@ def make(options, monkeypatch, tmp_path):
         monkeypatch.setattr(
             access,
             'host',
-            lambda: access.Access(kernel.fs, kernel, kernel.read_maps),
+            lambda: access.Access(
+                kernel.fs, kernel, kernel.read_maps, lambda: check and check()
+            ),
         )
         made = driver.NUMAHugepagesDriver(None)
         made._host = Host()
@@ -296,6 +298,38 @@ def test_pools_that_cannot_be_changed_are_told_once(make, caplog, monkeypatch):
     assert not can_be_made(known)
     (warning,) = warnings(caplog)
     assert '/sys is mounted read-only' in warning
+
+
+def test_a_helper_that_cannot_be_started_is_told_at_the_start(make, caplog):
+    def check():
+        raise exception.PoolsReadOnly('the helper cannot be started')
+
+    made = make({2048: 100}, check=check)
+    made.init_host('one')
+
+    totals, known = told(made)
+
+    assert totals[0][2048] == 100
+    assert not can_be_made(known)
+    (warning,) = warnings(caplog)
+    assert 'cannot be changed (the helper cannot be started)' in warning
+
+
+def test_pools_that_cannot_be_changed_refuse_the_guest(
+    make, monkeypatch, caplog
+):
+    def refuse(self, *args, **kwargs):
+        raise exception.PoolsReadOnly('no helper')
+
+    made = make({2048: 100})
+    made.init_host('one')
+    monkeypatch.setattr(made._keeper, 'starting', refuse.__get__(made._keeper))
+    instance = objects.Instance(uuid=ONE, task_state=None)
+
+    with pytest.raises(
+        nova_exception.ComputeResourcesUnavailable, match='no helper'
+    ):
+        made._create_guest(None, '<domain/>', instance)
 
 
 def test_a_damaged_ledger_stops_the_service(make, tmp_path):

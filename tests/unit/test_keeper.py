@@ -21,6 +21,7 @@ import threading
 import pytest
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.virt import hugetlb
 from nova_numa_hugepages.virt import keeper as keeper_module
 from nova_numa_hugepages.virt import pages
 from tests.fixtures import kernel as fake_kernel
@@ -133,6 +134,33 @@ def test_too_few_pages_stop_the_start_and_hold_nothing(keeper, rig):
 
     assert rig.held() == {}
     assert rig.persistent() == NONE
+
+
+def test_pools_that_turn_out_read_only_are_offered_no_more(
+    keeper, rig, monkeypatch, caplog
+):
+    assert offered(keeper)
+    writer = hugetlb.NoWriter('the privileged helper cannot be started')
+    monkeypatch.setattr(rig.pools.kernel, '_writer', writer)
+
+    with (
+        pytest.raises(exception.PoolsReadOnly),
+        keeper.starting(ONE, NEEDS, is_defined=lambda: False),
+    ):
+        pytest.fail('it was started')
+
+    assert rig.held() == {}
+    assert not offered(keeper)
+    assert [record.getMessage() for record in caplog.records] == [
+        'The page pools of this host cannot be changed (the privileged helper '
+        'cannot be started). What they have is held and checked; they neither '
+        'grow nor shrink until the service is started again.'
+    ]
+
+
+def offered(keeper):
+    """Tell whether the scheduler is told of pages that could be made."""
+    return any(view.allocatable for view in keeper.survey().pools.values())
 
 
 def test_a_guest_on_the_wrong_node_is_told(keeper, rig, caplog):

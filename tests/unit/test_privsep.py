@@ -103,6 +103,7 @@ class TestContext:
         }
 
         assert reached == {
+            '_answer',
             '_write_nr',
             '_write_compact',
             '_write_demote',
@@ -287,32 +288,42 @@ class TestClient:
             privsep.numa_maps(7)
 
     @pytest.mark.parametrize(
-        ('raised', 'found'),
+        ('raised', 'text'),
         [
             (
                 PermissionError(errno.EACCES, 'Permission denied'),
+                '/proc/7/numa_maps: expected a file that can be read, found '
                 'Permission denied',
             ),
             (
                 daemon.FailedToDropPrivileges('helper exited (1)'),
                 'the privileged helper cannot be started: helper exited (1). '
                 'Its command is the option helper_command of '
-                '[numa_hugepages_privileged]',
+                '[numa_hugepages_privileged]. Without it /proc/7/numa_maps '
+                'cannot be read',
             ),
         ],
     )
     def test_a_guest_that_can_not_be_looked_at(
-        self, monkeypatch: pytest.MonkeyPatch, raised: Exception, found: str
+        self, monkeypatch: pytest.MonkeyPatch, raised: Exception, text: str
     ) -> None:
         monkeypatch.setattr(privsep, '_huge_maps', failing(raised))
 
         with pytest.raises(exception.KernelError) as caught:
             privsep.numa_maps(7)
 
-        assert str(caught.value) == (
-            '/proc/7/numa_maps: expected a file that can be read, found '
-            + found
-        )
+        assert str(caught.value) == text
+
+    def test_the_helper_is_looked_for_first(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        error = daemon.FailedToDropPrivileges('helper exited (1)')
+        monkeypatch.setattr(privsep, '_answer', failing(error))
+
+        with pytest.raises(
+            exception.PoolsReadOnly, match='cannot be started: helper exited'
+        ):
+            privsep.check()
 
 
 def failing(error: Exception) -> Callable[..., None]:
@@ -329,6 +340,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.virt import hostfs, hugetlb, pages, privsep
 cfg.CONF([], project='test')
 cfg.CONF.set_override('helper_command', sys.argv[1], privsep.CFG_SECTION)
+privsep.check()
 kernel = hugetlb.Hugetlb(hostfs.HostFS(), privsep.PrivsepWriter())
 node = kernel.nodes()[0]
 largest = pages.PoolKey(node, kernel.sizes(node)[-1])
