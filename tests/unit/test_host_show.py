@@ -345,11 +345,11 @@ def test_the_ledger_is_in_the_state_path(host, capsys, tmp_path):
     assert capsys.readouterr().out.split() == ['64', '0', '132', '0']
 
 
-def test_it_loads_neither_nova_nor_what_it_does_not_need():
+def test_it_loads_neither_nova_nor_what_it_does_not_need(host):
     code = (
         'import sys\n'
         'from nova_numa_hugepages.cmd import main\n'
-        'main.run(["host", "show", "-f", "json"])\n'
+        'assert main.run(["host", "show", "-f", "json", *sys.argv[1:]]) == 0\n'
         'print(sorted({name.partition(".")[0] for name in sys.modules} &'
         '{"nova", "eventlet", "libvirt", "rich", "oslo_concurrency",'
         '"oslo_config", "oslo_db", "oslo_log", "oslo_privsep"}),'
@@ -357,7 +357,10 @@ def test_it_loads_neither_nova_nor_what_it_does_not_need():
     )
 
     done = subprocess.run(
-        [sys.executable, '-c', code],
+        [
+            *(sys.executable, '-c', code),
+            *('--root', str(host.root), '--state-path', str(host.state)),
+        ],
         capture_output=True,
         text=True,
         check=True,
