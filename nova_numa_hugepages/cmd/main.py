@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib import metadata
+import os
 import sys
 from typing import Any
 
@@ -75,6 +76,9 @@ def run(argv: Sequence[str]) -> int:
 
 def main() -> int:
     """Run the command with the arguments of the process."""
+    # Nova 31 patches a process with eventlet as soon as its API is imported,
+    # and then the simulation waits for its processes for ever.
+    os.environ.setdefault('OS_NOVA_DISABLE_EVENTLET_PATCHING', '1')
     return run(sys.argv[1:])
 
 

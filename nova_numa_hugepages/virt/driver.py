@@ -47,6 +47,7 @@ from nova_numa_hugepages.virt import hardware
 from nova_numa_hugepages.virt import hostview
 from nova_numa_hugepages.virt import lookups
 from nova_numa_hugepages.virt import moving
+from nova_numa_hugepages.virt import novas
 from nova_numa_hugepages.virt import survey
 
 CONF = nova_conf.CONF
@@ -73,6 +74,7 @@ class NUMAHugepagesDriver(moving.MovingGuests):
         self._view: survey.HostView | None = None
         self._cell_ids: list[int] = []
         self._service_host = CONF.host
+        self._claim_devices = novas.claim_devices(virtapi)
 
     # The service.
 
@@ -89,7 +91,10 @@ class NUMAHugepagesDriver(moving.MovingGuests):
                 CONF.libvirt.virt_type,
             )
             return
-        hardware.install(host_facts=lambda topology: self._facts)
+        hardware.install(
+            host_facts=lambda topology: self._facts,
+            host_devices=self._claim_devices,
+        )
         self._access = access.host()
         self._keeper = access.keeper(CONF, self._access)
         try:

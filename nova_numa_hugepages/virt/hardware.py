@@ -51,6 +51,8 @@ conf.register_opts(CONF)
 
 # Where a compute gets the facts of its own host from.
 HostFactsSource = Callable[[numa.NUMATopology], facts.HostFacts | None]
+# Where it gets its PCI devices from, if a claim doesn't tell them.
+HostDevicesSource = Callable[[], pci_stats_module.PciDeviceStats | None]
 
 _NAME = 'numa_fit_instance_to_host'
 
@@ -62,6 +64,7 @@ class _Seam:
         self.lock = threading.Lock()
         self.stock: Callable[..., Any] | None = None
         self.host_facts: HostFactsSource | None = None
+        self.host_devices: HostDevicesSource | None = None
 
 
 _SEAM = _Seam()
@@ -102,6 +105,8 @@ def numa_fit_instance_to_host(
     )
     host = nova_objects.host_topology(host_topology, _facts(host_topology))
     ratios = nova_objects.limits(limits)
+    if pci_stats is None and _SEAM.host_devices is not None:
+        pci_stats = _SEAM.host_devices()
     near = (
         devices.PciDevices(pci_stats, pci_requests, provider_mapping)
         if pci_stats
@@ -210,13 +215,18 @@ def strategy() -> model.Strategy:
     )
 
 
-def install(host_facts: HostFactsSource | None = None) -> None:
+def install(
+    host_facts: HostFactsSource | None = None,
+    host_devices: HostDevicesSource | None = None,
+) -> None:
     """Put our fit in place of Nova's. Idempotent.
 
     :param host_facts: on a compute, tells the facts of the host, given its
         topology: the same that it reports in its stats, or the claim comes to
         another plan than the filter; a later call without it leaves it as it
         is
+    :param host_devices: on a compute, tells the PCI devices of the host, for
+        claims that don't; a later call without it leaves it as it is
     :raises exception.SignatureMismatch: if the installed Nova calls its fit
         in another way; nothing is then changed
     """
@@ -224,6 +234,8 @@ def install(host_facts: HostFactsSource | None = None) -> None:
         check_signature()
         if host_facts is not None:
             _SEAM.host_facts = host_facts
+        if host_devices is not None:
+            _SEAM.host_devices = host_devices
         if _SEAM.stock is not None:
             return
         _SEAM.stock = getattr(nova_hardware, _NAME)
@@ -235,6 +247,7 @@ def uninstall() -> None:
     """Put Nova's fit back. Idempotent."""
     with _SEAM.lock:
         _SEAM.host_facts = None
+        _SEAM.host_devices = None
         if _SEAM.stock is not None:
             setattr(nova_hardware, _NAME, _SEAM.stock)
             _SEAM.stock = None

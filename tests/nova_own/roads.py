@@ -31,6 +31,7 @@ from nova.tests.functional.libvirt import base
 
 from nova_numa_hugepages.core import facts
 from nova_numa_hugepages.virt import pages
+from tests.fixtures import novas
 from tests.nova_own import pagehosts
 
 CONF = nova.conf.CONF
@@ -302,7 +303,7 @@ class Moves(_Roads):
         assert host.total(0) + host.total(1) == 2 * GIB_PAGES
 
     def test_live_migration(self) -> None:
-        self._live_migrate(self.server, host=self.second)
+        novas.live_migrate(self, self.server, self.second)
         assert self.migrate_stub_ran
         assert self.second == self.name_of(self.server)
         self.assert_runs(self.server)
@@ -320,7 +321,7 @@ class Moves(_Roads):
                 'nova.tests.fixtures.libvirt.Domain.migrateToURI3', look
             )
         )
-        self._live_migrate(self.server, host=self.second)
+        novas.live_migrate(self, self.server, self.second)
         planned = {(self.nodes_of(self.server)[0], _POOL): GIB_PAGES}
         assert [{'incoming': planned}] == seen
 
@@ -333,9 +334,7 @@ class Moves(_Roads):
                 'nova.tests.fixtures.libvirt.Domain.migrateToURI3', fail
             )
         )
-        self._live_migrate(
-            self.server, migration_expected_state='failed', host=self.second
-        )
+        novas.live_migrate(self, self.server, self.second, 'failed')
         self.update()
         self.assert_nothing(self.second)
         self.assert_runs(self.server)

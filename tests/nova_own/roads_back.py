@@ -23,6 +23,7 @@ from nova.tests.functional.api import client
 import pytest
 
 from nova_numa_hugepages.virt import pages
+from tests.fixtures import novas
 from tests.nova_own import roads
 
 
@@ -94,7 +95,7 @@ class OnTwoHosts(roads._Roads):
             server['id'], [pages.Need(0, other_node, 2048, roads.GIB_PAGES)]
         )
         # when it is migrated, then it has those of the new plan,
-        self._live_migrate(server, host=second)
+        novas.live_migrate(self, server, second)
         planned = {(self.nodes_of(server)[0], 2048): roads.GIB_PAGES}
         assert self.host_of(server).held(server['id']) == {'guest': planned}
         # and the others go back.

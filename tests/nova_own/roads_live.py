@@ -22,6 +22,7 @@ from nova import objects
 from nova.tests.functional.api import client
 import pytest
 
+from tests.fixtures import novas
 from tests.nova_own import roads
 
 
@@ -55,7 +56,7 @@ class LiveMigrations(roads._Roads):
                 ),
             )
         )
-        self._live_migrate(self.server, host=self.second)
+        novas.live_migrate(self, self.server, self.second)
         self.assert_runs(self.server)
         self.assert_nothing(self.first)
 

@@ -18,8 +18,11 @@ import os
 
 import pytest
 
-# Nova's test packages patch the process with eventlet when they are imported.
-os.environ.setdefault('OS_NOVA_DISABLE_EVENTLET_PATCHING', '1')
+from tests.fixtures import novas
+
+# Here, and in what the tests start.
+os.environ.setdefault(novas.SWITCH, '1')
+novas.choose_threads(services=False)
 
 
 @pytest.fixture(autouse=True)

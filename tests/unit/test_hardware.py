@@ -447,6 +447,24 @@ class TestFacts:
         assert cells_of(fit(host_topology, guest(*self.TWO), None)) == [0, 2]
         assert asked == [host_topology]
 
+    def test_on_a_compute_the_host_is_asked_for_devices_that_are_missing(
+        self,
+    ):
+        host_topology = topology(*four_cells())
+        known = devices(host_topology, {0: 1, 2: 1})
+
+        hardware.install(host_devices=lambda: known)
+        missing = fit(host_topology, guest(*self.TWO), None)
+        told = fit(
+            host_topology,
+            guest(*self.TWO),
+            None,
+            pci_stats=devices(host_topology, {1: 1}),
+        )
+
+        assert cells_of(missing) == [1, 3]
+        assert cells_of(told) == [0, 2]
+
     def test_a_later_install_leaves_the_source_as_it_is(self):
         hardware.install(lambda found: self.FAR)
         hardware.install()
