@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import time
 
 import pytest
 
@@ -111,6 +112,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _outcomes[report.nodeid] = (outcome, seconds + took)
 
 
+_START = time.monotonic()
 _outcomes: dict[str, tuple[str, float]] = {}
 _scenarios: dict[str, tuple[str, str]] = {}
 
@@ -141,3 +143,7 @@ def pytest_terminal_summary(
         terminalreporter.write_line(
             f'{number:>2}  {text:<{width}}  {outcome:<7}  {seconds:5.0f} s'
         )
+    terminalreporter.write_line(
+        f'    {"all, with the cloud brought up and taken down":<{width}}  '
+        f'         {time.monotonic() - _START:5.0f} s'
+    )
