@@ -35,6 +35,8 @@ import subprocess
 import sys
 import time
 
+from packaging import specifiers
+
 from tests.nova_own import workers
 
 EXCLUSIONS = pathlib.Path(__file__).with_name('exclusions.txt')
@@ -65,22 +67,30 @@ class UsageError(Exception):
     """What was asked for, or the list of exclusions, makes no sense."""
 
 
-def read_exclusions(lines: Iterable[str]) -> dict[str, str]:
+def read_exclusions(
+    lines: Iterable[str], release: str | None = None
+) -> dict[str, str]:
     """Read the list of excluded tests.
 
-    :param lines: lines of the form ``test id: reason``; empty ones and those
-        that start with ``#`` don't count
+    :param lines: lines of the form ``test id: reason``, or ``test id (<34):
+        reason`` for some releases of Nova only; empty ones and those that
+        start with ``#`` don't count
+    :param release: of Nova; without, that which is installed
     :returns: the reasons by test id
     :raises: :class:`UsageError` if a line gives no reason, or a test twice
     """
+    release = release or importlib.metadata.version('nova')
     exclusions: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text or text.startswith('#'):
             continue
-        test_id, _, reason = (part.strip() for part in text.partition(':'))
+        subject, _, reason = (part.strip() for part in text.partition(':'))
+        test_id, _, releases = subject.partition(' (')
         if not reason:
             raise UsageError(f'line {number}: {test_id} has no reason')
+        if release not in specifiers.SpecifierSet(releases.removesuffix(')')):
+            continue
         if test_id in exclusions:
             raise UsageError(f'line {number}: {test_id} is there twice')
         exclusions[test_id] = reason

@@ -106,6 +106,8 @@ class ComputeHost:
                     'virt_type': 'qemu',
                     'cpu_mode': 'none',
                     'images_type': 'raw',
+                    # Snapshots are as small as what is in them.
+                    'snapshot_image_format': 'qcow2',
                     'disk_cachemodes': 'file=writeback',
                     'hw_machine_type': 'x86_64=q35',
                     'live_migration_scheme': 'tcp',

@@ -34,7 +34,13 @@ def main() -> None:
     # Else Neutron's first request for ports may come before its models know
     # of each other.
     sqlalchemy.orm.configure_mappers()
-    waitress.serve(application, listen=f'127.0.0.1:{port}', threads=8)
+    waitress.serve(
+        application,
+        listen=f'127.0.0.1:{port}',
+        threads=8,
+        # Images are larger than what it takes for a request by default.
+        max_request_body_size=1 << 40,
+    )
 
 
 if __name__ == '__main__':

@@ -65,7 +65,8 @@ def write(folder: pathlib.Path, stack: stack_module.Stack) -> pathlib.Path:
                 'default_domain_id': 'default',
             },
             'service_available': {
-                'neutron': False,
+                # Tests that need it skip otherwise; there are no networks.
+                'neutron': True,
                 'cinder': False,
                 'swift': False,
             },

@@ -29,6 +29,13 @@ def test_exclusions_are_read_with_their_reasons():
     }
 
 
+@pytest.mark.parametrize(('release', 'known'), [('33.0.2', 1), ('34.0.0', 0)])
+def test_an_exclusion_may_be_for_some_releases(release, known):
+    exclusions = nova_own.read_exclusions(['t.test_b (<34): why'], release)
+
+    assert exclusions == ({'t.test_b': 'why'} if known else {})
+
+
 @pytest.mark.parametrize('line', ['nova.a.T.test_b', 'nova.a.T.test_b:  '])
 def test_an_exclusion_without_a_reason_is_refused(line):
     with pytest.raises(nova_own.UsageError, match=r'line 1: .* no reason'):
