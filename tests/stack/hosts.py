@@ -96,6 +96,8 @@ class ComputeHost:
                     'my_ip': address,
                     'state_path': STATE,
                     'update_resources_interval': REPORT_S,
+                    # More at a time take longer, as all are emulated.
+                    'max_concurrent_builds': 3,
                 },
                 'compute': {
                     # One CPU of each node for guests that float.
