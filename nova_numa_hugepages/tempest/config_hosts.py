@@ -55,8 +55,10 @@ Possible values:
 * No command behind the colon: the host is this machine.
 * ``*`` as the hostname: all hosts that are not named.
 
-Servers are created on the first host that is named, and wherever the scheduler
-likes if only ``*`` is given. Braces other than ``{host}`` are left alone.
+Servers are created on the first host that is named. If only ``*`` is given,
+that is up to the scheduler, and tests are skipped that have to see a host
+before a server is on it, which are most. Braces other than ``{host}`` are left
+alone.
 
 For example, one host that is this machine, and one for SSH::
 
