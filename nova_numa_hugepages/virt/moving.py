@@ -188,6 +188,7 @@ class MovingGuests(driver.LibvirtDriver):
         finally:
             if self._keeper is not None:
                 self._keeper.gone(instance.uuid)
+            _store_what_it_had(instance)
 
     # Guests that are live migrated: the source.
 
@@ -243,3 +244,21 @@ class MovingGuests(driver.LibvirtDriver):
             return
         with self._keeper.restarting(instance.uuid):
             yield
+
+
+def _store_what_it_had(instance: objects.Instance) -> None:
+    """Store where a guest is whose live migration to this host has failed.
+
+    Nova has the plan for this host in the instance meanwhile, and stores the
+    instance when it has deleted the guest's disks here. If the source is done
+    by then, the plan stays, and the guest is accounted for on other CPUs and
+    nodes than those that it runs on.
+    """
+    if instance.migration_context is None:
+        return
+    try:
+        with instance.mutated_migration_context(revert=True):
+            instance.save()
+    except nova_exception.InstanceNotFound:
+        # Deleted meanwhile.
+        pass

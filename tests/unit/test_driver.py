@@ -18,6 +18,7 @@ Its hooks on the roads of a guest are tested with a whole Nova, in
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import types
@@ -494,3 +495,51 @@ def test_nodes_whose_distances_are_not_all_known_have_none():
 
     assert hostview.distances({0: node}, [0, 1]) == {}
     assert hostview.distances({0: node}, [0]) == {0: (10,)}
+
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_an_aborted_live_migration_leaves_the_plan_of_the_source(
+    make, monkeypatch, fails
+):
+    stored = []
+
+    def save(instance):
+        stored.append([cell.id for cell in instance.numa_topology.cells])
+
+    def rollback(self, context, instance):
+        # As Nova does when it has deleted the disks.
+        instance.save()
+        if fails:
+            raise nova_exception.InternalError('broken')
+
+    def plan(node):
+        return objects.InstanceNUMATopology(
+            cells=[objects.InstanceNUMACell(id=node)]
+        )
+
+    monkeypatch.setattr(objects.Instance, 'save', save)
+    monkeypatch.setattr(
+        STOCK, 'rollback_live_migration_at_destination', rollback
+    )
+    made = make({2048: 100}, {2048: 100})
+    made.init_host('one')
+    instance = objects.Instance(
+        uuid=ONE,
+        numa_topology=plan(0),
+        pci_requests=None,
+        pci_devices=None,
+        resources=None,
+        migration_context=objects.MigrationContext(
+            old_numa_topology=plan(0), new_numa_topology=plan(1)
+        ),
+    )
+
+    with (
+        pytest.raises(nova_exception.InternalError)
+        if fails
+        else contextlib.nullcontext(),
+        instance.mutated_migration_context(),
+    ):
+        made.rollback_live_migration_at_destination(None, instance)
+
+    assert stored == [[1], [0]]
