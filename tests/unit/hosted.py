@@ -21,6 +21,7 @@ import threading
 
 import pytest
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd import main
 from nova_numa_hugepages.cmd.host import domains
 from nova_numa_hugepages.cmd.host import roots
@@ -209,6 +210,22 @@ def one_runs_one_is_off(folder: pathlib.Path) -> Host:
     host.hold(TWO, (1, 64))
     host.start(ONE, {0: 64})
     return host
+
+
+def to_be_healed(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> Host:
+    """Make the host of `one_runs_one_is_off`, with pools to be changed."""
+    host = one_runs_one_is_off(folder)
+    monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
+    host.mount(monkeypatch)
+    return host
+
+
+def refuse_writes(event: kernel_module.Event) -> None:
+    """Let no pool be written, as a hook of the kernel."""
+    if event.kind == 'write':
+        raise exception.PoolsReadOnly('nr_hugepages: Permission denied')
 
 
 def define(monkeypatch: pytest.MonkeyPatch, *uuids: str) -> None:

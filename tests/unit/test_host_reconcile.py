@@ -23,7 +23,6 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import domains
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import hugetlb
 from nova_numa_hugepages.virt import ledger as ledger_module
 from nova_numa_hugepages.virt import pages
 from tests.unit import hosted
@@ -37,10 +36,7 @@ GONE = '--gone-without-domain'
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    host = hosted.one_runs_one_is_off(tmp_path)
-    monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
-    host.mount(monkeypatch)
-    return host
+    return hosted.to_be_healed(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -218,11 +214,7 @@ def test_what_was_healed_is_told_where_pools_cannot_be_written(
     host.long_ago()
     defined(ONE)
 
-    def refuse(event):
-        if event.kind == 'write':
-            raise exception.PoolsReadOnly('nr_hugepages: Permission denied')
-
-    host.kernel.hook = refuse
+    host.kernel.hook = hosted.refuse_writes
 
     # when
     assert host.run('reconcile', GONE) == 1

@@ -21,7 +21,6 @@ import sys
 
 import pytest
 
-from nova_numa_hugepages import exception
 from nova_numa_hugepages.virt import hugetlb
 from nova_numa_hugepages.virt import lock
 from nova_numa_hugepages.virt import pages
@@ -161,11 +160,7 @@ def test_what_changes_while_somebody_is_asked_is_looked_at_again(
 
 def test_pools_that_turn_out_to_be_read_only(host, capsys):
     # given
-    def refuse(event):
-        if event.kind == 'write':
-            raise exception.PoolsReadOnly('nr_hugepages: Permission denied')
-
-    host.kernel.hook = refuse
+    host.kernel.hook = hosted.refuse_writes
 
     # when
     assert host.run('release', '--yes', TWO) == 1

@@ -18,7 +18,6 @@ import os
 
 import pytest
 
-from nova_numa_hugepages.virt import hugetlb
 from nova_numa_hugepages.virt import lock
 from tests.unit import hosted
 from tests.unit.hosted import ONE
@@ -29,10 +28,7 @@ GONE = '--gone-without-domain'
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
-    host = hosted.one_runs_one_is_off(tmp_path)
-    monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
-    host.mount(monkeypatch)
-    return host
+    return hosted.to_be_healed(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -30,6 +30,16 @@ def host(tmp_path):
     return hosted.two_guests(tmp_path)
 
 
+def hide(monkeypatch, secret):
+    """Let this user not read a file."""
+    access = os.access
+    monkeypatch.setattr(
+        os,
+        'access',
+        lambda path, *_, **__: path != secret and access(path, *_, **__),
+    )
+
+
 def write(path, text):
     """Write a file of the configuration."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -242,12 +252,7 @@ def test_nothing_is_changed_without_what_this_user_may_not_read(
     monkeypatch.setattr(roots, 'check_processes', lambda fs: None)
     write(tmp_path / 'nova-compute.conf', '[DEFAULT]\nstate_path = /x\n')
     secret = write(tmp_path / 'nova.conf', '[DEFAULT]\n')
-    access = os.access
-    monkeypatch.setattr(
-        os,
-        'access',
-        lambda path, *_, **__: path != secret and access(path, *_, **__),
-    )
+    hide(monkeypatch, secret)
 
     assert hosted.main.run(['host', 'reconcile']) == 1
 
@@ -260,12 +265,7 @@ def test_what_this_user_may_not_read_may_have_a_state_path(
     monkeypatch.setattr(settings, 'CONFIG_FOLDERS', (tmp_path,))
     write(tmp_path / 'nova-compute.conf', '[DEFAULT]\n')
     secret = write(tmp_path / 'nova.conf', '[DEFAULT]\nstate_path = /x\n')
-    access = os.access
-    monkeypatch.setattr(
-        os,
-        'access',
-        lambda path, *_, **__: path != secret and access(path, *_, **__),
-    )
+    hide(monkeypatch, secret)
 
     hosted.main.run(['host', 'show', '-f', 'json'])
 

@@ -51,6 +51,12 @@ def total(rig: pagerig.Rig) -> int:
     return rig.kernel.pool(pagerig.pool(0)).total
 
 
+def refuse_node_1(event: fake_kernel.Event) -> None:
+    """Let the pools of node 1 not be written."""
+    if event.what.startswith('write_nr 1'):
+        raise exception.PoolsReadOnly('no')
+
+
 class TestGuests:
     def test_nothing_to_heal(self, tmp_path: pathlib.Path) -> None:
         rig = make(tmp_path)
@@ -302,11 +308,7 @@ class TestPools:
         rig = pagerig.Rig(tmp_path, {0: NODE, 1: NODE}, pagerig.POLICY)
         rig.pools.hold(A, pagerig.needs((0, 20), (1, 20)))
 
-        def refuse(event: fake_kernel.Event) -> None:
-            if event.what.startswith('write_nr 1'):
-                raise exception.PoolsReadOnly('no')
-
-        rig.kernel.hook = refuse
+        rig.kernel.hook = refuse_node_1
         healed: list[str] = []
         with pytest.raises(exception.PoolsReadOnly):
             rig.reconciler.heal(_present(), starting=True, healed=healed)
@@ -326,11 +328,7 @@ class TestPools:
         for node in (0, 1):
             rig.kernel.operator_writes(pagerig.pool(node), 0)
 
-        def refuse(event: fake_kernel.Event) -> None:
-            if event.what.startswith('write_nr 1'):
-                raise exception.PoolsReadOnly('no')
-
-        rig.kernel.hook = refuse
+        rig.kernel.hook = refuse_node_1
         healed: list[str] = []
         with pytest.raises(exception.PoolsReadOnly):
             rig.reconciler.heal(_present(A), healed=healed)
