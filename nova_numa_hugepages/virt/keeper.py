@@ -111,12 +111,7 @@ class Keeper:
             if not comes_new:
                 self._come_back(holder)
             new = not self.holds(holder, _GUEST)
-            try:
-                self._pools.hold(holder, needs, _GUEST)
-            except exception.PoolsReadOnly as error:
-                # The scheduler must not be told of pages to be made.
-                self._read_only(error)
-                raise
+            self._hold(holder, needs, _GUEST)
             with self._lock:
                 self._expected.pop(holder, None)
             try:
@@ -125,6 +120,19 @@ class Keeper:
                 if new and needs and not is_defined():
                     self.release(holder, _GUEST)
                 raise
+
+    def _hold(
+        self,
+        holder: str,
+        needs: Sequence[pages.Need],
+        purpose: pages.Purpose,
+    ) -> None:
+        try:
+            self._pools.hold(holder, needs, purpose)
+        except exception.PoolsReadOnly as error:
+            # The scheduler must not be told of pages to be made.
+            self._read_only(error)
+            raise
 
     def _come_back(self, holder: str) -> None:
         """Let a guest have what is kept of it for another purpose.
@@ -225,7 +233,7 @@ class Keeper:
         :raises: as for `starting`
         """
         if needs:
-            self._pools.hold(holder, needs, _INCOMING)
+            self._hold(holder, needs, _INCOMING)
 
     def arrived(self, holder: str) -> None:
         """Let a guest that has come here have what was held for it."""

@@ -158,6 +158,17 @@ def test_pools_that_turn_out_read_only_are_offered_no_more(
     ]
 
 
+def test_a_guest_that_was_to_come_finds_out_as_well(keeper, rig, monkeypatch):
+    writer = hugetlb.NoWriter('the privileged helper cannot be started')
+    monkeypatch.setattr(rig.pools.kernel, '_writer', writer)
+
+    with pytest.raises(exception.PoolsReadOnly):
+        keeper.incoming(ONE, NEEDS)
+
+    assert rig.held() == {}
+    assert not offered(keeper)
+
+
 def offered(keeper):
     """Tell whether the scheduler is told of pages that could be made."""
     return any(view.allocatable for view in keeper.survey().pools.values())
