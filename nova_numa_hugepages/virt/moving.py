@@ -181,14 +181,14 @@ class MovingGuests(driver.LibvirtDriver):
         **kwargs: Any,
     ) -> None:
         """Release the pages of a guest that doesn't come."""
-        try:
+        with contextlib.ExitStack() as always:
+            if self._keeper is not None:
+                always.callback(self._keeper.gone, instance.uuid)
+            # First of these, as the guest is in the API's hands by now.
+            always.callback(_store_what_it_had, instance)
             super().rollback_live_migration_at_destination(
                 context, instance, *args, **kwargs
             )
-        finally:
-            if self._keeper is not None:
-                self._keeper.gone(instance.uuid)
-            _store_what_it_had(instance)
 
     # Guests that are live migrated: the source.
 

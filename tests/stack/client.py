@@ -35,16 +35,22 @@ _numbers = itertools.count(1)
 _T = TypeVar('_T')
 
 
-def _wait_until(look: Callable[[], _T], told: Callable[[], object]) -> _T:
+def wait_until(
+    look: Callable[[], _T],
+    told: Callable[[], object],
+    *,
+    limit_s: float = LIMIT_S,
+    interval_s: float = _INTERVAL_S,
+) -> _T:
     """Wait until something is true.
 
     :param told: what is said if that takes too long
     :returns: it
     """
-    deadline = time.monotonic() + LIMIT_S
+    deadline = time.monotonic() + limit_s
     while not (found := look()):
         assert time.monotonic() < deadline, told()
-        time.sleep(_INTERVAL_S)
+        time.sleep(interval_s)
     return found
 
 
@@ -192,7 +198,7 @@ class Client:
             answer = self.compute.get(f'/servers/{server}')
             return bool(answer.status_code == 404)
 
-        _wait_until(gone, lambda: f'{server} does not go')
+        wait_until(gone, lambda: f'{server} does not go')
 
     def image(self, name: str) -> str:
         """Give the id of an image."""
@@ -224,7 +230,7 @@ class Client:
             self.wait(server, 'ACTIVE', status)
             return self.host(server) == host
 
-        _wait_until(moved, lambda: self._migrations(server))
+        wait_until(moved, lambda: self._migrations(server))
 
     def running_migration(self, server: str) -> int:
         """Wait until the memory of a server is on its way.
@@ -239,7 +245,7 @@ class Client:
                 if migration['status'] == 'running'
             ]
 
-        return _wait_until(running, lambda: self._migrations(server))[0]
+        return wait_until(running, lambda: self._migrations(server))[0]
 
     def last_migration(self, server: str) -> str:
         """Tell the uuid of the migration of a server that began last.

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from concurrent import futures
 import re
-import time
 
 import pytest
 
@@ -79,10 +78,12 @@ def test_two_cells(
 
     nodes = placed.check(client, node1, server)
     assert sorted(nodes) == ([2, 3] if taken < 2 else [0, 1])
-    deadline = time.monotonic() + _BOOT_S
-    while 'beat 1' not in client.console(server):
-        assert time.monotonic() < deadline, client.console(server)
-        time.sleep(2)
+    client_module.wait_until(
+        lambda: 'beat 1' in client.console(server),
+        lambda: client.console(server),
+        limit_s=_BOOT_S,
+        interval_s=2,
+    )
     told = re.findall(
         r'node (\d): cpus (\S+), distances (.*?)\s*$',
         client.console(server),
@@ -154,15 +155,19 @@ def _wait_for_room(
     client: client_module.Client, flavor: str, host: hosts.ComputeHost
 ) -> None:
     """Wait until the scheduler knows that a host has room again."""
-    deadline = time.monotonic() + 2 * hosts.REPORT_S
-    while True:
+
+    def has_room() -> bool:
         [server] = client.create(flavor, host=host.name)
         status = client.wait(server, 'ACTIVE', 'ERROR')['status']
         client.delete([server])
-        if status == 'ACTIVE':
-            return
-        assert time.monotonic() < deadline, host.name
-        time.sleep(10)
+        return bool(status == 'ACTIVE')
+
+    client_module.wait_until(
+        has_room,
+        lambda: f'{host.name} has told of no room',
+        limit_s=2 * hosts.REPORT_S,
+        interval_s=10,
+    )
 
 
 @pytest.mark.scenario(5, 'ten at once with room for seven')

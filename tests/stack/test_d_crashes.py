@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
 
@@ -33,13 +32,14 @@ def test_killed_in_a_spawn(
     # not run yet when the service is killed,
     runs = client.boot(client.pages(mib=128), host=node1.name)
     [spawning] = client.create(client.pages(cells=2, mib=512), host=node1.name)
-    deadline = time.monotonic() + client_module.LIMIT_S
     key = spawning, placed.GUEST
-    while key not in (holds := look.look(node1).holds):
-        assert time.monotonic() < deadline, client.server(spawning)
-        time.sleep(0.2)
+    held = client_module.wait_until(
+        lambda: look.look(node1).holds.get(key),
+        lambda: client.server(spawning),
+        interval_s=0.2,
+    )
     node1.stop_service(signal.SIGKILL)
-    assert sum(holds[key].values()) == 256
+    assert sum(held.values()) == 256
     assert client.server(spawning)['status'] == 'BUILD'
 
     # when it is started again,
@@ -52,8 +52,8 @@ def test_killed_in_a_spawn(
     client.wait(spawning, 'ERROR', 'ACTIVE')
     placed.check(client, node1, runs)
     seen = look.look(node1)
-    assert seen.holds[key] == holds[key]
-    assert seen.placed.get(spawning, holds[key]) == holds[key]
+    assert seen.holds[key] == held
+    assert seen.placed.get(spawning, held) == held
     assert seen.total == seen.held
     assert client.allocations(spawning).keys() == {node1.name}
     client.delete([spawning])

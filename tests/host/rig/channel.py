@@ -127,10 +127,13 @@ class Channel:
         self._socket.close()
 
     def greeted(self, timeout: float) -> bool:
-        """Wait for the agent to be there."""
+        """Wait for the agent to be there.
+
+        :returns: whether it is; it may have gone away, too
+        """
         try:
             self.receive(0, timeout)
-        except TimeoutError:
+        except (TimeoutError, ChannelClosed):
             return False
         return True
 

@@ -1,0 +1,91 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Virtual hosts of the tests whose emulator gives up while they boot."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import pytest
+
+from tests.host.rig import export
+from tests.host.rig import packages
+from tests.host.rig import state
+from tests.host.rig import virtual
+
+# Ends as it is told for each of its starts, or greets as the agent does.
+_QEMU = """#!{python}
+import os, pathlib, re, socket, sys, time
+ends = pathlib.Path({ends!r})
+first, *others = ends.read_text().split() or ['greets']
+ends.write_text(' '.join(others))
+words = ' '.join(sys.argv)
+link = re.search(r'server=on,addr.type=unix,addr.path=(\\S+)', words)
+if link:
+    pathlib.Path(link[1]).touch()
+if first == 'aborts':
+    os.abort()
+if first == 'exits':
+    sys.exit(1)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(re.search('id=agent,path=([^,]+)', words)[1])
+listener.listen()
+agent, _ = listener.accept()
+agent.sendall(b'{{"id": 0}}\\n')
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def host(monkeypatch, tmp_path):
+    """Make a virtual host whose QEMU ends as asked, before it boots."""
+    qemu = tmp_path / 'qemu'
+    ends = tmp_path / 'ends'
+    qemu.write_text(_QEMU.format(python=sys.executable, ends=str(ends)))
+    qemu.chmod(0o755)
+
+    def program(name: str) -> str:
+        return 'true' if name == 'mkfs.ext4' else str(qemu)
+
+    def serve(folder: pathlib.Path, logs: pathlib.Path):
+        process = state.start(['sleep', '60'], logs / 'serve.log')
+        return process, folder / 'root.socket'
+
+    monkeypatch.setattr(packages, 'program', program)
+    monkeypatch.setattr(export, 'serve', serve)
+
+    def made(*how: str) -> virtual.VirtualHost:
+        ends.write_text(' '.join(how))
+        return virtual.VirtualHost(
+            'one',
+            address='10.1.0.1',
+            link=tmp_path / 'link',
+            logs=tmp_path / 'logs',
+        )
+
+    return made
+
+
+def test_an_emulator_that_is_aborted_is_started_again(host, capsys, tmp_path):
+    with host('aborts', 'aborts') as one:
+        assert (tmp_path / 'link').exists()
+        assert one.logs == tmp_path / 'logs' / 'one'
+    assert capsys.readouterr().err.count('QEMU was aborted: once more') == 2
+    assert not (tmp_path / 'link').exists()
+
+
+@pytest.mark.parametrize('how', [['exits'], ['aborts'] * 3])
+def test_a_host_that_does_not_boot_is_told(host, how):
+    with pytest.raises(RuntimeError, match='the virtual host one does not'):
+        host(*how).__enter__()
