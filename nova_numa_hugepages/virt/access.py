@@ -77,9 +77,10 @@ def keeper(
     """
     fs = access.fs
     writer = access.writer
-    if not hugetlb.Hugetlb(fs, writer).nodes():
+    if not fs.nodes_folder.is_dir() or not hugetlb.Hugetlb(fs, writer).nodes():
         LOG.warning(
-            'The kernel of this host has no huge pages, so none are held for '
+            'The kernel of this host has no huge pages, or tells of no NUMA '
+            'nodes, so none are held for '
             'guests. Where the hardware has them, hugepagesz= on the kernel '
             'command line makes them known.'
         )

@@ -248,6 +248,12 @@ class NUMAHugepagesDriver(moving.MovingGuests):
             return backing
         return guestxml.MemoryBacking(backing, threads)
 
+    def _guest_add_memory_balloon(self, guest: Any) -> None:
+        """Have a guest on huge pages keep those that are free inside."""
+        super()._guest_add_memory_balloon(guest)
+        if guest.membacking is not None and guest.membacking.hugepages:
+            guestxml.keep_free_pages(guest.devices)
+
     def _get_guest_numa_config(
         self, instance_numa_topology: Any, flavor: Any, image_meta: Any
     ) -> Any:

@@ -52,6 +52,27 @@ class MemoryBacking(vconfig.LibvirtConfigGuestMemoryBacking):
         return root
 
 
+class MemoryBalloon(vconfig.LibvirtConfigMemoryBalloon):
+    """A balloon that tells QEMU of no free pages.
+
+    QEMU would give those of 2 MiB to the host's pool. They aren't free there,
+    as the guest has a right to them, but anything that asks no driver could
+    take them, and the guest ends when it wants them back.
+
+    :param other: what Nova describes; left as it is
+    """
+
+    def __init__(self, other: vconfig.LibvirtConfigMemoryBalloon) -> None:
+        super().__init__()
+        self.__dict__.update(other.__dict__)
+
+    def format_dom(self) -> Any:
+        """Describe it as libvirt wants it."""
+        dev = super().format_dom()
+        dev.set('freePageReporting', 'off')
+        return dev
+
+
 class NUMACell(vconfig.LibvirtConfigGuestCPUNUMACell):
     """A guest cell that knows how far the others are.
 
@@ -120,6 +141,19 @@ def arriving_with(
     arriving = copy.copy(guest)
     arriving._domain = _ArrivingDomain(guest._domain, distances)
     return arriving
+
+
+def keep_free_pages(devices: list[vconfig.LibvirtConfigGuestDevice]) -> None:
+    """Have a guest keep huge pages that are free inside of it.
+
+    :param devices: those of the guest; is changed
+    """
+    devices[:] = [
+        MemoryBalloon(device)
+        if isinstance(device, vconfig.LibvirtConfigMemoryBalloon)
+        else device
+        for device in devices
+    ]
 
 
 def set_distances(

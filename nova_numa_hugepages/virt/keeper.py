@@ -161,7 +161,17 @@ class Keeper:
                     holder,
                 )
                 return
-            found = self._pools.pages_of(process)
+            try:
+                found = self._pools.pages_of(process)
+            except exception.KernelError as error:
+                # QEMU has taken its memory before it answers libvirt.
+                self._pools.taken(holder)
+                LOG.warning(
+                    'Where guest %(holder)s has its huge pages was not '
+                    'checked: %(error)s',
+                    {'holder': holder, 'error': error},
+                )
+                return
             self._pools.ledger.put_placement(
                 holder, found, self._pools.clock()
             )

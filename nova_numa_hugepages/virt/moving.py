@@ -185,7 +185,7 @@ class MovingGuests(driver.LibvirtDriver):
             if self._keeper is not None:
                 always.callback(self._keeper.gone, instance.uuid)
             # First of these, as the guest is in the API's hands by now.
-            always.callback(_store_what_it_had, instance)
+            always.callback(_store_what_it_had, context, instance)
             super().rollback_live_migration_at_destination(
                 context, instance, *args, **kwargs
             )
@@ -246,19 +246,37 @@ class MovingGuests(driver.LibvirtDriver):
             yield
 
 
-def _store_what_it_had(instance: objects.Instance) -> None:
+def _store_what_it_had(context: Any, instance: objects.Instance) -> None:
     """Store where a guest is whose live migration to this host has failed.
 
     Nova has the plan for this host in the instance meanwhile, and stores the
     instance when it has deleted the guest's disks here. If the source is done
     by then, the plan stays, and the guest is accounted for on other CPUs and
-    nodes than those that it runs on.
+    nodes than those that it runs on. Any other plan that is stored is left
+    alone: the guest may have been resized since.
     """
     if instance.migration_context is None:
         return
     try:
+        stored = objects.InstanceNUMATopology.get_by_instance_uuid(
+            context, instance.uuid
+        )
+        if _places(stored) != _places(
+            instance.migration_context.new_numa_topology
+        ):
+            return
         with instance.mutated_migration_context(revert=True):
             instance.save()
-    except nova_exception.InstanceNotFound:
+    except (
+        nova_exception.InstanceNotFound,
+        nova_exception.NumaTopologyNotFound,
+    ):
         # Deleted meanwhile.
         pass
+
+
+def _places(topology: objects.InstanceNUMATopology | None) -> object:
+    """Tell on which node each cell is, and on which CPU each vCPU."""
+    return topology and [
+        (cell.id, cell.cpu_pinning) for cell in topology.cells
+    ]

@@ -96,11 +96,12 @@ def numa_maps(pid: int) -> str:
     path = _FS.proc / f'{pid:d}' / 'numa_maps'
     try:
         text: str = _huge_maps(pid)
-    except daemon.FailedToDropPrivileges as error:
+    except ProcessLookupError:
+        raise
+    except (daemon.FailedToDropPrivileges, FileNotFoundError) as error:
+        # What isn't found is the command: see `_huge_maps`.
         raise exception.HelperNotStarted(path, _not_started(error)) from error
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ESRCH):
-            raise ProcessLookupError(*error.args) from error
         raise exception.KernelError(
             path, hostfs.reason(error), 'a file that can be read'
         ) from error
@@ -138,7 +139,12 @@ def _write_demote(node: int, size_kib: int, pages: int) -> None:
 def _huge_maps(pid: int) -> str:
     if type(pid) is not int or pid < 1 or not guests.guest(_FS, pid):
         raise ProcessLookupError(errno.ESRCH, 'No such guest')
-    text = (_FS.proc / f'{pid:d}' / 'numa_maps').read_text('ascii', 'replace')
+    path = _FS.proc / f'{pid:d}' / 'numa_maps'
+    try:
+        text = path.read_text('ascii', 'replace')
+    except FileNotFoundError as error:
+        # It ended in between.
+        raise ProcessLookupError(errno.ESRCH, 'No such guest') from error
     return ''.join(
         line for line in text.splitlines(keepends=True) if ' huge ' in line
     )
@@ -187,6 +193,9 @@ def _write(path: pathlib.Path, entrypoint: Callable[[], object]) -> None:
     except daemon.FailedToDropPrivileges as error:
         raise exception.PoolsReadOnly(_not_started(error)) from error
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and path.exists():
+            # So it is the command that is not there.
+            raise exception.PoolsReadOnly(_not_started(error)) from error
         hugetlb.raise_refused(path, error)
     except ValueError as error:
         raise exception.KernelError(

@@ -26,6 +26,7 @@ import dataclasses
 
 from oslo_log import log as logging
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.virt import guests
 from nova_numa_hugepages.virt import pages
 from nova_numa_hugepages.virt import policy as policy_module
@@ -73,6 +74,8 @@ class Reconciler:
         self._pools = pools
         # Shortages that were told, so that each is told once.
         self._told: dict[pages.PoolKey, int] = {}
+        # So are guests that can't be looked at.
+        self._unseen: frozenset[str] = frozenset()
 
     def look(self, present: Present, *, starting: bool = False) -> list[str]:
         """Tell what `heal` would do; changes nothing.
@@ -287,8 +290,21 @@ class Reconciler:
         """
         known = {hold.holder for hold in holds} | present.busy
         found: list[Sequence[pages.Hold]] = []
+        unseen = set()
         for uuid, process in sorted(running.items()):
             if uuid in known or uuid not in (present.defined or ()):
+                continue
+            try:
+                has = self._pools.pages_of(process)
+            except exception.KernelError as error:
+                unseen.add(uuid)
+                if uuid not in self._unseen:
+                    LOG.warning(
+                        'Guest %(uuid)s is in no ledger, and which huge pages '
+                        'it has is not known, so none are kept for it when '
+                        'it is off: %(error)s',
+                        {'uuid': uuid, 'error': error},
+                    )
                 continue
             rows = [
                 pages.Hold(
@@ -302,12 +318,11 @@ class Reconciler:
                     pages.State.TAKEN,
                     self._pools.clock(),
                 )
-                for cell, (key, count) in enumerate(
-                    sorted(self._pools.pages_of(process).items())
-                )
+                for cell, (key, count) in enumerate(sorted(has.items()))
             ]
             if rows:
                 found.append(rows)
+        self._unseen = frozenset(unseen)
         return found
 
     def _make_good(self, quick: bool, healed: list[str]) -> list[str]:

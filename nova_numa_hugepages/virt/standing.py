@@ -23,6 +23,7 @@ from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.virt import guests
 from nova_numa_hugepages.virt import hostfs
 from nova_numa_hugepages.virt import hugetlb
@@ -37,7 +38,8 @@ class Standing:
     """How a pool stands.
 
     :ivar pool: what the kernel says
-    :ivar promised: free pages that holders have a right to
+    :ivar promised: free pages that holders have a right to; pages that a
+        guest which runs has given back for now are among them
     :ivar starting: those of them whose holder is taking them right now
     :ivar ours: pages in use that belong to a hold
     :ivar reserved: pages that the operator holds back from guests
@@ -119,7 +121,7 @@ class Promises:
                 has = hold.pages
             else:
                 if hold.holder not in had:
-                    had[hold.holder] = self.pages_of(process)
+                    had[hold.holder] = self._known_pages_of(process)
                 left = had[hold.holder].get(key, 0)
                 has = min(hold.pages, left)
                 had[hold.holder][key] = left - has
@@ -135,17 +137,33 @@ class Promises:
         for key, count in starting.items():
             if key.size_kib in awaited:
                 awaited[key.size_kib] -= count
-        return {
-            key: Standing(
+        standings = {}
+        for key, pool in pools.items():
+            # A guest that has taken its pages may return some through its
+            # balloon, and takes them again whenever it likes.
+            returned = max(0, ours.get(key, 0) - pool.in_use)
+            standings[key] = Standing(
                 pool,
-                promised.get(key, 0),
+                promised.get(key, 0) + returned,
                 starting.get(key, 0),
-                ours.get(key, 0),
+                ours.get(key, 0) - returned,
                 reserved.get(key, 0),
                 min(pool.free, max(0, awaited[key.size_kib])),
             )
-            for key, pool in pools.items()
-        }
+        return standings
+
+    def _known_pages_of(
+        self, process: guests.GuestProcess
+    ) -> dict[pages.PoolKey, int]:
+        """Tell which pages a guest has that is taking them.
+
+        If that can't be read, those that it has count twice: as promised, and
+        as used by others. That lasts until it has started, and is told then.
+        """
+        try:
+            return self.pages_of(process)
+        except exception.KernelError:
+            return {}
 
     def pages_of(
         self, process: guests.GuestProcess

@@ -49,6 +49,8 @@ class Guest:
     :param page_kib: the size of its pages
     :param console: where its console goes; without, it boots nothing
     :param user: the id of the user that its QEMU runs as
+    :param balloon: whether it tells of pages that are free inside, ``on`` or
+        ``off``; without, it has no balloon
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class Guest:
         page_kib: int = 2048,
         console: pathlib.PurePath | None = None,
         user: int = 0,
+        balloon: str | None = None,
     ) -> None:
         self.host = host
         self.cells = cells
         self.page_kib = page_kib
         self.console = console
         self.user = user
+        self.balloon = balloon
         self.name = f'guest{next(_numbers)}'
         self.uuid = str(uuid_module.uuid4())
 
@@ -108,6 +112,7 @@ class Guest:
             page_kib=self.page_kib,
             console=self.console,
             user=self.user,
+            balloon=self.balloon,
         )
 
     def destroy(self) -> None:

@@ -15,10 +15,15 @@
 from __future__ import annotations
 
 import pathlib
+import time
+
+import pytest
 
 from tests.host import scene
 from tests.host.rig import domains
 from tests.host.rig import local
+
+_BOOT_S = 120.0
 
 
 def test_pages_grow_for_a_guest_and_go_back(
@@ -66,4 +71,44 @@ def test_killed_while_pages_are_held(
         ['taken', 'a'],
     )
     ours.do(['heal', []])
+    assert scene.totals(machine) == before
+
+
+@pytest.mark.parametrize(
+    ('balloon', 'returns'), [('on', True), ('off', False)]
+)
+def test_what_a_guest_returns_stays_its_own(
+    machine: local.LocalHost,
+    tmp_path: pathlib.Path,
+    balloon: str,
+    returns: bool,
+) -> None:
+    """Its kernel tells of free memory, which QEMU then gives to the pool."""
+    before = scene.totals(machine)
+    console = tmp_path / 'console'
+    console.touch()
+    guest = scene.Guest(
+        machine,
+        domains.Cell(0, 256, [0]),
+        console=console,
+        balloon=balloon,
+    )
+    ours = scene.Service(machine, str(tmp_path))
+    ours.do(['hold', guest.uuid, guest.needs])
+    guest.start()
+    ours.do(['taken', guest.uuid])
+
+    # It tells two seconds after it has found its balloon.
+    deadline = time.monotonic() + _BOOT_S
+    while 'beat 4' not in console.read_text():
+        assert time.monotonic() < deadline, console.read_text()
+        time.sleep(0.5)
+    _, pools = ours.do(['heal', [guest.uuid]], ['pools'])
+
+    pool = pools['0']
+    assert (pool['free'] > 0) == returns
+    assert pool['promised'] == pool['free']
+    assert (pool['total'], pool['occupied']) == (128, 0)
+    guest.destroy()
+    ours.do(['release', guest.uuid])
     assert scene.totals(machine) == before

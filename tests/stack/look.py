@@ -93,10 +93,12 @@ class Domain:
 
     :ivar nodes: the node of each cell
     :ivar cpus: the host CPUs of each vCPU
+    :ivar returns: whether it returns pages that are free inside of it
     """
 
     nodes: list[int]
     cpus: dict[str, str]
+    returns: bool
 
 
 def domain(host: hosts.ComputeHost, uuid: str) -> Domain:
@@ -111,7 +113,10 @@ def domain(host: hosts.ComputeHost, uuid: str) -> Domain:
     assert [found.get('mode') for found in bound] == ['strict'] * len(cells)
     pages = root.findall('./memoryBacking/hugepages/page')
     assert {page.get('size') for page in pages} == {str(PAGE_KIB)}
+    balloon = root.find('./devices/memballoon')
     return Domain(
+        returns=balloon is not None
+        and balloon.get('freePageReporting') == 'on',
         nodes=[int(found.get('nodeset') or '') for found in bound],
         cpus={
             found.attrib['vcpu']: found.attrib['cpuset']

@@ -63,6 +63,7 @@ def check(
     domain = look.domain(host, server)
     nodes = [cell['host_node'] for cell in topology['nodes']]
     assert domain.nodes == nodes
+    assert domain.returns == (host.driver != configuration.OUR_DRIVER)
     pins = _pins(topology)
     assert {vcpu: domain.cpus[vcpu] for vcpu in pins} == pins
 

@@ -430,6 +430,24 @@ def test_the_threads_that_take_memory(
     assert backing_of(monkeypatch, made, huge=huge) == expected
 
 
+@pytest.mark.parametrize('huge', [True, False])
+def test_huge_pages_are_not_returned_through_the_balloon(make, options, huge):
+    options('mem_stats_period_seconds', 10, 'libvirt')
+    guest = vconfig.LibvirtConfigGuest()
+    guest.membacking = vconfig.LibvirtConfigGuestMemoryBacking()
+    if huge:
+        page = vconfig.LibvirtConfigGuestMemoryBackingPage()
+        page.size_kb, page.nodeset = 2048, [0]
+        guest.membacking.hugepages = [page]
+    guest.add_device(vconfig.LibvirtConfigGuestSerial())
+
+    make({2048: 100})._guest_add_memory_balloon(guest)
+
+    _, balloon = [device.format_dom() for device in guest.devices]
+    assert balloon.get('freePageReporting') == ('off' if huge else 'on')
+    assert balloon.find('stats').get('period') == '10'
+
+
 @pytest.mark.parametrize(
     ('extra_specs', 'distances'),
     [
@@ -497,9 +515,16 @@ def test_nodes_whose_distances_are_not_all_known_have_none():
     assert hostview.distances({0: node}, [0]) == {0: (10,)}
 
 
-@pytest.mark.parametrize('fails', [False, True])
+@pytest.mark.parametrize(
+    ('fails', 'since', 'expected'),
+    [
+        pytest.param(False, None, [[1], [0]], id='as Nova leaves it'),
+        pytest.param(True, None, [[1], [0]], id='Nova fails'),
+        pytest.param(False, [2], [[1]], id='resized meanwhile'),
+    ],
+)
 def test_an_aborted_live_migration_leaves_the_plan_of_the_source(
-    make, monkeypatch, fails
+    make, monkeypatch, fails, since, expected
 ):
     stored = []
 
@@ -512,12 +537,17 @@ def test_an_aborted_live_migration_leaves_the_plan_of_the_source(
         if fails:
             raise nova_exception.InternalError('broken')
 
-    def plan(node):
+    def plans(*nodes):
         return objects.InstanceNUMATopology(
-            cells=[objects.InstanceNUMACell(id=node)]
+            cells=[objects.InstanceNUMACell(id=node) for node in nodes]
         )
 
     monkeypatch.setattr(objects.Instance, 'save', save)
+    monkeypatch.setattr(
+        objects.InstanceNUMATopology,
+        'get_by_instance_uuid',
+        lambda context, uuid: plans(*(since or stored[-1])),
+    )
     monkeypatch.setattr(
         STOCK, 'rollback_live_migration_at_destination', rollback
     )
@@ -525,12 +555,12 @@ def test_an_aborted_live_migration_leaves_the_plan_of_the_source(
     made.init_host('one')
     instance = objects.Instance(
         uuid=ONE,
-        numa_topology=plan(0),
+        numa_topology=plans(0),
         pci_requests=None,
         pci_devices=None,
         resources=None,
         migration_context=objects.MigrationContext(
-            old_numa_topology=plan(0), new_numa_topology=plan(1)
+            old_numa_topology=plans(0), new_numa_topology=plans(1)
         ),
     )
 
@@ -542,4 +572,4 @@ def test_an_aborted_live_migration_leaves_the_plan_of_the_source(
     ):
         made.rollback_live_migration_at_destination(None, instance)
 
-    assert stored == [[1], [0]]
+    assert stored == expected

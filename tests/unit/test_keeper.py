@@ -28,6 +28,7 @@ from tests.fixtures import kernel as fake_kernel
 from tests.unit import pagerig
 
 ONE = pagerig.guest(1)
+TWO = pagerig.guest(2)
 NEEDS = pagerig.needs((0, 10), (1, 20))
 ALL = {pagerig.pool(0): 10, pagerig.pool(1): 20}
 NONE = dict.fromkeys(ALL, 0)
@@ -215,8 +216,48 @@ def test_memory_that_cannot_be_looked_at_stops_nothing(keeper, rig, caplog):
         rig.kernel.start_guest(ONE, ALL)
         keeper.started(ONE)
 
-    assert '/proc/1/numa_maps' in caplog.text
+    # It has taken what was held for it, as QEMU does before it runs,
+    (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert f'Where guest {ONE} has its huge pages' in warning.getMessage()
+    assert '/proc/1/numa_maps' in warning.getMessage()
     assert rig.held() == {(ONE, 'guest'): ALL}
+    assert {h.state for h in keeper.holds(ONE, GUEST)} == {pages.State.TAKEN}
+
+
+def test_a_start_that_cannot_be_looked_at_stops_no_other(keeper, rig):
+    def forbidden(pid):
+        raise exception.KernelError('/proc/1/numa_maps', 'EACCES', 'lines')
+
+    rig.pools._promises._read_maps = forbidden
+    # Given a guest that runs and whose start is not over,
+    with keeper.starting(ONE, NEEDS, is_defined=lambda: True):
+        rig.kernel.start_guest(ONE, ALL)
+
+        # when another one starts,
+        with keeper.starting(TWO, NEEDS, is_defined=lambda: True):
+            pass
+
+    # then both have their own.
+    assert rig.held() == {(ONE, 'guest'): ALL, (TWO, 'guest'): ALL}
+
+
+def test_what_a_guest_returns_stays_its_own(keeper, rig):
+    # Given a guest that has given most of its pages back,
+    start(keeper, rig)
+    key = pagerig.pool(1)
+    rig.kernel.discard(ONE, key, 15)
+    assert rig.kernel.pool(key).free == 15
+
+    # when pools are put in order, and another guest starts,
+    keeper.heal(lambda: frozenset({ONE}), frozenset)
+    with keeper.starting(TWO, pagerig.needs((1, 10)), is_defined=lambda: True):
+        rig.kernel.start_guest(TWO, {key: 10})
+        keeper.started(TWO)
+
+    # then there is still what the first one may want back.
+    assert rig.kernel.pool(key).free == 15
+    assert rig.pools.standings()[key].promised == 15
+    assert rig.pools.standings()[key].available == 0
 
 
 def test_a_guest_that_is_gone_gives_its_pages_back(keeper, rig):

@@ -198,6 +198,15 @@ class TestPrivileged:
             with pytest.raises(ProcessLookupError):
                 privsep._huge_maps(pid)
 
+    def test_a_guest_that_ends_while_it_is_looked_at(
+        self, kernel: FakeKernel
+    ) -> None:
+        pid = kernel.start_guest(GUEST, {HERE: 3})
+        (kernel.fs.proc / f'{pid}' / 'numa_maps').unlink()
+
+        with pytest.raises(ProcessLookupError):
+            privsep._huge_maps(pid)
+
 
 class TestClient:
     """What the other side of the privileged process makes of its errors."""
@@ -277,11 +286,21 @@ class TestClient:
 
             assert str(caught.value) == text.format(path=path)
 
-    @pytest.mark.parametrize('number', [errno.ENOENT, errno.ESRCH])
-    def test_a_guest_that_is_gone(
-        self, monkeypatch: pytest.MonkeyPatch, number: int
+    def test_a_command_that_is_not_there(
+        self, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        raised = OSError(number, os.strerror(number))
+        raised = FileNotFoundError(errno.ENOENT, 'No such file', 'sudo')
+        monkeypatch.setattr(privsep, '_write_nr', failing(raised))
+
+        with pytest.raises(
+            exception.PoolsReadOnly, match=r"cannot be started: .*'sudo'"
+        ):
+            privsep.PrivsepWriter().write_nr(0, KIB, 1)
+
+    def test_a_guest_that_is_gone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        raised = OSError(errno.ESRCH, os.strerror(errno.ESRCH))
         monkeypatch.setattr(privsep, '_huge_maps', failing(raised))
 
         with pytest.raises(ProcessLookupError):
@@ -299,6 +318,13 @@ class TestClient:
                 daemon.FailedToDropPrivileges('helper exited (1)'),
                 'the privileged helper cannot be started: helper exited (1). '
                 'Its command is the option helper_command of '
+                '[numa_hugepages_privileged]. Without it /proc/7/numa_maps '
+                'cannot be read',
+            ),
+            (
+                FileNotFoundError(errno.ENOENT, 'No such file', 'sudo'),
+                'the privileged helper cannot be started: [Errno 2] No such '
+                "file: 'sudo'. Its command is the option helper_command of "
                 '[numa_hugepages_privileged]. Without it /proc/7/numa_maps '
                 'cannot be read',
             ),

@@ -169,6 +169,28 @@ class TestGuests:
         rig.heal([])
         assert total(rig) == 20
 
+    def test_a_guest_in_no_ledger_that_cannot_be_looked_at(
+        self, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # Given two guests in no ledger, of which one can't be looked at.
+        rig = make(tmp_path)
+        rig.kernel.operator_writes(pagerig.pool(0), 30)
+        rig.kernel.start_guest(B, {pagerig.pool(0): 10})
+        rig.pools.ledger.drop(A)
+        hidden = rig.kernel.pid(A)
+
+        def read_maps(pid: int) -> str:
+            if pid == hidden:
+                raise exception.KernelError('maps', 'EACCES', 'lines')
+            return rig.kernel.read_maps(pid)
+
+        rig.pools._promises._read_maps = read_maps
+        # When it is healed, then the other one is, and it is told once.
+        for _ in range(2):
+            rig.heal([A, B])
+        assert rig.held() == {(B, 'guest'): {pagerig.pool(0): 10}}
+        assert caplog.text.count(f'Guest {A} is in no ledger') == 1
+
     def test_guests_of_others_are_left_alone(
         self, tmp_path: pathlib.Path
     ) -> None:

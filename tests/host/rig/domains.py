@@ -43,6 +43,7 @@ def describe(
     page_kib: int = 2048,
     console: pathlib.PurePath | None = None,
     user: int = 0,
+    balloon: str | None = None,
 ) -> str:
     """Write the domain XML of a guest, as Nova would for strict placement.
 
@@ -50,6 +51,8 @@ def describe(
         takes a minute or two. Without, it has nothing to boot, and runs all
         the same.
     :param user: the id of the user that its QEMU runs as
+    :param balloon: whether its balloon tells of free pages, ``on`` or
+        ``off``; without, it has none
     """
     vcpus = 0
     numa, memnodes, pins = [], [], []
@@ -76,6 +79,11 @@ def describe(
             '<cmdline>console=ttyS0 quiet mitigations=off</cmdline>'
         )
         serial = f"<serial type='file'><source path='{console}'/></serial>"
+    memballoon = "<memballoon model='none'/>"
+    if balloon is not None:
+        memballoon = (
+            f"<memballoon model='virtio' freePageReporting='{balloon}'/>"
+        )
     emulator = packages.program('qemu-system-x86_64')
     return f"""
 <domain type='qemu'>
@@ -105,7 +113,7 @@ def describe(
   <on_reboot>restart</on_reboot>
   <devices>
     <emulator>{emulator}</emulator>{serial}
-    <memballoon model='none'/>
+    {memballoon}
   </devices>
 </domain>
 """

@@ -17,6 +17,9 @@
 mkdir -p /proc /sys
 mount -t proc proc /proc
 mount -t sysfs sys /sys
+for module in $(cat /modules/order); do
+    insmod "/modules/$module"
+done
 for node in /sys/devices/system/node/node[0-9]*; do
     echo "node ${node##*node}: cpus $(cat "$node/cpulist")," \
         "distances $(cat "$node/distance")"

@@ -32,6 +32,7 @@ _HOST_MODULES = (
     'virtio_net',
     'virtio_rng',
 )
+_GUEST_MODULES = ('virtio_pci', 'virtio_balloon')
 _DIRECTORY = stat.S_IFDIR | 0o755
 _PROGRAM = stat.S_IFREG | 0o755
 
@@ -43,7 +44,7 @@ def build(
 
     :param folder: where to
     """
-    for name, modules in (('host', _HOST_MODULES), ('guest', ())):
+    for name, modules in (('host', _HOST_MODULES), ('guest', _GUEST_MODULES)):
         files = {
             'init': (HERE / f'{name}-initramfs.sh').read_bytes(),
             'bin/busybox': busybox.read_bytes(),
