@@ -86,6 +86,10 @@ class Reconciler:
         books = pools.accounts.read()
         holds = pools.ledger.holds()
         running = guests.running(pools.fs)
+        for process in running.values():
+            # The service does without; who asks is told nothing that is
+            # guessed.
+            pools.pages_of(process)
         verdicts = self._judge(holds, running, present, starting)
         adopted = self._adopted(holds, running, present)
         found = [*books.changes]

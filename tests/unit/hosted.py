@@ -151,11 +151,17 @@ class Host:
     def long_ago(self) -> None:
         """Make all holds so old that no guest is starting any more."""
         with ledger_module.Ledger.open(self.ledger) as ledger:
-            for hold in ledger.holds():
+            for holder, purpose in {
+                (hold.holder, hold.purpose) for hold in ledger.holds()
+            }:
                 ledger.replace_holds(
-                    hold.holder,
-                    hold.purpose,
-                    [dataclasses.replace(hold, since=1.0)],
+                    holder,
+                    purpose,
+                    [
+                        dataclasses.replace(hold, since=1.0)
+                        for hold in ledger.holds(holder)
+                        if hold.purpose is purpose
+                    ],
                 )
 
     def dump(self) -> list[str]:

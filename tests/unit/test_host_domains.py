@@ -14,7 +14,6 @@
 
 import os
 import sys
-import types
 
 import pytest
 
@@ -24,6 +23,28 @@ from tests.unit.hosted import THREE
 from tests.unit.hosted import TWO
 
 URI = 'qemu:///system'
+
+LIBRARY = """
+import time
+import types
+
+class libvirtError(Exception):
+    pass
+
+def registerErrorHandler(handler, context):
+    pass
+
+def openReadOnly(uri):
+    time.sleep({takes_s})
+    if uri != '{uri}':
+        raise libvirtError('Failed to connect')
+    return types.SimpleNamespace(
+        listAllDomains=lambda: [
+            types.SimpleNamespace(UUIDString=lambda uuid=uuid: uuid)
+            for uuid in {uuids}
+        ]
+    )
+"""
 
 
 @pytest.fixture
@@ -40,6 +61,18 @@ def virsh(folder, text):
     path = folder / 'virsh'
     path.write_text(f'#!/bin/sh\n{text}\n')
     path.chmod(0o755)
+
+
+def library(monkeypatch, folder, *uuids, uri=URI, takes_s=0):
+    """Install a Python library of libvirt."""
+    folder = folder / 'python'
+    folder.mkdir(exist_ok=True)
+    (folder / 'libvirt.py').write_text(
+        LIBRARY.format(uri=uri, takes_s=takes_s, uuids=uuids)
+    )
+    monkeypatch.delitem(sys.modules, 'libvirt', raising=False)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv('PYTHONPATH', str(folder))
 
 
 def test_no_way_to_know(no_libvirt):
@@ -102,7 +135,7 @@ def test_a_library_that_knows_no_holder_is_not_believed(
     no_libvirt, monkeypatch, known
 ):
     # given: no guest runs, as after a reboot
-    monkeypatch.setitem(sys.modules, 'libvirt', FakeLibvirt(known))
+    library(monkeypatch, no_libvirt, *known)
     virsh(no_libvirt, f'echo {TWO}')
 
     # when, then: the next way is taken, or none
@@ -139,53 +172,36 @@ def test_files_that_may_not_be_read(no_libvirt):
     assert 'Permission denied' in domains.defined(URI, [])[1]
 
 
-class FakeLibvirt(types.ModuleType):
-    """The Python library of libvirt."""
-
-    class libvirtError(Exception):
-        """An error."""
-
-    def __init__(self, uuids) -> None:
-        super().__init__('libvirt')
-        self.uuids = uuids
-        self.closed = False
-
-    def registerErrorHandler(self, handler, context):
-        """Take a handler."""
-
-    def openReadOnly(self, uri):
-        """Connect."""
-        if self.uuids is None:
-            raise self.libvirtError('Failed to connect')
-        assert uri == URI
-        return self
-
-    def listAllDomains(self):
-        """List domains."""
-        return [
-            types.SimpleNamespace(UUIDString=lambda uuid=uuid: uuid)
-            for uuid in self.uuids
-        ]
-
-    def close(self):
-        """Disconnect."""
-        self.closed = True
-
-
 def test_the_library_of_libvirt_comes_first(no_libvirt, monkeypatch):
-    library = FakeLibvirt([ONE])
-    monkeypatch.setitem(sys.modules, 'libvirt', library)
+    library(monkeypatch, no_libvirt, ONE)
     virsh(no_libvirt, f'echo {TWO}')
 
     assert domains.defined(URI, [ONE]) == (
         {ONE},
         'the libvirt of Python knows 1 domains',
     )
-    assert library.closed
 
 
 def test_a_libvirt_that_does_not_answer(no_libvirt, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'libvirt', FakeLibvirt(None))
-    virsh(no_libvirt, f'echo {TWO}')
+    library(monkeypatch, no_libvirt, ONE, uri='another')
+    assert (
+        'the libvirt of Python: Failed to connect; virsh: '
+        in domains.defined(URI, [])[1]
+    )
 
+    virsh(no_libvirt, f'echo {TWO}')
+    assert domains.defined(URI, [])[0] == {TWO}
+
+
+def test_a_libvirt_that_hangs(no_libvirt, monkeypatch):
+    # given: a service that takes connections, and doesn't answer
+    monkeypatch.setattr(domains, 'TIME_LIMIT_S', 1)
+    library(monkeypatch, no_libvirt, ONE, takes_s=20)
+
+    # when, then: the other ways are taken
+    assert (
+        'the libvirt of Python: no answer within 1 s; virsh: not installed'
+        in domains.defined(URI, [])[1]
+    )
+    virsh(no_libvirt, f'echo {TWO}')
     assert domains.defined(URI, [])[0] == {TWO}

@@ -205,6 +205,45 @@ def test_pages_that_are_held_for_guests_on_their_way(host, capsys):
     )
 
 
+def test_a_resize_that_awaits_confirmation_does_not_stand_out(host):
+    # given: a guest that was resized on its host, and may come back
+    host.hold(ONE, (0, 16), (1, 8), purpose=pages.Purpose.RESIZE)
+    seen = look.look(
+        host.kernel.fs, settings.Settings(host.ledger, policy.Policy())
+    )
+
+    # when
+    drawn = picture._guest(seen, ONE)
+    bars = [
+        picture._parts(seen, pages.PoolKey(node, SMALL), {ONE: 'A'})[:2]
+        for node in (0, 1)
+    ]
+
+    # then
+    assert drawn.plain == (
+        f'instance-00000001 {ONE} runs on 2 MiB pages: 64 on node 0, 32 on '
+        'node 1; 2 MiB pages: 16 on node 0, 8 on node 1 kept for its coming '
+        'back from a resize'
+    )
+    assert drawn.spans == []
+    assert [[part[:2] for part in bar] for bar in bars] == [
+        [(64, 'A'), (16, 'a')],
+        [(32, 'A'), (8, 'a')],
+    ]
+
+
+def test_a_guest_that_is_off_awaits_confirmation(host):
+    host.hold(TWO, (0, 2), purpose=pages.Purpose.RESIZE)
+    seen = look.look(
+        host.kernel.fs, settings.Settings(host.ledger, policy.Policy())
+    )
+
+    assert picture._guest(seen, TWO).plain == (
+        f'{TWO} does not run, and keeps 2 MiB pages: 100 on node 1; 2 MiB '
+        'pages: 2 on node 0 kept for its coming back from a resize'
+    )
+
+
 def test_what_is_promised_and_not_there_stands_out(host):
     # given: somebody takes away what the guest that is off has a right to
     host.kernel.operator_writes(pages.PoolKey(1, SMALL), 32)

@@ -192,7 +192,7 @@ def test_pages_that_the_kernel_keeps_are_still_to_be_healed(
 ):
     # given: a kernel that takes no page apart
     defined(ONE, TWO)
-    host.run('release', '--yes', TWO)
+    host.run('release', '--yes', '--force', TWO)
     host.hold(TWO, (1, 64))
     key = pages.PoolKey(1, SMALL)
     with ledger_module.Ledger.open(host.ledger) as ledger:

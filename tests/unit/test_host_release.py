@@ -44,6 +44,7 @@ def host(tmp_path, monkeypatch):
     )
     host.hold(ONE, (0, 64))
     host.hold(TWO, (0, 20), (1, 100))
+    host.long_ago()
     host.start(ONE, {0: 64})
     monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
     host.mount(monkeypatch)
@@ -68,7 +69,7 @@ def test_pages_of_a_guest_that_is_off_go_back(host, capsys, typed):
 
     out = capsys.readouterr().out
     assert f'For {TWO}, which does not run:' in out
-    assert '- 20 pages of 2 MiB on node 0, held since 2' in out
+    assert '- 20 pages of 2 MiB on node 0, held since 19' in out
     assert 'for cell 1 of the guest; 100 of them were made for it' in out
     assert 'Release all of this? [y/N]' in out
     assert (
@@ -201,6 +202,7 @@ def test_files_of_processes_that_may_not_be_seen_are_told_of(
 
 def test_what_is_held_for_coming_back_is_released_as_well(host, capsys):
     host.hold(THREE, (1, 8), purpose=pages.Purpose.RESIZE)
+    host.long_ago()
 
     assert host.run('release', '--yes', THREE) == 0
 
@@ -245,6 +247,7 @@ def test_nobody_holds_anything(host, capsys):
 
 def test_a_uuid_in_capitals_is_the_same(host):
     host.hold('abcdef00-0000-4000-8000-00000000000f', (1, 4))
+    host.long_ago()
 
     assert (
         host.run('release', '--yes', 'ABCDEF00-0000-4000-8000-00000000000F')

@@ -10,10 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""``host reconcile`` beside ``nova-compute``, and where it can't be seen."""
+"""The commands beside ``nova-compute``, and where it can't be seen."""
 
 import errno
 import functools
+import json
 import os
 
 import pytest
@@ -21,6 +22,7 @@ import pytest
 from nova_numa_hugepages.virt import lock
 from tests.unit import hosted
 from tests.unit.hosted import ONE
+from tests.unit.hosted import SMALL
 from tests.unit.hosted import TWO
 
 GONE = '--gone-without-domain'
@@ -64,6 +66,59 @@ def test_a_service_with_another_ledger_has_the_same_pools(
     assert host.run('reconcile') == 1
 
     assert 'process 4711 (nova-compute)' in capsys.readouterr().err
+
+
+def test_a_ledger_that_has_another_name_in_a_container(host, defined, capsys):
+    # given: the file of the ledger, under the name of a mount
+    defined(ONE, TWO)
+    alias = host.root / 'mounted'
+    alias.hardlink_to(host.ledger)
+    host.open_ledger(4711, '/usr/bin/nova-compute', path=alias)
+    folder = host.root / 'proc/4711/fdinfo'
+    folder.mkdir()
+    (folder / '7').write_text(
+        f'pos:\t0\nflags:\t02\nmnt_id:\t29\nino:\t{alias.stat().st_ino}\n'
+    )
+
+    # when, then
+    assert host.run('reconcile') == 1
+    assert 'process 4711 (nova-compute)' in capsys.readouterr().err
+
+
+def test_a_ledger_elsewhere_is_known_by_its_name(host, defined):
+    # given: a link to the ledger, and no number of the inode, which came with
+    # Linux 5.14
+    defined(ONE, TWO)
+    real = host.ledger.rename(host.root / 'real')
+    host.ledger.symlink_to(real)
+    host.open_ledger(4711, '/usr/bin/nova-compute', path=real)
+
+    # when, then
+    assert host.run('reconcile') == 1
+
+
+def test_disks_on_a_network_that_is_gone_are_not_waited_for(
+    host, defined, monkeypatch
+):
+    # given: a guest's disk, for which stat() doesn't come back
+    host.long_ago()
+    defined(ONE, TWO)
+    disk = host.root / 'mnt/disk'
+    host.open_ledger(4711, '/usr/bin/qemu-system-x86_64', path=disk)
+    folder = host.root / 'proc/4711/fdinfo'
+    folder.mkdir()
+    (folder / '7').write_text('pos:\t0\nflags:\t02\nmnt_id:\t31\nino:\t0\n')
+    stat = os.stat
+
+    def hangs(path, *args, **kwargs):
+        assert not str(path).endswith('/4711/fd/7')
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, 'stat', hangs)
+
+    # when, then
+    assert host.run('reconcile') == 0
+    assert host.run('release', '--yes', TWO) == 0
 
 
 def test_a_service_that_is_started_meanwhile(
@@ -170,3 +225,34 @@ def test_without_the_process_ids_of_the_host_nothing_is_changed(
     # when, then: a look is warned of
     host.run('reconcile', '--dry-run')
     assert said in capsys.readouterr().err
+
+
+def test_without_the_process_ids_of_the_host_nothing_is_guessed(host, capsys):
+    # given: a container that has processes of its own only
+    host.kernel.stop_guest(ONE)
+    host.process(1, '/bin/sh')
+    path = host.root / 'proc/2/comm'
+    path.unlink()
+
+    # when, then: rows
+    assert host.run('show', '-f', 'json') == 0
+    result = capsys.readouterr()
+    assert f'{path}: expected kthreadd, found nothing.' in result.err
+    assert 'Until then it is not known which guests run' in result.err
+    (row,) = (
+        row
+        for row in json.loads(result.out)
+        if (row['node'], row['size_kib']) == (1, SMALL)
+    )
+    assert [guest['has'] for guest in row['guests']] == [None]
+    assert (row['held'], row['promised']) == (64, None)
+    assert (row['available'], row['others']) == (None, None)
+
+    # when, then: the picture
+    assert host.run('show') == 0
+    text = ' '.join(capsys.readouterr().out.split())
+    assert 'Which guests run here is not known.' in text
+    assert f'{ONE} holds 2 MiB pages: 64 on node 0' in text
+    assert 'does not run' not in text
+    assert 'not there' not in text
+    assert 'used by' not in text

@@ -25,6 +25,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import rows
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.virt import guests
+from nova_numa_hugepages.virt import pages
 from tests.fixtures import kernel
 from tests.unit import hosted
 from tests.unit.hosted import ONE
@@ -111,6 +112,23 @@ def test_a_row_tells_all_of_a_pool(host, capsys):
         'memory_free_kib': row['memory_free_kib'],
     }
     assert tuple(row) == rows.COLUMNS
+
+
+def test_what_is_kept_for_coming_back_is_not_missing(host, capsys):
+    # given: a guest that was resized on its host, and may come back
+    host.hold(ONE, (0, 16), purpose=pages.Purpose.RESIZE)
+
+    # when
+    found = json.loads(shown(host, capsys, '-f', 'json').out)
+
+    # then: it has no pages there that could be too few
+    assert [
+        (guest['pid'], guest['purpose'], guest['held'], guest['has'])
+        for guest in pool(found, 0)['guests']
+    ] == [
+        (host.kernel.pid(ONE), 'guest', 64, 64),
+        (host.kernel.pid(ONE), 'resize', 16, None),
+    ]
 
 
 def test_others_are_told_by_their_cgroup(host, capsys):

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Collection
-import importlib
+from collections.abc import Sequence
+from importlib import util
 import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 DEFINITIONS = pathlib.Path('/etc/libvirt/qemu')
 TIME_LIMIT_S = 10
@@ -29,6 +31,19 @@ _UUID = re.compile(
     r'[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}'
 )
 _ELEMENT = re.compile(rf'<uuid>\s*({_UUID.pattern})\s*</uuid>')
+
+# The library prints errors by itself, unless they are handled.
+_PROGRAM = """
+import sys
+import libvirt
+
+libvirt.registerErrorHandler(lambda *_: None, None)
+try:
+    for domain in libvirt.openReadOnly(sys.argv[1]).listAllDomains():
+        print(domain.UUIDString())
+except libvirt.libvirtError as error:
+    sys.exit(str(error))
+"""
 
 
 class _Unknown(Exception):
@@ -75,23 +90,12 @@ def defined(
 
 def _library(uri: str) -> frozenset[str]:
     """Ask the library of libvirt."""
-    try:
-        # By name, as it is installed with libvirt and not by pip.
-        libvirt = importlib.import_module('libvirt')
-    except ImportError:
-        raise _Unknown('not installed') from None
-    # It prints errors by itself otherwise.
-    libvirt.registerErrorHandler(lambda *_: None, None)
-    try:
-        connection = libvirt.openReadOnly(uri)
-        try:
-            return frozenset(
-                domain.UUIDString() for domain in connection.listAllDomains()
-            )
-        finally:
-            connection.close()
-    except libvirt.libvirtError as error:
-        raise _Unknown(str(error)) from error
+    # It is installed with libvirt, and not by pip.
+    if util.find_spec('libvirt') is None:
+        raise _Unknown('not installed')
+    # In a process of its own, since a call of the library can't be ended
+    # while libvirt hangs. The folder one is in is no place for libraries.
+    return _ask([sys.executable, '-P', '-c', _PROGRAM, uri])
 
 
 def _virsh(uri: str) -> frozenset[str]:
@@ -99,9 +103,14 @@ def _virsh(uri: str) -> frozenset[str]:
     program = shutil.which('virsh')
     if program is None:
         raise _Unknown('not installed')
+    return _ask([program, '-q', '-r', '-c', uri, 'list', '--all', '--uuid'])
+
+
+def _ask(command: Sequence[str]) -> frozenset[str]:
+    """Run a program that asks libvirt, for as long as it may take."""
     try:
         done = subprocess.run(
-            [program, '-q', '-r', '-c', uri, 'list', '--all', '--uuid'],
+            command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -42,15 +42,19 @@ _NO_MEMORY = 'Node 0 MemTotal: 0 kB\nNode 0 MemFree: 0 kB\n'
 class ForgivingFS(hostfs.HostFS):
     """The kernel's files, with a stand-in for each that can be done without.
 
+    :param doubt: why the processes there aren't all that the host has, if
+        that is so
     :ivar missing: those that could not be read
     """
 
     missing: set[pathlib.Path]
     _files: hostfs.HostFS
+    _doubt: str | None
 
-    def __init__(self, files: hostfs.HostFS) -> None:
+    def __init__(self, files: hostfs.HostFS, doubt: str | None) -> None:
         super().__init__(files.sys, files.proc)
         object.__setattr__(self, '_files', files)
+        object.__setattr__(self, '_doubt', doubt)
         object.__setattr__(self, 'missing', set())
 
     def text(self, path: pathlib.Path) -> str:
@@ -83,7 +87,7 @@ class ForgivingFS(hostfs.HostFS):
             number = path.parent.name.removeprefix('node')
             node = int(number) if number.isdigit() else None
             found |= {(column, node) for column in NEEDED_FOR[path.name]}
-        if not self.has_processes():
+        if self._doubt or not self.has_processes():
             found |= {
                 (column, None)
                 for column in ('has', 'promised', 'available', 'others')
@@ -101,7 +105,9 @@ class ForgivingFS(hostfs.HostFS):
             f'{", ".join(NEEDED_FOR[path.name])}.'
             for path in sorted(self.missing)
         ]
-        if not self.has_processes():
+        if self._doubt:
+            notes.append(self._doubt)
+        elif not self.has_processes():
             notes.append(
                 f'There are no processes in {self.proc}, so it is not known '
                 'which guests run.'

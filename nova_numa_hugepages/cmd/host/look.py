@@ -63,14 +63,21 @@ class Seen:
         return not {(column, None), (column, node)} & self.unknown
 
 
-def look(fs: hostfs.HostFS, settings: settings_module.Settings) -> Seen:
+def look(
+    fs: hostfs.HostFS,
+    settings: settings_module.Settings,
+    *,
+    doubt: str | None = None,
+) -> Seen:
     """Look at a host; changes nothing.
 
+    :param doubt: why the processes there aren't all that the host has, if
+        that is so; what guests have isn't known then
     :raises exception.KernelError: if files can't be read without which there
         is nothing to show
     """
     notes = list(settings.notes)
-    files = forgiving.ForgivingFS(fs)
+    files = forgiving.ForgivingFS(fs, doubt)
     kernel = hugetlb.Hugetlb(files, hugetlb.NoWriter('this only looks'))
     ledger, path = _open(settings.ledger, notes)
     maps = _Maps(files)

@@ -233,7 +233,8 @@ def _parts(
     left = standing.pool.total
     for uuid, letter in letters.items() if seen.knows('has') else ():
         has = (seen.has.get(uuid) or {}).get(key, 0)
-        waits = max(0, _held(seen.view, uuid).get(key, 0) - has)
+        held, kept = (one.get(key, 0) for one in _held(seen.view, uuid))
+        waits = max(0, held - has) + kept
         for count, sign in ((has, letter), (waits, letter.lower())):
             parts.append((min(count, left), sign, _colour(letter)))
             left -= parts[-1][0]
@@ -305,21 +306,26 @@ def _lacks(seen: look.Seen, standing: standing_module.Standing) -> list[str]:
 def _guest(seen: look.Seen, uuid: str) -> text.Text:
     process = seen.view.guests.get(uuid)
     has = seen.has.get(uuid, {})
-    held = _held(seen.view, uuid)
+    held, kept = _held(seen.view, uuid)
     if process is None:
+        if not held:
+            held, kept = kept, {}
         absent = _absent(seen.view, uuid) if seen.knows('has') else 'holds'
-        return text.Text(f'{uuid} {absent} {_list(held)}')
-    drawn = text.Text(f'{process.name or "guest"} {uuid} ')
-    if has is None:
-        drawn.append('runs; where its memory is can be seen by root only')
+        drawn = text.Text(f'{uuid} {absent} {_list(held)}')
     else:
-        drawn.append(f'runs on {_list(has)}')
-    if seen.ledger is not None and held != has:
-        # A guest that takes its pages right now has fewer than it holds.
-        drawn.append(
-            f'; {_list(held)} held for it',
-            '' if has is None else _WARNING,
-        )
+        drawn = text.Text(f'{process.name or "guest"} {uuid} ')
+        if has is None:
+            drawn.append('runs; where its memory is can be seen by root only')
+        else:
+            drawn.append(f'runs on {_list(has)}')
+        if seen.ledger is not None and held != has:
+            # A guest that takes its pages right now has fewer than it holds.
+            drawn.append(
+                f'; {_list(held)} held for it',
+                '' if has is None else _WARNING,
+            )
+    if kept:
+        drawn.append(f'; {_list(kept)} kept for its coming back from a resize')
     return drawn
 
 
@@ -338,13 +344,21 @@ def _absent(view: survey.HostView, uuid: str) -> str:
     return 'was resized or moved away, and may come back to'
 
 
-def _held(view: survey.HostView, uuid: str) -> dict[pages.PoolKey, int]:
+def _held(
+    view: survey.HostView, uuid: str
+) -> tuple[dict[pages.PoolKey, int], dict[pages.PoolKey, int]]:
+    """Tell what is held for a guest, by pool.
+
+    :returns: what it runs on or will, and what is kept for its coming back
+    """
     held: dict[pages.PoolKey, int] = {}
+    kept: dict[pages.PoolKey, int] = {}
     for key, one in view.pools.items():
         for hold in one.holds:
             if hold.holder == uuid:
-                held[key] = held.get(key, 0) + hold.pages
-    return held
+                counts = held if hold.purpose in rows.USING else kept
+                counts[key] = counts.get(key, 0) + hold.pages
+    return held, kept
 
 
 def _list(counts: Mapping[pages.PoolKey, int]) -> str:

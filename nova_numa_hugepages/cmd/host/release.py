@@ -73,8 +73,8 @@ class Release(hostcommand.HostCommand):
 
     description = _DESCRIPTION
     force = (
-        'even if the guest runs, or if the ledger is not that of the '
-        'configuration'
+        'even if the guest runs, or may be about to start; or if the ledger '
+        'is not that of the configuration'
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -116,6 +116,8 @@ class Release(hostcommand.HostCommand):
                     'not start again. Stop it first; or, if you know better, '
                     'add --force.'
                 )
+            if not options.force:
+                _check_settled(pools, seen.holds)
             _warn(seen.users)
             if not options.yes:
                 self._confirm()
@@ -149,6 +151,32 @@ def _see(pools: pools_module.Pools, holder: str) -> _Seen:
         guests.running(pools.fs).get(holder),
         service.users(pools.fs, pools.ledger.path),
     )
+
+
+def _check_settled(
+    pools: pools_module.Pools, holds: Sequence[pages.Hold]
+) -> None:
+    """See that the guest can't be about to start.
+
+    Until libvirt has started its process, nothing but its holds tells of it.
+
+    :raises _Refused: if it may be
+    """
+    limit_s = pools.policy.start_limit_s
+    young = [
+        hold.since
+        for hold in holds
+        if hold.state is pages.State.HELD
+        and pools.clock() - hold.since < limit_s
+    ]
+    if young:
+        raise _Refused(
+            'Not released: the guest may be about to start, as not all of '
+            'this is held for as long as a start may take (start_time_limit, '
+            f'{limit_s:g} s). Try it again after '
+            f'{ledgers.when(max(young) + limit_s):%Y-%m-%d %H:%M:%S %Z}. Or, '
+            'if you know that it does not start, add --force.'
+        )
 
 
 def _warn(users: service.Users) -> None:

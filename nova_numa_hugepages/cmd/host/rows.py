@@ -68,8 +68,8 @@ SHORT = (
 
 
 # What a guest runs on. The pages that are kept for its coming back from a
-# resize are others.
-_USING = (None, pages.Purpose.GUEST, pages.Purpose.INCOMING)
+# resize are others, and none of them are in use.
+USING = (None, pages.Purpose.GUEST, pages.Purpose.INCOMING)
 
 
 class Counts(columns.FormattableColumn[dict[str, int]]):
@@ -163,7 +163,7 @@ def _guests(seen: look.Seen, key: pages.PoolKey) -> list[dict[str, Any]]:
     holds: dict[tuple[str, pages.Purpose | None], list[pages.Hold]] = {}
     for hold in seen.view.pools[key].holds:
         holds.setdefault((hold.holder, hold.purpose), []).append(hold)
-    using = {uuid for uuid, purpose in holds if purpose in _USING}
+    using = {uuid for uuid, purpose in holds if purpose in USING}
     for uuid, counts in seen.has.items():
         if uuid not in using and (counts or {}).get(key):
             holds[uuid, None] = []
@@ -183,7 +183,7 @@ def _guest(
     holds: Sequence[pages.Hold],
 ) -> dict[str, Any]:
     process = seen.view.guests.get(uuid)
-    counts = seen.has.get(uuid, {}) if purpose in _USING else {}
+    counts = seen.has.get(uuid, {}) if purpose in USING else None
     known = seen.ledger is not None
     return {
         'uuid': uuid,

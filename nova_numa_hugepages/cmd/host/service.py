@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 from typing import NamedTuple
 
 from nova_numa_hugepages import exception
@@ -24,6 +25,8 @@ from nova_numa_hugepages.virt import ledger as ledger_module
 
 # These commands may look at the same time as others.
 _OURS = 'nova-numa-hugepages'
+
+_INODE = re.compile(r'^ino:\s*(\d+)$', re.MULTILINE)
 
 
 class Users(NamedTuple):
@@ -38,11 +41,32 @@ class Users(NamedTuple):
     hidden: str | None = None
 
 
+class _Wanted(NamedTuple):
+    """What counts as the ledger.
+
+    :ivar names: the names of its file
+    :ivar file: which file it is, None if there is none
+    """
+
+    names: frozenset[str]
+    file: os.stat_result | None
+
+    @classmethod
+    def of(cls, ledger: pathlib.Path) -> _Wanted:
+        """Look at a ledger."""
+        real = os.path.basename(os.path.realpath(ledger))
+        names = frozenset({ledger_module.FILE_NAME, real})
+        try:
+            return cls(names, ledger.stat())
+        except OSError:
+            return cls(names, None)
+
+
 def users(fs: hostfs.HostFS, ledger: pathlib.Path) -> Users:
     """Find a process other than these commands that has a ledger open.
 
     ``nova-compute`` has it open for as long as it runs. The pools are the
-    host's, so a ledger elsewhere counts as well, if it has the usual name.
+    host's, so a ledger elsewhere counts as well, if it has the same name.
 
     :param ledger: the one that is to be used
     :raises exception.KernelError: if the processes can't be listed
@@ -53,10 +77,7 @@ def users(fs: hostfs.HostFS, ledger: pathlib.Path) -> Users:
         raise exception.KernelError(
             fs.proc, hostfs.reason(error), 'a folder for each process'
         ) from error
-    try:
-        wanted = ledger.stat()
-    except OSError:
-        wanted = None
+    wanted = _Wanted.of(ledger)
     hidden = None
     own = _own(fs)
     for name in sorted(filter(str.isdigit, names), key=int):
@@ -64,7 +85,7 @@ def users(fs: hostfs.HostFS, ledger: pathlib.Path) -> Users:
         if name == own or _is_ours(folder):
             continue
         try:
-            if _has_open(folder / 'fd', wanted):
+            if _has_open(folder, wanted):
                 return Users(process=_in_words(folder))
         except PermissionError:
             # Threads of the kernel have neither arguments nor files.
@@ -81,34 +102,63 @@ def _own(fs: hostfs.HostFS) -> str | None:
         return None
 
 
-def _has_open(folder: pathlib.Path, wanted: os.stat_result | None) -> bool:
+def _has_open(folder: pathlib.Path, wanted: _Wanted) -> bool:
     """Tell whether a process has a ledger open.
 
+    :param folder: that of the process
     :raises PermissionError: if this user may not see that
     """
     try:
-        descriptors = os.listdir(folder)
+        descriptors = os.listdir(folder / 'fd')
     except PermissionError:
         raise
     except OSError:
         return False
-    return any(_leads_to(folder / one, wanted) for one in descriptors)
+    return any(_leads_to(folder, one, wanted) for one in descriptors)
 
 
-def _leads_to(path: pathlib.Path, wanted: os.stat_result | None) -> bool:
+def _leads_to(folder: pathlib.Path, descriptor: str, wanted: _Wanted) -> bool:
+    path = folder / 'fd' / descriptor
     try:
-        name = os.path.basename(os.readlink(path))
+        link = os.readlink(path)
     except PermissionError:
         raise
     except OSError:
         return False
-    if name.removesuffix(' (deleted)') == ledger_module.FILE_NAME:
+    name = os.path.basename(link)
+    if name.removesuffix(' (deleted)') in wanted.names:
         return True
+    # What is no file, as a socket, has no path.
+    if wanted.file is None or not link.startswith('/'):
+        return False
+    # A container may have it under another name, so it is told by the file.
+    # Only what can be the ledger is looked at, as that never ends for a disk
+    # on a network whose server is gone.
+    if _inode(folder / 'fdinfo' / descriptor) != wanted.file.st_ino:
+        return False
     try:
-        # By the file, as a container may have it under another name.
-        return wanted is not None and os.path.samestat(path.stat(), wanted)
+        return os.path.samestat(path.stat(), wanted.file)
     except OSError:
         return False
+
+
+def _inode(path: pathlib.Path) -> int | None:
+    """Tell which inode a descriptor has, without asking its file system.
+
+    The format: ``/proc/PID/fdinfo`` in ``proc(5)``; the field ``ino`` is
+    there from Linux 5.14 on.
+
+    :returns: None if it isn't told
+    :raises PermissionError: if this user may not see that
+    """
+    try:
+        text = path.read_text('utf-8', 'replace')
+    except PermissionError:
+        raise
+    except OSError:
+        return None
+    match = _INODE.search(text)
+    return int(match[1]) if match else None
 
 
 def _is_ours(folder: pathlib.Path) -> bool:

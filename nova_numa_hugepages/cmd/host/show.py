@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from importlib import metadata
 import os
+import pathlib
 import sys
 from typing import Any
 from typing import TYPE_CHECKING
@@ -115,7 +116,9 @@ class Show(lister.Lister):
         from nova_numa_hugepages.cmd.host import rows
 
         self._seen = look.look(
-            roots.host_fs(parsed_args.root), settings.read(parsed_args)
+            roots.host_fs(parsed_args.root),
+            settings.read(parsed_args),
+            doubt=_doubt(parsed_args.root),
         )
         return rows.COLUMNS, rows.rows(self._seen)
 
@@ -185,6 +188,23 @@ class Show(lister.Lister):
             paper.print(part)
         self.app.stdout.flush()
         return True
+
+
+def _doubt(root: pathlib.Path | None) -> str | None:
+    """Tell why not all processes of the host are seen, if that is so.
+
+    Those of a copy are as many as were copied.
+    """
+    if not roots.is_live(root):
+        return None
+    try:
+        roots.check_processes(roots.host_fs(root))
+    except problems.BadInput as error:
+        return (
+            f'{error} Until then it is not known which guests run, and who '
+            'uses pages.'
+        )
+    return None
 
 
 def _choose(parsed_args: argparse.Namespace) -> None:
