@@ -20,8 +20,10 @@ import contextlib
 import itertools
 import json
 import pathlib
+import re
 import signal
 import sys
+import time
 from typing import Any
 import uuid as uuid_module
 
@@ -118,6 +120,21 @@ class Guest:
     def destroy(self) -> None:
         """End it at once."""
         self.host.virsh('destroy', self.name)
+
+
+def wait_for_beat(
+    host: Host, console: pathlib.PurePath, number: int, limit_s: float
+) -> None:
+    """Wait until a guest has shown that often that it lives.
+
+    :param console: where its console goes
+    """
+    deadline = time.monotonic() + limit_s
+    text = ''
+    while len(re.findall('^beat', text, re.MULTILINE)) < number:
+        assert time.monotonic() < deadline, text
+        time.sleep(1)
+        text = host.run(['cat', str(console)], check=False).out
 
 
 class Service:

@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import pathlib
-import time
 
 import pytest
 
@@ -99,10 +98,7 @@ def test_what_a_guest_returns_stays_its_own(
     ours.do(['taken', guest.uuid])
 
     # It tells two seconds after it has found its balloon.
-    deadline = time.monotonic() + _BOOT_S
-    while 'beat 4' not in console.read_text():
-        assert time.monotonic() < deadline, console.read_text()
-        time.sleep(0.5)
+    scene.wait_for_beat(machine, console, 4, _BOOT_S)
     _, pools = ours.do(['heal', [guest.uuid]], ['pools'])
 
     pool = pools['0']

@@ -17,10 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import pathlib
-import re
 import shutil
 import tempfile
-import time
 
 import pytest
 
@@ -68,7 +66,7 @@ def test_pages_are_held_before_a_guest_comes(
     there.do(['hold', guest.uuid, guest.needs])
     guest.start()
     there.do(['taken', guest.uuid])
-    _wait_for_beat(source, 1)
+    scene.wait_for_beat(source, CONSOLE, 1, BOOT_S)
 
     coming = scene.Guest(target, *HERE)
     refused, pools = here.do(
@@ -94,7 +92,7 @@ def test_pages_are_held_before_a_guest_comes(
     assert [pools[node]['occupied'] for node in '0123'] == [0, 0, 0, 0]
     there.do(['release', guest.uuid])
     assert scene.totals(source) == [0, 0, 0, 0]
-    _wait_for_beat(target, 2)
+    scene.wait_for_beat(target, CONSOLE, 2, BOOT_S)
 
     guest.destroy()
     here.do(['release', guest.uuid])
@@ -112,13 +110,3 @@ def test_pages_of_a_guest_that_never_came_go_back(
     assert scene.totals(target) == [64, 0, 64, 0]
     here.do(['heal', []])
     assert scene.totals(target) == [0, 0, 0, 0]
-
-
-def _wait_for_beat(host: virtual.VirtualHost, number: int) -> None:
-    """Wait until a guest has shown that often that it lives."""
-    deadline = time.monotonic() + BOOT_S
-    text = ''
-    while len(re.findall('^beat', text, re.MULTILINE)) < number:
-        assert time.monotonic() < deadline, text
-        time.sleep(1)
-        text = host.run(['cat', str(CONSOLE)], check=False).out

@@ -241,3 +241,19 @@ def define(monkeypatch: pytest.MonkeyPatch, *uuids: str) -> None:
         'defined',
         lambda *_: (frozenset(uuids), 'libvirt knows them'),
     )
+
+
+def guests_unknown(drawn: str, holder: str, held: str) -> str:
+    """See that a picture says of guests only what is held for them.
+
+    :param drawn: the picture
+    :param held: what is held for the holder, in words
+    :returns: the picture as one line
+    """
+    text = ' '.join(drawn.split())
+    assert 'Which guests run here is not known.' in text
+    assert f'{holder} holds 2 MiB pages: {held}' in text
+    assert 'does not run' not in text
+    assert 'not there' not in text
+    assert 'used by' not in text
+    return text

@@ -250,9 +250,4 @@ def test_without_the_process_ids_of_the_host_nothing_is_guessed(host, capsys):
 
     # when, then: the picture
     assert host.run('show') == 0
-    text = ' '.join(capsys.readouterr().out.split())
-    assert 'Which guests run here is not known.' in text
-    assert f'{ONE} holds 2 MiB pages: 64 on node 0' in text
-    assert 'does not run' not in text
-    assert 'not there' not in text
-    assert 'used by' not in text
+    hosted.guests_unknown(capsys.readouterr().out, ONE, '64 on node 0')
