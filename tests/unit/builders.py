@@ -31,9 +31,9 @@ from nova.objects import numa
 from nova.pci import stats as pci_stats
 from nova.scheduler import host_manager
 
-from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.virt import hardware
+from nova_numa_hugepages.nova_fit import numa_fit
 from tests.unit.core import builders as values
 
 objects.register_all()
@@ -63,11 +63,11 @@ def option(name: str, value: Any, group: str | None = None) -> Iterator[None]:
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
     """Let our fit be in place of Nova's for a while."""
-    hardware.install()
+    numa_fit.install()
     try:
         yield
     finally:
-        hardware.uninstall()
+        numa_fit.uninstall()
 
 
 def network(
@@ -194,13 +194,13 @@ def stats(
     allocatable: dict[int, dict[int, int]] | None = None,
 ) -> dict[str, str]:
     """Make the stats of a compute that runs this package."""
-    known = facts.HostFacts(
+    known = host_stats.HostFacts(
         distances={
             number: tuple(row) for number, row in (distances or {}).items()
         },
         allocatable=allocatable or {},
     )
-    return {facts.STATS_KEY: known.dump()}
+    return {host_stats.STATS_KEY: known.dump()}
 
 
 def host_state(

@@ -23,14 +23,14 @@ import pytest
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd import main
-from nova_numa_hugepages.cmd.host import domains
-from nova_numa_hugepages.cmd.host import roots
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
-from nova_numa_hugepages.virt import policy
-from nova_numa_hugepages.virt import pools as pools_module
+from nova_numa_hugepages.cmd.host.inspect import host_root
+from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import policy
+from nova_numa_hugepages.hugepages import pools as pools_module
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.fixtures import kernel as kernel_module
 
 SMALL = kernel_module.SMALL_KIB
@@ -80,7 +80,7 @@ class Host:
             f'24 22 0:22 / {real}/proc rw - proc proc rw\n'
         )
         monkeypatch.setattr(
-            roots, 'OWN', hostfs.HostFS(self.root / 'sys', proc)
+            host_root, 'OWN', hostfs.HostFS(self.root / 'sys', proc)
         )
 
     def pools(self) -> pools_module.Pools:
@@ -96,7 +96,7 @@ class Host:
         pools.accounts.refresh()
         return pools
 
-    def hold(self, uuid, *cells, purpose=pages.Purpose.GUEST) -> None:
+    def hold(self, uuid, *cells, purpose=model.Purpose.GUEST) -> None:
         """Have the service hold pages.
 
         :param cells: node and pages for each guest cell
@@ -105,7 +105,7 @@ class Host:
         pools.hold(
             uuid,
             [
-                pages.Need(cell, node, SMALL, count)
+                model.Need(cell, node, SMALL, count)
                 for cell, (node, count) in enumerate(cells)
             ],
             purpose,
@@ -117,7 +117,7 @@ class Host:
         return self.kernel.start_guest(
             uuid,
             {
-                pages.PoolKey(node, SMALL): count
+                model.PoolKey(node, SMALL): count
                 for node, count in counts.items()
             },
             name=name,
@@ -171,7 +171,7 @@ class Host:
 
     def total(self, node: int) -> int:
         """Tell how many 2 MiB pages a node has."""
-        return self.kernel.pool(pages.PoolKey(node, SMALL)).total
+        return self.kernel.pool(model.PoolKey(node, SMALL)).total
 
     def run(self, *words: str) -> int:
         """Run ``nova-numa-hugepages host`` on it.
@@ -200,7 +200,7 @@ def two_guests(folder: pathlib.Path) -> Host:
     host.hold(ONE, (0, 64), (1, 32))
     host.hold(TWO, (1, 100))
     host.start(ONE, {0: 64, 1: 32})
-    host.kernel.take({pages.PoolKey(0, SMALL): 8})
+    host.kernel.take({model.PoolKey(0, SMALL): 8})
     return host
 
 
@@ -237,7 +237,7 @@ def refuse_writes(event: kernel_module.Event) -> None:
 def define(monkeypatch: pytest.MonkeyPatch, *uuids: str) -> None:
     """Have libvirt know some guests, and no others."""
     monkeypatch.setattr(
-        domains,
+        libvirt_domains,
         'defined',
         lambda *_: (frozenset(uuids), 'libvirt knows them'),
     )

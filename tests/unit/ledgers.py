@@ -20,19 +20,19 @@ import pathlib
 import subprocess
 import sys
 
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 
-NODE_0 = pages.PoolKey(0, 2048)
-NODE_1 = pages.PoolKey(1, 2048)
-GIANT = pages.PoolKey(1, 1048576)
+NODE_0 = model.PoolKey(0, 2048)
+NODE_1 = model.PoolKey(1, 2048)
+GIANT = model.PoolKey(1, 1048576)
 
-GUEST = pages.Purpose.GUEST
-INCOMING = pages.Purpose.INCOMING
-RESIZE = pages.Purpose.RESIZE
+GUEST = model.Purpose.GUEST
+INCOMING = model.Purpose.INCOMING
+RESIZE = model.Purpose.RESIZE
 
-HELD = pages.State.HELD
-TAKEN = pages.State.TAKEN
+HELD = model.State.HELD
+TAKEN = model.State.TAKEN
 
 ALICE = '00000000-0000-4000-8000-00000000000a'
 BOB = '00000000-0000-4000-8000-00000000000b'
@@ -77,16 +77,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 def hold(
     holder: str = ALICE,
     cell: int = 0,
-    key: pages.PoolKey = NODE_0,
+    key: model.PoolKey = NODE_0,
     count: int = 512,
     *,
-    purpose: pages.Purpose = GUEST,
+    purpose: model.Purpose = GUEST,
     grown: int = 0,
-    state: pages.State = HELD,
+    state: model.State = HELD,
     since: float = 1000.0,
-) -> pages.Hold:
+) -> model.Hold:
     """Make a hold of a gibibyte for the first cell of a guest."""
-    return pages.Hold(holder, purpose, cell, *key, count, grown, state, since)
+    return model.Hold(holder, purpose, cell, *key, count, grown, state, since)
 
 
 def filled(path: pathlib.Path, count: int = 1) -> None:

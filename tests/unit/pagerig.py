@@ -20,12 +20,12 @@ import pathlib
 import threading
 from typing import Any
 
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
-from nova_numa_hugepages.virt import policy as policy_module
-from nova_numa_hugepages.virt import pools as pools_module
-from nova_numa_hugepages.virt import reconcile
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import policy as policy_module
+from nova_numa_hugepages.hugepages import pools as pools_module
+from nova_numa_hugepages.hugepages import reconcile
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.fixtures import kernel as fake_kernel
 
 POLICY = policy_module.Policy(
@@ -38,15 +38,15 @@ def guest(number: int) -> str:
     return f'00000000-0000-4000-8000-{number:012d}'
 
 
-def pool(node: int, size_kib: int = 2048) -> pages.PoolKey:
+def pool(node: int, size_kib: int = 2048) -> model.PoolKey:
     """Name a pool."""
-    return pages.PoolKey(node, size_kib)
+    return model.PoolKey(node, size_kib)
 
 
-def needs(*cells: tuple[int, int]) -> list[pages.Need]:
+def needs(*cells: tuple[int, int]) -> list[model.Need]:
     """Ask for 2 MiB pages: a node and a count for each guest cell."""
     return [
-        pages.Need(number, node, 2048, count)
+        model.Need(number, node, 2048, count)
         for number, (node, count) in enumerate(cells)
     ]
 
@@ -170,7 +170,7 @@ class Rig:
             starting=starting,
         )
 
-    def persistent(self) -> dict[pages.PoolKey, int]:
+    def persistent(self) -> dict[model.PoolKey, int]:
         """Tell the persistent 2 MiB pages of each node."""
         return {
             pool(node): self.kernel.pool(pool(node)).persistent
@@ -182,9 +182,9 @@ class Rig:
         found = self._ledger.account(pool(node, size_kib))
         return found.floor, found.grown
 
-    def held(self) -> dict[tuple[str, str], dict[pages.PoolKey, int]]:
+    def held(self) -> dict[tuple[str, str], dict[model.PoolKey, int]]:
         """Tell who holds what, for what."""
-        found: dict[tuple[str, str], dict[pages.PoolKey, int]] = {}
+        found: dict[tuple[str, str], dict[model.PoolKey, int]] = {}
         for hold in self._ledger.holds():
             counts = found.setdefault((hold.holder, hold.purpose.value), {})
             counts[hold.key] = counts.get(hold.key, 0) + hold.pages
@@ -192,9 +192,9 @@ class Rig:
 
     def run(self, holder: str, *, taken: bool = True) -> None:
         """Start a guest on the pages that are held for it."""
-        counts: dict[pages.PoolKey, int] = {}
+        counts: dict[model.PoolKey, int] = {}
         for hold in self._ledger.holds(holder):
-            if hold.purpose is pages.Purpose.GUEST:
+            if hold.purpose is model.Purpose.GUEST:
                 counts[hold.key] = counts.get(hold.key, 0) + hold.pages
         self.kernel.start_guest(holder, counts)
         if taken:

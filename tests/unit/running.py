@@ -24,12 +24,12 @@ from nova import conf as nova_conf
 from nova import objects
 
 from nova_numa_hugepages import conf as package_conf
+from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.simulate import engine as engines
 from nova_numa_hugepages.simulate import guests
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import tasks
-from nova_numa_hugepages.virt import hardware
 from tests.unit.scenes import flavor
 from tests.unit.scenes import host
 from tests.unit.scenes import node
@@ -65,7 +65,7 @@ def nova() -> Iterator[None]:
     try:
         yield
     finally:
-        hardware.uninstall()
+        numa_fit.uninstall()
 
 
 def drawn(

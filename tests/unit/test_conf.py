@@ -22,8 +22,8 @@ from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.conf import compute
 from nova_numa_hugepages.conf import scheduler
-from nova_numa_hugepages.virt import pages
-from nova_numa_hugepages.virt import policy
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import policy
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ETC = ROOT / 'etc' / 'nova-numa-hugepages'
@@ -91,7 +91,7 @@ def test_every_option_of_the_pools_reaches_the_policy(tmp_path):
         'start_time_limit = 61',
         'powered_off_pages = release',
     )
-    reserved = {pages.PoolKey(1, 2048): 64}
+    reserved = {model.PoolKey(1, 2048): 64}
 
     assert policy.read(conf.numa_hugepages, reserved) == policy.Policy(
         dynamic=False,

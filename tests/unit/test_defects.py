@@ -23,7 +23,7 @@ from nova.virt import hardware as nova_hardware
 import pytest
 
 from nova_numa_hugepages.core.model import ThreadPolicy
-from nova_numa_hugepages.virt import hardware
+from nova_numa_hugepages.nova_fit import numa_fit
 from tests.unit import builders
 from tests.unit.builders import ANY
 from tests.unit.builders import card
@@ -51,8 +51,8 @@ ISOLATE = ThreadPolicy.ISOLATE
 REQUIRE = ThreadPolicy.REQUIRE
 SMALL_ONLY = (small(8192),)
 
-ours = hardware.numa_fit_instance_to_host
-stock = hardware.stock_fit()
+ours = numa_fit.numa_fit_instance_to_host
+stock = numa_fit.stock_fit()
 consume = nova_hardware.numa_usage_from_instance_numa
 
 

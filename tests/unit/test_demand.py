@@ -18,9 +18,9 @@ import threading
 from nova import objects
 import pytest
 
-from nova_numa_hugepages.core import guestkinds
+from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.scheduler import demand
-from nova_numa_hugepages.scheduler import demandfile
+from nova_numa_hugepages.scheduler import demand_store
 from nova_numa_hugepages.scheduler.demand import Demand
 from tests.unit import builders
 from tests.unit.core.builders import pinned_cell
@@ -40,7 +40,7 @@ class Clock:
 
 
 def kind(vcpus, memory_mib=4):
-    return guestkinds.guest_kind(request(pinned_cell(vcpus, memory_mib)))
+    return guest_kinds.guest_kind(request(pinned_cell(vcpus, memory_mib)))
 
 
 SMALL, MEDIUM, LARGE = kind(1), kind(2), kind(4)
@@ -73,8 +73,8 @@ def spec(uuid=builders.UUID, **others):
 def kept(folder, counts, at):
     """Make a store in which some demand was kept."""
     path = folder / 'demand.json'
-    demandfile.DemandFile(path).save(counts, at)
-    return demandfile.DemandFile(path)
+    demand_store.DemandFile(path).save(counts, at)
+    return demand_store.DemandFile(path)
 
 
 class TestDecay:
@@ -320,7 +320,7 @@ class TestStores:
         clock.now += HALF_LIFE_S
         learning(clock, store=store).count(LARGE)
 
-        again = demandfile.DemandFile(tmp_path / 'demand.json')
+        again = demand_store.DemandFile(tmp_path / 'demand.json')
 
         assert again.load(clock.now) == ({SMALL: 1.0, LARGE: 1.0}, clock.now)
 

@@ -22,9 +22,9 @@ import pytest
 
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.core import guestkinds
-from nova_numa_hugepages.scheduler import demandfile
-from nova_numa_hugepages.scheduler.demandfile import DemandFile
+from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.scheduler import demand_store
+from nova_numa_hugepages.scheduler.demand_store import DemandFile
 from tests.unit import builders
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import MIB_2
@@ -34,8 +34,8 @@ from tests.unit.core.dice import examples
 from tests.unit.core.slot_strategies import counts
 
 NOW = 1.7e9
-SMALL = guestkinds.guest_kind(request(pinned_cell(2, 4, MIB_2)))
-LARGE = guestkinds.guest_kind(
+SMALL = guest_kinds.guest_kind(request(pinned_cell(2, 4, MIB_2)))
+LARGE = guest_kinds.guest_kind(
     request(
         pinned_cell(8, 64, builders.LARGE),
         pinned_cell(8, 64, builders.LARGE, first=8),
@@ -43,7 +43,7 @@ LARGE = guestkinds.guest_kind(
     ),
     20,
 )
-FLOATING = guestkinds.guest_kind(request(floating_cell(2, 4)))
+FLOATING = guest_kinds.guest_kind(request(floating_cell(2, 4)))
 LEARNED = {SMALL: 2.5, LARGE: 0.125, FLOATING: 40.0}
 
 CELL = {
@@ -92,14 +92,14 @@ class TestRoundTrip:
     @hypothesis.given(counts())
     def test_every_kind_comes_back(self, tmp_path_factory, drawn):
         path = tmp_path_factory.mktemp('kinds') / 'demand.json'
-        kind = guestkinds.guest_kind(drawn.request, drawn.farthest)
+        kind = guest_kinds.guest_kind(drawn.request, drawn.farthest)
 
         DemandFile(path).save({kind: 1.5}, NOW)
 
         assert DemandFile(path).load(NOW) == ({kind: 1.5}, NOW)
 
     def test_a_guest_of_many_cells_comes_back(self, path):
-        kind = guestkinds.guest_kind(
+        kind = guest_kinds.guest_kind(
             request(*[pinned_cell(1, 4, first=n) for n in range(64)])
         )
 
@@ -122,9 +122,11 @@ class TestRoundTrip:
         assert DemandFile(path).load(NOW) == (LEARNED, NOW)
 
     def test_more_than_is_read_again_is_not_written(self, path, monkeypatch):
-        monkeypatch.setattr(demandfile, '_MOST_BYTES', 2048)
+        monkeypatch.setattr(demand_store, '_MOST_BYTES', 2048)
         many = {
-            guestkinds.guest_kind(request(pinned_cell(vcpus, 4))): float(vcpus)
+            guest_kinds.guest_kind(request(pinned_cell(vcpus, 4))): float(
+                vcpus
+            )
             for vcpus in range(1, 41)
         }
 
@@ -351,7 +353,7 @@ class TestConfiguration:
 
     def opened(self, name):
         with builders.option('demand_file', name, 'numa_hugepages'):
-            return demandfile.open_configured()
+            return demand_store.open_configured()
 
     def test_it_is_in_the_state_path(self, tmp_path):
         self.opened('here.json').save(LEARNED, NOW)

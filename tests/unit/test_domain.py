@@ -21,10 +21,10 @@ from nova.virt.libvirt import config as vconfig
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.core import facts
-from nova_numa_hugepages.virt import domain
-from nova_numa_hugepages.virt import guestxml
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.libvirt import domain_xml
+from nova_numa_hugepages.libvirt import guest_config
 
 MIB = 1024
 
@@ -64,9 +64,9 @@ def test_each_guest_cell_needs_pages_of_its_host_node():
         TWO_CELLS,
     )
 
-    assert domain.needs(xml) == [
-        pages.Need(0, 3, 2048, 512),
-        pages.Need(1, 1, 2048, 256),
+    assert domain_xml.needs(xml) == [
+        model.Need(0, 3, 2048, 512),
+        model.Need(1, 1, 2048, 256),
     ]
 
 
@@ -80,9 +80,9 @@ def test_cells_on_pages_of_different_sizes():
         TWO_CELLS,
     )
 
-    assert domain.needs(xml) == [
-        pages.Need(0, 3, 1048576, 1),
-        pages.Need(1, 1, 2048, 256),
+    assert domain_xml.needs(xml) == [
+        model.Need(0, 3, 1048576, 1),
+        model.Need(1, 1, 2048, 256),
     ]
 
 
@@ -91,7 +91,7 @@ def test_a_cell_on_small_pages_needs_none():
         huge('<page size="2048" nodeset="1"/>'), NODES_3_AND_1, TWO_CELLS
     )
 
-    assert domain.needs(xml) == [pages.Need(1, 1, 2048, 256)]
+    assert domain_xml.needs(xml) == [model.Need(1, 1, 2048, 256)]
 
 
 def test_a_range_of_cells_in_one_page_element():
@@ -99,7 +99,7 @@ def test_a_range_of_cells_in_one_page_element():
         huge('<page size="2048" nodeset="0-1"/>'), NODES_3_AND_1, TWO_CELLS
     )
 
-    assert [need.node for need in domain.needs(xml)] == [3, 1]
+    assert [need.node for need in domain_xml.needs(xml)] == [3, 1]
 
 
 def test_a_domain_without_cells_has_one():
@@ -109,12 +109,12 @@ def test_a_domain_without_cells_has_one():
         memory='<memory unit="MiB">64</memory>',
     )
 
-    assert domain.needs(xml) == [pages.Need(0, 2, 2048, 32)]
+    assert domain_xml.needs(xml) == [model.Need(0, 2, 2048, 32)]
 
 
 def test_a_domain_on_small_pages_needs_none():
-    assert domain.needs(describe(cells=TWO_CELLS)) == []
-    assert domain.needs('<domain/>') == []
+    assert domain_xml.needs(describe(cells=TWO_CELLS)) == []
+    assert domain_xml.needs('<domain/>') == []
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_domain_on_small_pages_needs_none():
 )
 def test_what_is_not_clear_is_refused(xml, problem):
     with pytest.raises(exception.InvalidDomain, match=problem):
-        domain.needs(xml)
+        domain_xml.needs(xml)
 
 
 def rows_of(xml):
@@ -225,15 +225,15 @@ def rows_of(xml):
 
 def test_distances_are_replaced_and_taken_out():
     plain = describe(cells=TWO_CELLS)
-    assert not domain.has_distances(plain)
+    assert not domain_xml.has_distances(plain)
 
-    near = domain.with_distances(plain, [[10, 12], [12, 10]])
-    far = domain.with_distances(near, [[10, 21], [21, 10]])
+    near = domain_xml.with_distances(plain, [[10, 12], [12, 10]])
+    far = domain_xml.with_distances(near, [[10, 21], [21, 10]])
 
-    assert domain.has_distances(near)
+    assert domain_xml.has_distances(near)
     assert rows_of(near) == [[10, 12], [12, 10]]
     assert rows_of(far) == [[10, 21], [21, 10]]
-    assert not domain.has_distances(domain.with_distances(far, None))
+    assert not domain_xml.has_distances(domain_xml.with_distances(far, None))
 
 
 def nova_cells(*memory):
@@ -249,7 +249,7 @@ def test_novas_cells_are_given_distances():
     numa = vconfig.LibvirtConfigGuestCPUNUMA()
     numa.cells = nova_cells(1024, 2048)
 
-    guestxml.set_distances(numa.cells, [[10, 12], [12, 10]])
+    guest_config.set_distances(numa.cells, [[10, 12], [12, 10]])
 
     assert numa.to_xml(pretty_print=False) == (
         '<numa>'
@@ -266,8 +266,8 @@ def test_novas_cells_are_given_distances():
 def test_a_single_cell_and_unknown_distances_change_nothing():
     one, two = nova_cells(1024), nova_cells(1024, 1024)
 
-    guestxml.set_distances(one, [[10]])
-    guestxml.set_distances(two, None)
+    guest_config.set_distances(one, [[10]])
+    guest_config.set_distances(two, None)
 
     for cell in (*one, *two):
         assert type(cell) is vconfig.LibvirtConfigGuestCPUNUMACell
@@ -279,7 +279,7 @@ def test_the_memory_is_taken_with_several_threads():
     backing = vconfig.LibvirtConfigGuestMemoryBacking()
     backing.hugepages, backing.locked = [page], True
 
-    xml = guestxml.MemoryBacking(backing, 8).format_dom()
+    xml = guest_config.MemoryBacking(backing, 8).format_dom()
 
     assert etree.tostring(xml, encoding='unicode') == (
         '<memoryBacking>'
@@ -290,7 +290,7 @@ def test_the_memory_is_taken_with_several_threads():
     assert backing.allocateimmediate is False
 
 
-HOST = facts.HostFacts(
+HOST = host_stats.HostFacts(
     distances={0: (10, 12, 21), 1: (12, 10, 10), 3: (21, 11, 10)}
 )
 
@@ -307,17 +307,17 @@ HOST = facts.HostFacts(
     ],
 )
 def test_the_guest_has_the_distances_of_its_host_nodes(cells, expected):
-    assert guestxml.guest_distances(HOST, cells) == expected
+    assert guest_config.guest_distances(HOST, cells) == expected
 
 
 def test_a_host_that_tells_no_distances():
-    assert guestxml.guest_distances(facts.HostFacts(), [0, 1]) is None
+    assert guest_config.guest_distances(host_stats.HostFacts(), [0, 1]) is None
 
 
 def test_libvirt_takes_no_10_between_two_cells():
-    flat = facts.HostFacts(distances={0: (10, 10), 1: (10, 10)})
+    flat = host_stats.HostFacts(distances={0: (10, 10), 1: (10, 10)})
 
-    assert guestxml.guest_distances(flat, [0, 1]) == [[10, 11], [11, 10]]
+    assert guest_config.guest_distances(flat, [0, 1]) == [[10, 11], [11, 10]]
 
 
 class Domain:
@@ -347,13 +347,13 @@ class Guest:
 
 def test_a_guest_that_runs_keeps_its_distances_until_it_starts_anew():
     # Given: a guest with the distances of its host
-    here = domain.with_distances(
+    here = domain_xml.with_distances(
         describe(cells=TWO_CELLS), [[10, 12], [12, 10]]
     )
     guest = Guest(Domain())
 
     # when it is migrated to where its cells are farther apart
-    guestxml.arriving_with(guest, [[10, 21], [21, 10]]).migrate(here)
+    guest_config.arriving_with(guest, [[10, 21], [21, 10]]).migrate(here)
 
     # then what runs is as before, or libvirt would refuse it, and what starts
     # next is as the host is
@@ -365,18 +365,18 @@ def test_a_guest_that_runs_keeps_its_distances_until_it_starts_anew():
 
 
 def test_distances_that_are_not_known_there_are_dropped():
-    here = domain.with_distances(
+    here = domain_xml.with_distances(
         describe(cells=TWO_CELLS), [[10, 12], [12, 10]]
     )
     guest = Guest(Domain())
 
-    guestxml.arriving_with(guest, None).migrate(here)
+    guest_config.arriving_with(guest, None).migrate(here)
 
     ((_, params, _),) = guest._domain.migrated
-    assert not domain.has_distances(params['persistent_xml'])
+    assert not domain_xml.has_distances(params['persistent_xml'])
 
 
 def test_distances_of_another_number_of_cells_are_dropped():
-    xml = domain.with_distances(describe(cells=TWO_CELLS), [[10]])
+    xml = domain_xml.with_distances(describe(cells=TWO_CELLS), [[10]])
 
-    assert not domain.has_distances(xml)
+    assert not domain_xml.has_distances(xml)

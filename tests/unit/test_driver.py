@@ -33,15 +33,15 @@ import pytest
 
 from nova_numa_hugepages import conf
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.core import facts
-from nova_numa_hugepages.virt import access
-from nova_numa_hugepages.virt import driver
-from nova_numa_hugepages.virt import hardware
-from nova_numa_hugepages.virt import hostview
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import ledger
-from nova_numa_hugepages.virt import lookups
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.state import ledger
+from nova_numa_hugepages.libvirt import driver
+from nova_numa_hugepages.libvirt import queries
+from nova_numa_hugepages.libvirt import resources
+from nova_numa_hugepages.libvirt import setup
+from nova_numa_hugepages.nova_fit import numa_fit
 from tests.fixtures import kernel as fake_kernel
 from tests.unit import pagerig
 
@@ -135,14 +135,14 @@ def make(options, monkeypatch, tmp_path):
     monkeypatch.setattr(STOCK, 'init_host', lambda self, host: None)
     monkeypatch.setattr(STOCK, 'emit_event', lambda self, event: None)
 
-    def resources(self, nodename):
+    def get_resources(self, nodename):
         found = self._get_host_numa_topology()
         return {
             'numa_topology': found and found._to_json(),
             'stats': {'uptime': 'long'},
         }
 
-    monkeypatch.setattr(STOCK, 'get_available_resource', resources)
+    monkeypatch.setattr(STOCK, 'get_available_resource', get_resources)
 
     def make_driver(*pools, kernel=None, check=None):
         kernel = kernel or kernel_of(tmp_path, *pools)
@@ -150,9 +150,9 @@ def make(options, monkeypatch, tmp_path):
             STOCK, '_get_host_numa_topology', lambda self: topology(*pools)
         )
         monkeypatch.setattr(
-            access,
+            setup,
             'host',
-            lambda: access.Access(
+            lambda: setup.Access(
                 kernel.fs, kernel, kernel.read_maps, lambda: check and check()
             ),
         )
@@ -162,7 +162,7 @@ def make(options, monkeypatch, tmp_path):
         return made
 
     yield make_driver
-    hardware.uninstall()
+    numa_fit.uninstall()
 
 
 def told(made):
@@ -175,8 +175,8 @@ def told(made):
     }
     stats = found['stats']
     assert stats['uptime'] == 'long'
-    known = stats.get(facts.STATS_KEY)
-    return totals, None if known is None else facts.parse(known)
+    known = stats.get(host_stats.STATS_KEY)
+    return totals, None if known is None else host_stats.parse(known)
 
 
 def can_be_made(known):
@@ -204,7 +204,7 @@ def test_totals_are_what_is_there_and_what_can_be_made(make):
 
     for node in (0, 1):
         total = totals[node][2048]
-        there = made.kernel.pool(pages.PoolKey(node, 2048)).total
+        there = made.kernel.pool(model.PoolKey(node, 2048)).total
         assert known.allocatable[node][2048] == total - there
         assert known.allocatable[node][2048] > 0
         assert known.free[node][2048] == there
@@ -221,7 +221,7 @@ def test_totals_are_live(make):
     before, _ = told(made)
 
     # Pages that others take are offered to no guest.
-    made.kernel.take({pages.PoolKey(0, 2048): 40})
+    made.kernel.take({model.PoolKey(0, 2048): 40})
     after, known = told(made)
 
     assert after[0][2048] == before[0][2048] - 40
@@ -265,7 +265,7 @@ def test_another_kind_of_guest_is_told_once_and_left_to_nova(
     (warning,) = warnings(caplog)
     assert 'lxc' in warning
     assert not (tmp_path / ledger.FILE_NAME).exists()
-    assert hardware._SEAM.stock is None
+    assert numa_fit._SEAM.stock is None
 
 
 def test_a_kernel_without_huge_pages_is_told_once(make, caplog, tmp_path):
@@ -279,7 +279,7 @@ def test_a_kernel_without_huge_pages_is_told_once(make, caplog, tmp_path):
 
     assert totals == {0: {4: 1048576}}
     # The fit is ours all the same, and the scheduler knows it.
-    assert known == facts.HostFacts(distances={0: (10,)})
+    assert known == host_stats.HostFacts(distances={0: (10,)})
     (warning,) = warnings(caplog)
     assert 'has no huge pages' in warning
     assert not (tmp_path / ledger.FILE_NAME).exists()
@@ -390,8 +390,8 @@ def test_libvirt_that_does_not_answer_makes_no_guest_gone(caplog):
         def get_guest(self, instance):
             raise nova_exception.InternalError('broken')
 
-    assert lookups.defined(Broken()) is None
-    assert lookups.is_defined(Broken(), None) is True
+    assert queries.defined(Broken()) is None
+    assert queries.is_defined(Broken(), None) is True
     assert 'no guest counts as gone' in caplog.text
 
 
@@ -490,11 +490,11 @@ def test_the_guest_is_told_distances_if_its_flavor_says_so(
 
 def test_distances_of_another_host(monkeypatch, caplog):
     nodes = {
-        'good': {facts.STATS_KEY: facts.HostFacts(
+        'good': {host_stats.STATS_KEY: host_stats.HostFacts(
             distances={0: (10, 21), 1: (21, 10)}
         ).dump()},
         'stock': {},
-        'broken': {facts.STATS_KEY: '{'},
+        'broken': {host_stats.STATS_KEY: '{'},
     }  # fmt: skip
 
     def find(context, host):
@@ -506,17 +506,17 @@ def test_distances_of_another_host(monkeypatch, caplog):
         objects.ComputeNode, 'get_first_node_by_host_for_old_compat', find
     )
 
-    assert lookups.distances_at(None, 'good', [1, 0]) == [[10, 21], [21, 10]]
+    assert queries.distances_at(None, 'good', [1, 0]) == [[10, 21], [21, 10]]
     for host in ('stock', 'broken', 'missing'):
-        assert lookups.distances_at(None, host, [0, 1]) is None
+        assert queries.distances_at(None, host, [0, 1]) is None
         assert host in caplog.text
 
 
 def test_nodes_whose_distances_are_not_all_known_have_none():
     node = types.SimpleNamespace(distances={0: 10})
 
-    assert hostview.distances({0: node}, [0, 1]) == {}
-    assert hostview.distances({0: node}, [0]) == {0: (10,)}
+    assert resources.distances({0: node}, [0, 1]) == {}
+    assert resources.distances({0: node}, [0]) == {0: (10,)}
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ import threading
 
 import pytest
 
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hugetlb
 from tests.fixtures import kernel as fake_kernel
 from tests.fixtures.kernel import Event
 from tests.fixtures.kernel import FakeKernel
@@ -33,9 +33,9 @@ KIB = 2048
 GIB = 1048576
 GUEST = '00000000-0000-4000-8000-000000000001'
 OTHER = '00000000-0000-4000-8000-000000000002'
-HERE = pages.PoolKey(0, KIB)
-THERE = pages.PoolKey(1, KIB)
-LARGE = pages.PoolKey(0, GIB)
+HERE = model.PoolKey(0, KIB)
+THERE = model.PoolKey(1, KIB)
+LARGE = model.PoolKey(0, GIB)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def kernel(tmp_path: pathlib.Path) -> FakeKernel:
     return FakeKernel(tmp_path)
 
 
-def counters(kernel: FakeKernel, key: pages.PoolKey) -> tuple[int, int, int]:
+def counters(kernel: FakeKernel, key: model.PoolKey) -> tuple[int, int, int]:
     """Read total, free and surplus from the files."""
     pool = hugetlb.Hugetlb(kernel.fs, kernel).pool(key)
     assert pool == kernel.pool(key)
@@ -231,7 +231,7 @@ class TestLargePages:
         # Two are free here, and three are promised, though elsewhere.
         node = FakeNode(total=8192, pools={GIB: 2})
         kernel = FakeKernel(tmp_path, {0: node, 1: node})
-        there = pages.PoolKey(1, GIB)
+        there = model.PoolKey(1, GIB)
         kernel.start_guest(GUEST, {LARGE: 1, there: 2}, touch=False)
 
         kernel.write_demote(0, GIB, 9)

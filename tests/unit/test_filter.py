@@ -25,8 +25,8 @@ import pytest
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.core.model import ThreadPolicy
+from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import filters
-from nova_numa_hugepages.virt import hardware
 from tests.unit import builders
 from tests.unit.builders import ANY
 from tests.unit.builders import card
@@ -71,7 +71,7 @@ REQUIRES = {'hw:cpu_policy': 'dedicated', 'hw:cpu_thread_policy': 'require'}
 @pytest.fixture
 def numa_filter():
     yield filters.NUMAHugepagesFilter()
-    hardware.uninstall()
+    numa_fit.uninstall()
 
 
 def four_cells(**others):
@@ -220,14 +220,14 @@ class TestDropIn:
         'reported', [stats(), STOCK], ids=['our driver', 'stock driver']
     )
     def test_the_same_hosts_pass(self, numa_filter, name, reported):
-        hardware.uninstall()
+        numa_fit.uninstall()
         theirs = names(
             numa_topology_filter.NUMATopologyFilter().filter_all(
                 ordinary_hosts(reported), request(**ORDINARY[name])
             )
         )
 
-        hardware.install()
+        numa_fit.install()
         ours = names(
             numa_filter.filter_all(
                 ordinary_hosts(reported), request(**ORDINARY[name])
@@ -246,7 +246,7 @@ class TestDropIn:
 
     def test_it_installs_the_fit(self, numa_filter):
         assert nova_hardware.numa_fit_instance_to_host is (
-            hardware.numa_fit_instance_to_host
+            numa_fit.numa_fit_instance_to_host
         )
 
     def test_one_host_can_be_judged(self, numa_filter):
@@ -471,7 +471,7 @@ class TestCandidates:
         stock = numa_topology_filter.NUMATopologyFilter()
 
         assert numa_filter.host_passes(ours, self.ASKED)
-        hardware.uninstall()
+        numa_fit.uninstall()
         assert stock.host_passes(theirs, self.ASKED)
 
         assert ours.allocation_candidates == theirs.allocation_candidates
@@ -656,7 +656,7 @@ class TestStats:
     BROKEN = {'numa_hugepages': '{'}
     NEWER = {'numa_hugepages': '{"version": 2}'}
     NEAR_AND_FAR = [pinned_cell(1), pinned_cell(1, first=1)]
-    JUDGE = 'nova_numa_hugepages.scheduler.judge'
+    JUDGE = 'nova_numa_hugepages.scheduler.host_check'
 
     def warnings(self, caplog):
         return [
@@ -907,7 +907,7 @@ class TestConsume:
             'packing_host_numa_cells_allocation_strategy', pack, 'compute'
         ):
             assert numa_filter.host_passes(host, asked)
-            expected = hardware.numa_fit_instance_to_host(
+            expected = numa_fit.numa_fit_instance_to_host(
                 host.numa_topology,
                 asked.numa_topology,
                 None,
@@ -1170,7 +1170,7 @@ class TestStart:
                 filters.NUMAHugepagesFilter()
         finally:
             builders.CONF.reset()
-            hardware.uninstall()
+            numa_fit.uninstall()
 
         assert (caught.value.group, caught.value.name) == (
             'numa_hugepages',
@@ -1210,7 +1210,7 @@ def test_the_scheduler_accounts_what_the_claim_takes(numa_filter):
 
     for _ in range(2):
         passes = numa_filter.host_passes(host, asked)
-        claimed = hardware.stock_fit()(
+        claimed = numa_fit.stock_fit()(
             truth, guest(*wanted), None, host.limits['numa_topology']
         )
         assert passes == bool(claimed)

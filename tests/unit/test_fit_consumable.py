@@ -29,7 +29,7 @@ from nova_numa_hugepages.core.model import GuestCell
 from nova_numa_hugepages.core.model import HostTopology
 from nova_numa_hugepages.core.model import Limits
 from nova_numa_hugepages.core.model import Request
-from nova_numa_hugepages.virt import hardware
+from nova_numa_hugepages.nova_fit import numa_fit
 from tests.unit import builders
 from tests.unit.core.dice import examples
 from tests.unit.core.dice import Focus
@@ -150,7 +150,7 @@ def check(case: Case) -> None:
     before = [each.obj_to_primitive() for each in arguments]
 
     # When the guest is fitted on the host
-    plan = hardware.numa_fit_instance_to_host(host, guest, {}, limits=limits)
+    plan = numa_fit.numa_fit_instance_to_host(host, guest, {}, limits=limits)
     # Then the arguments are what they were
     assert [each.obj_to_primitive() for each in arguments] == before
     if plan is None:
@@ -166,7 +166,7 @@ def check(case: Case) -> None:
     assert_accounted(after, plan)
 
     # When a second guest of the same kind is fitted on what is left
-    second = hardware.numa_fit_instance_to_host(
+    second = numa_fit.numa_fit_instance_to_host(
         after, guest_object(case.request), {}, limits=limits
     )
     # Then it has other CPUs, and Nova can account for it too

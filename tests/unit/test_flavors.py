@@ -23,7 +23,7 @@ import pytest
 
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.core import guestkinds
+from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.scheduler import flavors
 from nova_numa_hugepages.scheduler.flavors import FlavorKinds
 from nova_numa_hugepages.scheduler.flavors import PinnedMix
@@ -37,8 +37,8 @@ PINNED = {'hw:cpu_policy': 'dedicated'}
 PAGES = {'hw:mem_page_size': '2MB'}
 TWO_CELLS = {**PINNED, **PAGES, 'hw:numa_nodes': '2'}
 
-PINNED_KIND = guestkinds.guest_kind(request(pinned_cell(4, 1024)))
-PAGES_KIND = guestkinds.guest_kind(request(floating_cell(4, 1024, MIB_2)))
+PINNED_KIND = guest_kinds.guest_kind(request(pinned_cell(4, 1024)))
+PAGES_KIND = guest_kinds.guest_kind(request(floating_cell(4, 1024, MIB_2)))
 
 
 class Clock:
@@ -111,7 +111,7 @@ class TestKinds:
             (PAGES, PAGES_KIND),
             (
                 TWO_CELLS,
-                guestkinds.guest_kind(
+                guest_kinds.guest_kind(
                     request(
                         pinned_cell(2, 512, MIB_2),
                         pinned_cell(2, 512, MIB_2, first=2),
@@ -120,7 +120,7 @@ class TestKinds:
             ),
             (
                 {**TWO_CELLS, 'numa_hugepages:max_distance': '20'},
-                guestkinds.guest_kind(
+                guest_kinds.guest_kind(
                     request(
                         pinned_cell(2, 512, MIB_2),
                         pinned_cell(2, 512, MIB_2, first=2),
@@ -130,7 +130,7 @@ class TestKinds:
             ),
             (
                 {**PINNED, 'hw:emulator_threads_policy': 'isolate'},
-                guestkinds.guest_kind(
+                guest_kinds.guest_kind(
                     request(pinned_cell(4, 1024), emulator_isolated=True)
                 ),
             ),

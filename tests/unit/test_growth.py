@@ -20,7 +20,7 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
 from tests.fixtures import kernel as fake_kernel
 from tests.unit import pagerig
 
@@ -126,7 +126,7 @@ class TestDemotion:
 
     def test_not_those_that_are_held(self, tmp_path: pathlib.Path) -> None:
         rig = make(tmp_path, TWO_LARGE, demote=True)
-        rig.pools.hold(A, [pages.Need(0, 0, LARGE, 2)])
+        rig.pools.hold(A, [model.Need(0, 0, LARGE, 2)])
         with pytest.raises(exception.NotEnoughPages):
             rig.pools.hold(B, pagerig.needs((0, 100)))
         assert rig.account(0, LARGE) == (2, 0)
@@ -138,7 +138,7 @@ class TestDemotion:
         with pytest.raises(exception.NotEnoughPages):
             rig.pools.hold(
                 A,
-                [pages.Need(0, 0, LARGE, 2), pages.Need(1, 0, 2048, 100)],
+                [model.Need(0, 0, LARGE, 2), model.Need(1, 0, 2048, 100)],
             )
         assert rig.account(0, LARGE) == (2, 0)
 
@@ -202,7 +202,7 @@ class TestHandingOver:
         # kept warm, and no room for other pages.
         node = fake_kernel.FakeNode(total=2048, used=64, lucky=1)
         rig = make(tmp_path, node, warm_mib=1024)
-        rig.pools.hold(A, [pages.Need(0, 0, LARGE, 1)])
+        rig.pools.hold(A, [model.Need(0, 0, LARGE, 1)])
         rig.pools.release(A)
         assert rig.account(0, LARGE) == (0, 1)
         rig.kernel.fragment(0, 1024 * 1024, 0)
@@ -215,7 +215,7 @@ class TestHandingOver:
         # Given the same, and a kernel that will make the page once more.
         node = fake_kernel.FakeNode(total=2048, used=64, lucky=9)
         rig = make(tmp_path, node, warm_mib=1024)
-        rig.pools.hold(A, [pages.Need(0, 0, LARGE, 1)])
+        rig.pools.hold(A, [model.Need(0, 0, LARGE, 1)])
         rig.pools.release(A)
         rig.kernel.fragment(0, 1024 * 1024, 0)
         # When it isn't enough, Then all is as before.
@@ -244,7 +244,7 @@ def test_surplus_pages_become_persistent_before_new_ones_are_made(
     assert rig.kernel.pool(pagerig.pool(0)).surplus == 20
     # When another one needs 10, Then there are 10 free ones,
     rig.pools.hold(B, pagerig.needs((0, 10)))
-    assert rig.kernel.pool(pagerig.pool(0)) == pages.Pool(
+    assert rig.kernel.pool(pagerig.pool(0)) == model.Pool(
         0, 2048, total=30, free=10, surplus=0
     )
     # And none are left when both have gone.

@@ -19,14 +19,14 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import processes
 from tests.fixtures.kernel import FakeKernel
 
 KIB = 2048
 GIB = 1048576
-HERE = pages.PoolKey(0, KIB)
+HERE = model.PoolKey(0, KIB)
 GUEST = '00000000-0000-4000-8000-000000000001'
 OTHER = '00000000-0000-4000-8000-000000000002'
 
@@ -54,9 +54,13 @@ class TestRunning:
         two = kernel.start_guest(OTHER, {HERE: 1}, name='instance-0000000b')
         kernel.take({HERE: 1})
 
-        assert guests.running(kernel.fs) == {
-            GUEST: guests.GuestProcess(one, GUEST, 'instance-0000000a', 5100),
-            OTHER: guests.GuestProcess(two, OTHER, 'instance-0000000b', 5200),
+        assert processes.running(kernel.fs) == {
+            GUEST: processes.GuestProcess(
+                one, GUEST, 'instance-0000000a', 5100
+            ),
+            OTHER: processes.GuestProcess(
+                two, OTHER, 'instance-0000000b', 5200
+            ),
         }
 
     def test_a_guest_that_has_ended(self, kernel: FakeKernel) -> None:
@@ -66,7 +70,7 @@ class TestRunning:
         kernel.stop_guest(GUEST)
         kernel.stop_guest(OTHER, zombie=True)
 
-        assert guests.running(kernel.fs) == {}
+        assert processes.running(kernel.fs) == {}
 
     def test_of_two_with_one_uuid_the_last_counts(
         self, tmp_path: pathlib.Path
@@ -81,8 +85,8 @@ class TestRunning:
                 stat=f'{pid} (a) S 0) S 1{fields} {started} 0\n',
             )
 
-        assert guests.running(fs) == {
-            GUEST: guests.GuestProcess(8, GUEST, '', 90)
+        assert processes.running(fs) == {
+            GUEST: processes.GuestProcess(8, GUEST, '', 90)
         }
 
     @pytest.mark.parametrize(
@@ -103,8 +107,8 @@ class TestRunning:
         process(tmp_path, 7, *words)
 
         fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
-        assert guests.running(fs) == {}
-        assert guests.guest(fs, 7) is None
+        assert processes.running(fs) == {}
+        assert processes.guest(fs, 7) is None
 
     @pytest.mark.parametrize(
         ('argument', 'name'),
@@ -121,9 +125,9 @@ class TestRunning:
         process(tmp_path, 7, 'qemu', '-name', argument, '-uuid', uuid)
 
         fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
-        expected = guests.GuestProcess(7, uuid.lower(), name, 77)
-        assert guests.running(fs) == {uuid.lower(): expected}
-        assert guests.guest(fs, 7) == expected
+        expected = processes.GuestProcess(7, uuid.lower(), name, 77)
+        assert processes.running(fs) == {uuid.lower(): expected}
+        assert processes.guest(fs, 7) == expected
 
     def test_a_process_that_ends_while_it_is_looked_at(
         self, tmp_path: pathlib.Path
@@ -133,13 +137,13 @@ class TestRunning:
         (tmp_path / 'proc/8').mkdir()
 
         fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
-        assert guests.running(fs) == {}
+        assert processes.running(fs) == {}
 
     def test_no_processes_at_all(self, tmp_path: pathlib.Path) -> None:
         fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
 
         with pytest.raises(exception.KernelError) as caught:
-            guests.running(fs)
+            processes.running(fs)
 
         assert str(caught.value) == (
             f'{tmp_path}/proc: expected a folder for each process, found No '
@@ -163,26 +167,26 @@ NUMA_MAPS = """\
 
 class TestPages:
     def test_huge_mappings_only(self) -> None:
-        assert guests.pages_of(NUMA_MAPS) == {
-            pages.PoolKey(1, KIB): 514,
-            pages.PoolKey(2, KIB): 10,
-            pages.PoolKey(3, KIB): 500,
-            pages.PoolKey(3, GIB): 1,
+        assert processes.pages_of(NUMA_MAPS) == {
+            model.PoolKey(1, KIB): 514,
+            model.PoolKey(2, KIB): 10,
+            model.PoolKey(3, KIB): 500,
+            model.PoolKey(3, GIB): 1,
         }
 
     def test_a_process_without(self) -> None:
-        assert guests.pages_of('') == {}
+        assert processes.pages_of('') == {}
 
     def test_a_guest_that_has_not_touched_all(
         self, kernel: FakeKernel
     ) -> None:
         pid = kernel.start_guest(GUEST, {HERE: 5}, touch=False)
-        read = guests.MapsFile(kernel.fs)
-        assert guests.pages_of(read(pid)) == {}
+        read = processes.MapsFile(kernel.fs)
+        assert processes.pages_of(read(pid)) == {}
 
         kernel.touch(GUEST, 2)
 
-        assert guests.pages_of(read(pid)) == {HERE: 2}
+        assert processes.pages_of(read(pid)) == {HERE: 2}
         assert read(pid) == kernel.read_maps(pid)
 
 
@@ -194,7 +198,9 @@ class TestMapsFile:
         pid = kernel.start_guest(GUEST, {HERE: 1})
         kernel.stop_guest(GUEST)
         read = (
-            guests.MapsFile(kernel.fs) if way == 'file' else kernel.read_maps
+            processes.MapsFile(kernel.fs)
+            if way == 'file'
+            else kernel.read_maps
         )
 
         with pytest.raises(ProcessLookupError):
@@ -204,7 +210,7 @@ class TestMapsFile:
         (tmp_path / '7/numa_maps').mkdir(parents=True)
 
         with pytest.raises(exception.KernelError) as caught:
-            guests.MapsFile(hostfs.HostFS(tmp_path, tmp_path))(7)
+            processes.MapsFile(hostfs.HostFS(tmp_path, tmp_path))(7)
 
         assert str(caught.value) == (
             f'{tmp_path}/7/numa_maps: expected a file that can be read, found '

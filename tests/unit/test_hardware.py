@@ -20,14 +20,14 @@ from nova.virt import hardware as nova_hardware
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages import nova_objects
-from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.core.model import HostCell
 from nova_numa_hugepages.core.model import HostTopology
 from nova_numa_hugepages.core.model import PagePool
 from nova_numa_hugepages.core.model import ThreadPolicy
-from nova_numa_hugepages.virt import devices as pci_devices
-from nova_numa_hugepages.virt import hardware
+from nova_numa_hugepages.nova_fit import numa_fit
+from nova_numa_hugepages.nova_fit import pci_devices
+from nova_numa_hugepages.nova_fit import translate
 from tests.unit import builders
 from tests.unit.builders import ANY
 from tests.unit.builders import card
@@ -66,7 +66,7 @@ SIGNATURE_OF_OTHER_DEFAULT = (
     'pci_requests=None, pci_stats=None)'
 )
 
-fit = hardware.numa_fit_instance_to_host
+fit = numa_fit.numa_fit_instance_to_host
 
 
 def other_order(
@@ -95,7 +95,7 @@ def other_default(
 def stock_nova():
     """Leave Nova as it was."""
     yield
-    hardware.uninstall()
+    numa_fit.uninstall()
 
 
 def four_cells(**others):
@@ -120,9 +120,9 @@ class TestInstall:
     def test_it_replaces_the_fit_of_nova_until_it_is_taken_out(self):
         stock = getattr(nova_hardware, NAME)
 
-        hardware.install()
+        numa_fit.install()
         between = getattr(nova_hardware, NAME)
-        hardware.uninstall()
+        numa_fit.uninstall()
 
         assert between is fit
         assert stock is not fit
@@ -131,24 +131,24 @@ class TestInstall:
     def test_it_may_be_repeated(self):
         stock = getattr(nova_hardware, NAME)
 
-        hardware.install()
-        hardware.install()
+        numa_fit.install()
+        numa_fit.install()
 
-        assert hardware.stock_fit() is stock
-        hardware.uninstall()
-        hardware.uninstall()
+        assert numa_fit.stock_fit() is stock
+        numa_fit.uninstall()
+        numa_fit.uninstall()
         assert getattr(nova_hardware, NAME) is stock
 
     def test_the_stock_fit_can_be_had_either_way(self):
         stock = getattr(nova_hardware, NAME)
 
-        assert hardware.stock_fit() is stock
-        hardware.install()
-        assert hardware.stock_fit() is stock
+        assert numa_fit.stock_fit() is stock
+        numa_fit.install()
+        assert numa_fit.stock_fit() is stock
 
     def test_the_installed_nova_has_the_signature(self):
-        hardware.check_signature()
-        hardware.check_signature(hardware.stock_fit())
+        numa_fit.check_signature()
+        numa_fit.check_signature(numa_fit.stock_fit())
 
     def test_annotations_make_no_difference(self):
         def annotated(
@@ -161,7 +161,7 @@ class TestInstall:
         ) -> int:
             return 0
 
-        hardware.check_signature(annotated)
+        numa_fit.check_signature(annotated)
 
     @pytest.mark.parametrize(
         ('other', 'found'),
@@ -177,7 +177,7 @@ class TestInstall:
         monkeypatch.setattr(nova_hardware, NAME, other)
 
         with pytest.raises(exception.SignatureMismatch) as caught:
-            hardware.install()
+            numa_fit.install()
 
         assert SIGNATURE in str(caught.value)
         assert found in str(caught.value)
@@ -186,21 +186,21 @@ class TestInstall:
             found,
         )
         assert getattr(nova_hardware, NAME) is other
-        assert hardware.stock_fit() is other
+        assert numa_fit.stock_fit() is other
 
     def test_nothing_is_changed_when_it_is_refused(self, monkeypatch):
         asked = []
         monkeypatch.setattr(nova_hardware, NAME, lambda host: None)
 
         with pytest.raises(exception.SignatureMismatch):
-            hardware.install(host_facts=asked.append)
+            numa_fit.install(host_facts=asked.append)
         fit(topology(*four_cells()), guest(pinned_cell(1)), None)
 
         assert asked == []
 
     def test_the_three_callers_of_nova_reach_our_fit(self):
         # They all go through the attribute of the module.
-        hardware.install()
+        numa_fit.install()
 
         found = nova_hardware.numa_fit_instance_to_host(
             topology(*four_cells()), guest(pinned_cell(1)), None
@@ -282,7 +282,7 @@ class TestFit:
         ):
             ours, stock = (
                 function(topology(*host), guest(*cells), None, limits())
-                for function in (fit, hardware.stock_fit())
+                for function in (fit, numa_fit.stock_fit())
             )
 
         assert type(ours) is type(stock)
@@ -299,7 +299,7 @@ class TestFit:
                 guest(pinned_cell(2), emulator_isolated=True),
                 None,
             )
-            for function in (fit, hardware.stock_fit())
+            for function in (fit, numa_fit.stock_fit())
         )
 
         assert data(ours) == data(stock)
@@ -415,7 +415,7 @@ def data(found):
 class TestFacts:
     """Distances and pages that don't exist yet."""
 
-    FAR = facts.HostFacts(
+    FAR = host_stats.HostFacts(
         distances={
             0: (10, 31, 20, 31),
             1: (31, 10, 31, 20),
@@ -429,7 +429,7 @@ class TestFacts:
         host_topology = topology(*four_cells())
         before = primitive(host_topology)
 
-        nova_objects.remember_facts(host_topology, self.FAR)
+        translate.remember_facts(host_topology, self.FAR)
 
         assert cells_of(fit(host_topology, guest(*self.TWO), None)) == [0, 2]
         assert primitive(host_topology) == before
@@ -442,7 +442,7 @@ class TestFacts:
             asked.append(found)
             return self.FAR
 
-        hardware.install(host_facts)
+        numa_fit.install(host_facts)
 
         assert cells_of(fit(host_topology, guest(*self.TWO), None)) == [0, 2]
         assert asked == [host_topology]
@@ -453,7 +453,7 @@ class TestFacts:
         host_topology = topology(*four_cells())
         known = devices(host_topology, {0: 1, 2: 1})
 
-        hardware.install(host_devices=lambda: known)
+        numa_fit.install(host_devices=lambda: known)
         missing = fit(host_topology, guest(*self.TWO), None)
         told = fit(
             host_topology,
@@ -466,8 +466,8 @@ class TestFacts:
         assert cells_of(told) == [0, 2]
 
     def test_a_later_install_leaves_the_source_as_it_is(self):
-        hardware.install(lambda found: self.FAR)
-        hardware.install()
+        numa_fit.install(lambda found: self.FAR)
+        numa_fit.install()
 
         assert cells_of(
             fit(topology(*four_cells()), guest(*self.TWO), None)
@@ -475,22 +475,22 @@ class TestFacts:
 
     def test_facts_of_the_topology_come_first(self):
         host_topology = topology(*four_cells())
-        nova_objects.remember_facts(host_topology, facts.HostFacts())
+        translate.remember_facts(host_topology, host_stats.HostFacts())
 
-        hardware.install(lambda found: self.FAR)
+        numa_fit.install(lambda found: self.FAR)
 
         assert cells_of(fit(host_topology, guest(*self.TWO), None)) == [0, 1]
 
     def test_a_host_that_tells_nothing_has_equal_distances(self):
-        hardware.install(lambda found: None)
+        numa_fit.install(lambda found: None)
 
         assert cells_of(
             fit(topology(*four_cells()), guest(*self.TWO), None)
         ) == [0, 1]
 
     def test_after_uninstall_nobody_is_asked(self):
-        hardware.install(lambda found: self.FAR)
-        hardware.uninstall()
+        numa_fit.install(lambda found: self.FAR)
+        numa_fit.uninstall()
 
         assert cells_of(
             fit(topology(*four_cells()), guest(*self.TWO), None)
@@ -503,17 +503,17 @@ class TestFacts:
         asked = guest(pinned_cell(1, 2048))
 
         assert fit(host_topology, asked, None) is None
-        nova_objects.remember_facts(
-            host_topology, facts.HostFacts(allocatable={0: {MIB_2: 1024}})
+        translate.remember_facts(
+            host_topology, host_stats.HostFacts(allocatable={0: {MIB_2: 1024}})
         )
         assert cells_of(fit(host_topology, asked, None)) == [0]
 
     def test_facts_are_neither_saved_nor_copied(self):
         host_topology = topology(host_cell())
-        nova_objects.remember_facts(host_topology, self.FAR)
+        translate.remember_facts(host_topology, self.FAR)
 
-        assert nova_objects.facts_of(host_topology) == self.FAR
-        assert nova_objects.facts_of(host_topology.obj_clone()) is None
+        assert translate.facts_of(host_topology) == self.FAR
+        assert translate.facts_of(host_topology.obj_clone()) is None
 
 
 class TestNetworks:
@@ -789,14 +789,14 @@ class TestReaders:
 
     @pytest.mark.parametrize('found', TOPOLOGIES)
     def test_both_read_the_same(self, monkeypatch, found):
-        fast = nova_objects.host_topology(found)
+        fast = translate.host_topology(found)
 
-        monkeypatch.setattr(nova_objects, '_values', nova_objects._read_values)
+        monkeypatch.setattr(translate, '_values', translate._read_values)
 
-        assert nova_objects.host_topology(found) == fast
+        assert translate.host_topology(found) == fast
 
     def test_the_fast_one_is_taken_where_it_works(self):
-        assert nova_objects._values_reader() is vars
+        assert translate._values_reader() is vars
 
     def test_the_slow_one_is_taken_where_values_are_kept_elsewhere(
         self, monkeypatch
@@ -805,16 +805,16 @@ class TestReaders:
             def __init__(self, **values):
                 self._values = values
 
-        monkeypatch.setattr(nova_objects.numa, 'NUMAPagesTopology', Elsewhere)
+        monkeypatch.setattr(translate.numa, 'NUMAPagesTopology', Elsewhere)
 
-        assert nova_objects._values_reader() is nova_objects._read_values
+        assert translate._values_reader() is translate._read_values
 
     def test_what_is_read_is_what_was_written(self):
         cells = two_by_two(
             pinned={1}, physnets={'red'}, shared_cores=1, memory_used_mib=3
         )
 
-        read = nova_objects.host_topology(topology(*cells))
+        read = translate.host_topology(topology(*cells))
 
         assert read == HostTopology(
             tuple(
@@ -825,7 +825,7 @@ class TestReaders:
     def test_pools_are_read_smallest_first(self):
         found = topology(host_cell(pools=(giant(1), huge(2), small(3))))
 
-        assert nova_objects.host_topology(found).cells[0].pools == (
+        assert translate.host_topology(found).cells[0].pools == (
             small(3),
             huge(2),
             giant(1),
@@ -948,7 +948,7 @@ class TestOlderNova:
             ]
         )
 
-        assert nova_objects.host_topology(host_topology).cells[0].pools == (
+        assert translate.host_topology(host_topology).cells[0].pools == (
             PagePool(KIB_4, 262144),
             PagePool(MIB_2, 0),
         )
@@ -977,7 +977,7 @@ class TestOlderNova:
                 )
             ]
         )
-        request = nova_objects.request(asked)
+        request = translate.request(asked)
 
         assert request.cells[0] == pinned_cell(2, 512)
 
@@ -986,9 +986,9 @@ class TestOlderNova:
             cells=[objects.InstanceNUMACell(id=0, cpuset={0}, memory=512)]
         )
 
-        assert nova_objects.request(asked).cells == (floating_cell(1, 512),)
+        assert translate.request(asked).cells == (floating_cell(1, 512),)
 
     def test_an_empty_cell_of_a_host_is_read(self):
-        assert nova_objects.host_topology(
+        assert translate.host_topology(
             objects.NUMATopology(cells=[objects.NUMACell(id=5)])
         ) == HostTopology((HostCell(5),))

@@ -22,7 +22,7 @@ import textwrap
 
 import pytest
 
-from nova_numa_hugepages.virt import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit import hosted
 from tests.unit.hosted import ONE
 from tests.unit.hosted import SMALL

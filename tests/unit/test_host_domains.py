@@ -17,7 +17,7 @@ import sys
 
 import pytest
 
-from nova_numa_hugepages.cmd.host import domains
+from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
 from tests.unit.hosted import ONE
 from tests.unit.hosted import THREE
 from tests.unit.hosted import TWO
@@ -52,7 +52,7 @@ def no_libvirt(monkeypatch, tmp_path):
     """A host that knows nothing of libvirt."""
     monkeypatch.setitem(sys.modules, 'libvirt', None)
     monkeypatch.setenv('PATH', str(tmp_path))
-    monkeypatch.setattr(domains, 'DEFINITIONS', tmp_path / 'qemu')
+    monkeypatch.setattr(libvirt_domains, 'DEFINITIONS', tmp_path / 'qemu')
     return tmp_path
 
 
@@ -76,7 +76,7 @@ def library(monkeypatch, folder, *uuids, uri=URI, takes_s=0):
 
 
 def test_no_way_to_know(no_libvirt):
-    found, why = domains.defined(URI, [])
+    found, why = libvirt_domains.defined(URI, [])
 
     assert found is None
     assert why == (
@@ -88,29 +88,31 @@ def test_no_way_to_know(no_libvirt):
 def test_virsh_is_asked_for_the_right_libvirt(no_libvirt):
     virsh(no_libvirt, f'test "$4" = {URI} && echo {ONE} && echo {TWO}')
 
-    assert domains.defined(URI, [ONE])[0] == {ONE, TWO}
+    assert libvirt_domains.defined(URI, [ONE])[0] == {ONE, TWO}
 
 
 def test_a_virsh_that_fails(no_libvirt):
     virsh(no_libvirt, 'echo first >&2; echo error: no >&2; exit 1')
 
-    found, why = domains.defined(URI, [])
+    found, why = libvirt_domains.defined(URI, [])
 
     assert found is None
     assert 'virsh: error: no;' in why
 
 
 def test_a_virsh_that_hangs(no_libvirt, monkeypatch):
-    monkeypatch.setattr(domains, 'TIME_LIMIT_S', 0.1)
+    monkeypatch.setattr(libvirt_domains, 'TIME_LIMIT_S', 0.1)
     virsh(no_libvirt, 'exec /bin/sleep 5')
 
-    assert 'virsh: no answer within 0.1 s' in domains.defined(URI, [])[1]
+    assert (
+        'virsh: no answer within 0.1 s' in libvirt_domains.defined(URI, [])[1]
+    )
 
 
 def test_a_libvirt_that_lacks_a_guest_that_runs_is_another_one(no_libvirt):
     virsh(no_libvirt, f'echo {TWO}')
 
-    found, why = domains.defined(URI, [ONE])
+    found, why = libvirt_domains.defined(URI, [ONE])
 
     assert found is None
     assert f'virsh does not know guest {ONE}, which runs here' in why
@@ -126,8 +128,8 @@ def test_the_files_of_libvirt(no_libvirt):
         )
     (folder / 'networks' / 'default.xml').write_text(f'<uuid>{THREE}</uuid>')
 
-    assert domains.defined(URI, [])[0] == {ONE, TWO}
-    assert domains.defined('xen:///', [])[0] is None
+    assert libvirt_domains.defined(URI, [])[0] == {ONE, TWO}
+    assert libvirt_domains.defined('xen:///', [])[0] is None
 
 
 @pytest.mark.parametrize('known', [[], [THREE]])
@@ -139,8 +141,8 @@ def test_a_library_that_knows_no_holder_is_not_believed(
     virsh(no_libvirt, f'echo {TWO}')
 
     # when, then: the next way is taken, or none
-    assert domains.defined(URI, [], [ONE, TWO])[0] == {TWO}
-    found, why = domains.defined(URI, [], [ONE])
+    assert libvirt_domains.defined(URI, [], [ONE, TWO])[0] == {TWO}
+    found, why = libvirt_domains.defined(URI, [], [ONE])
     assert found is None
     assert (
         'the libvirt of Python knows none of the guests that hold pages (if '
@@ -148,7 +150,7 @@ def test_a_library_that_knows_no_holder_is_not_believed(
     )
 
     # when, then: nobody holds any
-    assert domains.defined(URI, [], [])[0] == set(known)
+    assert libvirt_domains.defined(URI, [], [])[0] == set(known)
 
 
 def test_files_that_know_no_holder_are_not_believed(no_libvirt):
@@ -156,11 +158,11 @@ def test_files_that_know_no_holder_are_not_believed(no_libvirt):
     path = no_libvirt / 'qemu/g.xml'
     path.write_text(f'<domain><uuid>{THREE}</uuid></domain>')
 
-    found, why = domains.defined(URI, [], [ONE])
+    found, why = libvirt_domains.defined(URI, [], [ONE])
 
     assert found is None
     assert 'qemu knows none of the guests that hold pages' in why
-    assert domains.defined(URI, [], [ONE, THREE])[0] == {THREE}
+    assert libvirt_domains.defined(URI, [], [ONE, THREE])[0] == {THREE}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
@@ -169,14 +171,14 @@ def test_files_that_may_not_be_read(no_libvirt):
     path = no_libvirt / 'qemu' / 'g.xml'
     path.touch(mode=0)
 
-    assert 'Permission denied' in domains.defined(URI, [])[1]
+    assert 'Permission denied' in libvirt_domains.defined(URI, [])[1]
 
 
 def test_the_library_of_libvirt_comes_first(no_libvirt, monkeypatch):
     library(monkeypatch, no_libvirt, ONE)
     virsh(no_libvirt, f'echo {TWO}')
 
-    assert domains.defined(URI, [ONE]) == (
+    assert libvirt_domains.defined(URI, [ONE]) == (
         {ONE},
         'the libvirt of Python knows 1 domains',
     )
@@ -186,22 +188,22 @@ def test_a_libvirt_that_does_not_answer(no_libvirt, monkeypatch):
     library(monkeypatch, no_libvirt, ONE, uri='another')
     assert (
         'the libvirt of Python: Failed to connect; virsh: '
-        in domains.defined(URI, [])[1]
+        in libvirt_domains.defined(URI, [])[1]
     )
 
     virsh(no_libvirt, f'echo {TWO}')
-    assert domains.defined(URI, [])[0] == {TWO}
+    assert libvirt_domains.defined(URI, [])[0] == {TWO}
 
 
 def test_a_libvirt_that_hangs(no_libvirt, monkeypatch):
     # given: a service that takes connections, and doesn't answer
-    monkeypatch.setattr(domains, 'TIME_LIMIT_S', 1)
+    monkeypatch.setattr(libvirt_domains, 'TIME_LIMIT_S', 1)
     library(monkeypatch, no_libvirt, ONE, takes_s=20)
 
     # when, then: the other ways are taken
     assert (
         'the libvirt of Python: no answer within 1 s; virsh: not installed'
-        in domains.defined(URI, [])[1]
+        in libvirt_domains.defined(URI, [])[1]
     )
     virsh(no_libvirt, f'echo {TWO}')
-    assert domains.defined(URI, [])[0] == {TWO}
+    assert libvirt_domains.defined(URI, [])[0] == {TWO}

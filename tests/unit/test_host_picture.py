@@ -19,13 +19,13 @@ import pytest
 from rich import console
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import look
-from nova_numa_hugepages.cmd.host import picture
-from nova_numa_hugepages.cmd.host import rows
 from nova_numa_hugepages.cmd.host import settings
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import pages
-from nova_numa_hugepages.virt import policy
+from nova_numa_hugepages.cmd.host.inspect import collect
+from nova_numa_hugepages.cmd.host.render import picture
+from nova_numa_hugepages.cmd.host.render import rows
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import policy
+from nova_numa_hugepages.hugepages.kernel import processes
 from tests.unit import hosted
 from tests.unit.hosted import ONE
 from tests.unit.hosted import SMALL
@@ -103,8 +103,8 @@ def test_with_neither_guests_nor_holds(tmp_path, capsys):
 
 def test_more_reserved_than_there_is_stands_out(host, tmp_path, capsys):
     # given: of 56 pages that are free, 59 are to be kept from guests
-    key = pages.PoolKey(0, SMALL)
-    seen = look.look(
+    key = model.PoolKey(0, SMALL)
+    seen = collect.look(
         host.kernel.fs,
         settings.Settings(host.ledger, policy.Policy(reserved={key: 67})),
     )
@@ -123,7 +123,7 @@ def test_more_reserved_than_there_is_stands_out(host, tmp_path, capsys):
 def test_a_guest_elsewhere_than_it_holds_stands_out(host):
     host.kernel.stop_guest(ONE)
     host.start(ONE, {0: 64, 1: 31})
-    seen = look.look(
+    seen = collect.look(
         host.kernel.fs, settings.Settings(host.ledger, policy.Policy())
     )
 
@@ -136,7 +136,7 @@ def test_a_guest_elsewhere_than_it_holds_stands_out(host):
 
 
 def test_colours_on_a_terminal_and_none_with_no_color(host, monkeypatch):
-    seen = look.look(
+    seen = collect.look(
         host.kernel.fs, settings.Settings(host.ledger, policy.Policy())
     )
 
@@ -193,8 +193,8 @@ def test_lists_of_numbers(numbers, expected):
 
 
 def test_pages_that_are_held_for_guests_on_their_way(host, capsys):
-    host.hold(THREE, (0, 4), purpose=pages.Purpose.INCOMING)
-    host.hold(FOUR, (0, 2), purpose=pages.Purpose.RESIZE)
+    host.hold(THREE, (0, 4), purpose=model.Purpose.INCOMING)
+    host.hold(FOUR, (0, 2), purpose=model.Purpose.RESIZE)
 
     text = ' '.join(shown(host, capsys).out.split())
 
@@ -207,15 +207,15 @@ def test_pages_that_are_held_for_guests_on_their_way(host, capsys):
 
 def test_a_resize_that_awaits_confirmation_does_not_stand_out(host):
     # given: a guest that was resized on its host, and may come back
-    host.hold(ONE, (0, 16), (1, 8), purpose=pages.Purpose.RESIZE)
-    seen = look.look(
+    host.hold(ONE, (0, 16), (1, 8), purpose=model.Purpose.RESIZE)
+    seen = collect.look(
         host.kernel.fs, settings.Settings(host.ledger, policy.Policy())
     )
 
     # when
     drawn = picture._guest(seen, ONE)
     bars = [
-        picture._parts(seen, pages.PoolKey(node, SMALL), {ONE: 'A'})[:2]
+        picture._parts(seen, model.PoolKey(node, SMALL), {ONE: 'A'})[:2]
         for node in (0, 1)
     ]
 
@@ -233,8 +233,8 @@ def test_a_resize_that_awaits_confirmation_does_not_stand_out(host):
 
 
 def test_a_guest_that_is_off_awaits_confirmation(host):
-    host.hold(TWO, (0, 2), purpose=pages.Purpose.RESIZE)
-    seen = look.look(
+    host.hold(TWO, (0, 2), purpose=model.Purpose.RESIZE)
+    seen = collect.look(
         host.kernel.fs, settings.Settings(host.ledger, policy.Policy())
     )
 
@@ -246,13 +246,13 @@ def test_a_guest_that_is_off_awaits_confirmation(host):
 
 def test_what_is_promised_and_not_there_stands_out(host):
     # given: somebody takes away what the guest that is off has a right to
-    host.kernel.operator_writes(pages.PoolKey(1, SMALL), 32)
-    seen = look.look(
+    host.kernel.operator_writes(model.PoolKey(1, SMALL), 32)
+    seen = collect.look(
         host.kernel.fs, settings.Settings(host.ledger, policy.Policy())
     )
 
     # when
-    drawn = picture._numbers(seen, pages.PoolKey(1, SMALL))
+    drawn = picture._numbers(seen, model.PoolKey(1, SMALL))
 
     # then
     assert drawn.plain.startswith('0 of 32 free, 132 held, 0 to promise')
@@ -266,7 +266,7 @@ def test_who_may_not_see_all_is_told_so_in_the_picture(
     def forbidden(self, pid):
         raise exception.KernelError(f'/proc/{pid}/numa_maps', 'no', 'a file')
 
-    monkeypatch.setattr(guests.MapsFile, '__call__', forbidden)
+    monkeypatch.setattr(processes.MapsFile, '__call__', forbidden)
 
     text = ' '.join(shown(host, capsys).out.split())
 

@@ -20,11 +20,11 @@ import sqlite3
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import domains
 from nova_numa_hugepages.cmd.host import settings
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit import hosted
 from tests.unit.hosted import ONE
 from tests.unit.hosted import SMALL
@@ -63,7 +63,7 @@ def test_a_guest_that_is_gone(host, defined, capsys):
     assert host.run('reconcile', '--dry-run', GONE) == 3
     out = capsys.readouterr().out
     assert f'- guest {TWO} is gone, so its pages would be released' in out
-    assert f'- 64 idle pages of {pages.PoolKey(1, SMALL)} would be' in out
+    assert f'- 64 idle pages of {model.PoolKey(1, SMALL)} would be' in out
     assert host.holders() == {ONE: 64, TWO: 64}
     assert host.total(1) == 64
 
@@ -117,7 +117,7 @@ def test_a_guest_that_may_be_starting_is_left_alone(host, defined, capsys):
 
 
 def test_a_migration_is_left_to_nova(host, defined):
-    host.hold(THREE, (1, 8), purpose=pages.Purpose.INCOMING)
+    host.hold(THREE, (1, 8), purpose=model.Purpose.INCOMING)
     host.long_ago()
     defined(ONE, TWO)
 
@@ -141,12 +141,12 @@ def test_without_libvirt_nobody_is_taken_for_gone(host, capsys):
 
 def test_what_the_operator_changed(host, defined, capsys):
     defined(ONE, TWO)
-    host.kernel.operator_writes(pages.PoolKey(0, SMALL), 100)
+    host.kernel.operator_writes(model.PoolKey(0, SMALL), 100)
 
     assert host.run('reconcile') == 0
 
     assert (
-        f'36 pages of {pages.PoolKey(0, SMALL)} were added by someone else'
+        f'36 pages of {model.PoolKey(0, SMALL)} were added by someone else'
         in capsys.readouterr().out
     )
 
@@ -164,7 +164,7 @@ def test_pages_that_are_missing_in_small_blocks(
     host, defined, capsys, mendable_kib, code, said
 ):
     # given: pages of a guest that is off were taken away
-    key = pages.PoolKey(1, SMALL)
+    key = model.PoolKey(1, SMALL)
     defined(ONE, TWO)
     host.kernel.operator_writes(key, 0)
     host.kernel.fragment(1, 4 * 1024**2, mendable_kib=mendable_kib)
@@ -194,7 +194,7 @@ def test_pages_that_the_kernel_keeps_are_still_to_be_healed(
     defined(ONE, TWO)
     host.run('release', '--yes', '--force', TWO)
     host.hold(TWO, (1, 64))
-    key = pages.PoolKey(1, SMALL)
+    key = model.PoolKey(1, SMALL)
     with ledger_module.Ledger.open(host.ledger) as ledger:
         ledger.drop(TWO)
     host.kernel.refuse_shrink(key)
@@ -236,7 +236,7 @@ def test_a_dry_run_after_a_reboot_threatens_no_pool_of_the_operator(
     defined(ONE, TWO)
     host.long_ago()
     host.kernel.reboot()
-    host.kernel.operator_writes(pages.PoolKey(0, SMALL), 200)
+    host.kernel.operator_writes(model.PoolKey(0, SMALL), 200)
 
     # when
     assert host.run('reconcile', '--dry-run') == 3
@@ -280,8 +280,8 @@ def test_a_host_that_cannot_be_read_leaves_the_ledger_alone(
     host.hold(THREE, (1, 8))
     host.long_ago()
     defined(ONE, THREE)
-    host.kernel.operator_writes(pages.PoolKey(0, SMALL), 100)
-    host.kernel.operator_writes(pages.PoolKey(1, SMALL), 0)
+    host.kernel.operator_writes(model.PoolKey(0, SMALL), 100)
+    host.kernel.operator_writes(model.PoolKey(1, SMALL), 0)
     before = host.dump()
     (host.root / name).unlink()
 
@@ -302,9 +302,9 @@ def test_what_else_there_is_to_heal_is_not_known(host, capsys):
 def test_a_dry_run_counts_as_the_real_one_does(host, defined, capsys):
     # given: 24 of the 64 pages of a guest that is off were taken away
     defined(ONE, TWO)
-    host.kernel.operator_writes(pages.PoolKey(1, SMALL), 40)
+    host.kernel.operator_writes(model.PoolKey(1, SMALL), 40)
     text = (
-        f'- 24 of 64 pages of {pages.PoolKey(1, SMALL)} that are promised to '
+        f'- 24 of 64 pages of {model.PoolKey(1, SMALL)} that are promised to '
         'guests '
     )
 
@@ -319,7 +319,9 @@ def test_a_libvirt_that_knows_no_holder_is_believed_when_forced(
     host, capsys, monkeypatch
 ):
     host.long_ago()
-    monkeypatch.setattr(domains, '_WAYS', {'virsh': lambda uri: frozenset()})
+    monkeypatch.setattr(
+        libvirt_domains, '_WAYS', {'virsh': lambda uri: frozenset()}
+    )
     found = settings.read
 
     def read(options):
@@ -357,7 +359,7 @@ def test_who_may_not_see_the_memory_of_guests(host, capsys, monkeypatch):
             f'/proc/{pid}/numa_maps', 'Permission denied', 'a readable file'
         ) from PermissionError()
 
-    monkeypatch.setattr(guests.MapsFile, '__call__', forbidden)
+    monkeypatch.setattr(processes.MapsFile, '__call__', forbidden)
 
     assert host.run('reconcile', '--dry-run') == 1
 

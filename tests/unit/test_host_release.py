@@ -21,9 +21,9 @@ import sys
 
 import pytest
 
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import lock
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.state import lock
 from tests.fixtures import kernel
 from tests.unit import hosted
 from tests.unit.hosted import ONE
@@ -121,7 +121,7 @@ def test_a_guest_that_runs_keeps_what_it_has_when_forced(host):
     assert host.run('release', '--yes', '--force', ONE) == 0
 
     assert host.holders() == {TWO: 120}
-    assert host.kernel.guests() == {ONE: {pages.PoolKey(0, SMALL): 64}}
+    assert host.kernel.guests() == {ONE: {model.PoolKey(0, SMALL): 64}}
     host.kernel.check()
 
 
@@ -201,7 +201,7 @@ def test_files_of_processes_that_may_not_be_seen_are_told_of(
 
 
 def test_what_is_held_for_coming_back_is_released_as_well(host, capsys):
-    host.hold(THREE, (1, 8), purpose=pages.Purpose.RESIZE)
+    host.hold(THREE, (1, 8), purpose=model.Purpose.RESIZE)
     host.long_ago()
 
     assert host.run('release', '--yes', THREE) == 0
@@ -264,7 +264,7 @@ def test_a_uuid_without_dashes_is_the_same(host):
 def test_pages_that_are_gone_already_do_not_go_back(host, capsys):
     # given: somebody takes all pages away by hand
     for node in (0, 1):
-        host.kernel.operator_writes(pages.PoolKey(node, SMALL), 0)
+        host.kernel.operator_writes(model.PoolKey(node, SMALL), 0)
 
     # when
     assert host.run('release', '--yes', TWO) == 0

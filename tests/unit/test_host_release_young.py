@@ -17,8 +17,8 @@ import time
 
 import pytest
 
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit import hosted
 from tests.unit.hosted import THREE
 from tests.unit.hosted import TWO
@@ -29,7 +29,7 @@ def host(tmp_path, monkeypatch):
     return hosted.to_be_healed(tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize('purpose', pages.Purpose)
+@pytest.mark.parametrize('purpose', model.Purpose)
 def test_a_guest_that_may_be_about_to_start_is_refused(host, capsys, purpose):
     # given: pages that were just held, and others long ago; no process yet
     host.hold(THREE, (1, 4))
@@ -57,7 +57,7 @@ def test_a_guest_that_has_started_is_not_about_to_start(host):
     # given: a guest that ran on pages that were just held, and is off
     host.hold(THREE, (1, 8))
     with ledger_module.Ledger.open(host.ledger) as ledger:
-        ledger.set_state(THREE, pages.Purpose.GUEST, pages.State.TAKEN)
+        ledger.set_state(THREE, model.Purpose.GUEST, model.State.TAKEN)
 
     assert host.run('release', '--yes', THREE) == 0
 
@@ -67,7 +67,7 @@ def test_how_long_a_start_may_take_is_configured(host):
     with ledger_module.Ledger.open(host.ledger) as ledger:
         ledger.replace_holds(
             TWO,
-            pages.Purpose.GUEST,
+            model.Purpose.GUEST,
             [
                 dataclasses.replace(hold, since=time.time() - 120)
                 for hold in ledger.holds(TWO)

@@ -17,9 +17,9 @@ import shutil
 
 import pytest
 
-from nova_numa_hugepages.cmd.host import roots
 from nova_numa_hugepages.cmd.host import settings
-from nova_numa_hugepages.virt import hugetlb
+from nova_numa_hugepages.cmd.host.inspect import host_root
+from nova_numa_hugepages.hugepages.kernel import hugetlb
 from tests.unit import hosted
 from tests.unit.hosted import ONE
 from tests.unit.hosted import TWO
@@ -132,7 +132,7 @@ def test_what_is_mounted_there_is_something_else(
     host, capsys, monkeypatch, old, new, said
 ):
     host.mount(monkeypatch)
-    path = roots.OWN.proc / 'self/mountinfo'
+    path = host_root.OWN.proc / 'self/mountinfo'
     path.write_text(path.read_text().replace(old, new))
 
     assert run(host, 'reconcile') == 2
@@ -142,7 +142,7 @@ def test_what_is_mounted_there_is_something_else(
 
 def test_a_mount_over_the_kernels_files_hides_them(host, capsys, monkeypatch):
     host.mount(monkeypatch)
-    path = roots.OWN.proc / 'self/mountinfo'
+    path = host_root.OWN.proc / 'self/mountinfo'
     with path.open('a') as file:
         file.write(f'25 23 0:25 / {host.root}/sys rw - tmpfs tmpfs rw\n')
 
@@ -153,7 +153,7 @@ def test_a_mount_over_the_kernels_files_hides_them(host, capsys, monkeypatch):
 
 def test_another_boot_is_another_kernel(host, capsys, monkeypatch):
     host.mount(monkeypatch)
-    link = roots.OWN.proc / 'sys'
+    link = host_root.OWN.proc / 'sys'
     link.unlink()
     (link / 'kernel/random').mkdir(parents=True)
     (link / 'kernel/random/boot_id').write_text('another\n')
@@ -171,4 +171,4 @@ def test_a_folder_with_a_blank_is_found_among_the_mounts(
     host = hosted.Host(folder)
     host.mount(monkeypatch)
 
-    roots.check_live(host.root)
+    host_root.check_live(host.root)

@@ -19,7 +19,7 @@ import os
 
 import pytest
 
-from nova_numa_hugepages.virt import lock
+from nova_numa_hugepages.hugepages.state import lock
 from tests.unit import hosted
 from tests.unit.hosted import ONE
 from tests.unit.hosted import SMALL

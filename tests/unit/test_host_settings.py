@@ -17,10 +17,10 @@ import shutil
 
 import pytest
 
-from nova_numa_hugepages.cmd.host import roots
 from nova_numa_hugepages.cmd.host import settings
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import ledger as ledger_module
+from nova_numa_hugepages.cmd.host.inspect import host_root
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit import hosted
 from tests.unit.hosted import TWO
 
@@ -249,7 +249,7 @@ def test_nothing_is_changed_without_what_this_user_may_not_read(
     capsys, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(settings, 'CONFIG_FOLDERS', (tmp_path,))
-    monkeypatch.setattr(roots, 'check_processes', lambda fs: None)
+    monkeypatch.setattr(host_root, 'check_processes', lambda fs: None)
     write(tmp_path / 'nova-compute.conf', '[DEFAULT]\nstate_path = /x\n')
     secret = write(tmp_path / 'nova.conf', '[DEFAULT]\n')
     hide(monkeypatch, secret)

@@ -22,10 +22,10 @@ import pytest
 import yaml
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import rows
 from nova_numa_hugepages.cmd.host import settings
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.cmd.host.render import rows
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import processes
 from tests.fixtures import kernel
 from tests.unit import hosted
 from tests.unit.hosted import ONE
@@ -116,7 +116,7 @@ def test_a_row_tells_all_of_a_pool(host, capsys):
 
 def test_what_is_kept_for_coming_back_is_not_missing(host, capsys):
     # given: a guest that was resized on its host, and may come back
-    host.hold(ONE, (0, 16), purpose=pages.Purpose.RESIZE)
+    host.hold(ONE, (0, 16), purpose=model.Purpose.RESIZE)
 
     # when
     found = json.loads(shown(host, capsys, '-f', 'json').out)
@@ -236,7 +236,7 @@ def test_what_only_root_may_see_is_told(host, capsys, monkeypatch):
             f'/proc/{pid}/numa_maps', 'Permission denied', 'a readable file'
         )
 
-    monkeypatch.setattr(guests.MapsFile, '__call__', forbidden)
+    monkeypatch.setattr(processes.MapsFile, '__call__', forbidden)
 
     result = shown(host, capsys, '-f', 'json')
 

@@ -22,9 +22,9 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
 from tests.fixtures.kernel import Event
 from tests.fixtures.kernel import FakeKernel
 from tests.fixtures.kernel import FakeNode
@@ -32,9 +32,9 @@ from tests.fixtures.kernel import FakeNode
 KIB = 2048
 GIB = 1048576
 GUEST = '00000000-0000-4000-8000-000000000001'
-HERE = pages.PoolKey(0, KIB)
-THERE = pages.PoolKey(1, KIB)
-LARGE = pages.PoolKey(0, GIB)
+HERE = model.PoolKey(0, KIB)
+THERE = model.PoolKey(1, KIB)
+LARGE = model.PoolKey(0, GIB)
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ class TestRead:
         assert pools.nodes() == [0, 1]
         assert pools.sizes(0) == [KIB, GIB]
         assert pools.pools() == {
-            HERE: pages.Pool(0, KIB, 5, 0, 3),
-            LARGE: pages.Pool(0, GIB, 1, 1, 0),
-            THERE: pages.Pool(1, KIB, 0, 0, 0),
-            pages.PoolKey(1, GIB): pages.Pool(1, GIB, 0, 0, 0),
+            HERE: model.Pool(0, KIB, 5, 0, 3),
+            LARGE: model.Pool(0, GIB, 1, 1, 0),
+            THERE: model.Pool(1, KIB, 0, 0, 0),
+            model.PoolKey(1, GIB): model.Pool(1, GIB, 0, 0, 0),
         }
 
     def test_what_the_kernel_promised(
@@ -121,7 +121,7 @@ class TestRead:
 
         kernel.hook = interfere
 
-        assert pools.pool(HERE) == pages.Pool(0, KIB, 3, 3, 0)
+        assert pools.pool(HERE) == model.Pool(0, KIB, 3, 3, 0)
 
     def test_a_pool_that_never_rests_has_no_more_free_than_pages(
         self, kernel: FakeKernel, pools: hugetlb.Hugetlb
@@ -134,7 +134,7 @@ class TestRead:
 
         kernel.hook = interfere
 
-        assert pools.pool(HERE) == pages.Pool(0, KIB, 2, 2, 0)
+        assert pools.pool(HERE) == model.Pool(0, KIB, 2, 2, 0)
 
     @pytest.mark.parametrize(
         ('text', 'found'),
@@ -162,7 +162,7 @@ class TestRead:
         self, pools: hugetlb.Hugetlb, tmp_path: pathlib.Path
     ) -> None:
         with pytest.raises(exception.KernelError) as caught:
-            pools.pool(pages.PoolKey(2, KIB))
+            pools.pool(model.PoolKey(2, KIB))
 
         assert str(caught.value) == (
             f'{tmp_path}/sys/devices/system/node/node2/hugepages'
@@ -177,8 +177,8 @@ class TestWrite:
     ) -> None:
         pools.set_persistent(THERE, 6)
 
-        assert pools.pool(THERE) == pages.Pool(1, KIB, 6, 6, 0)
-        assert pools.pool(HERE) == pages.Pool(0, KIB, 8, 8, 0)
+        assert pools.pool(THERE) == model.Pool(1, KIB, 6, 6, 0)
+        assert pools.pool(HERE) == model.Pool(0, KIB, 8, 8, 0)
 
     def test_less_than_none(self, pools: hugetlb.Hugetlb) -> None:
         with pytest.raises(ValueError, match='cannot have -1 pages'):

@@ -21,9 +21,9 @@ import threading
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import keeper as keeper_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import manager as keeper_module
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hugetlb
 from tests.fixtures import kernel as fake_kernel
 from tests.unit import pagerig
 
@@ -33,9 +33,9 @@ NEEDS = pagerig.needs((0, 10), (1, 20))
 ALL = {pagerig.pool(0): 10, pagerig.pool(1): 20}
 NONE = dict.fromkeys(ALL, 0)
 
-GUEST = pages.Purpose.GUEST
-INCOMING = pages.Purpose.INCOMING
-RESIZE = pages.Purpose.RESIZE
+GUEST = model.Purpose.GUEST
+INCOMING = model.Purpose.INCOMING
+RESIZE = model.Purpose.RESIZE
 
 
 class Time:
@@ -83,7 +83,7 @@ def test_a_guest_starts_on_pages_that_were_made_for_it(keeper, rig):
     start(keeper, rig)
 
     assert rig.persistent() == ALL
-    assert {h.state for h in keeper.holds(ONE, GUEST)} == {pages.State.TAKEN}
+    assert {h.state for h in keeper.holds(ONE, GUEST)} == {model.State.TAKEN}
     assert rig.pools.ledger.placements(ONE) == ALL
     assert keeper.busy() == frozenset()
 
@@ -187,7 +187,7 @@ def test_a_guest_on_the_wrong_node_is_told(keeper, rig, caplog):
         'found 30 pages of 2048 KiB on node 1.'
     )
     assert rig.pools.ledger.placements(ONE) == {pagerig.pool(1): 30}
-    assert {h.state for h in keeper.holds(ONE, GUEST)} == {pages.State.HELD}
+    assert {h.state for h in keeper.holds(ONE, GUEST)} == {model.State.HELD}
 
 
 def test_a_process_that_is_not_found_is_told(keeper, rig, caplog):
@@ -195,7 +195,7 @@ def test_a_process_that_is_not_found_is_told(keeper, rig, caplog):
         keeper.started(ONE)
 
     assert 'was not checked' in caplog.text
-    assert {h.state for h in keeper.holds(ONE, GUEST)} == {pages.State.HELD}
+    assert {h.state for h in keeper.holds(ONE, GUEST)} == {model.State.HELD}
 
 
 def test_a_guest_without_huge_pages_is_not_looked_at(keeper, rig, caplog):
@@ -221,7 +221,7 @@ def test_memory_that_cannot_be_looked_at_stops_nothing(keeper, rig, caplog):
     assert f'Where guest {ONE} has its huge pages' in warning.getMessage()
     assert '/proc/1/numa_maps' in warning.getMessage()
     assert rig.held() == {(ONE, 'guest'): ALL}
-    assert {h.state for h in keeper.holds(ONE, GUEST)} == {pages.State.TAKEN}
+    assert {h.state for h in keeper.holds(ONE, GUEST)} == {model.State.TAKEN}
 
 
 def test_a_start_that_cannot_be_looked_at_stops_no_other(keeper, rig):

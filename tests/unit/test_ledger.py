@@ -14,8 +14,8 @@
 
 import pytest
 
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit.ledgers import ALICE
 from tests.unit.ledgers import BOB
 from tests.unit.ledgers import GIANT
@@ -110,8 +110,8 @@ class TestHolds:
             hold(count=1.5),
             hold(count=True),
             hold(grown=-1),
-            hold(key=pages.PoolKey(-1, 2048)),
-            hold(key=pages.PoolKey(0, 0)),
+            hold(key=model.PoolKey(-1, 2048)),
+            hold(key=model.PoolKey(0, 0)),
             hold(state='lost'),
             hold(since=float('nan')),
             hold(since=float('inf')),
@@ -211,26 +211,26 @@ class TestAccounts:
         assert ledger.account(NODE_0) is None
 
     def test_replace_the_one_there_is(self, ledger):
-        ledger.put_account(pages.Account(*NODE_0, 10, 5))
-        ledger.put_account(pages.Account(*GIANT, 1))
-        ledger.put_account(pages.Account(*NODE_0, 11, 6))
+        ledger.put_account(model.Account(*NODE_0, 10, 5))
+        ledger.put_account(model.Account(*GIANT, 1))
+        ledger.put_account(model.Account(*NODE_0, 11, 6))
 
         assert ledger.accounts() == {
-            NODE_0: pages.Account(*NODE_0, 11, 6),
-            GIANT: pages.Account(*GIANT, 1, 0),
+            NODE_0: model.Account(*NODE_0, 11, 6),
+            GIANT: model.Account(*GIANT, 1, 0),
         }
-        assert ledger.account(GIANT) == pages.Account(*GIANT, 1, 0)
+        assert ledger.account(GIANT) == model.Account(*GIANT, 1, 0)
 
     def test_keep_what_is_announced_until_it_is_settled(self, ledger):
-        ledger.put_account(pages.Account(*NODE_0, 10, 5))
+        ledger.put_account(model.Account(*NODE_0, 10, 5))
 
         ledger.announce(NODE_0, 15, 20)
 
-        assert ledger.account(NODE_0) == pages.Account(*NODE_0, 10, 5, 15, 20)
+        assert ledger.account(NODE_0) == model.Account(*NODE_0, 10, 5, 15, 20)
 
         ledger.settle(NODE_0, 10, 10)
 
-        assert ledger.account(NODE_0) == pages.Account(*NODE_0, 10, 10)
+        assert ledger.account(NODE_0) == model.Account(*NODE_0, 10, 10)
 
     def test_nothing_is_announced_for_a_pool_without_one(self, ledger):
         with pytest.raises(KeyError):
@@ -241,24 +241,24 @@ class TestAccounts:
     @pytest.mark.parametrize(
         'wrong',
         [
-            pages.Account(*NODE_0, -1),
-            pages.Account(*NODE_0, 1, -1),
-            pages.Account(*NODE_0, 1, 1, 5, None),
-            pages.Account(*NODE_0, 1, 1, None, 5),
-            pages.Account(*NODE_0, 1, 1, -1, 5),
+            model.Account(*NODE_0, -1),
+            model.Account(*NODE_0, 1, -1),
+            model.Account(*NODE_0, 1, 1, 5, None),
+            model.Account(*NODE_0, 1, 1, None, 5),
+            model.Account(*NODE_0, 1, 1, -1, 5),
         ],
         ids=repr,
     )
     def test_that_cannot_be_change_nothing(self, ledger, wrong):
-        ledger.put_account(pages.Account(*NODE_0, 10, 5))
+        ledger.put_account(model.Account(*NODE_0, 10, 5))
 
         with pytest.raises(ValueError):  # noqa: PT011
             ledger.put_account(wrong)
 
-        assert ledger.account(NODE_0) == pages.Account(*NODE_0, 10, 5)
+        assert ledger.account(NODE_0) == model.Account(*NODE_0, 10, 5)
 
     def test_are_forgotten(self, ledger):
-        ledger.put_account(pages.Account(*NODE_0, 10, 5))
+        ledger.put_account(model.Account(*NODE_0, 10, 5))
 
         ledger.forget_accounts()
         ledger.forget_accounts()

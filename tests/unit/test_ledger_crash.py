@@ -18,8 +18,8 @@ import time
 
 import pytest
 
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit.ledgers import ALICE
 from tests.unit.ledgers import GUEST
 from tests.unit.ledgers import hold
@@ -107,7 +107,7 @@ def go(running):
 @pytest.mark.parametrize('when', ['before', 'after'])
 def test_killed_at_any_statement_leaves_all_or_nothing(path, when):
     # given a ledger with holds and accounts
-    accounts = [pages.Account(*NODE_0, 1, 2), pages.Account(*NODE_1, 3, 4)]
+    accounts = [model.Account(*NODE_0, 1, 2), model.Account(*NODE_1, 3, 4)]
     with ledger_module.Ledger.open(path) as ledger:
         ledger.replace_holds(ALICE, GUEST, [hold(cell=0)])
         for account in accounts:
@@ -116,8 +116,8 @@ def test_killed_at_any_statement_leaves_all_or_nothing(path, when):
     after = (
         [hold(cell=5), hold(cell=6)],
         {
-            NODE_0: pages.Account(*NODE_0, 7, 8),
-            NODE_1: pages.Account(*NODE_1, 3, 4, 9, 10),
+            NODE_0: model.Account(*NODE_0, 7, 8),
+            NODE_1: model.Account(*NODE_1, 3, 4, 9, 10),
         },
     )
 
@@ -193,7 +193,7 @@ with ledger.Ledger.open(path).transaction():
 
 def test_two_that_write_at_once_lose_nothing(path):
     with ledger_module.Ledger.open(path) as ledger:
-        ledger.put_account(pages.Account(*NODE_0, 0))
+        ledger.put_account(model.Account(*NODE_0, 0))
 
         with (
             process(path.parent, ADD, 'one') as one,
@@ -205,7 +205,7 @@ def test_two_that_write_at_once_lose_nothing(path):
                 go(running)
             assert [one.wait(60), two.wait(60)] == [0, 0]
 
-        assert ledger.account(NODE_0) == pages.Account(*NODE_0, 200)
+        assert ledger.account(NODE_0) == model.Account(*NODE_0, 200)
         assert {found.holder for found in ledger.holds()} == {
             f'{name} {number}'
             for name in ('one', 'two')

@@ -18,7 +18,7 @@ import time
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit.ledgers import ALICE
 from tests.unit.ledgers import files
 from tests.unit.ledgers import filled

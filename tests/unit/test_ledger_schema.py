@@ -18,9 +18,9 @@ import sqlite3
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import ledgerschema
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state import schema
 from tests.unit.ledgers import ALICE
 from tests.unit.ledgers import GUEST
 from tests.unit.ledgers import hold
@@ -29,14 +29,14 @@ from tests.unit.ledgers import TAKEN
 
 # What a later version might do.
 LATER = (
-    *ledgerschema.STEPS,
+    *schema.STEPS,
     (
         'ALTER TABLE holds ADD COLUMN zone TEXT',
         "UPDATE holds SET zone = 'normal'",
     ),
 )
 BROKEN = (
-    *ledgerschema.STEPS,
+    *schema.STEPS,
     ('UPDATE holds SET pages = 0', 'INSERT INTO nowhere VALUES (1)'),
 )
 
@@ -48,7 +48,7 @@ def path(tmp_path):
     with ledger_module.Ledger.open(path) as ledger:
         ledger.replace_holds(ALICE, GUEST, [hold()])
         ledger.put_placement(ALICE, {NODE_0: 512}, 1.0)
-        ledger.put_account(pages.Account(*NODE_0, 10, 5))
+        ledger.put_account(model.Account(*NODE_0, 10, 5))
         ledger.set_boot_id('monday')
     return path
 
@@ -76,20 +76,20 @@ def changed(path, *statements):
 class TestVersions:
     def test_columns_are_those_that_are_read(self, path):
         assert version(path) == (
-            len(ledgerschema.STEPS),
-            list(ledgerschema.HOLDS.columns),
+            len(schema.STEPS),
+            list(schema.HOLDS.columns),
         )
 
     def test_an_earlier_one_is_brought_to_this_one(self, path):
         with connection(path) as database:
-            created = ledgerschema.migrate(path, database, steps=LATER)
+            created = schema.migrate(path, database, steps=LATER)
             (row,) = database.execute('SELECT pages, zone FROM holds')
 
         assert not created
         assert row == (512, 'normal')
         assert version(path) == (
             len(LATER),
-            [*ledgerschema.HOLDS.columns, 'zone'],
+            [*schema.HOLDS.columns, 'zone'],
         )
 
     def test_this_one_stays_as_it_is(self, path):
@@ -102,17 +102,17 @@ class TestVersions:
     def test_a_step_that_fails_changes_nothing(self, path):
         with connection(path) as database:
             with pytest.raises(sqlite3.OperationalError, match='nowhere'):
-                ledgerschema.migrate(path, database, steps=BROKEN)
-            ledgerschema.migrate(path, database)
+                schema.migrate(path, database, steps=BROKEN)
+            schema.migrate(path, database)
 
         with ledger_module.Ledger.open(path) as ledger:
             assert ledger.holds() == [hold()]
-        assert version(path)[0] == len(ledgerschema.STEPS)
+        assert version(path)[0] == len(schema.STEPS)
 
     @pytest.mark.parametrize('read_only', [False, True])
     def test_a_later_one_is_refused_with_what_to_do(self, path, read_only):
         with connection(path) as database:
-            ledgerschema.migrate(path, database, steps=LATER)
+            schema.migrate(path, database, steps=LATER)
 
         with pytest.raises(exception.LedgerTooNew) as raised:
             ledger_module.Ledger.open(path, read_only=read_only)
@@ -133,9 +133,9 @@ class TestVersions:
             connection(path) as database,
             pytest.raises(exception.LedgerError, match='Start the service'),
         ):
-            ledgerschema.migrate(path, database, read_only=True, steps=LATER)
+            schema.migrate(path, database, read_only=True, steps=LATER)
 
-        assert version(path)[0] == len(ledgerschema.STEPS)
+        assert version(path)[0] == len(schema.STEPS)
 
     @pytest.mark.parametrize('number', [0, 1, 99, -1])
     def test_another_programs_database_is_left_alone(self, tmp_path, number):
@@ -237,6 +237,6 @@ class TestRows:
             assert ledger.holds() == [hold(state=TAKEN)]
 
     def test_are_written_as_they_are_read(self):
-        row = ledgerschema.HOLDS.row(hold(grown=3))
+        row = schema.HOLDS.row(hold(grown=3))
 
-        assert ledgerschema.hold_of(row) == hold(grown=3)
+        assert schema.hold_of(row) == hold(grown=3)

@@ -22,15 +22,15 @@ import hypothesis
 from hypothesis import stateful
 from hypothesis import strategies as st
 
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model as page_model
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit.ledgers import GIANT
 from tests.unit.ledgers import NODE_0
 from tests.unit.ledgers import NODE_1
 
 HOLDERS = st.sampled_from(['alice', 'bob', "o'hara", 'ünï'])
-PURPOSES = st.sampled_from(pages.Purpose)
-STATES = st.sampled_from(pages.State)
+PURPOSES = st.sampled_from(page_model.Purpose)
+STATES = st.sampled_from(page_model.State)
 KEYS = st.sampled_from([NODE_0, NODE_1, GIANT])
 COUNTS = st.integers(0, 2**63 - 1) | st.integers(0, 512)
 TIMES = st.floats(0, 1e12)
@@ -92,7 +92,9 @@ class Machine(stateful.RuleBasedStateMachine):
     def replace(self, holder, purpose, cells):
         """Hold pages, of some cells or of none."""
         holds = [
-            pages.Hold(holder, purpose, cell, *key, count, grown, state, since)
+            page_model.Hold(
+                holder, purpose, cell, *key, count, grown, state, since
+            )
             for cell, (key, count, grown, state, since) in cells.items()
         ]
         self._ledger.replace_holds(holder, purpose, holds)
@@ -110,10 +112,10 @@ class Machine(stateful.RuleBasedStateMachine):
     def replace_wrongly(self, holder, purpose, cells, wrong):
         """Try to hold what can't be held."""
         holds = [
-            pages.Hold(holder, purpose, cell, *key, count)
+            page_model.Hold(holder, purpose, cell, *key, count)
             for cell, (key, count, *_) in cells.items()
         ]
-        holds.append(pages.Hold(holder, purpose, 9, *NODE_0, wrong))
+        holds.append(page_model.Hold(holder, purpose, 9, *NODE_0, wrong))
         with contextlib.suppress(ValueError):
             self._ledger.replace_holds(holder, purpose, holds)
             raise AssertionError('it was taken')
@@ -151,7 +153,7 @@ class Machine(stateful.RuleBasedStateMachine):
     def settle(self, key, floor, grown):
         """Write an account."""
         self._ledger.settle(key, floor, grown)
-        self._model.accounts[key] = pages.Account(*key, floor, grown)
+        self._model.accounts[key] = page_model.Account(*key, floor, grown)
 
     @stateful.rule(key=KEYS, before=COUNTS, wanted=COUNTS)
     def announce(self, key, before, wanted):

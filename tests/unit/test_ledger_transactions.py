@@ -18,8 +18,8 @@ import threading
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit.ledgers import ALICE
 from tests.unit.ledgers import GUEST
 from tests.unit.ledgers import hold
@@ -148,7 +148,7 @@ class TestTransaction:
         assert seen == [[hold()]]
 
     def test_adds_up_what_many_threads_do(self, ledger):
-        ledger.put_account(pages.Account(*NODE_0, 0))
+        ledger.put_account(model.Account(*NODE_0, 0))
 
         def add():
             for _ in range(25):
@@ -162,7 +162,7 @@ class TestTransaction:
         for thread in threads:
             thread.join()
 
-        assert ledger.account(NODE_0) == pages.Account(*NODE_0, 200)
+        assert ledger.account(NODE_0) == model.Account(*NODE_0, 200)
 
     def test_that_the_disk_has_ended_takes_nothing_more(
         self, path, monkeypatch

@@ -17,8 +17,8 @@ import sqlite3
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import statefile
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state import sqlite
 from tests.unit.ledgers import ALICE
 from tests.unit.ledgers import BOB
 from tests.unit.ledgers import filled
@@ -44,7 +44,7 @@ def opened_by(factory, monkeypatch):
 
 class TestLocked:
     def test_by_another_process_for_too_long(self, path, monkeypatch):
-        monkeypatch.setattr(statefile, 'BUSY_TIMEOUT_S', 0.1)
+        monkeypatch.setattr(sqlite, 'BUSY_TIMEOUT_S', 0.1)
         with (
             ledger_module.Ledger.open(path) as one,
             ledger_module.Ledger.open(path) as other,
@@ -62,7 +62,7 @@ class TestLocked:
 
     def test_while_it_switches_to_its_log(self, path, monkeypatch):
         # given an empty file that somebody writes to
-        monkeypatch.setattr(statefile, 'BUSY_TIMEOUT_S', 0.1)
+        monkeypatch.setattr(sqlite, 'BUSY_TIMEOUT_S', 0.1)
         path.touch(0o600)
         other = sqlite3.connect(path, isolation_level=None)
         other.execute('BEGIN EXCLUSIVE')

@@ -20,8 +20,8 @@ import time
 
 import pytest
 
-from nova_numa_hugepages.virt import lock as lock_module
-from nova_numa_hugepages.virt.lock import HostLock
+from nova_numa_hugepages.hugepages.state import lock as lock_module
+from nova_numa_hugepages.hugepages.state.lock import HostLock
 from tests.unit.ledgers import process
 from tests.unit.ledgers import run
 from tests.unit.ledgers import told

@@ -19,16 +19,16 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import nodes
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import nodes
 from tests.fixtures.kernel import FakeKernel
 from tests.fixtures.kernel import FakeNode
 
 KIB = 2048
 GIB = 1048576
-HERE = pages.PoolKey(0, KIB)
-LARGE = pages.PoolKey(0, GIB)
+HERE = model.PoolKey(0, KIB)
+LARGE = model.PoolKey(0, GIB)
 
 # Excerpts from a kernel 6.18 with one node, to which a second was added.
 BUDDYINFO = """\
@@ -303,8 +303,8 @@ class TestMintable:
         assert nodes.mintable(real, HERE) == 1444 + 19
         # 3 + 2 * 10 blocks, but for the 2 that may be the area's;
         # (11777 - 1024 - 1500) // 512 = 18.
-        assert nodes.mintable(real, pages.PoolKey(1, KIB)) == 18
-        assert nodes.mintable(real, pages.PoolKey(2, KIB)) == 0
+        assert nodes.mintable(real, model.PoolKey(1, KIB)) == 18
+        assert nodes.mintable(real, model.PoolKey(2, KIB)) == 0
 
     def test_zones_that_were_read_before(self, real: hostfs.HostFS) -> None:
         zones = nodes.zones(real)
@@ -360,14 +360,14 @@ class TestMintable:
         kernel.write_nr(0, GIB, 1)
 
         assert nodes.mintable(kernel.fs, LARGE) == 2
-        assert nodes.mintable(kernel.fs, pages.PoolKey(1, GIB)) == 0
+        assert nodes.mintable(kernel.fs, model.PoolKey(1, GIB)) == 0
 
     def test_pages_that_neither_blocks_nor_an_area_give(
         self, tmp_path: pathlib.Path
     ) -> None:
         kernel = FakeKernel(tmp_path, {0: FakeNode(total=16384, cma_gib=3)})
 
-        assert nodes.mintable(kernel.fs, pages.PoolKey(0, 16 * GIB)) == 0
+        assert nodes.mintable(kernel.fs, model.PoolKey(0, 16 * GIB)) == 0
 
 
 class TestUnusable:

@@ -19,8 +19,8 @@ from nova.compute import claims
 from nova.virt import hardware as nova_hardware
 import pytest
 
-from nova_numa_hugepages.virt import hardware
-from nova_numa_hugepages.virt import novas
+from nova_numa_hugepages.libvirt import novas
+from nova_numa_hugepages.nova_fit import numa_fit
 from tests.unit.builders import devices
 from tests.unit.builders import guest
 from tests.unit.builders import topology
@@ -31,7 +31,7 @@ from tests.unit.core.builders import pinned_cell
 @pytest.fixture(autouse=True)
 def stock_nova():
     yield
-    hardware.uninstall()
+    numa_fit.uninstall()
 
 
 def service(stats):
@@ -52,7 +52,7 @@ def test_scheduler_and_claim_keep_away_from_the_same_devices():
     stats = devices(host_topology, {0: 1})
     compute = service(stats)
     asked = guest(pinned_cell(1))
-    hardware.install(host_devices=novas.claim_devices(compute))
+    numa_fit.install(host_devices=novas.claim_devices(compute))
 
     # when: the scheduler fits it, and then the claim of this Nova
     planned = nova_hardware.numa_fit_instance_to_host(

@@ -20,33 +20,33 @@ import pathlib
 
 import pytest
 
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import occupants
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import cgroups
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
 from tests.fixtures.kernel import FakeKernel
 from tests.fixtures.kernel import FakeNode
 
 KIB = 2048
 GIB = 1048576
 MIB = 1048576
-HERE = pages.PoolKey(0, KIB)
-THERE = pages.PoolKey(1, KIB)
-LARGE = pages.PoolKey(1, GIB)
+HERE = model.PoolKey(0, KIB)
+THERE = model.PoolKey(1, KIB)
+LARGE = model.PoolKey(1, GIB)
 GUEST = '00000000-0000-4000-8000-000000000001'
 SWITCH = '/system.slice/ovs-vswitchd.service'
 
-Found = dict[pages.PoolKey, dict[str, int]]
+Found = dict[model.PoolKey, dict[str, int]]
 
 
 def look(
     kernel: FakeKernel,
-    ours: Mapping[pages.PoolKey, int] | None = None,
+    ours: Mapping[model.PoolKey, int] | None = None,
     skip_pids: tuple[int, ...] = (),
 ) -> Found:
     """Ask for the occupants of a kernel."""
     pools = hugetlb.Hugetlb(kernel.fs, kernel).pools()
-    return occupants.occupants(kernel.fs, pools, ours or {}, skip_pids)
+    return cgroups.occupants(kernel.fs, pools, ours or {}, skip_pids)
 
 
 @pytest.fixture
@@ -111,9 +111,7 @@ class TestUnified:
         pid = kernel.start_guest(GUEST, {HERE: 4})
         kernel.take({HERE: 3})
 
-        assert look(kernel, {HERE: 4}, (pid,)) == {
-            HERE: {occupants.UNKNOWN: 3}
-        }
+        assert look(kernel, {HERE: 4}, (pid,)) == {HERE: {cgroups.UNKNOWN: 3}}
 
     def test_what_is_counted_for_nobody(
         self, kernel: FakeKernel, tmp_path: pathlib.Path
@@ -127,7 +125,7 @@ class TestUnified:
         ).write_text(f'total={5 * 2 * MIB} N0={5 * 2 * MIB} N1=0\n')
 
         assert look(kernel) == {
-            HERE: {SWITCH: 4, '/system.slice': 1, occupants.UNKNOWN: 2}
+            HERE: {SWITCH: 4, '/system.slice': 1, cgroups.UNKNOWN: 2}
         }
 
     def test_a_guest_that_is_gone_meanwhile(self, kernel: FakeKernel) -> None:
@@ -186,30 +184,30 @@ class TestVersionOne:
         return fs
 
     def test_groups_have_their_own_pages(self, fs: hostfs.HostFS) -> None:
-        pools = {HERE: pages.Pool(0, KIB, 20, 8)}
+        pools = {HERE: model.Pool(0, KIB, 20, 8)}
 
-        found = occupants.occupants(fs, pools, {HERE: 6}, [7])
+        found = cgroups.occupants(fs, pools, {HERE: 6}, [7])
 
         assert found == {HERE: {'/docker': 2, '/docker/0123': 4}}
 
     def test_pages_of_other_pools_are_left_out(
         self, fs: hostfs.HostFS
     ) -> None:
-        pools = {THERE: pages.Pool(1, KIB, 20, 19)}
+        pools = {THERE: model.Pool(1, KIB, 20, 19)}
 
-        found = occupants.occupants(fs, pools, {}, [7])
+        found = cgroups.occupants(fs, pools, {}, [7])
 
-        assert found == {THERE: {occupants.UNKNOWN: 1}}
+        assert found == {THERE: {cgroups.UNKNOWN: 1}}
 
 
 def test_a_host_without_cgroups(tmp_path: pathlib.Path) -> None:
     fs = hostfs.HostFS(tmp_path / 'sys', tmp_path / 'proc')
     pools = {
-        HERE: pages.Pool(0, KIB, 20, 8),
-        THERE: pages.Pool(1, KIB, 20, 20),
-        LARGE: pages.Pool(1, GIB, 2, 1),
+        HERE: model.Pool(0, KIB, 20, 8),
+        THERE: model.Pool(1, KIB, 20, 20),
+        LARGE: model.Pool(1, GIB, 2, 1),
     }
 
-    assert occupants.occupants(fs, pools, {HERE: 10, LARGE: 1}) == {
-        HERE: {occupants.UNKNOWN: 2}
+    assert cgroups.occupants(fs, pools, {HERE: 10, LARGE: 1}) == {
+        HERE: {cgroups.UNKNOWN: 2}
     }

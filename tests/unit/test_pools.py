@@ -20,7 +20,7 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
 from tests.fixtures import kernel as fake_kernel
 from tests.unit import pagerig
 
@@ -177,7 +177,7 @@ class TestNotEnough:
     ) -> None:
         rig = make(tmp_path)
         with pytest.raises(exception.NotEnoughPages, match='no such pool'):
-            rig.pools.hold(A, [pages.Need(0, 0, 64, 1)])
+            rig.pools.hold(A, [model.Need(0, 0, 64, 1)])
 
     def test_memory_that_is_to_stay_free(self, tmp_path: pathlib.Path) -> None:
         # Given 960 MiB of free memory, 900 MiB of which are to stay free.
@@ -290,9 +290,9 @@ class TestRelease:
     def test_only_for_a_purpose(self, tmp_path: pathlib.Path) -> None:
         rig = make(tmp_path)
         rig.pools.hold(A, pagerig.needs((0, 50)))
-        rig.pools.move(A, pages.Purpose.GUEST, pages.Purpose.RESIZE)
+        rig.pools.move(A, model.Purpose.GUEST, model.Purpose.RESIZE)
         rig.pools.hold(A, pagerig.needs((0, 20)))
-        rig.pools.release(A, pages.Purpose.RESIZE)
+        rig.pools.release(A, model.Purpose.RESIZE)
         assert rig.held() == {(A, 'guest'): {pagerig.pool(0): 20}}
         assert rig.persistent()[pagerig.pool(0)] == 20
 
@@ -303,7 +303,7 @@ class TestRelease:
         rig.pools.hold(A, pagerig.needs((0, 50)))
         rig.run(A)
         rig.pools.release(A)
-        assert rig.kernel.pool(pagerig.pool(0)) == pages.Pool(
+        assert rig.kernel.pool(pagerig.pool(0)) == model.Pool(
             0, 2048, total=50, free=0
         )
         rig.kernel.stop_guest(A)
@@ -319,7 +319,7 @@ class TestRelease:
         rig.kernel.refuse_shrink(pagerig.pool(0), 20)
         rig.pools.release(A)
         # Then the rest are ours, no surplus, and still to be had.
-        assert rig.kernel.pool(pagerig.pool(0)) == pages.Pool(
+        assert rig.kernel.pool(pagerig.pool(0)) == model.Pool(
             0, 2048, total=30, free=30
         )
         assert rig.account(0) == (0, 30)

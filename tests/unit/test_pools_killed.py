@@ -31,13 +31,13 @@ from typing import Any
 
 import pytest
 
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import lock
-from nova_numa_hugepages.virt import pools as pools_module
-from nova_numa_hugepages.virt import reconcile
+from nova_numa_hugepages.hugepages import pools as pools_module
+from nova_numa_hugepages.hugepages import reconcile
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state import lock
 from tests.fixtures import kernel as fake_kernel
 from tests.unit import pagerig
 
@@ -91,7 +91,7 @@ def _pools(
         fs,
         pagerig.POLICY,
         lock=lock.HostLock(folder),
-        read_maps=guests.MapsFile(fs),
+        read_maps=processes.MapsFile(fs),
         sleep=lambda _: None,
     )
 

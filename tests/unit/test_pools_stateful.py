@@ -29,7 +29,7 @@ from hypothesis import stateful
 from hypothesis import strategies
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
 from tests.fixtures import kernel as fake_kernel
 from tests.unit import pagerig
 
@@ -68,7 +68,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         self.rig = pagerig.Rig(self.root, NODES)
         self.kernel = self.rig.kernel
         self.rig.heal(starting=True)
-        self.held: dict[tuple[str, str], dict[pages.PoolKey, int]] = {}
+        self.held: dict[tuple[str, str], dict[model.PoolKey, int]] = {}
         self.defined: set[str] = set()
         self.running: set[str] = set()
         self.others: list[int] = []
@@ -84,11 +84,11 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
     # Guests.
 
     @stateful.rule(holder=guests, needs=wishes)
-    def hold(self, holder: str, needs: list[pages.Need]) -> None:
+    def hold(self, holder: str, needs: list[model.Need]) -> None:
         if holder in self.running:
             return
         before = {key: self.kernel.pool(key) for key in POOLS}
-        wanted = pages.by_pool(needs)
+        wanted = model.by_pool(needs)
         try:
             self.rig.pools.hold(holder, needs)
         except exception.NotEnoughPages:
@@ -140,7 +140,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
     @stateful.rule(holder=guests)
     def resize_away(self, holder: str) -> None:
         self.power_off(holder)
-        self.rig.pools.move(holder, pages.Purpose.GUEST, pages.Purpose.RESIZE)
+        self.rig.pools.move(holder, model.Purpose.GUEST, model.Purpose.RESIZE)
         if (holder, _GUEST) in self.held:
             self.held[holder, _RESIZE] = self.held.pop((holder, _GUEST))
 
@@ -148,7 +148,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
     def resize_back(self, holder: str) -> None:
         if holder in self.running:
             return
-        self.rig.pools.move(holder, pages.Purpose.RESIZE, pages.Purpose.GUEST)
+        self.rig.pools.move(holder, model.Purpose.RESIZE, model.Purpose.GUEST)
         if (holder, _RESIZE) in self.held:
             self.held[holder, _GUEST] = self.held.pop((holder, _RESIZE))
 
@@ -165,7 +165,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         what=strategies.sampled_from(['hold', 'release', 'heal']),
     )
     def crash(
-        self, holder: str, needs: list[pages.Need], step: int, what: str
+        self, holder: str, needs: list[model.Need], step: int, what: str
     ) -> None:
         if holder in self.running:
             return
@@ -175,7 +175,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         self.rig.steps.kill_at = step
         try:
             if what == 'hold':
-                after[holder, _GUEST] = pages.by_pool(needs)
+                after[holder, _GUEST] = model.by_pool(needs)
                 self.rig.pools.hold(holder, needs)
             elif what == 'release':
                 after = {k: v for k, v in after.items() if k[0] != holder}
@@ -196,7 +196,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
     # Others.
 
     @stateful.rule(key=pools, share=strategies.integers(1, 100))
-    def others_take(self, key: pages.PoolKey, share: int) -> None:
+    def others_take(self, key: model.PoolKey, share: int) -> None:
         count = self.kernel.pool(key).free * share // 100
         if count:
             self.clean.discard(key)
@@ -209,7 +209,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
             self.kernel.give(self.others.pop())
 
     @stateful.rule(key=pools, count=strategies.integers(0, 60))
-    def operator_writes(self, key: pages.PoolKey, count: int) -> None:
+    def operator_writes(self, key: model.PoolKey, count: int) -> None:
         before = self.rig.persistent()
         self.kernel.operator_writes(key, count)
         self.clean.discard(key)
@@ -246,7 +246,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
     @stateful.rule(
         key=pools, frees=strategies.none() | strategies.integers(0, 10)
     )
-    def kernel_refuses(self, key: pages.PoolKey, frees: int | None) -> None:
+    def kernel_refuses(self, key: model.PoolKey, frees: int | None) -> None:
         self.kernel.refuse_shrink(key, frees)
 
     @stateful.rule()
@@ -302,7 +302,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
             ):
                 self.clean.add(key)
 
-    def _healed(self) -> dict[tuple[str, str], dict[pages.PoolKey, int]]:
+    def _healed(self) -> dict[tuple[str, str], dict[model.PoolKey, int]]:
         """Tell what is held once everything is healed."""
         return {
             (holder, purpose): counts

@@ -32,17 +32,17 @@ from oslo_privsep import daemon
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import pages
-from nova_numa_hugepages.virt import privsep
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import privsep
+from nova_numa_hugepages.hugepages.kernel import processes
 from tests.fixtures.kernel import FakeKernel
 from tests.fixtures.kernel import FakeNode
 
 KIB = 2048
 GIB = 1048576
-HERE = pages.PoolKey(0, KIB)
+HERE = model.PoolKey(0, KIB)
 GUEST = '00000000-0000-4000-8000-000000000001'
 
 
@@ -90,7 +90,7 @@ class TestContext:
 
         assert command[-4:] == [
             '--privsep_context',
-            'nova_numa_hugepages.virt.privsep.context',
+            'nova_numa_hugepages.hugepages.kernel.privsep.context',
             '--privsep_sock_path',
             '/tmp/x/privsep.sock',
         ]
@@ -186,7 +186,7 @@ class TestPrivileged:
 
         text = privsep.numa_maps(pid)
 
-        assert guests.pages_of(text) == {HERE: 3}
+        assert processes.pages_of(text) == {HERE: 3}
         assert [line.split()[1] for line in text.splitlines()] == ['bind:0']
 
     def test_other_processes_are_none_of_our_business(

@@ -21,8 +21,8 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import pages
-from nova_numa_hugepages.virt import reconcile
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import reconcile
 from tests.fixtures import kernel as fake_kernel
 from tests.unit import pagerig
 
@@ -206,15 +206,15 @@ class TestMoves:
         self, tmp_path: pathlib.Path
     ) -> None:
         rig = make(tmp_path)
-        rig.pools.hold(B, pagerig.needs((0, 10)), pages.Purpose.INCOMING)
+        rig.pools.hold(B, pagerig.needs((0, 10)), model.Purpose.INCOMING)
         assert rig.heal([A], [B], starting=True) == []
         assert held(rig) == {(A, 'guest'), (B, 'incoming')}
 
     @pytest.mark.parametrize(
-        'purpose', [pages.Purpose.INCOMING, pages.Purpose.RESIZE]
+        'purpose', [model.Purpose.INCOMING, model.Purpose.RESIZE]
     )
     def test_one_that_has_ended(
-        self, tmp_path: pathlib.Path, purpose: pages.Purpose
+        self, tmp_path: pathlib.Path, purpose: model.Purpose
     ) -> None:
         rig = make(tmp_path)
         rig.pools.hold(B, pagerig.needs((0, 10)), purpose)
@@ -225,13 +225,13 @@ class TestMoves:
         self, tmp_path: pathlib.Path
     ) -> None:
         rig = make(tmp_path)
-        rig.pools.hold(B, pagerig.needs((0, 10)), pages.Purpose.RESIZE)
+        rig.pools.hold(B, pagerig.needs((0, 10)), model.Purpose.RESIZE)
         assert rig.heal([A], None) == []
 
     def test_a_guest_that_has_arrived(self, tmp_path: pathlib.Path) -> None:
         # Given a guest that runs here, although Nova's migration has ended.
         rig = make(tmp_path)
-        rig.pools.hold(B, pagerig.needs((0, 10)), pages.Purpose.INCOMING)
+        rig.pools.hold(B, pagerig.needs((0, 10)), model.Purpose.INCOMING)
         rig.kernel.start_guest(B, {pagerig.pool(0): 10})
         told = [f'guest {B} has arrived on the pages that were held for it']
         assert rig.reconciler.look(_present(A, B)) == told

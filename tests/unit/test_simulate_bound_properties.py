@@ -29,10 +29,10 @@ import pytest
 from scipy import optimize
 
 from nova_numa_hugepages.core import model
+from nova_numa_hugepages.nova_fit import numa_fit as our_hardware
 from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import cellkinds
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.virt import hardware as our_hardware
 from tests.unit import builders
 from tests.unit.core import builders as values
 from tests.unit.scenes import flavor

@@ -23,12 +23,12 @@ from nova.scheduler.filters import numa_topology_filter
 from nova.virt import hardware as nova_hardware
 import pytest
 
+from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.simulate import engine as engines
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import guests
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import schedulers
-from nova_numa_hugepages.virt import hardware
 from tests.unit import running
 from tests.unit.running import drawn
 from tests.unit.running import engine
@@ -225,11 +225,11 @@ def test_claims_are_tried_as_often_as_nova_does():
 
 
 def test_each_policy_puts_its_own_fit_in_place():
-    stock = hardware.stock_fit()
+    stock = numa_fit.stock_fit()
 
     engine(MIXED, OURS)
     ours = nova_hardware.numa_fit_instance_to_host
     engine(MIXED, STOCK)
 
-    assert ours is hardware.numa_fit_instance_to_host
+    assert ours is numa_fit.numa_fit_instance_to_host
     assert nova_hardware.numa_fit_instance_to_host is stock

@@ -21,8 +21,8 @@ import tempfile
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import statefile
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state import sqlite
 from tests.unit.ledgers import files
 from tests.unit.ledgers import filled
 from tests.unit.ledgers import hold
@@ -89,8 +89,8 @@ class TestNew:
         }
 
     def test_is_synced_at_every_commit(self, path):
-        connection = statefile.connect(path, create=True)
-        statefile.secure(path, connection)
+        connection = sqlite.connect(path, create=True)
+        sqlite.secure(path, connection)
 
         (mode,) = connection.execute('PRAGMA journal_mode').fetchone()
         (sync,) = connection.execute('PRAGMA synchronous').fetchone()

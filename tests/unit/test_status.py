@@ -20,7 +20,7 @@ import pytest
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd import status
-from nova_numa_hugepages.virt import hardware
+from nova_numa_hugepages.nova_fit import numa_fit
 
 SUCCESS, WARNING, FAILURE = 0, 1, 2
 
@@ -171,7 +171,7 @@ def test_a_nova_with_another_fit_fails_with_both_signatures(
     def refuse():
         raise exception.SignatureMismatch('(ours)', '(theirs)')
 
-    monkeypatch.setattr(hardware, 'check_signature', refuse)
+    monkeypatch.setattr(numa_fit, 'check_signature', refuse)
 
     code, results = check(GOOD)
 

@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 from nova import objects
 from nova.virt import hardware as nova_hardware
 
-from nova_numa_hugepages.core import fit
-from nova_numa_hugepages.core import stock
+from nova_numa_hugepages.core.fit import fitter
+from nova_numa_hugepages.core.fit import stock_replay
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import GuestCell
 from nova_numa_hugepages.core.model import HostCell
@@ -40,8 +40,8 @@ from nova_numa_hugepages.core.model import Plan
 from nova_numa_hugepages.core.model import Request
 from nova_numa_hugepages.core.model import Strategy
 from nova_numa_hugepages.core.model import ThreadPolicy
-from nova_numa_hugepages.virt import devices
-from nova_numa_hugepages.virt import hardware
+from nova_numa_hugepages.nova_fit import numa_fit
+from nova_numa_hugepages.nova_fit import pci_devices
 from tests.unit import builders
 from tests.unit.core.builders import giant
 from tests.unit.core.builders import GIB_1
@@ -210,9 +210,9 @@ def _cases(draw: Any, odd: bool = False) -> Case:
     )
 
 
-def _devices(case: Case) -> devices.PciDevices | None:
+def _devices(case: Case) -> pci_devices.PciDevices | None:
     found = builders.devices(builders.topology(*case.host.cells), case.cards)
-    return devices.PciDevices(found, _requests(case), None)
+    return pci_devices.PciDevices(found, _requests(case), None)
 
 
 def _requests(case: Case) -> list[objects.InstancePCIRequest]:
@@ -233,7 +233,7 @@ def _stock_works(case: Case) -> bool:
             case.limits.cpu_ratio, case.limits.ram_ratio, networks
         )
     try:
-        found = hardware.stock_fit()(
+        found = numa_fit.stock_fit()(
             topology,
             builders.guest(
                 *case.request.cells,
@@ -264,8 +264,8 @@ def _with_limits_for_networks(case: Case) -> Case:
     )
 
 
-def _replayed(case: Case) -> stock.Verdict:
-    return stock.claim(
+def _replayed(case: Case) -> stock_replay.Verdict:
+    return stock_replay.claim(
         case.request,
         case.host,
         limits=case.limits,
@@ -277,7 +277,7 @@ def _replayed(case: Case) -> stock.Verdict:
 
 def _ours_takes(case: Case) -> list[HostCell]:
     """List the host cells that ours takes, none if it doesn't accept."""
-    outcome = fit.fit(
+    outcome = fitter.fit(
         case.request,
         case.host,
         limits=case.limits,
@@ -297,10 +297,16 @@ def _check(case: Case) -> None:
     ):
         works = _stock_works(case)
 
-    expected = stock.Verdict.ACCEPTS if works else stock.Verdict.REFUSES
+    expected = (
+        stock_replay.Verdict.ACCEPTS if works else stock_replay.Verdict.REFUSES
+    )
     assert _replayed(case) is expected
     taken = _ours_takes(case)
-    if taken and stock.plain(case.request) and stock.usual(case.host, taken):
+    if (
+        taken
+        and stock_replay.plain(case.request)
+        and stock_replay.usual(case.host, taken)
+    ):
         assert works
 
 

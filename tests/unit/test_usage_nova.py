@@ -18,10 +18,10 @@ from __future__ import annotations
 import hypothesis
 from nova.virt import hardware as nova_hardware
 
-from nova_numa_hugepages import nova_objects
-from nova_numa_hugepages.core import fit
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import usage
+from nova_numa_hugepages.core.capacity import consume
+from nova_numa_hugepages.core.fit import fitter
+from nova_numa_hugepages.nova_fit import translate
 from tests.unit import builders
 from tests.unit.core.dice import examples
 from tests.unit.core.dice import Focus
@@ -38,15 +38,15 @@ def check(
     strategy: model.Strategy,
 ) -> None:
     # Given a guest that fits
-    plan = fit.fit(request, host, limits=limits, strategy=strategy)
+    plan = fitter.fit(request, host, limits=limits, strategy=strategy)
     hypothesis.assume(isinstance(plan, model.Plan))
     assert isinstance(plan, model.Plan)
     # When it comes to the host, by our account and by Nova's
-    ours = usage.after_plan(request, plan, host)
+    ours = consume.after_plan(request, plan, host)
     before = builders.topology(*host.cells)
     theirs = nova_hardware.numa_usage_from_instance_numa(
         before,
-        nova_objects.instance_topology(
+        translate.instance_topology(
             builders.guest(
                 *request.cells, emulator_isolated=request.emulator_isolated
             ),
@@ -56,9 +56,7 @@ def check(
     )
     # Then the same is left
     left = builders.topology(*[ours.get(cell.id, cell) for cell in host.cells])
-    assert nova_objects.host_topology(left) == (
-        nova_objects.host_topology(theirs)
-    )
+    assert translate.host_topology(left) == (translate.host_topology(theirs))
 
 
 @examples(0.03)

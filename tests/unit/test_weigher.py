@@ -22,11 +22,11 @@ import pytest
 
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import ThreadPolicy
+from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import filters
-from nova_numa_hugepages.scheduler import seen
+from nova_numa_hugepages.scheduler import request_cache
 from nova_numa_hugepages.scheduler import weights
-from nova_numa_hugepages.virt import hardware
 from tests.unit import builders
 from tests.unit.builders import GIB_1
 from tests.unit.builders import host_state
@@ -66,7 +66,7 @@ def alone():
     demand.stop()
     yield
     demand.stop()
-    hardware.uninstall()
+    numa_fit.uninstall()
 
 
 def cell(number=0, **others):
@@ -472,8 +472,8 @@ def test_what_was_seen_is_not_sent_with_the_request():
     decide([free('one'), free('two')], wanted, NOWHERE)
 
     assert primitive(wanted) == before
-    assert seen.of(wanted) is not None
-    assert seen.of(wanted.obj_clone()) is None
+    assert request_cache.of(wanted) is not None
+    assert request_cache.of(wanted.obj_clone()) is None
 
 
 def test_a_mixed_guest_is_weighed_too():

@@ -20,10 +20,10 @@ from nova.scheduler import weights as nova_weights
 import pytest
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import filters
 from nova_numa_hugepages.scheduler import weights
-from nova_numa_hugepages.virt import hardware
 from tests.unit import builders
 from tests.unit.builders import host_state
 from tests.unit.builders import MIB_2
@@ -56,7 +56,7 @@ def alone(tmp_path):
     with builders.option('state_path', str(tmp_path)):
         yield
     demand.stop()
-    hardware.uninstall()
+    numa_fit.uninstall()
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@
 from nova.scheduler.filters import numa_topology_filter
 import pytest
 
+from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import filters
 from nova_numa_hugepages.scheduler import weights
-from nova_numa_hugepages.virt import hardware
 from tests.unit import builders
 from tests.unit.builders import GIB_1
 from tests.unit.builders import host_state
@@ -53,7 +53,7 @@ def alone(tmp_path):
     with builders.option('state_path', str(tmp_path)):
         yield
     demand.stop()
-    hardware.uninstall()
+    numa_fit.uninstall()
 
 
 def host(name, *, pinned=(), pools=POOLS, **others):

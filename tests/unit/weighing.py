@@ -23,8 +23,8 @@ from nova import objects
 from nova.scheduler import host_manager
 from nova.scheduler import weights as nova_weights
 
-from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import weights
 from tests.unit import builders
@@ -34,17 +34,17 @@ from tests.unit.core.builders import request
 STOCK = {'num_instances': '0'}
 
 
-def kind(*cells: model.GuestCell) -> guestkinds.GuestKind:
-    return guestkinds.guest_kind(request(*cells))
+def kind(*cells: model.GuestCell) -> guest_kinds.GuestKind:
+    return guest_kinds.guest_kind(request(*cells))
 
 
-def pinned(shares: Mapping[guestkinds.GuestKind, float]) -> demand.Demand:
+def pinned(shares: Mapping[guest_kinds.GuestKind, float]) -> demand.Demand:
     """Make a demand that is not learned."""
     return demand.Demand(half_life_s=3600.0, at_most=20, pinned=lambda: shares)
 
 
 def weigher(
-    shares: Mapping[guestkinds.GuestKind, float],
+    shares: Mapping[guest_kinds.GuestKind, float],
 ) -> weights.NUMAHugepagesWeigher:
     return weights.NUMAHugepagesWeigher(pinned(shares))
 

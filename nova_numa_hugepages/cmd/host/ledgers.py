@@ -19,8 +19,8 @@ import os
 import pathlib
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import ledgerschema
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state import schema
 
 
 def forbidden(path: pathlib.Path, *, to_change: bool = False) -> bool:
@@ -47,7 +47,7 @@ def check(ledger: ledger_module.Ledger) -> None:
                 ledger.path,
                 'has a row in holds that cannot be: holder '
                 f'{hold.holder!r}, since {hold.since!r} ({error})',
-                ledgerschema.remedy(ledger.path),
+                schema.remedy(ledger.path),
             ) from error
 
 

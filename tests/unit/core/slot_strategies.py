@@ -24,9 +24,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from nova_numa_hugepages.core import fit
-from nova_numa_hugepages.core import usage
-from nova_numa_hugepages.core.guestkinds import guest_kind
+from nova_numa_hugepages.core.capacity import consume
+from nova_numa_hugepages.core.capacity.guest_kinds import guest_kind
+from nova_numa_hugepages.core.capacity.scarcity import Scarcity
+from nova_numa_hugepages.core.fit import fitter
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import GuestCell
 from nova_numa_hugepages.core.model import HostCell
@@ -36,7 +37,6 @@ from nova_numa_hugepages.core.model import Plan
 from nova_numa_hugepages.core.model import Rejection
 from nova_numa_hugepages.core.model import Request
 from nova_numa_hugepages.core.model import Strategy
-from nova_numa_hugepages.core.scarcity import Scarcity
 from tests.unit.core.dice import Dice
 from tests.unit.core.dice import Focus
 from tests.unit.core.host_strategies import DISTANCES
@@ -69,7 +69,7 @@ class Count:
 
     def fit(self) -> Plan | Rejection:
         """Fit one guest, wherever its host cells are."""
-        return fit.fit(
+        return fitter.fit(
             self.request,
             self.host,
             limits=self.limits,
@@ -78,7 +78,7 @@ class Count:
 
     def after(self, plan: Plan) -> Count:
         """Let a guest come to the host."""
-        cells = usage.after_plan(self.request, plan, self.host)
+        cells = consume.after_plan(self.request, plan, self.host)
         return dataclasses.replace(self, host=with_cells(self.host, cells))
 
     def fill(self) -> int:

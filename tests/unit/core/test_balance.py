@@ -17,7 +17,7 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
-from nova_numa_hugepages.core import balance
+from nova_numa_hugepages.core.capacity import tie_breaks
 from tests.unit.core.builders import giant
 from tests.unit.core.builders import GIB_1
 from tests.unit.core.builders import host
@@ -60,7 +60,7 @@ class TestPagesToBeMade:
         cells[before.id] = before
 
         assert (
-            balance.grow_kib(
+            tie_breaks.grow_kib(
                 host(*cells, allocatable=self.MADE), {after.id: after}
             )
             == found
@@ -74,7 +74,7 @@ class TestPagesToBeMade:
         )
 
         assert (
-            balance.grow_kib(
+            tie_breaks.grow_kib(
                 before,
                 {
                     0: with_pages(0, huge_used=3),
@@ -86,7 +86,7 @@ class TestPagesToBeMade:
 
     def test_where_nothing_is_known_all_exist(self):
         assert (
-            balance.grow_kib(
+            tie_breaks.grow_kib(
                 host(with_pages(0)), {0: with_pages(0, huge_used=16)}
             )
             == 0
@@ -110,7 +110,7 @@ class TestImbalance:
         ],
     )
     def test_it_is_the_gap_between_cells(self, taken, found):
-        assert balance.imbalance(self.CELLS, taken) == found
+        assert tie_breaks.imbalance(self.CELLS, taken) == found
 
     def test_what_is_in_use_counts(self):
         busy = host_cell(
@@ -121,7 +121,7 @@ class TestImbalance:
             memory_used_mib=32,
         )
 
-        assert balance.imbalance(
+        assert tie_breaks.imbalance(
             [busy, self.CELLS[1]], {1: (4, 32)}
         ) == pytest.approx(0.0)
 
@@ -129,18 +129,24 @@ class TestImbalance:
         no_cpus = host_cell(1, cores=0, pools=(small(128),))
         no_memory = host_cell(2, cores=8, memory_mib=0)
 
-        assert balance.imbalance([self.CELLS[0], no_cpus, no_memory], {}) == 0
+        assert (
+            tie_breaks.imbalance([self.CELLS[0], no_cpus, no_memory], {}) == 0
+        )
 
     def test_a_host_of_nothing_is_in_balance(self):
-        assert balance.imbalance([], {}) == 0.0
-        assert balance.imbalance([host_cell(cores=0, memory_mib=0)], {}) == 0.0
+        assert tie_breaks.imbalance([], {}) == 0.0
+        assert (
+            tie_breaks.imbalance([host_cell(cores=0, memory_mib=0)], {}) == 0.0
+        )
 
     @examples(0.02)
     @hypothesis.given(hosts(Focus.ALL), st.randoms(use_true_random=False))
     def test_the_order_of_cells_does_not_matter(self, drawn, random):
         cells = list(drawn.cells)
-        before = balance.imbalance(cells, {cells[0].id: (1, 2)})
+        before = tie_breaks.imbalance(cells, {cells[0].id: (1, 2)})
         random.shuffle(cells)
 
-        assert balance.imbalance(cells, {drawn.cells[0].id: (1, 2)}) == before
+        assert (
+            tie_breaks.imbalance(cells, {drawn.cells[0].id: (1, 2)}) == before
+        )
         assert before >= 0.0

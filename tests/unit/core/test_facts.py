@@ -17,8 +17,8 @@ import json
 
 import pytest
 
-from nova_numa_hugepages.core import facts
-from nova_numa_hugepages.core.facts import HostFacts
+from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.core.host_stats import HostFacts
 
 VALUE = (
     '{"cells":{"0":{"distances":[10,21],'
@@ -38,16 +38,16 @@ def value(cells, version=1):
 
 
 def test_the_key_is_the_one_that_is_documented():
-    assert (facts.STATS_KEY, facts.VERSION) == ('numa_hugepages', 1)
+    assert (host_stats.STATS_KEY, host_stats.VERSION) == ('numa_hugepages', 1)
 
 
 def test_facts_are_read():
-    assert facts.parse(VALUE) == FACTS
+    assert host_stats.parse(VALUE) == FACTS
 
 
 def test_facts_are_written_as_they_are_read():
     assert FACTS.dump() == VALUE
-    assert facts.parse(FACTS.dump()) == FACTS
+    assert host_stats.parse(FACTS.dump()) == FACTS
 
 
 def test_equal_facts_are_written_equally():
@@ -74,7 +74,7 @@ def test_no_facts_are_written_with_the_version():
     ],
 )
 def test_all_but_the_version_may_be_missing(text):
-    assert facts.parse(text) == HostFacts()
+    assert host_stats.parse(text) == HostFacts()
 
 
 def test_keys_that_are_not_known_are_ignored():
@@ -83,14 +83,14 @@ def test_keys_that_are_not_known_are_ignored():
         '"distances": [10], "pages": {"4": {"free": 7, "warm": 1}}}}}'
     )
 
-    assert facts.parse(text) == HostFacts(
+    assert host_stats.parse(text) == HostFacts(
         distances={0: (10,)}, free={0: {4: 7}}
     )
 
 
 @pytest.mark.parametrize('distance', [10, 255])
 def test_distances_have_the_range_of_the_slit(distance):
-    found = facts.parse(value({'3': {'distances': [distance]}}))
+    found = host_stats.parse(value({'3': {'distances': [distance]}}))
 
     assert found == HostFacts(distances={3: (distance,)})
 
@@ -177,7 +177,7 @@ def test_distances_have_the_range_of_the_slit(distance):
 )
 def test_a_value_that_can_t_be_read_tells_what_is_wrong(text, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
-        facts.parse(text)
+        host_stats.parse(text)
 
     if message is not None:
         assert str(caught.value) == message
@@ -226,7 +226,7 @@ class TestDistanceMatrix:
         assert known.distance_matrix([0, 1, 2]) is None
 
     def test_asking_changes_no_fact(self):
-        known = facts.parse(VALUE)
+        known = host_stats.parse(VALUE)
 
         known.distance_matrix([0, 1])
 
@@ -237,7 +237,7 @@ def sixteen_nodes():
     """The facts of the largest host: 16 nodes with 1 TiB in two sizes."""
     ids = range(16)
     counts = {n: {2048: 524288, 1048576: 1024} for n in ids}
-    return facts.HostFacts(
+    return host_stats.HostFacts(
         distances=dict.fromkeys(ids, (254,) * 16),
         free=counts,
         allocatable=counts,
@@ -246,11 +246,11 @@ def sixteen_nodes():
 
 
 def test_how_fragmented_memory_is_survives_the_stats():
-    known = facts.HostFacts(
+    known = host_stats.HostFacts(
         allocatable={0: {2048: 7}}, unusable_permille={0: {2048: 20}}
     )
 
-    assert facts.parse(known.dump()) == known
+    assert host_stats.parse(known.dump()) == known
     assert '"unusable_permille":20' in known.dump()
 
 
@@ -280,4 +280,4 @@ def test_what_is_missed_least_is_left_out_first(length, left_out):
         for name in ('unusable_permille', 'free', 'distances', 'allocatable')
         if not getattr(less, name)
     } == left_out
-    assert facts.parse(less.dump()) == less
+    assert host_stats.parse(less.dump()) == less

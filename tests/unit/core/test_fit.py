@@ -18,7 +18,8 @@ import dataclasses
 
 import pytest
 
-from nova_numa_hugepages.core import fit
+from nova_numa_hugepages.core.fit.fitter import fit
+from nova_numa_hugepages.core.fit.fitter import Fitter
 from nova_numa_hugepages.core.model import CellPlan
 from nova_numa_hugepages.core.model import Limits
 from nova_numa_hugepages.core.model import PageRequest
@@ -26,7 +27,7 @@ from nova_numa_hugepages.core.model import Plan
 from nova_numa_hugepages.core.model import Rejection
 from nova_numa_hugepages.core.model import Strategy
 from nova_numa_hugepages.core.model import ThreadPolicy
-from nova_numa_hugepages.core.reasons import Reason
+from nova_numa_hugepages.core.rejection import Reason
 from tests.unit.core.builders import Cards
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import giant
@@ -73,14 +74,14 @@ class TestPlan:
     def test_a_pinned_guest_on_huge_pages(self):
         topology = host(host_cell(pools=(small(4096), huge(2048))))
 
-        assert fit.fit(request(pinned_cell(2, 1024, MIB_2)), topology) == Plan(
+        assert fit(request(pinned_cell(2, 1024, MIB_2)), topology) == Plan(
             cells=(CellPlan(0, MIB_2, 512, ((0, 0), (1, 1))),)
         )
 
     def test_a_floating_guest_without_a_wish(self):
         topology = host(host_cell(cores=0, shared_cores=4))
 
-        assert fit.fit(request(floating_cell(2)), topology) == Plan(
+        assert fit(request(floating_cell(2)), topology) == Plan(
             cells=(CellPlan(0, None, None),)
         )
 
@@ -89,16 +90,14 @@ class TestPlan:
             host_cell(cores=0, shared_cores=4, pools=(small(4096), huge(8)))
         )
 
-        assert fit.fit(request(floating_cell(2)), topology) == Plan(
+        assert fit(request(floating_cell(2)), topology) == Plan(
             cells=(CellPlan(0, None, None),)
         )
 
     def test_a_mixed_guest_with_an_isolated_emulator(self):
         topology = host(host_cell(cores=4, shared_cores=2))
 
-        plan = fit.fit(
-            request(mixed_cell(1, 2), emulator_isolated=True), topology
-        )
+        plan = fit(request(mixed_cell(1, 2), emulator_isolated=True), topology)
 
         assert plan == Plan(
             cells=(CellPlan(0, None, None, ((1, 0), (2, 1)), frozenset({2})),)
@@ -111,7 +110,7 @@ class TestPlan:
             distances=((10, 32), (32, 10)),
         )
 
-        plan = fit.fit(
+        plan = fit(
             request(
                 pinned_cell(1, 1024, PageRequest.LARGE),
                 pinned_cell(1, 2048, PageRequest.LARGE, first=1),
@@ -130,7 +129,7 @@ class TestPlan:
         )
 
     def test_three_cells_tell_the_sum_and_the_farthest_pair(self):
-        plan = fit.fit(
+        plan = fit(
             request(*[pinned_cell(1)] * 3),
             host(*four_free_cells(), distances=TWO_SOCKETS),
         )
@@ -145,7 +144,7 @@ class TestPlan:
         topology = host(*four_free_cells(), distances=TWO_SOCKETS)
         guest = request(pinned_cell(2), pinned_cell(2, first=2))
 
-        assert fit.fit(guest, topology) == fit.fit(
+        assert fit(guest, topology) == fit(
             copy.deepcopy(guest), copy.deepcopy(topology)
         )
 
@@ -165,13 +164,13 @@ class TestPlan:
         before = copy.deepcopy(arguments)
 
         cells_of(
-            fit.fit(guest, topology, limits=arguments[2], devices=arguments[3])
+            fit(guest, topology, limits=arguments[2], devices=arguments[3])
         )
 
         assert arguments == before
 
     def test_one_fitter_serves_many_hosts(self):
-        fitter = fit.Fitter(request(pinned_cell(2, 1024, MIB_2)), Strategy())
+        fitter = Fitter(request(pinned_cell(2, 1024, MIB_2)), Strategy())
         full = host(host_cell(pools=(small(4096), huge(2048, used=2048))))
         free = host(host_cell(pools=(small(4096), huge(2048))))
 
@@ -205,17 +204,17 @@ class TestDistance:
             (32, 32, 12, 10),
         )
 
-        plan = fit.fit(self.GUEST, host(*self.CELLS, distances=distances))
+        plan = fit(self.GUEST, host(*self.CELLS, distances=distances))
 
         assert (cells_of(plan), plan.distance) == ([2, 3], 12)
 
     def test_among_equally_near_cells_the_preferred_ones_are_taken(self):
-        plan = fit.fit(self.GUEST, host(*self.CELLS, distances=TWO_SOCKETS))
+        plan = fit(self.GUEST, host(*self.CELLS, distances=TWO_SOCKETS))
 
         assert cells_of(plan) == [0, 2]
 
     def test_to_pack_the_last_of_the_equally_near_ones_are_taken(self):
-        plan = fit.fit(
+        plan = fit(
             self.GUEST,
             host(*self.CELLS, distances=TWO_SOCKETS),
             strategy=PACK,
@@ -224,7 +223,7 @@ class TestDistance:
         assert cells_of(plan) == [3, 1]
 
     def test_unknown_distances_count_as_equal(self):
-        plan = fit.fit(self.GUEST, host(*self.CELLS))
+        plan = fit(self.GUEST, host(*self.CELLS))
 
         assert (cells_of(plan), plan.distance, plan.farthest) == (
             [0, 1],
@@ -233,7 +232,7 @@ class TestDistance:
         )
 
     def test_one_guest_cell_has_no_distance(self):
-        plan = fit.fit(
+        plan = fit(
             request(pinned_cell(1)),
             host(*self.CELLS, distances=TWO_SOCKETS),
         )
@@ -244,13 +243,13 @@ class TestDistance:
         full = self.CELLS[2]._replace(pinned_cpus=frozenset(range(200, 206)))
         cells = (*self.CELLS[:2], full, self.CELLS[3])
 
-        plan = fit.fit(self.GUEST, host(*cells, distances=TWO_SOCKETS))
+        plan = fit(self.GUEST, host(*cells, distances=TWO_SOCKETS))
 
         assert (cells_of(plan), plan.distance) == ([1, 3], 20)
 
     def test_distances_are_the_same_in_both_directions(self):
         with pytest.raises(ValueError, match='have to be symmetric'):
-            fit.fit(
+            fit(
                 self.GUEST,
                 host(*self.CELLS[:2], distances=((10, 20), (30, 10))),
             )
@@ -262,13 +261,13 @@ class TestDistance:
             for one in (3, 1, 0, 2)
         )
 
-        plan = fit.fit(self.GUEST, host(*turned, distances=distances))
+        plan = fit(self.GUEST, host(*turned, distances=distances))
 
         assert cells_of(plan) == [0, 2]
 
     def test_devices_come_before_distance(self):
         # The nearest pairs are 0 with 2 and 1 with 3, one card each.
-        plan = fit.fit(
+        plan = fit(
             dataclasses.replace(self.GUEST, asks_devices=True),
             host(*self.CELLS, distances=TWO_SOCKETS),
             devices=Cards({0: 1, 3: 1}, needed=2),
@@ -290,8 +289,8 @@ class TestPreference:
         )
         guest = request(pinned_cell(1))
 
-        assert cells_of(fit.fit(guest, topology)) == [2]
-        assert cells_of(fit.fit(guest, topology, strategy=PACK)) == [1]
+        assert cells_of(fit(guest, topology)) == [2]
+        assert cells_of(fit(guest, topology, strategy=PACK)) == [1]
 
     def test_to_pack_a_cell_that_is_too_full_is_passed_over(self):
         topology = host(
@@ -300,7 +299,7 @@ class TestPreference:
             host_cell(2, cores=4),
         )
 
-        plan = fit.fit(request(pinned_cell(2)), topology, strategy=PACK)
+        plan = fit(request(pinned_cell(2)), topology, strategy=PACK)
 
         assert cells_of(plan) == [0]
 
@@ -310,15 +309,13 @@ class TestPreference:
         guest = request(pinned_cell(1))
         asking = dataclasses.replace(guest, asks_devices=True)
 
-        assert cells_of(fit.fit(asking, topology, devices=cards)) == [2]
-        assert cells_of(fit.fit(guest, topology, devices=cards)) == [1]
+        assert cells_of(fit(asking, topology, devices=cards)) == [2]
+        assert cells_of(fit(guest, topology, devices=cards)) == [1]
 
     def test_the_first_guest_cell_gets_the_first_host_cell(self):
         topology = host(host_cell(0), host_cell(1, cores=8), host_cell(2))
 
-        plan = fit.fit(
-            request(pinned_cell(1), pinned_cell(1, first=1)), topology
-        )
+        plan = fit(request(pinned_cell(1), pinned_cell(1, first=1)), topology)
 
         assert cells_of(plan) == [1, 0]
 
@@ -334,13 +331,13 @@ class TestPreference:
             pinned_cell(1, 1024, MIB_2), pinned_cell(1, 64, MIB_2, first=1)
         )
 
-        assert cells_of(fit.fit(guest, topology)) == [1, 0]
+        assert cells_of(fit(guest, topology)) == [1, 0]
 
     def test_a_guest_that_takes_all_cells_takes_them_in_their_order(self):
         topology = host(host_cell(0, cores=1), host_cell(1, cores=8))
         guest = request(pinned_cell(1), pinned_cell(1, first=1))
 
-        assert cells_of(fit.fit(guest, topology)) == [0, 1]
+        assert cells_of(fit(guest, topology)) == [0, 1]
 
 
 class TestPageSizes:
@@ -356,7 +353,7 @@ class TestPageSizes:
     )
 
     def sizes(self, *wishes, topology=None, memory_mib=2048):
-        outcome = fit.fit(
+        outcome = fit(
             request(
                 *[
                     pinned_cell(1, memory_mib, wish, first=number)
@@ -399,7 +396,7 @@ class TestPageSizes:
         assert self.sizes(PageRequest.ANY, topology=no_huge) == [
             (0, KIB_4, 524288)
         ]
-        assert fit.fit(
+        assert fit(
             request(pinned_cell(1, 2048, PageRequest.LARGE)), no_huge
         ) == Rejection(
             Reason.PAGES, 1024, 1023, guest_cell=0, page_size_kib=MIB_2
@@ -428,14 +425,14 @@ class TestPageSizes:
 
     @pytest.mark.parametrize('wish', [PageRequest.LARGE, PageRequest.ANY])
     def test_no_size_by_name_without_known_sizes(self, wish):
-        outcome = fit.fit(request(pinned_cell(1, 64, wish)), host(host_cell()))
+        outcome = fit(request(pinned_cell(1, 64, wish)), host(host_cell()))
 
         assert outcome == Rejection(Reason.PAGE_SIZE)
 
     def test_the_size_that_comes_nearest_is_told(self):
         topology = host(host_cell(pools=(small(8192), huge(1024), giant(1))))
 
-        outcome = fit.fit(
+        outcome = fit(
             request(pinned_cell(8, 2049, PageRequest.LARGE)), topology
         )
 
@@ -449,7 +446,7 @@ class TestRejection:
     """The constraint that fails, and the nearest miss."""
 
     def test_a_host_with_fewer_cells_than_the_guest(self):
-        outcome = fit.fit(
+        outcome = fit(
             request(*[pinned_cell(1)] * 3), host(host_cell(0), host_cell(1))
         )
 
@@ -461,7 +458,7 @@ class TestRejection:
             host_cell(1, pools=(small(64), huge(2048, used=1024))),
         )
 
-        outcome = fit.fit(request(pinned_cell(1, 4096, MIB_2)), topology)
+        outcome = fit(request(pinned_cell(1, 4096, MIB_2)), topology)
 
         assert str(outcome) == (
             'guest cell 0: needs 2048 pages of 2 MiB, most free on a host '
@@ -477,7 +474,7 @@ class TestRejection:
             pinned_cell(1, 1024, MIB_2), pinned_cell(1, 4096, MIB_2, first=1)
         )
 
-        assert fit.fit(guest, topology) == Rejection(
+        assert fit(guest, topology) == Rejection(
             Reason.PAGES, 2048, 1536, guest_cell=1, page_size_kib=MIB_2
         )
 
@@ -519,7 +516,7 @@ class TestRejection:
             host_cell(cores=4, shared_cores=2, threads=2, pinned={0, 2})
         )
 
-        assert fit.fit(request(guest), topology) == Rejection(
+        assert fit(request(guest), topology) == Rejection(
             reason, needed, best, guest_cell=0
         )
 
@@ -527,9 +524,9 @@ class TestRejection:
         topology = host(host_cell(cores=4, threads=2, pinned={0, 2}))
 
         assert cells_of(
-            fit.fit(request(pinned_cell(2, threads=ISOLATE)), topology)
+            fit(request(pinned_cell(2, threads=ISOLATE)), topology)
         ) == [0]
-        assert fit.fit(
+        assert fit(
             request(pinned_cell(3, threads=ISOLATE)), topology
         ) == Rejection(Reason.CORES, 3, 2, guest_cell=0)
 
@@ -538,7 +535,7 @@ class TestRejection:
         beside = host_cell(cores=4, shared_cores=1, threads=2)
         isolated = pinned_cell(2, threads=ISOLATE)
 
-        assert fit.fit(request(isolated), host(beside)) == Rejection(
+        assert fit(request(isolated), host(beside)) == Rejection(
             Reason.HYPERTHREADS, guest_cell=0
         )
         # The same CPUs, cores of one thread, and a mixed guest are right.
@@ -548,14 +545,14 @@ class TestRejection:
             (host_cell(cores=4, shared_cores=1), isolated),
             (beside, mixed_cell(1, 2, threads=ISOLATE)),
         ):
-            assert cells_of(fit.fit(request(guest), host(cell))) == [0]
+            assert cells_of(fit(request(guest), host(cell))) == [0]
 
     def test_the_emulator_is_one_cpu_more(self):
         topology = host(host_cell(cores=4))
         guest = pinned_cell(4)
 
-        assert cells_of(fit.fit(request(guest), topology)) == [0]
-        assert fit.fit(
+        assert cells_of(fit(request(guest), topology)) == [0]
+        assert fit(
             request(guest, emulator_isolated=True), topology
         ) == Rejection(Reason.DEDICATED_CPUS, 5, 4, guest_cell=0)
 
@@ -563,8 +560,8 @@ class TestRejection:
         topology = host(host_cell(cores=2, threads=2))
         guest = pinned_cell(2, threads=ISOLATE)
 
-        assert cells_of(fit.fit(request(guest), topology)) == [0]
-        assert fit.fit(
+        assert cells_of(fit(request(guest), topology)) == [0]
+        assert fit(
             request(guest, emulator_isolated=True), topology
         ) == Rejection(Reason.CORES, 3, 2, guest_cell=0)
 
@@ -575,7 +572,7 @@ class TestRejection:
             pinned_cell(1), pinned_cell(1, first=1), emulator_isolated=True
         )
 
-        assert fit.fit(guest, topology) == Plan(
+        assert fit(guest, topology) == Plan(
             cells=(
                 CellPlan(1, None, None, ((0, 100),), frozenset({101})),
                 CellPlan(0, None, None, ((1, 0),)),
@@ -593,7 +590,7 @@ class TestRejection:
             mixed_cell(1, 0), mixed_cell(1, 1), emulator_isolated=True
         )
 
-        plan = fit.fit(guest, topology)
+        plan = fit(guest, topology)
 
         assert [cell.emulator_cpus for cell in plan.cells] == [
             frozenset({0}),
@@ -603,7 +600,7 @@ class TestRejection:
     def test_a_mixed_cell_without_dedicated_vcpus_needs_none(self):
         topology = host(host_cell(cores=0, shared_cores=2))
 
-        assert cells_of(fit.fit(request(mixed_cell(2, 0)), topology)) == [0]
+        assert cells_of(fit(request(mixed_cell(2, 0)), topology)) == [0]
 
     def test_the_latest_rule_of_several_is_the_nearest_miss(self):
         topology = host(
@@ -613,7 +610,7 @@ class TestRejection:
             host_cell(2, cores=1, pools=(small(1024), huge(512))),
         )
 
-        outcome = fit.fit(request(pinned_cell(2, 1024, MIB_2)), topology)
+        outcome = fit(request(pinned_cell(2, 1024, MIB_2)), topology)
 
         assert outcome == Rejection(Reason.DEDICATED_CPUS, 2, 1, guest_cell=0)
 
@@ -622,7 +619,7 @@ class TestRejection:
             host_cell(0, cores=2), host_cell(1, cores=6), host_cell(2, cores=4)
         )
 
-        assert fit.fit(request(pinned_cell(8)), topology) == Rejection(
+        assert fit(request(pinned_cell(8)), topology) == Rejection(
             Reason.DEDICATED_CPUS, 8, 6, guest_cell=0
         )
 
@@ -634,7 +631,7 @@ class TestRejection:
         )
         guest = request(pinned_cell(4), pinned_cell(4), pinned_cell(2))
 
-        outcome = fit.fit(guest, topology)
+        outcome = fit(guest, topology)
 
         assert outcome == dataclasses.replace(
             outcome, reason=Reason.DEDICATED_CPUS, needed=4, best=2
@@ -648,7 +645,7 @@ class TestRejection:
             for number in range(16)
         ]
 
-        outcome = fit.fit(
+        outcome = fit(
             request(*[pinned_cell(2)] * 8),
             host(
                 *cells,
@@ -677,12 +674,12 @@ class TestLimits:
         topology = host(self.BUSY._replace(memory_used_mib=0))
 
         assert cells_of(
-            fit.fit(request(guest), topology, limits=Limits(2.0, 2.0))
+            fit(request(guest), topology, limits=Limits(2.0, 2.0))
         ) == [0]
-        assert fit.fit(
+        assert fit(
             request(guest), topology, limits=Limits(1.9, 2.0)
         ) == Rejection(Reason.CPU_RATIO, 2, 1, guest_cell=0)
-        assert fit.fit(
+        assert fit(
             request(guest), topology, limits=Limits(1.0, 2.0)
         ) == Rejection(Reason.CPU_RATIO, 2, 0, guest_cell=0)
 
@@ -691,15 +688,15 @@ class TestLimits:
         limits = Limits(16.0, 1.5)
 
         assert cells_of(
-            fit.fit(request(floating_cell(1, 4096)), topology, limits=limits)
+            fit(request(floating_cell(1, 4096)), topology, limits=limits)
         ) == [0]
-        assert fit.fit(
+        assert fit(
             request(floating_cell(1, 4097)),
             topology,
             limits=limits,
             strategy=Strategy(account_small_pages=False),
         ) == Rejection(Reason.RAM_RATIO, 4097, 4096, guest_cell=0)
-        assert fit.fit(
+        assert fit(
             request(floating_cell(1, 4097)),
             topology,
             limits=Limits(16.0, 1.0),
@@ -710,7 +707,7 @@ class TestLimits:
         topology = host(self.BUSY._replace(memory_used_mib=0))
 
         assert cells_of(
-            fit.fit(
+            fit(
                 request(pinned_cell(4, 16384)),
                 topology,
                 limits=Limits(0.1, 0.1),
@@ -719,7 +716,7 @@ class TestLimits:
 
     def test_without_limits_no_ratio_is_checked(self):
         assert cells_of(
-            fit.fit(request(floating_cell(4, 16384)), host(self.BUSY))
+            fit(request(floating_cell(4, 16384)), host(self.BUSY))
         ) == [0]
 
 
@@ -731,10 +728,10 @@ class TestMemory:
             host_cell(pools=(small(16384), huge(6144)), memory_mib=16384)
         )
 
-        assert fit.fit(request(pinned_cell(1, 8192)), pooled) == Rejection(
+        assert fit(request(pinned_cell(1, 8192)), pooled) == Rejection(
             Reason.SMALL_PAGES, 8192, 4096, guest_cell=0
         )
-        assert cells_of(fit.fit(request(pinned_cell(1, 4096)), pooled)) == [0]
+        assert cells_of(fit(request(pinned_cell(1, 4096)), pooled)) == [0]
 
     def test_with_the_option_off_they_get_what_nova_gives(self):
         pooled = host(
@@ -746,11 +743,11 @@ class TestMemory:
         )
         guest, limits = request(floating_cell(1, 4096)), Limits()
 
-        assert fit.fit(guest, pooled, limits=limits) == Rejection(
+        assert fit(guest, pooled, limits=limits) == Rejection(
             Reason.SMALL_PAGES, 4096, 0, guest_cell=0
         )
         assert cells_of(
-            fit.fit(
+            fit(
                 guest,
                 pooled,
                 limits=limits,
@@ -768,9 +765,9 @@ class TestMemory:
         guest = request(pinned_cell(1, 8192))
 
         assert cells_of(
-            fit.fit(guest, host(*cells, allocatable=({}, {MIB_2: 2048})))
+            fit(guest, host(*cells, allocatable=({}, {MIB_2: 2048})))
         ) == [1]
-        assert fit.fit(
+        assert fit(
             guest, host(*cells, allocatable=({}, {MIB_2: 2047}))
         ) == Rejection(Reason.SMALL_PAGES, 8192, 8190, guest_cell=0)
 
@@ -783,11 +780,11 @@ class TestMemory:
         )
 
         assert cells_of(
-            fit.fit(request(pinned_cell(1, 4096, GIB_1)), growing)
+            fit(request(pinned_cell(1, 4096, GIB_1)), growing)
         ) == [0]
-        assert fit.fit(
-            request(pinned_cell(1, 5120, GIB_1)), growing
-        ) == Rejection(Reason.CELL_MEMORY, 5120, 4096, guest_cell=0)
+        assert fit(request(pinned_cell(1, 5120, GIB_1)), growing) == Rejection(
+            Reason.CELL_MEMORY, 5120, 4096, guest_cell=0
+        )
 
 
 class TestNetworks:
@@ -801,7 +798,7 @@ class TestNetworks:
     )
 
     def placed(self, *cells, networks=NEAR_2, **others):
-        return fit.fit(request(*cells, **others), host(*networks))
+        return fit(request(*cells, **others), host(*networks))
 
     def test_a_guest_without_networks_goes_anywhere(self):
         assert cells_of(self.placed(pinned_cell(1))) == [0]
@@ -865,12 +862,12 @@ class TestDevices:
         # Cell 3 has most, but 1 and 2 have enough together with it alone.
         cards = Cards({1: 2, 2: 1, 3: 3}, needed=5)
 
-        plan = fit.fit(self.TWO, topology, devices=cards)
+        plan = fit(self.TWO, topology, devices=cards)
 
         assert cells_of(plan) == [3, 1]
 
     def test_no_set_has_them(self):
-        outcome = fit.fit(
+        outcome = fit(
             self.TWO,
             host(*four_free_cells()),
             devices=Cards({1: 1, 2: 1, 3: 1}, needed=3),
@@ -882,15 +879,15 @@ class TestDevices:
         full = host_cell(2, cores=1, pinned={200})
         topology = host(host_cell(0), host_cell(1), full)
 
-        outcome = fit.fit(self.ONE, topology, devices=Cards({2: 1}, needed=1))
+        outcome = fit(self.ONE, topology, devices=Cards({2: 1}, needed=1))
 
         assert outcome == Rejection(Reason.DEVICES)
 
     def test_a_host_that_reports_no_devices_is_not_asked(self):
-        assert cells_of(fit.fit(self.ONE, host(host_cell()))) == [0]
+        assert cells_of(fit(self.ONE, host(host_cell()))) == [0]
 
     def test_a_guest_that_asks_for_none_is_not_refused(self):
-        plan = fit.fit(
+        plan = fit(
             request(pinned_cell(1)),
             host(host_cell(0), host_cell(1)),
             devices=Cards({}, needed=1),
@@ -911,7 +908,7 @@ class TestDevices:
             asks_devices=True,
         )
 
-        plan = fit.fit(guest, topology, devices=Cards({0: 1}, needed=1))
+        plan = fit(guest, topology, devices=Cards({0: 1}, needed=1))
 
         assert cells_of(plan) == [0, 1]
 
@@ -926,7 +923,7 @@ class TestConfirm:
             asked.append(ids)
             return ids == {0, 3}
 
-        plan = fit.fit(
+        plan = fit(
             request(pinned_cell(1), pinned_cell(1, first=1)),
             host(*four_free_cells()),
             confirm=confirm,
@@ -936,7 +933,7 @@ class TestConfirm:
         assert asked[-1] == {0, 3}
 
     def test_no_set_that_is_confirmed_is_a_rejection(self):
-        outcome = fit.fit(
+        outcome = fit(
             request(pinned_cell(1)),
             host(*four_free_cells()),
             confirm=lambda ids: False,
@@ -951,9 +948,9 @@ class TestOddHosts:
     def test_a_node_of_memory_only_is_passed_over(self):
         topology = host(host_cell(0, cores=0, memory_mib=99999), host_cell(1))
 
-        assert cells_of(fit.fit(request(pinned_cell(1)), topology)) == [1]
+        assert cells_of(fit(request(pinned_cell(1)), topology)) == [1]
         assert cells_of(
-            fit.fit(request(mixed_cell(0, 1)), topology, strategy=PACK)
+            fit(request(mixed_cell(0, 1)), topology, strategy=PACK)
         ) == [1]
 
     def test_a_node_of_cpus_only_is_passed_over(self):
@@ -963,16 +960,16 @@ class TestOddHosts:
         )
 
         assert cells_of(
-            fit.fit(request(pinned_cell(1, 1024, MIB_2)), topology)
+            fit(request(pinned_cell(1, 1024, MIB_2)), topology)
         ) == [1]
 
     def test_a_host_of_memory_only_has_no_cpus(self):
-        assert fit.fit(
+        assert fit(
             request(pinned_cell(1)), host(host_cell(cores=0))
         ) == Rejection(Reason.DEDICATED_CPUS, 1, 0, guest_cell=0)
 
     def test_a_host_without_cells_has_too_few(self):
-        assert fit.fit(request(pinned_cell(1)), host()) == Rejection(
+        assert fit(request(pinned_cell(1)), host()) == Rejection(
             Reason.TOO_FEW_CELLS, 1, 0
         )
 
@@ -980,7 +977,7 @@ class TestOddHosts:
         topology = host(host_cell(7), host_cell(0), host_cell(3))
         guest = request(pinned_cell(1), pinned_cell(1, first=1))
 
-        assert fit.fit(guest, topology) == Plan(
+        assert fit(guest, topology) == Plan(
             cells=(
                 CellPlan(7, None, None, ((0, 700),)),
                 CellPlan(0, None, None, ((1, 0),)),
@@ -990,6 +987,6 @@ class TestOddHosts:
     def test_nobody_is_pinned_to_a_cpu_in_use(self):
         topology = host(host_cell(cores=4, pinned={0, 2}))
 
-        plan = fit.fit(request(pinned_cell(2)), topology)
+        plan = fit(request(pinned_cell(2)), topology)
 
         assert plan.cells[0].pinning == ((0, 1), (1, 3))

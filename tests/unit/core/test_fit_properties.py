@@ -20,7 +20,7 @@ import itertools
 
 import hypothesis
 
-from nova_numa_hugepages.core.fit import fit
+from nova_numa_hugepages.core.fit.fitter import fit
 from nova_numa_hugepages.core.model import CellPlan
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import GuestCell
@@ -28,7 +28,7 @@ from nova_numa_hugepages.core.model import HostCell
 from nova_numa_hugepages.core.model import Plan
 from nova_numa_hugepages.core.model import Rejection
 from nova_numa_hugepages.core.model import ThreadPolicy
-from nova_numa_hugepages.core.reasons import Reason
+from nova_numa_hugepages.core.rejection import Reason
 from tests.unit.core import oracle_rules as rules
 from tests.unit.core.dice import examples
 from tests.unit.core.dice import Focus

@@ -13,10 +13,10 @@
 
 """Tests of guests that are in no cell, against small-page memory."""
 
-from nova_numa_hugepages.core import floating
+from nova_numa_hugepages.core.fit import host_memory
 from nova_numa_hugepages.core.model import PageRequest
 from nova_numa_hugepages.core.model import Rejection
-from nova_numa_hugepages.core.reasons import Reason
+from nova_numa_hugepages.core.rejection import Reason
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import giant
 from tests.unit.core.builders import GIB_1
@@ -42,13 +42,13 @@ def miss(
 ):
     if total_mib is None:
         total_mib = sum(cell.memory_mib for cell in topology.cells)
-    room = floating.room_mib(
+    room = host_memory.room_mib(
         topology,
         total_mib=total_mib,
         used_mib=used_mib,
         ram_ratio=ram_ratio,
     )
-    return floating.miss(memory_mib, room)
+    return host_memory.miss(memory_mib, room)
 
 
 def growing(**others):
@@ -126,7 +126,7 @@ class TestSmallMemory:
     )
 
     def memory_mib(self, *guests, common=None, cells=CELLS):
-        return floating.small_memory_mib(request(*guests), cells, common)
+        return host_memory.small_memory_mib(request(*guests), cells, common)
 
     def test_guests_without_a_wish_are_on_small_pages(self):
         assert (

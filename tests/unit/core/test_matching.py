@@ -18,7 +18,7 @@ Masks are written as binary numbers: the rightmost digit is position 0.
 
 import pytest
 
-from nova_numa_hugepages.core import matching
+from nova_numa_hugepages.core.fit import matching
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@
 
 import pytest
 
-from nova_numa_hugepages.core import order
+from nova_numa_hugepages.core.fit import cell_order
 from tests.unit.core.builders import Cards
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import host_cell
@@ -30,7 +30,7 @@ ASKS_DEVICES = request(pinned_cell(2), asks_devices=True)
 
 def preferred(guest, cells, *, pack=False, devices=None):
     free = [len(cell.free_cpus) for cell in cells]
-    return order.preferred(guest, cells, free, pack=pack, devices=devices)
+    return cell_order.preferred(guest, cells, free, pack=pack, devices=devices)
 
 
 @pytest.mark.parametrize('guest', [PINNED, FLOATING])

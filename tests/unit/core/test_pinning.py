@@ -17,7 +17,7 @@ import dataclasses
 
 import pytest
 
-from nova_numa_hugepages.core import pinning
+from nova_numa_hugepages.core.fit import pinning
 from nova_numa_hugepages.core.model import ThreadPolicy
 from tests.unit.core.builders import cpus
 from tests.unit.core.builders import host_cell

@@ -15,9 +15,10 @@
 
 import pytest
 
-from nova_numa_hugepages.core import reasons
 from nova_numa_hugepages.core.model import Rejection
-from nova_numa_hugepages.core.reasons import Reason
+from nova_numa_hugepages.core.rejection import explain
+from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import summarize
 from tests.unit.core.builders import GIB_1
 from tests.unit.core.builders import MIB_2
 
@@ -160,8 +161,8 @@ def test_each_reason_has_its_words(reason):
     one, many = TEXTS[reason]
 
     assert str(rejection) == one
-    assert reasons.explain(rejection) == one
-    assert reasons.summarize([rejection], at_most=1) == [f'1 {many}']
+    assert explain(rejection) == one
+    assert summarize([rejection], at_most=1) == [f'1 {many}']
 
 
 def test_the_guest_cell_that_finds_no_place_is_named():
@@ -197,7 +198,7 @@ class TestSummarize:
             *[no_cpus(best) for best in (0, 6, 4, 2) * 3],
         ]
 
-        assert reasons.summarize(rejections, at_most=5) == [
+        assert summarize(rejections, at_most=5) == [
             '19 no node with 512 free pages of 2 MiB (best 448)',
             '12 not enough free dedicated CPUs (best 6 of 8)',
         ]
@@ -209,8 +210,8 @@ class TestSummarize:
             '2 not enough free dedicated CPUs (best 2 of 8)',
         ]
 
-        assert reasons.summarize(rejections, at_most=5) == expected
-        assert reasons.summarize(rejections[::-1], at_most=5) == expected
+        assert summarize(rejections, at_most=5) == expected
+        assert summarize(rejections[::-1], at_most=5) == expected
 
     def test_other_needs_and_sizes_are_counted_apart(self):
         rejections = [
@@ -220,7 +221,7 @@ class TestSummarize:
             no_pages(4),
         ]
 
-        assert sorted(reasons.summarize(rejections, at_most=5)) == [
+        assert sorted(summarize(rejections, at_most=5)) == [
             '1 no node with 1024 free pages of 2 MiB (best 2)',
             '1 no node with 512 free pages of 1 GiB (best 3)',
             '2 no node with 512 free pages of 2 MiB (best 4)',
@@ -229,7 +230,7 @@ class TestSummarize:
     def test_guest_cells_are_not_told_apart(self):
         rejections = [no_pages(1, guest_cell=0), no_pages(2, guest_cell=1)]
 
-        assert reasons.summarize(rejections, at_most=5) == [
+        assert summarize(rejections, at_most=5) == [
             '2 no node with 512 free pages of 2 MiB (best 2)'
         ]
 
@@ -239,7 +240,7 @@ class TestSummarize:
             Rejection(Reason.NETWORK, detail='physical network blue'),
         ]
 
-        assert reasons.summarize(rejections, at_most=5) == [
+        assert summarize(rejections, at_most=5) == [
             '1 no fitting nodes near physical network blue',
             '1 no fitting nodes near physical network red',
         ]
@@ -250,7 +251,7 @@ class TestSummarize:
             for best in (32, 21, 31)
         ]
 
-        assert reasons.summarize(rejections, at_most=5) == [
+        assert summarize(rejections, at_most=5) == [
             '3 fitting nodes are farther apart than 20 (best 21)'
         ]
 
@@ -265,11 +266,11 @@ class TestSummarize:
             Rejection(Reason.NO_TOPOLOGY),
         ]
 
-        assert reasons.summarize(rejections, at_most=2) == [
+        assert summarize(rejections, at_most=2) == [
             '3 no node with 512 free pages of 2 MiB (best 1)',
             '2 not enough free dedicated CPUs (best 1 of 8)',
             '2 for other reasons',
         ]
 
     def test_nothing_is_said_of_no_rejection(self):
-        assert reasons.summarize([], at_most=5) == []
+        assert summarize([], at_most=5) == []

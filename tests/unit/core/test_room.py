@@ -20,15 +20,15 @@ from typing import Any
 import pytest
 
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import room
-from nova_numa_hugepages.core import survey
+from nova_numa_hugepages.core.capacity import cell_room
+from nova_numa_hugepages.core.capacity.cell_room import Need
+from nova_numa_hugepages.core.capacity.cell_room import Room
+from nova_numa_hugepages.core.capacity.cell_room import Shared
+from nova_numa_hugepages.core.capacity.measure import Surveyor
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import PagePool
 from nova_numa_hugepages.core.model import PageRequest
 from nova_numa_hugepages.core.model import ThreadPolicy
-from nova_numa_hugepages.core.room import Need
-from nova_numa_hugepages.core.room import Room
-from nova_numa_hugepages.core.room import Shared
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import giant
 from tests.unit.core.builders import GIB_1
@@ -59,8 +59,8 @@ def measure(
     emulator: int = 0,
 ) -> Room:
     """Measure a host cell for some guest cells."""
-    needs = tuple(room.need(guest, emulator) for guest in guests)
-    return survey.Surveyor(needs, account_small_pages=account).measure(
+    needs = tuple(cell_room.need(guest, emulator) for guest in guests)
+    return Surveyor(needs, account_small_pages=account).measure(
         cell,
         limits=limits or model.Limits(),
         floats=bool(cell.shared_cpus) if floats is None else floats,
@@ -77,8 +77,8 @@ def held(
     **others: Any,
 ) -> int:
     """Count the guest cells that a host cell holds."""
-    return room.copies(
-        room.need(guest, emulator),
+    return cell_room.copies(
+        cell_room.need(guest, emulator),
         measure(cell, guest, emulator=emulator, **others),
         common,
     )
@@ -86,7 +86,7 @@ def held(
 
 class TestNeeds:
     def test_of_dedicated_cpus_and_huge_pages(self):
-        assert room.need(pinned_cell(4, 8, MIB_2), 1) == Need(
+        assert cell_room.need(pinned_cell(4, 8, MIB_2), 1) == Need(
             vcpus=4,
             cpus=5,
             shared=0,
@@ -98,7 +98,7 @@ class TestNeeds:
         )
 
     def test_of_both_kinds_of_cpus(self):
-        assert room.need(mixed_cell(1, 2, 8, threads=REQUIRE), 0) == Need(
+        assert cell_room.need(mixed_cell(1, 2, 8, threads=REQUIRE), 0) == Need(
             vcpus=2,
             cpus=2,
             shared=1,
@@ -122,7 +122,7 @@ class TestNeeds:
         ],
     )
     def test_all_others_are_not_plain(self, guest):
-        assert not room.need(guest, 0).plain
+        assert not cell_room.need(guest, 0).plain
 
 
 class TestRooms:

@@ -21,14 +21,14 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
-from nova_numa_hugepages.core import fit
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import room
-from nova_numa_hugepages.core import survey
-from nova_numa_hugepages.core import usage
+from nova_numa_hugepages.core.capacity import cell_room
+from nova_numa_hugepages.core.capacity import consume
+from nova_numa_hugepages.core.capacity import measure
+from nova_numa_hugepages.core.capacity.cell_room import Room
+from nova_numa_hugepages.core.fit import fitter
 from nova_numa_hugepages.core.model import PageRequest
 from nova_numa_hugepages.core.model import ThreadPolicy
-from nova_numa_hugepages.core.room import Room
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import KIB_4
 from tests.unit.core.builders import MIB_2
@@ -74,13 +74,15 @@ class TestTaking:
         guest = pinned_cell(vcpus, memory_mib, size_kib)
         asked = model.Request((guest,))
         strategy = model.Strategy(account_small_pages=account)
-        plan = fit.fit(asked, host, limits=model.Limits(), strategy=strategy)
+        plan = fitter.fit(
+            asked, host, limits=model.Limits(), strategy=strategy
+        )
         hypothesis.assume(isinstance(plan, model.Plan))
         assert isinstance(plan, model.Plan)
-        need = room.need(guest, 0)
+        need = cell_room.need(guest, 0)
         # And rooms in which nothing matters but CPUs and huge pages
-        surveyor = survey.Surveyor(
-            (room.need(pinned_cell(1, 2, MIB_2), 0),),
+        surveyor = measure.Surveyor(
+            (cell_room.need(pinned_cell(1, 2, MIB_2), 0),),
             account_small_pages=account,
         )
         assert surveyor.short
@@ -89,9 +91,9 @@ class TestTaking:
             return surveyor.measure(cell, limits=model.Limits(), floats=True)
 
         # When it comes
-        ((cell_id, after),) = usage.after_plan(asked, plan, host).items()
+        ((cell_id, after),) = consume.after_plan(asked, plan, host).items()
         (before,) = (cell for cell in host.cells if cell.id == cell_id)
-        taken = room.take(need, look(before))
+        taken = cell_room.take(need, look(before))
         # Then what it leaves is told without measuring, if at all
         hypothesis.event(f'told: {taken is not None}')
         if taken is not None:
@@ -100,9 +102,9 @@ class TestTaking:
     def test_an_example(self):
         free = Room(8, ((KIB_4, 0), (MIB_2, 9)))
 
-        assert room.take(room.need(pinned_cell(2, 8, MIB_2), 1), free) == Room(
-            5, ((KIB_4, 0), (MIB_2, 5))
-        )
+        assert cell_room.take(
+            cell_room.need(pinned_cell(2, 8, MIB_2), 1), free
+        ) == Room(5, ((KIB_4, 0), (MIB_2, 5)))
 
     @pytest.mark.parametrize(
         ('guest', 'free'),
@@ -116,7 +118,7 @@ class TestTaking:
         ],
     )
     def test_other_guests_and_rooms_have_to_be_measured(self, guest, free):
-        assert room.take(room.need(guest, 0), free) is None
+        assert cell_room.take(cell_room.need(guest, 0), free) is None
 
     @pytest.mark.parametrize(
         ('guest', 'short', 'cores_matter'),
@@ -131,8 +133,8 @@ class TestTaking:
         ],
     )
     def test_it_depends_on_what_is_counted(self, guest, short, cores_matter):
-        surveyor = survey.Surveyor(
-            (room.need(guest, 0),), account_small_pages=True
+        surveyor = measure.Surveyor(
+            (cell_room.need(guest, 0),), account_small_pages=True
         )
 
         assert (surveyor.short, surveyor.cores_matter) == (short, cores_matter)
@@ -163,23 +165,23 @@ class TestPlainNeeds:
     ) -> None:
         # Given needs that are plain
         needs = [
-            room.need(
+            cell_room.need(
                 pinned_cell(vcpus, pages * max(1, size_kib // 1024), size_kib),
                 emulator,
             )
             for vcpus, emulator, pages, size_kib in asked
         ]
-        prepared = room.plain_needs(needs)
+        prepared = cell_room.plain_needs(needs)
         assert prepared is not None
-        surveyor = survey.Surveyor(tuple(needs), account_small_pages=account)
+        surveyor = measure.Surveyor(tuple(needs), account_small_pages=account)
         # When they are counted on the cells of a host, fast and slowly
         for cell in host.cells:
             offers = surveyor.measure(
                 cell, limits=model.Limits(), floats=False
             )
             # Then the counts are the same
-            assert room.plain_copies(prepared, offers) == tuple(
-                room.copies(need, offers) for need in needs
+            assert cell_room.plain_copies(prepared, offers) == tuple(
+                cell_room.copies(need, offers) for need in needs
             )
 
     @pytest.mark.parametrize(
@@ -192,7 +194,8 @@ class TestPlainNeeds:
     )
     def test_if_one_is_not_plain_there_is_no_fast_way(self, other):
         needs = [
-            room.need(guest, 0) for guest in (pinned_cell(1, 2, MIB_2), other)
+            cell_room.need(guest, 0)
+            for guest in (pinned_cell(1, 2, MIB_2), other)
         ]
 
-        assert room.plain_needs(needs) is None
+        assert cell_room.plain_needs(needs) is None

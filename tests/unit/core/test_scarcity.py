@@ -23,15 +23,15 @@ from hypothesis import strategies as st
 import pytest
 
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import room
-from nova_numa_hugepages.core import scarcity
-from nova_numa_hugepages.core import slots
-from nova_numa_hugepages.core import usage
-from nova_numa_hugepages.core.guestkinds import guest_kind
+from nova_numa_hugepages.core.capacity import cell_room
+from nova_numa_hugepages.core.capacity import consume
+from nova_numa_hugepages.core.capacity import scarcity
+from nova_numa_hugepages.core.capacity import slots
+from nova_numa_hugepages.core.capacity.guest_kinds import guest_kind
+from nova_numa_hugepages.core.capacity.scarcity import cost
+from nova_numa_hugepages.core.capacity.scarcity import Scarcity
+from nova_numa_hugepages.core.capacity.scarcity import worth
 from nova_numa_hugepages.core.model import Plan
-from nova_numa_hugepages.core.scarcity import cost
-from nova_numa_hugepages.core.scarcity import Scarcity
-from nova_numa_hugepages.core.scarcity import worth
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import host
 from tests.unit.core.builders import host_cell
@@ -86,7 +86,7 @@ class TestCounting:
         (cell,) = free.cells
 
         def left(size_kib: int | None) -> tuple[int, ...]:
-            after = usage.consume(
+            after = consume.consume(
                 cell, floating_cell(1, 4), cpus=set(), size_kib=size_kib
             )
             return tuple(counts.slots(counts.after(before, free, {0: after})))
@@ -146,7 +146,7 @@ def test_what_is_left_is_what_is_measured_anew(
     hypothesis.assume(isinstance(plan, Plan))
     assert isinstance(plan, Plan)
     # When what is left is told from what was there before
-    cells = usage.after_plan(count.request, plan, count.host)
+    cells = consume.after_plan(count.request, plan, count.host)
     after = counted.after(before, count.host, cells, count.limits)
     # Then it is what is there
     assert after == counted.measure(
@@ -181,7 +181,7 @@ def test_the_short_way_leads_to_the_same(
     hypothesis.assume(isinstance(plan, Plan))
     assert isinstance(plan, Plan)
     needs = {
-        planned.host_cell: room.need(asked, 0)
+        planned.host_cell: cell_room.need(asked, 0)
         for asked, planned in zip(guest.cells, plan.cells, strict=True)
     }
     # When what is left is told from the needs of the guest
@@ -189,7 +189,7 @@ def test_the_short_way_leads_to_the_same(
     # Then it is what is measured, where it is told at all
     hypothesis.event(f'told: {short is not None}')
     if short is not None:
-        cells_left = usage.after_plan(guest, plan, found)
+        cells_left = consume.after_plan(guest, plan, found)
         assert short == counted.after(before, found, cells_left, count.limits)
 
 
@@ -202,7 +202,7 @@ def test_the_short_way_of_a_guest_of_two_cells() -> None:
         ]
     )
     before = counted.measure(free)
-    need = room.need(pinned_cell(3, 8, MIB_2), 0)
+    need = cell_room.need(pinned_cell(3, 8, MIB_2), 0)
 
     after = counted.after_needs(before, free, {0: need, 2: need})
 
@@ -214,7 +214,7 @@ def test_the_short_way_of_a_guest_of_two_cells() -> None:
 def test_there_is_no_short_way_for_others() -> None:
     counted = Scarcity([LITTLE, FLOATING], model.Strategy())
     free = host(host_cell(pools=(small(64), huge(8))))
-    need = room.need(pinned_cell(1, 2, MIB_2), 0)
+    need = cell_room.need(pinned_cell(1, 2, MIB_2), 0)
 
     assert counted.after_needs(counted.measure(free), free, {0: need}) is None
 
@@ -297,7 +297,7 @@ def test_a_guest_never_costs_less_than_nothing(
     plan = count.fit()
     hypothesis.assume(isinstance(plan, Plan))
     assert isinstance(plan, Plan)
-    cells = usage.after_plan(count.request, plan, count.host)
+    cells = consume.after_plan(count.request, plan, count.host)
     before = counted.measure(count.host, count.limits)
     has = counted.slots(counted.after(before, count.host, cells, count.limits))
     had = counted.slots(before)

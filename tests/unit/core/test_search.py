@@ -21,8 +21,8 @@ import random
 
 import pytest
 
-from nova_numa_hugepages.core import matching
-from nova_numa_hugepages.core import search
+from nova_numa_hugepages.core.fit import matching
+from nova_numa_hugepages.core.fit import search
 
 # Four cells on two sockets: 0 and 2 on one, 1 and 3 on the other.
 CROSSED = (

@@ -23,18 +23,18 @@ import hypothesis
 from hypothesis import strategies as st
 import pytest
 
-from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import room
-from nova_numa_hugepages.core import slots
-from nova_numa_hugepages.core import survey
-from nova_numa_hugepages.core.guestkinds import describe
-from nova_numa_hugepages.core.guestkinds import guest_kind
-from nova_numa_hugepages.core.guestkinds import GuestKind
+from nova_numa_hugepages.core.capacity import cell_room
+from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.core.capacity import measure
+from nova_numa_hugepages.core.capacity import slots
+from nova_numa_hugepages.core.capacity.guest_kinds import describe
+from nova_numa_hugepages.core.capacity.guest_kinds import guest_kind
+from nova_numa_hugepages.core.capacity.guest_kinds import GuestKind
+from nova_numa_hugepages.core.capacity.slots import HostRoom
+from nova_numa_hugepages.core.capacity.slots import rounds
 from nova_numa_hugepages.core.model import PageRequest
 from nova_numa_hugepages.core.model import ThreadPolicy
-from nova_numa_hugepages.core.slots import HostRoom
-from nova_numa_hugepages.core.slots import rounds
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import GIB_1
 from tests.unit.core.builders import host_cell
@@ -68,7 +68,7 @@ def measured(
 ) -> HostRoom:
     """Measure a host for all that any guest may ask for."""
     needs = tuple(need for kind in kinds for need, _ in kind.needs)
-    surveyor = survey.Surveyor(needs, account_small_pages=True)
+    surveyor = measure.Surveyor(needs, account_small_pages=True)
     return HostRoom(
         tuple(
             surveyor.measure(
@@ -91,8 +91,10 @@ def count(kind: GuestKind, *cells: model.HostCell, **others: object) -> int:
     return found
 
 
-def need(vcpus: int, memory_mib: int, *, cpus: int | None = None) -> room.Need:
-    return room.Need(
+def need(
+    vcpus: int, memory_mib: int, *, cpus: int | None = None
+) -> cell_room.Need:
+    return cell_room.Need(
         vcpus=vcpus,
         cpus=vcpus if cpus is None else cpus,
         shared=0,
@@ -150,10 +152,10 @@ class TestKinds:
         ],
     )
     def test_what_no_host_could_take_is_not_plausible(self, cells, expected):
-        assert guestkinds.plausible(guest_kind(request(*cells))) is expected
+        assert guest_kinds.plausible(guest_kind(request(*cells))) is expected
 
     def test_many_unlike_cells_are_described_in_short(self):
-        found = guestkinds.describe(
+        found = guest_kinds.describe(
             guest_kind(
                 request(*[pinned_cell(n, n, MIB_2) for n in range(1, 6)])
             )

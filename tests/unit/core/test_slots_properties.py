@@ -20,9 +20,9 @@ import dataclasses
 import hypothesis
 from hypothesis import strategies as st
 
-from nova_numa_hugepages.core import memory
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
+from nova_numa_hugepages.core.fit import memory
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import HostTopology
 from nova_numa_hugepages.core.model import PageRequest

@@ -17,12 +17,12 @@ import dataclasses
 
 import pytest
 
-from nova_numa_hugepages.core import stock
+from nova_numa_hugepages.core.fit import stock_replay
+from nova_numa_hugepages.core.fit.stock_replay import Verdict
 from nova_numa_hugepages.core.model import Limits
 from nova_numa_hugepages.core.model import PagePool
 from nova_numa_hugepages.core.model import PageRequest
 from nova_numa_hugepages.core.model import ThreadPolicy
-from nova_numa_hugepages.core.stock import Verdict
 from tests.unit.core.builders import Cards
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import giant
@@ -52,7 +52,7 @@ def legacy(number=0, **others):
 
 
 def claim(guest, *cells, limits=None, pack=False, devices=None, at_most=5000):
-    return stock.claim(
+    return stock_replay.claim(
         guest,
         host(*cells),
         limits=limits,
@@ -77,7 +77,7 @@ class TestPlain:
         ],
     )
     def test_alike_cells_with_nothing_special_are_plain(self, guest):
-        assert stock.plain(guest) is True
+        assert stock_replay.plain(guest) is True
 
     @pytest.mark.parametrize(
         'guest',
@@ -97,7 +97,7 @@ class TestPlain:
         ],
     )
     def test_all_else_has_to_be_replayed(self, guest):
-        assert stock.plain(guest) is False
+        assert stock_replay.plain(guest) is False
 
 
 class TestUsual:
@@ -119,7 +119,7 @@ class TestUsual:
         ],
     )
     def test_they_need_not_be_replayed(self, cell):
-        assert stock.usual(host(cell)) is True
+        assert stock_replay.usual(host(cell)) is True
 
     @pytest.mark.parametrize(
         'cell',
@@ -140,7 +140,7 @@ class TestUsual:
     def test_others_have_to_be_replayed(self, cell):
         good = host_cell(1, pools=POOLS)
 
-        assert stock.usual(host(good, cell)) is False
+        assert stock_replay.usual(host(good, cell)) is False
 
 
 class TestOneCell:

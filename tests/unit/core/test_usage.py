@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import hypothesis
 
-from nova_numa_hugepages.core import attempt
-from nova_numa_hugepages.core import fit
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import usage
+from nova_numa_hugepages.core.capacity import consume
+from nova_numa_hugepages.core.fit import host_fit
+from nova_numa_hugepages.core.fit.fitter import fit
+from nova_numa_hugepages.core.fit.fitter import Fitter
 from nova_numa_hugepages.core.model import HostCell
 from nova_numa_hugepages.core.model import Plan
 from nova_numa_hugepages.core.model import ThreadPolicy
@@ -47,9 +48,9 @@ def accounts(cell: HostCell) -> tuple[object, ...]:
 def after(*guests: model.GuestCell, on: model.HostTopology, **others: bool):
     """Fit a guest and let it come."""
     asked = request(*guests, **others)
-    plan = fit.fit(asked, on)
+    plan = fit(asked, on)
     assert isinstance(plan, Plan), plan
-    return usage.after_plan(asked, plan, on)
+    return consume.after_plan(asked, plan, on)
 
 
 class TestExamples:
@@ -112,15 +113,15 @@ class TestExamples:
         assert set(found) == {0, 1}
 
     def test_a_choice_takes_as_many_cpus(self):
-        fitter = fit.Fitter(
+        fitter = Fitter(
             request(pinned_cell(2, 4, KIB_4), emulator_isolated=True),
             model.Strategy(),
         )
         cell = host_cell(pinned={0}, pools=(small(16), huge(8)))
         choice = fitter.choose(host(cell))
-        assert isinstance(choice, attempt.Choice)
+        assert isinstance(choice, host_fit.Choice)
 
-        (found,) = usage.after_choice(fitter, choice).values()
+        (found,) = consume.after_choice(fitter, choice).values()
 
         assert len(found.pinned_cpus) == 4
         assert found.pinned_cpus >= cell.pinned_cpus
@@ -140,7 +141,7 @@ def test_a_plan_takes_what_was_free(count: Count) -> None:
     assert isinstance(plan, Plan)
     before = {cell.id: cell for cell in count.host.cells}
     # When it comes
-    cells = usage.after_plan(count.request, plan, count.host)
+    cells = consume.after_plan(count.request, plan, count.host)
     # Then only its host cells change, by what the plan says
     assert set(cells) == {cell.host_cell for cell in plan.cells}
     for guest, planned in zip(count.request.cells, plan.cells, strict=True):
@@ -167,13 +168,13 @@ def test_a_plan_takes_what_was_free(count: Count) -> None:
 @hypothesis.given(counts())
 def test_a_choice_takes_what_its_plan_takes(count: Count) -> None:
     # Given a guest that fits
-    fitter = fit.Fitter(count.request, count.strategy)
+    fitter = Fitter(count.request, count.strategy)
     choice = fitter.choose(count.host, limits=count.limits)
-    hypothesis.assume(isinstance(choice, attempt.Choice))
-    assert isinstance(choice, attempt.Choice)
+    hypothesis.assume(isinstance(choice, host_fit.Choice))
+    assert isinstance(choice, host_fit.Choice)
     # When it comes, once with its pinning and once without
-    pinned = usage.after_plan(count.request, fitter.plan(choice), count.host)
-    quick = usage.after_choice(fitter, choice)
+    pinned = consume.after_plan(count.request, fitter.plan(choice), count.host)
+    quick = consume.after_choice(fitter, choice)
     # Then the same is left, whatever CPUs are free
     assert {key: accounts(cell) for key, cell in quick.items()} == {
         key: accounts(cell) for key, cell in pinned.items()
