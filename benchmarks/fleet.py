@@ -132,7 +132,7 @@ def host_state(
     state.uuid = uuidutils.generate_uuid()
     state.numa_topology = numa
     state.stats = (
-        {host_stats.STATS_KEY: host_stats.HostFacts(kind.distances()).dump()}
+        {host_stats.STATS_KEY: host_stats.HostStats(kind.distances()).dump()}
         if ours
         else {}
     )

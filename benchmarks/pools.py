@@ -116,7 +116,7 @@ def measure(*, repeats: int, guests_held: int = 20) -> Result:
             kernel,
             book,
             fs,
-            policy.Policy(
+            policy.PoolPolicy(
                 node_free_mib=NODE_FREE_MIB, ceiling_percent=95, compact=False
             ),
             lock=lock.HostLock(path),
@@ -169,7 +169,7 @@ def _growth(
         pools.kernel.set_persistent(key, start)
         if got < count:
             return Growth(gib)
-        needs = [model.Need(0, *key, count)]
+        needs = [model.PageNeed(0, *key, count)]
         ours = _ms(functools.partial(pools.hold, _HOLDER, needs))
         pools.release(_HOLDER)
         if turn:

@@ -51,7 +51,7 @@ _Matrix = tuple[tuple[int, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class HostFacts:
+class HostStats:
     """The facts of one host.
 
     :ivar distances: host cell id to the distances to all host cells
@@ -128,7 +128,7 @@ class HostFacts:
             separators=(',', ':'),
         )
 
-    def bounded(self, length: int = MAX_LENGTH) -> HostFacts:
+    def bounded(self, length: int = MAX_LENGTH) -> HostStats:
         """Leave out what makes the value too long.
 
         What is missed least goes first: how fragmented the memory is, then
@@ -146,7 +146,7 @@ class HostFacts:
         return known
 
 
-def parse(value: str) -> HostFacts:
+def parse(value: str) -> HostStats:
     """Read the facts of a host from its stats.
 
     :param value: the stats value
@@ -189,7 +189,7 @@ def parse(value: str) -> HostFacts:
                     if count < 0:
                         raise ValueError(f'{inner}.{name}: {count} is below 0')
                     into.setdefault(cell_id, {})[size_kib] = count
-    return HostFacts(distances, free, allocatable, unusable)
+    return HostStats(distances, free, allocatable, unusable)
 
 
 def _distances(value: Any, where: str) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Books:
+class AccountsCheck:
     """The pools of a host at one time, with their accounts.
 
     :ivar pools: what the kernel says
@@ -65,7 +65,7 @@ class Accounts:
         self._ledger = ledger
         self._fs = fs
 
-    def read(self) -> Books:
+    def read(self) -> AccountsCheck:
         """Compare the pools with the ledger; changes neither. Needs no lock.
 
         :raises exception.KernelError: if the kernel's files can't be read
@@ -78,7 +78,7 @@ class Accounts:
             rebooted=last is not None and last != self._fs.boot_id(),
         )
 
-    def refresh(self) -> Books:
+    def refresh(self) -> AccountsCheck:
         """Bring the ledger in step with the pools. Idempotent.
 
         :raises exception.KernelError: if the kernel's files can't be read
@@ -216,7 +216,7 @@ def compare(
     known: Mapping[model.PoolKey, model.Account],
     *,
     rebooted: bool = False,
-) -> Books:
+) -> AccountsCheck:
     """Compare pools with what the ledger says of them.
 
     :param known: the accounts of the ledger; of a pool without one all pages
@@ -234,7 +234,7 @@ def compare(
         key: _in_step(pool, known.get(key), changes)
         for key, pool in pools.items()
     }
-    return Books(pools, accounts, tuple(changes), rebooted)
+    return AccountsCheck(pools, accounts, tuple(changes), rebooted)
 
 
 def _in_step(

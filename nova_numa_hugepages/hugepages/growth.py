@@ -64,7 +64,7 @@ class Growth:
         kernel: hugetlb.Hugetlb,
         accounts: accounts_module.Accounts,
         fs: hostfs.HostFS,
-        policy: policy_module.Policy,
+        policy: policy_module.PoolPolicy,
         *,
         idle: Callable[[model.PoolKey], int],
         clock: Callable[[], float],

@@ -51,7 +51,7 @@ READ_ONLY = (
 )
 
 
-class Keeper:
+class HugePageManager:
     """Keeps huge pages for the guests of this host.
 
     Safe to use from several threads at once.
@@ -86,7 +86,7 @@ class Keeper:
     def starting(
         self,
         holder: str,
-        needs: Sequence[model.Need],
+        needs: Sequence[model.PageNeed],
         *,
         is_defined: Callable[[], bool],
         comes_new: bool = False,
@@ -124,7 +124,7 @@ class Keeper:
     def _hold(
         self,
         holder: str,
-        needs: Sequence[model.Need],
+        needs: Sequence[model.PageNeed],
         purpose: model.Purpose,
     ) -> None:
         try:
@@ -235,7 +235,7 @@ class Keeper:
 
     # Guests that move.
 
-    def incoming(self, holder: str, needs: Sequence[model.Need]) -> None:
+    def incoming(self, holder: str, needs: Sequence[model.PageNeed]) -> None:
         """Hold pages for a guest that is to come here.
 
         What was held for it before, for another plan, is given up.
@@ -314,7 +314,7 @@ class Keeper:
         LOG.warning(READ_ONLY, error.reason)
         self._pools.writable = False
 
-    def survey(self) -> snapshot.HostView:
+    def survey(self) -> snapshot.HostSnapshot:
         """Look at the host; changes nothing.
 
         :raises exception.KernelError: if the kernel's files can't be read

@@ -68,7 +68,7 @@ class Pool(NamedTuple):
         return self.total - self.free
 
 
-class Need(NamedTuple):
+class PageNeed(NamedTuple):
     """What one guest cell needs.
 
     :ivar cell: the number of the guest cell
@@ -131,9 +131,9 @@ class Hold:
         return PoolKey(self.node, self.size_kib)
 
     @property
-    def need(self) -> Need:
+    def need(self) -> PageNeed:
         """What was asked for."""
-        return Need(self.cell, self.node, self.size_kib, self.pages)
+        return PageNeed(self.cell, self.node, self.size_kib, self.pages)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class Account:
         return PoolKey(self.node, self.size_kib)
 
 
-def by_pool(parts: Iterable[Hold | Need]) -> dict[PoolKey, int]:
+def by_pool(parts: Iterable[Hold | PageNeed]) -> dict[PoolKey, int]:
     """Add up pages by pool."""
     found: dict[PoolKey, int] = {}
     for part in parts:

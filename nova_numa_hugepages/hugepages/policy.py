@@ -26,7 +26,7 @@ from nova_numa_hugepages.hugepages import model
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Policy:
+class PoolPolicy:
     """What is allowed.
 
     :ivar dynamic: pools may be enlarged and made smaller; otherwise pages are
@@ -63,13 +63,13 @@ class Policy:
     )
 
 
-def read(group: Any, reserved: Mapping[model.PoolKey, int]) -> Policy:
+def read(group: Any, reserved: Mapping[model.PoolKey, int]) -> PoolPolicy:
     """Read what the operator allows.
 
     :param group: the options of the group ``[numa_hugepages]``
     :param reserved: pages of pools that no guest may have
     """
-    return Policy(
+    return PoolPolicy(
         dynamic=group.page_pools == 'dynamic',
         node_free_mib=group.node_free_memory_mib,
         ceiling_percent=group.node_ceiling_percent,
@@ -84,7 +84,9 @@ def read(group: Any, reserved: Mapping[model.PoolKey, int]) -> Policy:
     )
 
 
-def ceiling_room_kib(total_kib: int, pooled_kib: int, policy: Policy) -> int:
+def ceiling_room_kib(
+    total_kib: int, pooled_kib: int, policy: PoolPolicy
+) -> int:
     """Tell how much more memory of a node may go into pools, in KiB.
 
     :param total_kib: all memory of the node

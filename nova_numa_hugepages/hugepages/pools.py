@@ -45,7 +45,7 @@ LOG = logging.getLogger(__name__)
 # Others may take pages while we make them. How often that is tried again.
 _ROUNDS = 3
 
-Standings = Mapping[model.PoolKey, standing_module.Standing]
+Standings = Mapping[model.PoolKey, standing_module.PoolUsage]
 
 
 class Pools:
@@ -71,7 +71,7 @@ class Pools:
         kernel: hugetlb.Hugetlb,
         ledger: ledger_module.Ledger,
         fs: hostfs.HostFS,
-        policy: policy_module.Policy,
+        policy: policy_module.PoolPolicy,
         *,
         lock: contextlib.AbstractContextManager[object],
         read_maps: standing_module.MapsReader,
@@ -95,7 +95,7 @@ class Pools:
     def hold(
         self,
         holder: str,
-        needs: Sequence[model.Need],
+        needs: Sequence[model.PageNeed],
         purpose: model.Purpose = model.Purpose.GUEST,
     ) -> None:
         """Promise pages to a guest, and make those that lack.
@@ -272,7 +272,7 @@ class Pools:
         wanted: Mapping[model.PoolKey, int],
         without: tuple[str, model.Purpose] | None = None,
         *,
-        policy: policy_module.Policy | None = None,
+        policy: policy_module.PoolPolicy | None = None,
     ) -> growth_module.Growth:
         """Begin an attempt to make pages. Needs the lock.
 
@@ -337,7 +337,7 @@ class Pools:
     def _runs_on(
         self,
         holder: str,
-        needs: Sequence[model.Need],
+        needs: Sequence[model.PageNeed],
         purpose: model.Purpose,
     ) -> bool:
         """Tell whether a guest runs on just what it holds."""
@@ -355,7 +355,7 @@ class Pools:
     def _rows(
         self,
         holder: str,
-        needs: Sequence[model.Need],
+        needs: Sequence[model.PageNeed],
         purpose: model.Purpose,
         growth: growth_module.Growth,
     ) -> list[model.Hold]:

@@ -381,7 +381,7 @@ class Reconciler:
         return told
 
 
-def _quickly(policy: policy_module.Policy) -> policy_module.Policy:
+def _quickly(policy: policy_module.PoolPolicy) -> policy_module.PoolPolicy:
     """Allow no more than to take what the kernel has at hand."""
     return dataclasses.replace(
         policy,

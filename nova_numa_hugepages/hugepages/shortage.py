@@ -25,10 +25,10 @@ from nova_numa_hugepages.hugepages.kernel import nodes
 
 def explain(
     fs: hostfs.HostFS,
-    policy: policy_module.Policy,
+    policy: policy_module.PoolPolicy,
     wanted: Mapping[model.PoolKey, int],
     short: Mapping[model.PoolKey, int],
-    standings: Mapping[model.PoolKey, standing_module.Standing],
+    standings: Mapping[model.PoolKey, standing_module.PoolUsage],
     made: Mapping[model.PoolKey, int],
 ) -> list[str]:
     """Say how many pages are missing in each pool, and why.
@@ -51,7 +51,7 @@ def explain(
     return sentences
 
 
-def _numbers(standing: standing_module.Standing, made: int) -> str:
+def _numbers(standing: standing_module.PoolUsage, made: int) -> str:
     pool = standing.pool
     parts = [f'{pool.total} there, {pool.free} free']
     if standing.promised:
@@ -66,7 +66,7 @@ def _numbers(standing: standing_module.Standing, made: int) -> str:
 
 
 def _cause(
-    fs: hostfs.HostFS, policy: policy_module.Policy, key: model.PoolKey
+    fs: hostfs.HostFS, policy: policy_module.PoolPolicy, key: model.PoolKey
 ) -> str:
     if not policy.dynamic:
         return 'pools are static, so none were made'

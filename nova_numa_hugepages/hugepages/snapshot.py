@@ -32,7 +32,7 @@ from nova_numa_hugepages.hugepages.kernel import processes as guests_module
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PoolView:
+class PoolSnapshot:
     """One pool.
 
     :ivar standing: what is promised of it, and to use
@@ -43,7 +43,7 @@ class PoolView:
     :ivar holds: who holds pages of it
     """
 
-    standing: standing_module.Standing
+    standing: standing_module.PoolUsage
     account: model.Account
     allocatable: int
     unusable_permille: int
@@ -62,7 +62,7 @@ class PoolView:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class HostView:
+class HostSnapshot:
     """The nodes and pools of a host.
 
     :ivar memory: the memory of each node
@@ -71,7 +71,7 @@ class HostView:
 
     nodes: Mapping[int, nodes_module.Node]
     memory: Mapping[int, nodes_module.NodeMemory]
-    pools: Mapping[model.PoolKey, PoolView]
+    pools: Mapping[model.PoolKey, PoolSnapshot]
     guests: Mapping[str, guests_module.GuestProcess]
 
     def pooled_kib(self, node: int) -> int:
@@ -86,11 +86,11 @@ class HostView:
 def survey(
     fs: hostfs.HostFS,
     kernel: hugetlb.Hugetlb,
-    policy: policy_module.Policy,
-    books: accounts.Books,
+    policy: policy_module.PoolPolicy,
+    books: accounts.AccountsCheck,
     holds: Collection[model.Hold],
-    standings: Mapping[model.PoolKey, standing_module.Standing],
-) -> HostView:
+    standings: Mapping[model.PoolKey, standing_module.PoolUsage],
+) -> HostSnapshot:
     """Look at a host. Changes nothing and needs no lock.
 
     :param books: the pools with their accounts
@@ -114,7 +114,7 @@ def survey(
                 nodes_module.mintable(fs, key, zones),
                 _allowed(key, memory[key.node], pooled[key.node], policy),
             )
-        views[key] = PoolView(
+        views[key] = PoolSnapshot(
             standing,
             books.accounts.get(
                 key,
@@ -124,7 +124,7 @@ def survey(
             nodes_module.unusable_permille(blocks[key.node], key.size_kib),
             tuple(hold for hold in holds if hold.key == key),
         )
-    return HostView(
+    return HostSnapshot(
         nodes_module.read_nodes(fs), memory, views, guests_module.running(fs)
     )
 
@@ -133,7 +133,7 @@ def _allowed(
     key: model.PoolKey,
     memory: nodes_module.NodeMemory,
     pooled_kib: int,
-    policy: policy_module.Policy,
+    policy: policy_module.PoolPolicy,
 ) -> int:
     """Tell how many pages the operator's limits allow to promise.
 

@@ -34,7 +34,7 @@ MapsReader = Callable[[int], str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Standing:
+class PoolUsage:
     """How a pool stands.
 
     :ivar pool: what the kernel says
@@ -97,7 +97,7 @@ class Promises:
         reserved: Mapping[model.PoolKey, int],
         *,
         without: tuple[str, model.Purpose] | None = None,
-    ) -> dict[model.PoolKey, Standing]:
+    ) -> dict[model.PoolKey, PoolUsage]:
         """Tell how each pool stands.
 
         :param holds: all holds of the ledger
@@ -142,7 +142,7 @@ class Promises:
             # A guest that has taken its pages may return some through its
             # balloon, and takes them again whenever it likes.
             returned = max(0, ours.get(key, 0) - pool.in_use)
-            standings[key] = Standing(
+            standings[key] = PoolUsage(
                 pool,
                 promised.get(key, 0) + returned,
                 starting.get(key, 0),

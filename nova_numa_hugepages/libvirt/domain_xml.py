@@ -52,7 +52,7 @@ _UNITS = {
 _CELLS = './cpu/numa/cell'
 
 
-def needs(xml: str) -> list[model.Need]:
+def needs(xml: str) -> list[model.PageNeed]:
     """Tell which huge pages QEMU will take for a domain.
 
     :param xml: the description that the domain is made from
@@ -77,7 +77,7 @@ def needs(xml: str) -> list[model.Need]:
                 f'of pages of {size} bytes'
             )
         found.append(
-            model.Need(cell, _host_node(root, cell), size // 1024, count)
+            model.PageNeed(cell, _host_node(root, cell), size // 1024, count)
         )
     if not found:
         raise exception.InvalidDomain('no guest cell uses its huge pages')

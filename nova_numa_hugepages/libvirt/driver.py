@@ -48,7 +48,6 @@ from nova_numa_hugepages.libvirt import queries
 from nova_numa_hugepages.libvirt import resources
 from nova_numa_hugepages.libvirt import setup
 from nova_numa_hugepages.nova_fit import numa_fit
-from nova_numa_hugepages.nova_fit import translate
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ class NUMAHugepagesDriver(migration.MovingGuests):
         conf.register_opts(CONF)
         # None until it is known that there are guests to take care of.
         self._access: setup.Access | None = None
-        self._view: snapshot.HostView | None = None
+        self._view: snapshot.HostSnapshot | None = None
         self._cell_ids: list[int] = []
         self._service_host = CONF.host
         self._claim_devices = novas.claim_devices(virtapi)

@@ -173,7 +173,7 @@ def set_distances(
 
 
 def guest_distances(
-    known: host_stats.HostFacts, host_cells: Sequence[int]
+    known: host_stats.HostStats, host_cells: Sequence[int]
 ) -> list[list[int]] | None:
     """Tell how far guest cells are from each other.
 

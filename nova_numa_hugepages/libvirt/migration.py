@@ -30,7 +30,6 @@ from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.libvirt import guest_config
 from nova_numa_hugepages.libvirt import queries
 from nova_numa_hugepages.libvirt import resources
-from nova_numa_hugepages.nova_fit import translate
 
 
 class MovingGuests(driver.LibvirtDriver):
@@ -40,8 +39,8 @@ class MovingGuests(driver.LibvirtDriver):
     :ivar _facts: what the scheduler was last told of this host
     """
 
-    _keeper: keeper_module.Keeper | None = None
-    _facts: host_stats.HostFacts | None = None
+    _keeper: keeper_module.HugePageManager | None = None
+    _facts: host_stats.HostStats | None = None
 
     # Guests that are resized or migrated while they are off.
 
@@ -232,7 +231,7 @@ class MovingGuests(driver.LibvirtDriver):
         )
 
     def _hold_incoming(
-        self, instance: objects.Instance, needs: list[model.Need]
+        self, instance: objects.Instance, needs: list[model.PageNeed]
     ) -> None:
         if self._keeper is not None:
             self._keeper.incoming(instance.uuid, needs)

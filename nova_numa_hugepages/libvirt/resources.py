@@ -27,21 +27,23 @@ from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import nodes
-from nova_numa_hugepages.hugepages.model import Need
+from nova_numa_hugepages.hugepages.model import PageNeed
 
 # The size of small pages.
 BASE_KIB = resource.getpagesize() // 1024
 
 
-def without_pools(fs: hostfs.HostFS) -> snapshot.HostView:
+def without_pools(fs: hostfs.HostFS) -> snapshot.HostSnapshot:
     """Look at a host that has no huge pages.
 
     :raises exception.KernelError: if the kernel's files can't be read
     """
-    return snapshot.HostView(nodes.read_nodes(fs), nodes.memory(fs), {}, {})
+    return snapshot.HostSnapshot(
+        nodes.read_nodes(fs), nodes.memory(fs), {}, {}
+    )
 
 
-def totals(view: snapshot.HostView, node: int) -> dict[int, int]:
+def totals(view: snapshot.HostSnapshot, node: int) -> dict[int, int]:
     """Tell how many pages of each size guests can have on a node altogether.
 
     Of huge pages those that are there, and those that can be made now. Both
@@ -65,8 +67,8 @@ def totals(view: snapshot.HostView, node: int) -> dict[int, int]:
 
 
 def host_facts(
-    view: snapshot.HostView, cell_ids: Sequence[int]
-) -> host_stats.HostFacts:
+    view: snapshot.HostSnapshot, cell_ids: Sequence[int]
+) -> host_stats.HostStats:
     """Tell the facts of a host, as they go into its stats.
 
     :param cell_ids: the ids of all host cells in Nova's order
@@ -86,7 +88,7 @@ def host_facts(
             ('unusable_permille', pool.unusable_permille),
         ):
             known[name].setdefault(key.node, {})[key.size_kib] = value
-    return host_stats.HostFacts(
+    return host_stats.HostStats(
         distances=distances(view.nodes, cell_ids),
         free=known['free'],
         allocatable=known['allocatable'],
@@ -114,7 +116,7 @@ def needs(
     topology: instance_numa.InstanceNUMATopology | None,
     base_kib: int,
     host_cells: Mapping[int, int] | None = None,
-) -> list[Need]:
+) -> list[PageNeed]:
     """Tell which huge pages a guest needs that was fitted on a host.
 
     :param topology: the guest's, as the fit wrote it; None for a guest that
@@ -130,7 +132,7 @@ def needs(
         if size_kib > base_kib:
             node = cell.id if host_cells is None else host_cells[index]
             count = -(-cell.memory * 1024 // size_kib)
-            found.append(Need(index, node, size_kib, count))
+            found.append(PageNeed(index, node, size_kib, count))
     return found
 
 

@@ -66,7 +66,7 @@ def host() -> Access:
 
 def keeper(
     conf: cfg.ConfigOpts, access: Access
-) -> keeper_module.Keeper | None:
+) -> keeper_module.HugePageManager | None:
     """Open the ledger, and take care of the pools.
 
     What can't be done on this host is told in the log.
@@ -99,7 +99,7 @@ def keeper(
         # Nor is the scheduler told of pages that could be made.
         allowed = dataclasses.replace(allowed, dynamic=False)
     folder = pathlib.Path(conf.state_path)
-    return keeper_module.Keeper(
+    return keeper_module.HugePageManager(
         pools.Pools(
             hugetlb.Hugetlb(fs, writer),
             ledger_module.Ledger.open(folder / ledger_module.FILE_NAME),

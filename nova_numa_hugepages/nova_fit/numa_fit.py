@@ -50,7 +50,7 @@ LOG = logging.getLogger(__name__)
 conf.register_opts(CONF)
 
 # Where a compute gets the facts of its own host from.
-HostFactsSource = Callable[[numa.NUMATopology], host_stats.HostFacts | None]
+HostFactsSource = Callable[[numa.NUMATopology], host_stats.HostStats | None]
 # Where it gets its PCI devices from, if a claim doesn't tell them.
 HostDevicesSource = Callable[[], pci_stats_module.PciDeviceStats | None]
 
@@ -131,7 +131,7 @@ def numa_fit_instance_to_host(
     )
 
 
-def _facts(host_topology: numa.NUMATopology) -> host_stats.HostFacts | None:
+def _facts(host_topology: numa.NUMATopology) -> host_stats.HostStats | None:
     known = translate.facts_of(host_topology)
     if known is not None or translate.runs_stock(host_topology):
         return known

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Set
 import functools
@@ -76,7 +75,7 @@ _values = _values_reader()
 
 def host_topology(
     topology: numa.NUMATopology,
-    known: host_stats.HostFacts | None = None,
+    known: host_stats.HostStats | None = None,
     *,
     networks: bool = True,
 ) -> model.HostTopology:
@@ -327,7 +326,7 @@ def instance_topology(
 
 
 def remember_facts(
-    topology: numa.NUMATopology, known: host_stats.HostFacts | None
+    topology: numa.NUMATopology, known: host_stats.HostStats | None
 ) -> None:
     """Let the facts of a host go with its topology.
 
@@ -339,7 +338,7 @@ def remember_facts(
     setattr(topology, _FACTS, known)
 
 
-def facts_of(topology: numa.NUMATopology) -> host_stats.HostFacts | None:
+def facts_of(topology: numa.NUMATopology) -> host_stats.HostStats | None:
     """Get the facts that `remember_facts` left with a topology."""
     return getattr(topology, _FACTS, None)
 

@@ -107,7 +107,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         rejections: list[model.Rejection] = []
         passing = []
         tell_each = LOG.isEnabledFor(stdlib_logging.DEBUG)
-        request = host_check.Judge(spec, self._facts)
+        request = host_check.HostCheck(spec, self._facts)
         self._learn(request, spec)
         for host in hosts:
             rejection = request.judge(host)
@@ -144,7 +144,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         return passing
 
     def _learn(
-        self, request: host_check.Judge, spec: request_spec.RequestSpec
+        self, request: host_check.HostCheck, spec: request_spec.RequestSpec
     ) -> None:
         """Count a guest for the demand that the weigher goes by.
 

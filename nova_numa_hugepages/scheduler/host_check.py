@@ -44,7 +44,7 @@ from nova_numa_hugepages.scheduler import request_cache
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
-_UNKNOWN = host_stats.HostFacts()
+_UNKNOWN = host_stats.HostStats()
 
 
 class FactsReader:
@@ -56,13 +56,13 @@ class FactsReader:
 
     def __init__(self) -> None:
         self._read: dict[
-            tuple[str, str], tuple[str, host_stats.HostFacts]
+            tuple[str, str], tuple[str, host_stats.HostStats]
         ] = {}
         self._bad: set[tuple[str, str]] = set()
 
     def read(
         self, host: host_manager.HostState
-    ) -> host_stats.HostFacts | None:
+    ) -> host_stats.HostStats | None:
         """Read the facts of a host.
 
         :returns: None if the host runs the stock driver; facts that say
@@ -80,7 +80,7 @@ class FactsReader:
         self._read[key] = (value, known)
         return known
 
-    def _parse(self, key: tuple[str, str], value: str) -> host_stats.HostFacts:
+    def _parse(self, key: tuple[str, str], value: str) -> host_stats.HostStats:
         try:
             known = host_stats.parse(value)
         except ValueError as error:
@@ -100,7 +100,7 @@ class FactsReader:
         return known
 
 
-class Judge:
+class HostCheck:
     """Judges one request on hosts, one after the other.
 
     :param spec: the request; not changed and not cloned
@@ -123,7 +123,7 @@ class Judge:
         )
         asked = spec.pci_requests if 'pci_requests' in spec else None
         self._pci_requests = list(asked.requests) if asked else []
-        self.sightings: list[request_cache.Sighting] = []
+        self.sightings: list[request_cache.CheckedHost] = []
         self.refused: model.Rejection | None = None
         self.farthest: int | None = None
         try:
@@ -193,17 +193,17 @@ class Judge:
 
     def read(
         self, host: host_manager.HostState, topology: numa.NUMATopology
-    ) -> request_cache.Sighting:
+    ) -> request_cache.CheckedHost:
         """Read a host that has a NUMA topology."""
         known = self._reader.read(host)
         read = translate.host_topology(
             topology, known, networks=self._networks
         )
         _, ratios = self._limits_of(host)
-        return request_cache.Sighting(host, topology, read, ratios, known)
+        return request_cache.CheckedHost(host, topology, read, ratios, known)
 
     def _judge_candidates(
-        self, fitter: Fitter, sighting: request_cache.Sighting
+        self, fitter: Fitter, sighting: request_cache.CheckedHost
     ) -> model.Rejection | None:
         """Judge each allocation candidate of Placement on a host.
 
@@ -236,7 +236,7 @@ class Judge:
     def _judge_one(
         self,
         fitter: Fitter,
-        sighting: request_cache.Sighting,
+        sighting: request_cache.CheckedHost,
         mappings: dict[str, list[str]],
     ) -> model.Rejection | None:
         host, read = sighting.host, sighting.read
@@ -293,9 +293,9 @@ class Judge:
             devices=near,
             at_most=at_most,
         )
-        if verdict is stock_replay.Verdict.ACCEPTS:
+        if verdict is stock_replay.ClaimVerdict.ACCEPTS:
             return None
-        if verdict is stock_replay.Verdict.REFUSES:
+        if verdict is stock_replay.ClaimVerdict.REFUSES:
             return model.Rejection(Reason.STOCK_CLAIM)
         return model.Rejection(Reason.STOCK_SEARCH, needed=at_most)
 

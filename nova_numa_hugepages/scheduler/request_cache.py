@@ -42,7 +42,7 @@ _SEEN = '_numa_hugepages_seen'
 
 
 @dataclasses.dataclass(slots=True)
-class Sighting:
+class CheckedHost:
     """A host, as it was read for a request.
 
     :ivar known: the facts that it reports, None if it runs the stock driver
@@ -55,11 +55,11 @@ class Sighting:
     topology: numa.NUMATopology
     read: model.HostTopology
     ratios: model.Limits
-    known: host_stats.HostFacts | None
+    known: host_stats.HostStats | None
     choice: host_fit.Choice | None = None
     near: model.Devices | None = None
 
-    def refreshed(self) -> Sighting:
+    def refreshed(self) -> CheckedHost:
         """Read the host again if another guest has come to it since then.
 
         Nova keeps on filtering hosts, which change, while it places several
@@ -121,7 +121,7 @@ class Asked(Protocol):
     farthest: int | None
 
 
-class Seen:
+class RequestCache:
     """All hosts that were seen for a request.
 
     :ivar fitter: as in `Asked`
@@ -131,21 +131,21 @@ class Seen:
     def __init__(self, asked: Asked) -> None:
         self.fitter = asked.fitter
         self.farthest = asked.farthest
-        self._hosts: dict[tuple[str, str], Sighting] = {}
+        self._hosts: dict[tuple[str, str], CheckedHost] = {}
 
-    def add(self, sightings: Iterable[Sighting]) -> None:
+    def add(self, sightings: Iterable[CheckedHost]) -> None:
         """Add hosts, or replace them by what was seen later."""
         for sighting in sightings:
             host = sighting.host
             self._hosts[host.host, host.nodename] = sighting
 
-    def sightings(self) -> list[Sighting]:
+    def sightings(self) -> list[CheckedHost]:
         """List all hosts as they are now, in no order that matters."""
         for key, sighting in self._hosts.items():
             self._hosts[key] = sighting.refreshed()
         return list(self._hosts.values())
 
-    def find(self, host: host_manager.HostState) -> Sighting | None:
+    def find(self, host: host_manager.HostState) -> CheckedHost | None:
         """Find what was seen of a host."""
         return self._hosts.get((host.host, host.nodename))
 
@@ -153,16 +153,16 @@ class Seen:
 def remember(
     spec: request_spec.RequestSpec,
     asked: Asked,
-    sightings: Iterable[Sighting],
+    sightings: Iterable[CheckedHost],
 ) -> None:
     """Let what was seen for a request go with it."""
     seen = of(spec)
     if seen is None:
-        seen = Seen(asked)
+        seen = RequestCache(asked)
         setattr(spec, _SEEN, seen)
     seen.add(sightings)
 
 
-def of(spec: request_spec.RequestSpec) -> Seen | None:
+def of(spec: request_spec.RequestSpec) -> RequestCache | None:
     """Get what `remember` left with a request."""
     return getattr(spec, _SEEN, None)

@@ -61,7 +61,7 @@ class Scorer:
         self,
         counts: scarcity.Scarcity,
         shares: Sequence[float],
-        sightings: Iterable[request_cache.Sighting],
+        sightings: Iterable[request_cache.CheckedHost],
         fitter: Fitter | None,
     ) -> None:
         self._counts = counts
@@ -69,7 +69,7 @@ class Scorer:
         self._rooms: dict[int, slots.HostRoom] = {}
         self._slots: dict[int, Sequence[int]] = {}
         self._after: dict[int, Sequence[int]] = {}
-        self._taken: dict[int, dict[int, cell_room.Need]] = {}
+        self._taken: dict[int, dict[int, cell_room.CellNeed]] = {}
         for sighting in sightings:
             offers = counts.measure(
                 sighting.read,
@@ -102,7 +102,7 @@ class Scorer:
             ]
         )
 
-    def score(self, sighting: request_cache.Sighting) -> Score | None:
+    def score(self, sighting: request_cache.CheckedHost) -> Score | None:
         """Score a host, which is one of the sightings.
 
         :returns: None if the guest doesn't fit on it
@@ -135,7 +135,7 @@ class Scorer:
         )
 
     def balanced(
-        self, sighting: request_cache.Sighting, score: Score
+        self, sighting: request_cache.CheckedHost, score: Score
     ) -> Score:
         """Complete a score where others are equal to it.
 
@@ -154,7 +154,7 @@ class Scorer:
 
     def _needs_by_cell(
         self, claimed: host_fit.Choice | model.Plan
-    ) -> dict[int, cell_room.Need]:
+    ) -> dict[int, cell_room.CellNeed]:
         if isinstance(claimed, model.Plan):
             ids = [planned.host_cell for planned in claimed.cells]
         else:
@@ -175,7 +175,7 @@ class Scorer:
         return consume.after_plan(self._fitter.request, claimed, host)
 
     def explain(
-        self, sighting: request_cache.Sighting | None, score: Score
+        self, sighting: request_cache.CheckedHost | None, score: Score
     ) -> str:
         """Tell a score in words, for somebody who wonders about a decision.
 

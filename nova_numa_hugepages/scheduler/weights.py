@@ -147,7 +147,7 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
             self._counts(kinds), shares, known.sightings(), known.fitter
         )
         found: list[
-            tuple[score.Score | None, request_cache.Sighting | None]
+            tuple[score.Score | None, request_cache.CheckedHost | None]
         ] = []
         for host in hosts:
             sighting = known.find(host)
@@ -190,7 +190,7 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
         self,
         hosts: Sequence[host_manager.HostState],
         spec: request_spec.RequestSpec,
-    ) -> request_cache.Seen:
+    ) -> request_cache.RequestCache:
         """Get what our filter has seen, and read what it has not."""
         known = request_cache.of(spec)
         missing = [
@@ -200,7 +200,7 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
             and (known is None or known.find(host) is None)
         ]
         if known is None or missing:
-            reader = host_check.Judge(spec, self._facts)
+            reader = host_check.HostCheck(spec, self._facts)
             request_cache.remember(
                 spec,
                 reader,
@@ -217,7 +217,7 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
             tuple[
                 score.Score,
                 host_manager.HostState,
-                request_cache.Sighting | None,
+                request_cache.CheckedHost | None,
             ]
         ],
         spec: request_spec.RequestSpec,

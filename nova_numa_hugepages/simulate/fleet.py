@@ -51,7 +51,7 @@ def _host_state(kind: scenario.HostType, name: str) -> host_manager.HostState:
     state.stats = {}
     if kind.runs_us:
         rows = kind.distances or ()
-        state.stats[host_stats.STATS_KEY] = host_stats.HostFacts(
+        state.stats[host_stats.STATS_KEY] = host_stats.HostStats(
             distances=dict(enumerate(rows))
         ).dump()
     state.cpu_allocation_ratio = kind.cpu_ratio

@@ -212,7 +212,7 @@ def _host(
 
 def _facts(
     row: dict[str, Any], notes: list[str]
-) -> host_stats.HostFacts | None:
+) -> host_stats.HostStats | None:
     """Read what our driver reports, None if the host runs the stock one."""
     try:
         stats = json.loads(row['stats'] or '{}')
@@ -227,7 +227,7 @@ def _facts(
         return host_stats.parse(value)
     except ValueError as error:
         notes.append(f'{exception.InvalidStats(str(error))}')
-        return host_stats.HostFacts()
+        return host_stats.HostStats()
 
 
 def _ratio(row: dict[str, Any], name: str) -> float:

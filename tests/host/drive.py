@@ -52,7 +52,7 @@ class Service:
             hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs)),
             ledger_module.Ledger.open(folder / 'ledger.sqlite'),
             fs,
-            policy_module.Policy(**policy),
+            policy_module.PoolPolicy(**policy),
             lock=lock.HostLock(folder),
             read_maps=processes.MapsFile(fs),
         )
@@ -67,7 +67,7 @@ class Service:
         try:
             self._pools.hold(
                 holder,
-                [model.Need(*need) for need in needs],
+                [model.PageNeed(*need) for need in needs],
                 model.Purpose(purpose),
             )
         except exception.NotEnoughPages as error:

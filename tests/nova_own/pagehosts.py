@@ -64,7 +64,7 @@ class Host:
 
     kernel: fake_kernel.FakeKernel
     folder: pathlib.Path
-    keeper: keeper_module.Keeper | None = None
+    keeper: keeper_module.HugePageManager | None = None
 
     def total(self, node: int, size_kib: int = 2048) -> int:
         """Tell how many pages a pool has."""
@@ -129,7 +129,7 @@ class PageHosts(fixtures.Fixture):
 
         def keep(
             conf: Any, reached: setup.Access
-        ) -> keeper_module.Keeper | None:
+        ) -> keeper_module.HugePageManager | None:
             host = fixture._host(CONF.host)
             host.keeper = keeper(_HostConf(host.folder), reached)
             return host.keeper

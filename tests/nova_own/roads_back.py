@@ -92,7 +92,8 @@ class OnTwoHosts(roads._Roads):
         keeper = self.pages.hosts[second].keeper
         assert keeper is not None
         keeper.incoming(
-            server['id'], [model.Need(0, other_node, 2048, roads.GIB_PAGES)]
+            server['id'],
+            [model.PageNeed(0, other_node, 2048, roads.GIB_PAGES)],
         )
         # when it is migrated, then it has those of the new plan,
         novas.live_migrate(self, server, second)

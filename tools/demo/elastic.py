@@ -68,9 +68,9 @@ class _Scene:
     ) -> None:
         self._console = console
         self._kernel = fake_kernel.FakeKernel(folder / 'kernel', _NODES)
-        self._policy = policy.Policy()
+        self._policy = policy.PoolPolicy()
         self._ledger = folder / ledger_module.FILE_NAME
-        self._keeper = keeper_module.Keeper(
+        self._keeper = keeper_module.HugePageManager(
             pools.Pools(
                 hugetlb.Hugetlb(self._kernel.fs, self._kernel),
                 ledger_module.Ledger.open(self._ledger),
@@ -92,8 +92,8 @@ class _Scene:
             f'up {_FLOOR} pages of 2 MiB on each; these are the floor.'
         )
         needs = [
-            model.Need(0, 0, _PAGE_KIB, 2048),
-            model.Need(1, 1, _PAGE_KIB, 2048),
+            model.PageNeed(0, 0, _PAGE_KIB, 2048),
+            model.PageNeed(1, 1, _PAGE_KIB, 2048),
         ]
         with self._keeper.starting(GUEST, needs, is_defined=lambda: False):
             self._kernel.start_guest(
@@ -124,7 +124,7 @@ class _Scene:
 
     def _refuse(self) -> None:
         """Have a guest that is too big refused, and nothing changed."""
-        needs = [model.Need(0, 1, _PAGE_KIB, 7000)]
+        needs = [model.PageNeed(0, 1, _PAGE_KIB, 7000)]
         before = self._kernel.pool(needs[0].key)
         try:
             with self._keeper.starting(

@@ -62,7 +62,7 @@ class ScoresFixture(fixtures.Fixture):
             return weigh(self, hosts, spec)
 
         def score_host(
-            self: score.Scorer, sighting: request_cache.Sighting
+            self: score.Scorer, sighting: request_cache.CheckedHost
         ) -> score.Score | None:
             found = count(self, sighting)
             if found is not None:

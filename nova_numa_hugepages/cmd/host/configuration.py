@@ -105,7 +105,7 @@ class Configuration:
         uri: str | None = self._value('libvirt', 'connection_uri')
         return uri
 
-    def policy(self) -> policy_module.Policy:
+    def policy(self) -> policy_module.PoolPolicy:
         """Tell what the operator allows.
 
         :raises problems.BadInput: if it isn't what Nova takes

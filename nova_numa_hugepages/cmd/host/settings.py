@@ -58,7 +58,7 @@ class Settings:
     """
 
     ledger: pathlib.Path
-    policy: policy_module.Policy
+    policy: policy_module.PoolPolicy
     libvirt_uri: str | None = LIBVIRT_URI
     notes: tuple[str, ...] = ()
     files: tuple[pathlib.Path, ...] = ()
@@ -156,7 +156,7 @@ def read(options: argparse.Namespace) -> Settings:
     files = _files(options, notes)
     settings = Settings(
         _ledger(options),
-        policy_module.Policy(),
+        policy_module.PoolPolicy(),
         LIBVIRT_URI if own else None,
         files=tuple(files),
         unread=bool(notes),

@@ -66,7 +66,7 @@ class Shared(NamedTuple):
 NO_SHARED = Shared()
 
 
-class Room(NamedTuple):
+class CellRoom(NamedTuple):
     """What a host cell offers to guest cells; no count is below 0.
 
     :ivar cpus: free dedicated CPUs
@@ -92,7 +92,7 @@ class Room(NamedTuple):
     shared: Shared = NO_SHARED
 
 
-class Need(NamedTuple):
+class CellNeed(NamedTuple):
     """What a guest cell takes of a host cell.
 
     :ivar vcpus: dedicated vCPUs
@@ -113,13 +113,13 @@ class Need(NamedTuple):
     plain: bool
 
 
-def need(guest: model.GuestCell, emulator: int) -> Need:
+def need(guest: model.GuestCell, emulator: int) -> CellNeed:
     """Tell what a guest cell takes.
 
     :param emulator: dedicated CPUs more for the emulator's threads
     """
     vcpus = len(guest.dedicated_vcpus)
-    return Need(
+    return CellNeed(
         vcpus=vcpus,
         cpus=vcpus + emulator,
         shared=len(guest.shared_vcpus),
@@ -137,7 +137,7 @@ def need(guest: model.GuestCell, emulator: int) -> Need:
     )
 
 
-def take(need: Need, room: Room) -> Room | None:
+def take(need: CellNeed, room: CellRoom) -> CellRoom | None:
     """Tell what is left of a room after a guest cell has come.
 
     The short way, for rooms of a surveyor that is `Surveyor.short`.
@@ -156,7 +156,9 @@ def take(need: Need, room: Room) -> Room | None:
     return room._replace(cpus=room.cpus - need.cpus, pages=tuple(pages))
 
 
-def copies(need: Need, room: Room, size_kib: int | None = None) -> int:
+def how_many(
+    need: CellNeed, room: CellRoom, size_kib: int | None = None
+) -> int:
     """Count the guest cells of one kind that a host cell holds.
 
     There may be a few more where the totals of page sizes overlap and memory
@@ -176,7 +178,7 @@ def copies(need: Need, room: Room, size_kib: int | None = None) -> int:
     return min(count, _memory_copies(need, room, size_kib)) if count else 0
 
 
-def plain_needs(needs: Sequence[Need]) -> _PlainNeeds | None:
+def plain_needs(needs: Sequence[CellNeed]) -> _PlainNeeds | None:
     """Prepare needs for `plain_copies`.
 
     :returns: dedicated CPUs, page size in KiB and pages of each; None if not
@@ -191,7 +193,7 @@ def plain_needs(needs: Sequence[Need]) -> _PlainNeeds | None:
     return prepared
 
 
-def plain_copies(needs: _PlainNeeds, room: Room) -> tuple[int, ...]:
+def how_many_plain(needs: _PlainNeeds, room: CellRoom) -> tuple[int, ...]:
     """Count the same as `copies` for plain needs, in a fraction of the time.
 
     Most of what a weigher does is this.
@@ -206,7 +208,7 @@ def plain_copies(needs: _PlainNeeds, room: Room) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def cpu_copies(need: Need, room: Room) -> int:
+def cpu_copies(need: CellNeed, room: CellRoom) -> int:
     """Count the guest cells of one kind that have CPUs on a host cell."""
     count = NO_LIMIT
     if need.cpus:
@@ -251,7 +253,7 @@ def _sibling_copies(vcpus: int, siblings: tuple[int, ...]) -> int:
     return max(1, sum(siblings) // vcpus)
 
 
-def _memory_copies(need: Need, room: Room, common: int | None) -> int:
+def _memory_copies(need: CellNeed, room: CellRoom, common: int | None) -> int:
     memory_kib = need.memory
     own = need.cpu_policy is not model.CPUPolicy.SHARED
     ratio = NO_LIMIT

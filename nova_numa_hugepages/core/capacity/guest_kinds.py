@@ -44,7 +44,7 @@ class GuestKind:
         distance
     """
 
-    needs: tuple[tuple[cell_room.Need, int], ...]
+    needs: tuple[tuple[cell_room.CellNeed, int], ...]
     farthest: int | None = None
 
     @property
@@ -65,7 +65,7 @@ def guest_kind(
 
     :param farthest: as in `GuestKind`
     """
-    counts: dict[cell_room.Need, int] = {}
+    counts: dict[cell_room.CellNeed, int] = {}
     for index, guest in enumerate(request.cells):
         emulator = (
             request.emulator_isolated

@@ -35,7 +35,10 @@ class Surveyor:
     """
 
     def __init__(
-        self, needs: tuple[cell_room.Need, ...], *, account_small_pages: bool
+        self,
+        needs: tuple[cell_room.CellNeed, ...],
+        *,
+        account_small_pages: bool,
     ) -> None:
         policies = {n.thread_policy for n in needs if n.cpus}
         self._cores = model.ThreadPolicy.ISOLATE in policies
@@ -69,7 +72,7 @@ class Surveyor:
         limits: model.Limits,
         floats: bool,
         allocatable: Mapping[int, int] = _NOTHING,
-    ) -> cell_room.Room:
+    ) -> cell_room.CellRoom:
         """Measure a host cell.
 
         :param limits: the overcommit ratios
@@ -88,7 +91,7 @@ class Surveyor:
                 max(0, int(ram)) * units.KIB_PER_MIB,
                 *small,
             )
-        return cell_room.Room(
+        return cell_room.CellRoom(
             len(cell.dedicated_cpus - cell.pinned_cpus),
             pages,
             overlaps,

@@ -162,7 +162,7 @@ class Scarcity:
         self,
         before: slots.HostRoom,
         host: model.HostTopology,
-        needs: Mapping[int, cell_room.Need],
+        needs: Mapping[int, cell_room.CellNeed],
     ) -> slots.HostRoom | None:
         """Tell the same from what guest cells need, in a short way.
 

@@ -52,7 +52,7 @@ _ALL_SUBSETS = 3
 # Rooms, and hosts, that are remembered.
 _MOST_KNOWN = 20_000
 
-_Count = Callable[[cell_room.Need, cell_room.Room], int]
+_Count = Callable[[cell_room.CellNeed, cell_room.CellRoom], int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class HostRoom:
         if nothing limits it
     """
 
-    cells: tuple[cell_room.Room, ...]
+    cells: tuple[cell_room.CellRoom, ...]
     distances: Sequence[Sequence[int]] | None = None
     small_mib: int | None = None
 
@@ -97,7 +97,7 @@ class Counter:
     """
 
     def __init__(self, kinds: Sequence[guest_kinds.GuestKind]) -> None:
-        numbers: dict[cell_room.Need, int] = {}
+        numbers: dict[cell_room.CellNeed, int] = {}
         for kind in kinds:
             for need, _ in kind.needs:
                 numbers.setdefault(need, len(numbers))
@@ -123,10 +123,10 @@ class Counter:
         )
         # Hosts of one type have many equal cells, and most of a fleet is as
         # it was at the last request.
-        self._rooms: dict[cell_room.Room, tuple[int, ...]] = {}
+        self._rooms: dict[cell_room.CellRoom, tuple[int, ...]] = {}
         self._hosts: dict[Hashable, tuple[int, ...]] = {}
 
-    def copies(self, cell: cell_room.Room) -> tuple[int, ...]:
+    def copies(self, cell: cell_room.CellRoom) -> tuple[int, ...]:
         """Count the guest cells of each of `needs` that a host cell holds."""
         found = self._rooms.get(cell)
         if found is None:
@@ -134,10 +134,10 @@ class Counter:
                 self._rooms.clear()
             if self._plain is None:
                 found = tuple(
-                    [cell_room.copies(need, cell) for need in self.needs]
+                    [cell_room.how_many(need, cell) for need in self.needs]
                 )
             else:
-                found = cell_room.plain_copies(self._plain, cell)
+                found = cell_room.how_many_plain(self._plain, cell)
             self._rooms[cell] = found
         return found
 
@@ -181,7 +181,7 @@ class Counter:
                 for need, _ in kind.needs
             ]
             cells = [host.cells[i] for i in group]
-            count += _least(kind, copies, cells, cell_room.copies)
+            count += _least(kind, copies, cells, cell_room.how_many)
         if host.small_mib is not None and count:
             small = sum(
                 number * need.memory
@@ -231,7 +231,7 @@ def _components(
 
 
 def _by_name(
-    kind: guest_kinds.GuestKind, cells: Sequence[cell_room.Room]
+    kind: guest_kinds.GuestKind, cells: Sequence[cell_room.CellRoom]
 ) -> int:
     """Count the slots of a guest that asks for ``large`` or ``any``.
 
@@ -241,7 +241,7 @@ def _by_name(
     each = 0
     total = [[0] * len(cells) for _ in kind.needs]
     for size in sizes:
-        count = functools.partial(cell_room.copies, size_kib=size)
+        count = functools.partial(cell_room.how_many, size_kib=size)
         copies = [
             [count(need, cell) for cell in cells] for need, _ in kind.needs
         ]
@@ -257,7 +257,7 @@ def _by_name(
 def _least(
     kind: guest_kinds.GuestKind,
     copies: Sequence[Sequence[int]],
-    cells: Sequence[cell_room.Room],
+    cells: Sequence[cell_room.CellRoom],
     count: _Count,
 ) -> int:
     """Count the slots of guest cells, unlike ones perhaps.
@@ -295,8 +295,8 @@ def _least(
 
 def _together(
     copies: Sequence[int],
-    needs: Sequence[cell_room.Need],
-    cell: cell_room.Room,
+    needs: Sequence[cell_room.CellNeed],
+    cell: cell_room.CellRoom,
     count: _Count,
 ) -> int:
     """Count the guest cells of several kinds that a host cell holds.
@@ -321,15 +321,17 @@ def _together(
     return min(most, count(smallest, cell))
 
 
-def _small(size: int, cells: Sequence[cell_room.Room]) -> bool:
+def _small(size: int, cells: Sequence[cell_room.CellRoom]) -> bool:
     # Memory on small pages may be overcommitted.
     return any(cell.pages[0][0] == size for cell in cells)
 
 
 def _subsets(
     rows: Sequence[Sequence[int]],
-    needs: Sequence[tuple[cell_room.Need, int]],
-) -> Iterator[tuple[list[Sequence[int]], list[tuple[cell_room.Need, int]]]]:
+    needs: Sequence[tuple[cell_room.CellNeed, int]],
+) -> Iterator[
+    tuple[list[Sequence[int]], list[tuple[cell_room.CellNeed, int]]]
+]:
     pairs = [*zip(rows, needs, strict=True)]
     for length in range(1, len(pairs) + 1):
         if 1 < length < len(pairs) > _ALL_SUBSETS:
@@ -338,7 +340,7 @@ def _subsets(
             yield [row for row, _ in some], [need for _, need in some]
 
 
-def _on_small_pages(need: cell_room.Need, host: HostRoom) -> bool:
+def _on_small_pages(need: cell_room.CellNeed, host: HostRoom) -> bool:
     if need.page_size is None or need.page_size == model.PageRequest.SMALL:
         return True
     return need.page_size > 0 and any(

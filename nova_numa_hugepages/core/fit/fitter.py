@@ -134,7 +134,7 @@ class Fitter:
             pack=self.strategy.pack,
             devices=devices,
         )
-        here = host_fit.Attempt(
+        here = host_fit.HostFit(
             self.request,
             self.kinds,
             self.kind_of,

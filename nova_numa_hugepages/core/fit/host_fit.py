@@ -52,7 +52,7 @@ class Choice:
     farthest: int
 
 
-class Attempt:
+class HostFit:
     """One request on one host, whose cells are in the order of preference.
 
     :param kinds: the different guest cells, each with the dedicated CPUs

@@ -44,7 +44,7 @@ _BY_NAME = tuple(model.PageRequest)
 _Place = tuple[model.HostCell, int | None]
 
 
-class Verdict(enum.Enum):
+class ClaimVerdict(enum.Enum):
     """What the claim would do."""
 
     ACCEPTS = 'accepts'
@@ -110,7 +110,7 @@ def claim(
     pack: bool,
     devices: model.Devices | None,
     at_most: int,
-) -> Verdict:
+) -> ClaimVerdict:
     """Replay the fit of a stock claim.
 
     :param at_most: how many arrangements of host cells to try
@@ -137,7 +137,7 @@ def plan(
     :returns: None if it doesn't accept
     """
     verdict, places = _replay(request, host, limits, pack, devices, at_most)
-    if verdict is not Verdict.ACCEPTS:
+    if verdict is not ClaimVerdict.ACCEPTS:
         return None
     cells = []
     for index, (guest, (cell, size)) in enumerate(
@@ -160,7 +160,7 @@ def _replay(
     pack: bool,
     devices: model.Devices | None,
     at_most: int,
-) -> tuple[Verdict, list[_Place]]:
+) -> tuple[ClaimVerdict, list[_Place]]:
     free = [len(cell.free_cpus) for cell in host.cells]
     ranked = cell_order.preferred(
         request, host.cells, free, pack=pack, devices=devices
@@ -174,7 +174,7 @@ def _replay(
             if not replay.place(chosen):
                 continue
         except _NovaFails:
-            return Verdict.REFUSES, []
+            return ClaimVerdict.REFUSES, []
         if request.asks_devices and devices is not None:
             ids = frozenset(cell.id for cell in chosen)
             if not devices.supports(ids):
@@ -182,11 +182,13 @@ def _replay(
         if not _near_networks(request, host, chosen):
             continue
         if not replay.works(chosen):
-            return Verdict.REFUSES, []
-        return Verdict.ACCEPTS, list(zip(chosen, replay.sizes, strict=True))
+            return ClaimVerdict.REFUSES, []
+        return ClaimVerdict.ACCEPTS, list(
+            zip(chosen, replay.sizes, strict=True)
+        )
     if next(arrangements, None) is not None:
-        return Verdict.UNKNOWN, []
-    return Verdict.REFUSES, []
+        return ClaimVerdict.UNKNOWN, []
+    return ClaimVerdict.REFUSES, []
 
 
 class _NovaFails(Exception):

@@ -330,7 +330,7 @@ class Ledger:
             self._write(
                 schema.PLACEMENTS,
                 [
-                    schema.Placement(holder, *key, count, at)
+                    schema.MemoryPlacement(holder, *key, count, at)
                     for key, count in found.items()
                 ],
             )

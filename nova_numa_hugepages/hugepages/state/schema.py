@@ -85,7 +85,7 @@ STEPS: Sequence[Step] = (
 )
 
 
-class Placement(NamedTuple):
+class MemoryPlacement(NamedTuple):
     """Pages of a pool where a guest's memory was found: a row of the ledger.
 
     :ivar at: when, in seconds since the epoch
@@ -331,10 +331,10 @@ def account_of(row: Row) -> model.Account:
     )
 
 
-def placement_of(row: Row) -> Placement:
+def placement_of(row: Row) -> MemoryPlacement:
     """Make a placement of the columns of its row, as `hold_of` does."""
     holder, node, size_kib, count, at = row
-    return Placement(
+    return MemoryPlacement(
         _name('holder', holder),
         _number('node', node),
         _number('size_kib', size_kib, 1),

@@ -51,7 +51,7 @@ class Seen:
         for all nodes
     """
 
-    view: snapshot.HostView
+    view: snapshot.HostSnapshot
     ledger: pathlib.Path | None
     has: Mapping[str, Mapping[model.PoolKey, int] | None]
     others: Mapping[model.PoolKey, Mapping[str, int]]
@@ -192,7 +192,7 @@ class _Maps:
 
 def _others(
     fs: hostfs.HostFS,
-    view: snapshot.HostView,
+    view: snapshot.HostSnapshot,
     has: Mapping[str, Mapping[model.PoolKey, int] | None],
 ) -> dict[model.PoolKey, dict[str, int]]:
     """Tell who uses the pages that no guest has."""

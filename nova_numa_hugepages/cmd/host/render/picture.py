@@ -291,7 +291,7 @@ def _numbers(seen: collect.Seen, key: model.PoolKey) -> text.Text:
 
 
 def _lacks(
-    seen: collect.Seen, standing: standing_module.Standing
+    seen: collect.Seen, standing: standing_module.PoolUsage
 ) -> list[str]:
     """Say what is not as it should be."""
     found = []
@@ -331,7 +331,7 @@ def _guest(seen: collect.Seen, uuid: str) -> text.Text:
     return drawn
 
 
-def _absent(view: snapshot.HostView, uuid: str) -> str:
+def _absent(view: snapshot.HostSnapshot, uuid: str) -> str:
     """Say why pages are held for a guest that doesn't run."""
     purposes = {
         hold.purpose
@@ -347,7 +347,7 @@ def _absent(view: snapshot.HostView, uuid: str) -> str:
 
 
 def _held(
-    view: snapshot.HostView, uuid: str
+    view: snapshot.HostSnapshot, uuid: str
 ) -> tuple[dict[model.PoolKey, int], dict[model.PoolKey, int]]:
     """Tell what is held for a guest, by pool.
 
