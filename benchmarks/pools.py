@@ -32,12 +32,12 @@ import time
 
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
-from nova_numa_hugepages.hugepages import pools as pools_module
 from nova_numa_hugepages.hugepages import reconcile
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.pools import Pools
 from nova_numa_hugepages.hugepages.state import ledger
 from nova_numa_hugepages.hugepages.state import lock
 
@@ -112,7 +112,7 @@ def measure(*, repeats: int, guests_held: int = 20) -> Result:
     with tempfile.TemporaryDirectory() as folder, _restored(kernel, key):
         path = pathlib.Path(folder)
         book = ledger.Ledger.open(path / 'ledger.sqlite')
-        pools = pools_module.Pools(
+        pools = Pools(
             kernel,
             book,
             fs,
@@ -156,7 +156,7 @@ def _restored(kernel: hugetlb.Hugetlb, key: model.PoolKey) -> Iterator[None]:
 
 
 def _growth(
-    pools: pools_module.Pools, key: model.PoolKey, gib: int, repeats: int
+    pools: Pools, key: model.PoolKey, gib: int, repeats: int
 ) -> Growth:
     count = gib * 1024 * 1024 // key.size_kib
     start = pools.kernel.pool(key).persistent
@@ -190,7 +190,7 @@ def _transaction_ms(book: ledger.Ledger, key: model.PoolKey) -> float:
     return statistics.median(took)
 
 
-def _periodic_ms(pools: pools_module.Pools, repeats: int) -> float:
+def _periodic_ms(pools: Pools, repeats: int) -> float:
     reconciler = reconcile.Reconciler(pools)
 
     def once() -> None:

@@ -28,7 +28,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Accounts:
     def __init__(
         self,
         kernel: hugetlb.Hugetlb,
-        ledger: ledger_module.Ledger,
+        ledger: Ledger,
         fs: hostfs.HostFS,
     ) -> None:
         self._kernel = kernel

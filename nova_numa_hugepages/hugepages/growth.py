@@ -25,12 +25,13 @@ import dataclasses
 
 from oslo_log import log as logging
 
-from nova_numa_hugepages.hugepages import accounts as accounts_module
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import policy as policy_module
+from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import nodes
+from nova_numa_hugepages.hugepages.policy import ceiling_room_kib
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
 
 LOG = logging.getLogger(__name__)
 
@@ -62,9 +63,9 @@ class Growth:
     def __init__(
         self,
         kernel: hugetlb.Hugetlb,
-        accounts: accounts_module.Accounts,
+        accounts: Accounts,
         fs: hostfs.HostFS,
-        policy: policy_module.PoolPolicy,
+        policy: PoolPolicy,
         *,
         idle: Callable[[model.PoolKey], int],
         clock: Callable[[], float],
@@ -174,7 +175,7 @@ class Growth:
             0,
             min(
                 free_kib - self._policy.node_free_mib * 1024,
-                policy_module.ceiling_room_kib(
+                ceiling_room_kib(
                     memory.total_kib, self._pooled_kib(key.node), self._policy
                 ),
             )

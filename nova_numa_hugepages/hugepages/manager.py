@@ -31,10 +31,10 @@ from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import pools as pools_module
 from nova_numa_hugepages.hugepages import reconcile
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.pools import Pools
 
 LOG = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class HugePageManager:
 
     def __init__(
         self,
-        pools: pools_module.Pools,
+        pools: Pools,
         *,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -29,23 +29,23 @@ import time
 from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages import accounts as accounts_module
-from nova_numa_hugepages.hugepages import growth as growth_module
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import policy as policy_module
 from nova_numa_hugepages.hugepages import shortage
-from nova_numa_hugepages.hugepages import usage as standing_module
+from nova_numa_hugepages.hugepages import usage
+from nova_numa_hugepages.hugepages.accounts import Accounts
+from nova_numa_hugepages.hugepages.growth import Growth
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 LOG = logging.getLogger(__name__)
 
 # Others may take pages while we make them. How often that is tried again.
 _ROUNDS = 3
 
-Standings = Mapping[model.PoolKey, standing_module.PoolUsage]
+Standings = Mapping[model.PoolKey, usage.PoolUsage]
 
 
 class Pools:
@@ -69,12 +69,12 @@ class Pools:
     def __init__(
         self,
         kernel: hugetlb.Hugetlb,
-        ledger: ledger_module.Ledger,
+        ledger: Ledger,
         fs: hostfs.HostFS,
-        policy: policy_module.PoolPolicy,
+        policy: PoolPolicy,
         *,
         lock: contextlib.AbstractContextManager[object],
-        read_maps: standing_module.MapsReader,
+        read_maps: usage.MapsReader,
         writable: bool = True,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
@@ -87,8 +87,8 @@ class Pools:
         self.lock = lock
         self.writable = writable
         self.clock = clock
-        self.accounts = accounts_module.Accounts(kernel, ledger, fs)
-        self._promises = standing_module.Promises(fs, read_maps)
+        self.accounts = Accounts(kernel, ledger, fs)
+        self._promises = usage.Promises(fs, read_maps)
         self._ticks = ticks
         self._sleep = sleep
 
@@ -272,8 +272,8 @@ class Pools:
         wanted: Mapping[model.PoolKey, int],
         without: tuple[str, model.Purpose] | None = None,
         *,
-        policy: policy_module.PoolPolicy | None = None,
-    ) -> growth_module.Growth:
+        policy: PoolPolicy | None = None,
+    ) -> Growth:
         """Begin an attempt to make pages. Needs the lock.
 
         :param wanted: what the pages are for, which isn't idle
@@ -284,7 +284,7 @@ class Pools:
         def idle(key: model.PoolKey) -> int:
             return self.standings(without)[key].available - wanted.get(key, 0)
 
-        return growth_module.Growth(
+        return Growth(
             self.kernel,
             self.accounts,
             self.fs,
@@ -303,7 +303,7 @@ class Pools:
         self,
         wanted: Mapping[model.PoolKey, int],
         without: tuple[str, model.Purpose],
-    ) -> growth_module.Growth:
+    ) -> Growth:
         """See to it that there are free pages, or raise."""
         growth = self.growth(wanted, without)
         try:
@@ -348,7 +348,7 @@ class Pools:
             and holder in processes.running(self.fs)
         )
 
-    def _back_out(self, growth: growth_module.Growth) -> None:
+    def _back_out(self, growth: Growth) -> None:
         for sentence in growth.undo():
             LOG.error('Huge pages: %s.', sentence)
 
@@ -357,7 +357,7 @@ class Pools:
         holder: str,
         needs: Sequence[model.PageNeed],
         purpose: model.Purpose,
-        growth: growth_module.Growth,
+        growth: Growth,
     ) -> list[model.Hold]:
         rows = []
         made = growth.made

@@ -28,10 +28,10 @@ from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import policy as policy_module
-from nova_numa_hugepages.hugepages import pools as pools_module
-from nova_numa_hugepages.hugepages import reconcile_rules as verdict_module
+from nova_numa_hugepages.hugepages import reconcile_rules
 from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.pools import Pools
 
 LOG = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Reconciler:
     :param pools: the pools, with their ledger
     """
 
-    def __init__(self, pools: pools_module.Pools) -> None:
+    def __init__(self, pools: Pools) -> None:
         self._pools = pools
         # Shortages that were told, so that each is told once.
         self._told: dict[model.PoolKey, int] = {}
@@ -98,7 +98,7 @@ class Reconciler:
             f'guest {rows[0].holder} runs on pages that are in no ledger'
             for rows in adopted
         ]
-        later = verdict_module.later(holds, verdicts, adopted)
+        later = reconcile_rules.later(holds, verdicts, adopted)
         found += [
             f'{standing.overdue} of {standing.promised} pages of {key} that '
             'are promised to guests are missing'
@@ -123,7 +123,7 @@ class Reconciler:
         holds = self._pools.ledger.holds()
         running = processes.running(self._pools.fs)
         doubtful, young = [], []
-        for (holder, purpose), hold in verdict_module.oldest(
+        for (holder, purpose), hold in reconcile_rules.oldest(
             holds, present.busy
         ).items():
             if (
@@ -196,13 +196,13 @@ class Reconciler:
         healed += sentences
         self._pools.report(sentences)
 
-    def _carry_out(self, verdict: verdict_module.Verdict) -> None:
+    def _carry_out(self, verdict: reconcile_rules.Verdict) -> None:
         ledger = self._pools.ledger
-        if verdict.action is verdict_module.Action.DROP:
+        if verdict.action is reconcile_rules.Action.DROP:
             ledger.drop(verdict.holder, verdict.purpose)
             return
         with ledger.transaction():
-            if verdict.action is verdict_module.Action.ARRIVE:
+            if verdict.action is reconcile_rules.Action.ARRIVE:
                 ledger.move(
                     verdict.holder, verdict.purpose, model.Purpose.GUEST
                 )
@@ -216,13 +216,13 @@ class Reconciler:
         running: Mapping[str, processes.GuestProcess],
         present: Present,
         starting: bool,
-    ) -> list[verdict_module.Verdict]:
+    ) -> list[reconcile_rules.Verdict]:
         """Judge each holder's holds for one purpose; those kept are left out.
 
         A holder on which the service is at work is left alone.
         """
         verdicts = []
-        for (holder, purpose), hold in verdict_module.oldest(
+        for (holder, purpose), hold in reconcile_rules.oldest(
             holds, present.busy
         ).items():
             settled = starting or self._settled(hold)
@@ -231,10 +231,10 @@ class Reconciler:
                     hold, holder in running, present, settled
                 )
             else:
-                verdict = verdict_module.moving(
+                verdict = reconcile_rules.moving(
                     hold, holder in running, present, settled
                 )
-            if verdict.action is not verdict_module.Action.KEEP:
+            if verdict.action is not reconcile_rules.Action.KEEP:
                 verdicts.append(verdict)
         return verdicts
 
@@ -249,37 +249,37 @@ class Reconciler:
         runs: bool,
         present: Present,
         settled: bool,
-    ) -> verdict_module.Verdict:
+    ) -> reconcile_rules.Verdict:
         holder, state = hold.holder, hold.state
         if runs:
             if state is model.State.HELD and settled:
-                return verdict_module.Verdict(
+                return reconcile_rules.Verdict(
                     holder,
                     hold.purpose,
-                    verdict_module.Action.TAKE,
+                    reconcile_rules.Action.TAKE,
                     f'guest {holder} runs on the pages that were held for it',
                 )
         elif present.defined is None:
             pass
         elif holder not in present.defined:
             if settled and present.gone(holder):
-                return verdict_module.Verdict(
+                return reconcile_rules.Verdict(
                     holder,
                     hold.purpose,
-                    verdict_module.Action.DROP,
+                    reconcile_rules.Action.DROP,
                     f'guest {holder} is gone',
                     'its pages',
                 )
         elif not self._pools.policy.keep_powered_off and settled:
-            return verdict_module.Verdict(
+            return reconcile_rules.Verdict(
                 holder,
                 hold.purpose,
-                verdict_module.Action.DROP,
+                reconcile_rules.Action.DROP,
                 f'guest {holder} is powered off',
                 'its pages',
             )
-        return verdict_module.Verdict(
-            holder, hold.purpose, verdict_module.Action.KEEP
+        return reconcile_rules.Verdict(
+            holder, hold.purpose, reconcile_rules.Action.KEEP
         )
 
     def _adopted(
@@ -381,7 +381,7 @@ class Reconciler:
         return told
 
 
-def _quickly(policy: policy_module.PoolPolicy) -> policy_module.PoolPolicy:
+def _quickly(policy: PoolPolicy) -> PoolPolicy:
     """Allow no more than to take what the kernel has at hand."""
     return dataclasses.replace(
         policy,

@@ -17,18 +17,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import policy as policy_module
-from nova_numa_hugepages.hugepages import usage as standing_module
+from nova_numa_hugepages.hugepages import usage
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import nodes
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
 
 
 def explain(
     fs: hostfs.HostFS,
-    policy: policy_module.PoolPolicy,
+    policy: PoolPolicy,
     wanted: Mapping[model.PoolKey, int],
     short: Mapping[model.PoolKey, int],
-    standings: Mapping[model.PoolKey, standing_module.PoolUsage],
+    standings: Mapping[model.PoolKey, usage.PoolUsage],
     made: Mapping[model.PoolKey, int],
 ) -> list[str]:
     """Say how many pages are missing in each pool, and why.
@@ -51,7 +51,7 @@ def explain(
     return sentences
 
 
-def _numbers(standing: standing_module.PoolUsage, made: int) -> str:
+def _numbers(standing: usage.PoolUsage, made: int) -> str:
     pool = standing.pool
     parts = [f'{pool.total} there, {pool.free} free']
     if standing.promised:
@@ -65,9 +65,7 @@ def _numbers(standing: standing_module.PoolUsage, made: int) -> str:
     return ', '.join(parts)
 
 
-def _cause(
-    fs: hostfs.HostFS, policy: policy_module.PoolPolicy, key: model.PoolKey
-) -> str:
+def _cause(fs: hostfs.HostFS, policy: PoolPolicy, key: model.PoolKey) -> str:
     if not policy.dynamic:
         return 'pools are static, so none were made'
     memory = nodes.memory(fs)[key.node]

@@ -23,12 +23,13 @@ import dataclasses
 
 from nova_numa_hugepages.hugepages import accounts
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import policy as policy_module
-from nova_numa_hugepages.hugepages import usage as standing_module
+from nova_numa_hugepages.hugepages import usage
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import nodes as nodes_module
-from nova_numa_hugepages.hugepages.kernel import processes as guests_module
+from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.policy import ceiling_room_kib
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class PoolSnapshot:
     :ivar holds: who holds pages of it
     """
 
-    standing: standing_module.PoolUsage
+    standing: usage.PoolUsage
     account: model.Account
     allocatable: int
     unusable_permille: int
@@ -72,7 +73,7 @@ class HostSnapshot:
     nodes: Mapping[int, nodes_module.Node]
     memory: Mapping[int, nodes_module.NodeMemory]
     pools: Mapping[model.PoolKey, PoolSnapshot]
-    guests: Mapping[str, guests_module.GuestProcess]
+    guests: Mapping[str, processes.GuestProcess]
 
     def pooled_kib(self, node: int) -> int:
         """Tell how much memory of a node is in pools."""
@@ -86,10 +87,10 @@ class HostSnapshot:
 def survey(
     fs: hostfs.HostFS,
     kernel: hugetlb.Hugetlb,
-    policy: policy_module.PoolPolicy,
+    policy: PoolPolicy,
     books: accounts.AccountsCheck,
     holds: Collection[model.Hold],
-    standings: Mapping[model.PoolKey, standing_module.PoolUsage],
+    standings: Mapping[model.PoolKey, usage.PoolUsage],
 ) -> HostSnapshot:
     """Look at a host. Changes nothing and needs no lock.
 
@@ -125,7 +126,7 @@ def survey(
             tuple(hold for hold in holds if hold.key == key),
         )
     return HostSnapshot(
-        nodes_module.read_nodes(fs), memory, views, guests_module.running(fs)
+        nodes_module.read_nodes(fs), memory, views, processes.running(fs)
     )
 
 
@@ -133,16 +134,14 @@ def _allowed(
     key: model.PoolKey,
     memory: nodes_module.NodeMemory,
     pooled_kib: int,
-    policy: policy_module.PoolPolicy,
+    policy: PoolPolicy,
 ) -> int:
     """Tell how many pages the operator's limits allow to promise.
 
     Unlike for growth, only memory that is free counts: memory of the page
     cache may come back in blocks that are too small.
     """
-    room_kib = policy_module.ceiling_room_kib(
-        memory.total_kib, pooled_kib, policy
-    )
+    room_kib = ceiling_room_kib(memory.total_kib, pooled_kib, policy)
     if key.size_kib <= nodes_module.LARGEST_BLOCK_KIB:
         room_kib = min(room_kib, memory.free_kib - policy.node_free_mib * 1024)
     return room_kib // key.size_kib

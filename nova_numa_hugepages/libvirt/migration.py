@@ -25,7 +25,7 @@ from nova.virt.libvirt import driver
 from nova_numa_hugepages import exception
 from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.core import host_stats
-from nova_numa_hugepages.hugepages import manager as keeper_module
+from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.libvirt import guest_config
 from nova_numa_hugepages.libvirt import queries
@@ -39,7 +39,7 @@ class MovingGuests(driver.LibvirtDriver):
     :ivar _facts: what the scheduler was last told of this host
     """
 
-    _keeper: keeper_module.HugePageManager | None = None
+    _keeper: manager.HugePageManager | None = None
     _facts: host_stats.HostStats | None = None
 
     # Guests that are resized or migrated while they are off.

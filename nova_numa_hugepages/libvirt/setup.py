@@ -23,7 +23,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages import manager as keeper_module
+from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
 from nova_numa_hugepages.hugepages import pools
@@ -31,8 +31,9 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import privsep
 from nova_numa_hugepages.hugepages.kernel import processes
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 LOG = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def host() -> Access:
 
 def keeper(
     conf: cfg.ConfigOpts, access: Access
-) -> keeper_module.HugePageManager | None:
+) -> manager.HugePageManager | None:
     """Open the ledger, and take care of the pools.
 
     What can't be done on this host is told in the log.
@@ -87,7 +88,7 @@ def keeper(
         return None
     reason = _why_read_only(access)
     if reason is not None:
-        LOG.warning(keeper_module.READ_ONLY, reason)
+        LOG.warning(manager.READ_ONLY, reason)
         writer = hugetlb.NoWriter(reason)
     reserved = {
         model.PoolKey(node, int(size_kib)): count
@@ -99,10 +100,10 @@ def keeper(
         # Nor is the scheduler told of pages that could be made.
         allowed = dataclasses.replace(allowed, dynamic=False)
     folder = pathlib.Path(conf.state_path)
-    return keeper_module.HugePageManager(
+    return manager.HugePageManager(
         pools.Pools(
             hugetlb.Hugetlb(fs, writer),
-            ledger_module.Ledger.open(folder / ledger_module.FILE_NAME),
+            Ledger.open(folder / FILE_NAME),
             fs,
             allowed,
             lock=lock.HostLock(folder),

@@ -32,14 +32,14 @@ from typing import Any
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import policy as policy_module
-from nova_numa_hugepages.hugepages import pools as pools_module
 from nova_numa_hugepages.hugepages import reconcile
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.pools import Pools
 from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 
 class Service:
@@ -48,11 +48,11 @@ class Service:
     def __init__(self, folder: pathlib.Path, policy: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         fs = hostfs.HostFS()
-        self._pools = pools_module.Pools(
+        self._pools = Pools(
             hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs)),
-            ledger_module.Ledger.open(folder / 'ledger.sqlite'),
+            Ledger.open(folder / 'ledger.sqlite'),
             fs,
-            policy_module.PoolPolicy(**policy),
+            PoolPolicy(**policy),
             lock=lock.HostLock(folder),
             read_maps=processes.MapsFile(fs),
         )

@@ -31,7 +31,7 @@ import nova.conf
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.libvirt import base
 
-from nova_numa_hugepages.hugepages import manager as keeper_module
+from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.libvirt import domain_xml
 from nova_numa_hugepages.libvirt import setup
@@ -64,7 +64,7 @@ class Host:
 
     kernel: fake_kernel.FakeKernel
     folder: pathlib.Path
-    keeper: keeper_module.HugePageManager | None = None
+    keeper: manager.HugePageManager | None = None
 
     def total(self, node: int, size_kib: int = 2048) -> int:
         """Tell how many pages a pool has."""
@@ -129,7 +129,7 @@ class PageHosts(fixtures.Fixture):
 
         def keep(
             conf: Any, reached: setup.Access
-        ) -> keeper_module.HugePageManager | None:
+        ) -> manager.HugePageManager | None:
             host = fixture._host(CONF.host)
             host.keeper = keeper(_HostConf(host.folder), reached)
             return host.keeper

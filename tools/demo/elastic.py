@@ -28,13 +28,14 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.cmd.host.inspect import collect
 from nova_numa_hugepages.cmd.host.render import picture
-from nova_numa_hugepages.hugepages import manager as keeper_module
+from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
 from nova_numa_hugepages.hugepages import pools
 from nova_numa_hugepages.hugepages.kernel import hugetlb
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.fixtures import kernel as fake_kernel
 
 HOST = 'elastic'
@@ -69,11 +70,11 @@ class _Scene:
         self._console = console
         self._kernel = fake_kernel.FakeKernel(folder / 'kernel', _NODES)
         self._policy = policy.PoolPolicy()
-        self._ledger = folder / ledger_module.FILE_NAME
-        self._keeper = keeper_module.HugePageManager(
+        self._ledger = folder / FILE_NAME
+        self._keeper = manager.HugePageManager(
             pools.Pools(
                 hugetlb.Hugetlb(self._kernel.fs, self._kernel),
-                ledger_module.Ledger.open(self._ledger),
+                Ledger.open(self._ledger),
                 self._kernel.fs,
                 self._policy,
                 lock=lock.HostLock(folder),

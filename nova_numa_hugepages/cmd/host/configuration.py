@@ -31,7 +31,8 @@ from nova_numa_hugepages import conf as own_conf
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import policy as policy_module
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.policy import read
 
 _DEFAULT = 'DEFAULT'
 _GROUP = 'numa_hugepages'
@@ -105,15 +106,13 @@ class Configuration:
         uri: str | None = self._value('libvirt', 'connection_uri')
         return uri
 
-    def policy(self) -> policy_module.PoolPolicy:
+    def policy(self) -> PoolPolicy:
         """Tell what the operator allows.
 
         :raises problems.BadInput: if it isn't what Nova takes
         """
         entries = self._value(_DEFAULT, _RESERVED) or ()
-        return policy_module.read(
-            self._conf[_GROUP], dict(map(self._reserved, entries))
-        )
+        return read(self._conf[_GROUP], dict(map(self._reserved, entries)))
 
     def _value(self, group: str, name: str) -> Any:
         try:

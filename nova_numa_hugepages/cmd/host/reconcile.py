@@ -26,9 +26,9 @@ from nova_numa_hugepages.cmd.host.inspect import ledger_users
 
 # cliff loads all commands, whichever is run, so each loads late what it needs.
 if TYPE_CHECKING:
-    from nova_numa_hugepages.hugepages import pools as pools_module
     from nova_numa_hugepages.hugepages import reconcile
     from nova_numa_hugepages.hugepages.kernel import hostfs
+    from nova_numa_hugepages.hugepages.pools import Pools
 
 EXIT_TO_HEAL = 3
 EXIT_NOT_JUDGED = 4
@@ -192,7 +192,7 @@ def _result(
 
 
 def _present(
-    pools: pools_module.Pools,
+    pools: Pools,
     found: settings.Settings,
     options: argparse.Namespace,
 ) -> reconcile.Present:

@@ -36,7 +36,7 @@ from nova_numa_hugepages.hugepages.kernel import processes
 
 # cliff loads all commands, whichever is run, so each loads late what it needs.
 if TYPE_CHECKING:
-    from nova_numa_hugepages.hugepages import pools as pools_module
+    from nova_numa_hugepages.hugepages.pools import Pools
 
 _DESCRIPTION = """
 Give back all pages held for a guest, in an emergency.
@@ -145,7 +145,7 @@ class Release(base.HostCommand):
             raise _Refused('Nothing was released.')
 
 
-def _see(pools: pools_module.Pools, holder: str) -> _Seen:
+def _see(pools: Pools, holder: str) -> _Seen:
     return _Seen(
         pools.ledger.holds(holder),
         processes.running(pools.fs).get(holder),
@@ -153,9 +153,7 @@ def _see(pools: pools_module.Pools, holder: str) -> _Seen:
     )
 
 
-def _check_settled(
-    pools: pools_module.Pools, holds: Sequence[model.Hold]
-) -> None:
+def _check_settled(pools: Pools, holds: Sequence[model.Hold]) -> None:
     """See that the guest can't be about to start.
 
     Until libvirt has started its process, nothing but its holds tells of it.
@@ -196,7 +194,7 @@ def _warn(users: ledger_users.Users) -> None:
     )
 
 
-def _give_back(pools: pools_module.Pools, options: str) -> None:
+def _give_back(pools: Pools, options: str) -> None:
     """Give back what is idle now, and tell what went.
 
     :param options: what has to be repeated for another command
@@ -242,7 +240,7 @@ def _uuid(text: str) -> str:
     return '-'.join(match.groups()) if match else text.lower()
 
 
-def _unknown(pools: pools_module.Pools, holder: str, options: str) -> str:
+def _unknown(pools: Pools, holder: str, options: str) -> str:
     """Say that nothing is held, and for whom it may have been meant.
 
     :param options: what has to be repeated for another command

@@ -24,8 +24,8 @@ import shlex
 
 from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.cmd.host.inspect import host_root
-from nova_numa_hugepages.hugepages import policy as policy_module
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 
 # Where nova-compute looks for its configuration, but for the home of its
 # user: of each name the first one that is there.
@@ -58,7 +58,7 @@ class Settings:
     """
 
     ledger: pathlib.Path
-    policy: policy_module.PoolPolicy
+    policy: PoolPolicy
     libvirt_uri: str | None = LIBVIRT_URI
     notes: tuple[str, ...] = ()
     files: tuple[pathlib.Path, ...] = ()
@@ -156,7 +156,7 @@ def read(options: argparse.Namespace) -> Settings:
     files = _files(options, notes)
     settings = Settings(
         _ledger(options),
-        policy_module.PoolPolicy(),
+        PoolPolicy(),
         LIBVIRT_URI if own else None,
         files=tuple(files),
         unread=bool(notes),
@@ -245,7 +245,7 @@ def _configured(
     """
     if folder is None:
         return ()
-    path = folder / ledger_module.FILE_NAME
+    path = folder / FILE_NAME
     if options.root is None:
         return (path,)
     return _in(options.root, folder), path
@@ -274,13 +274,13 @@ def _ledger(options: argparse.Namespace) -> pathlib.Path:
                 f'--state-path {options.state_path}: is a file; did you mean '
                 '--ledger?'
             )
-        return pathlib.Path(options.state_path, ledger_module.FILE_NAME)
+        return pathlib.Path(options.state_path, FILE_NAME)
     return _in(options.root, STATE_PATH)
 
 
 def _in(root: pathlib.Path | None, folder: pathlib.Path) -> pathlib.Path:
     """Tell where the ledger in a folder of the host is."""
-    path = folder / ledger_module.FILE_NAME
+    path = folder / FILE_NAME
     return path if root is None else host_root.below(root, path)
 
 

@@ -21,14 +21,14 @@ import threading
 from typing import Any
 
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import policy as policy_module
-from nova_numa_hugepages.hugepages import pools as pools_module
 from nova_numa_hugepages.hugepages import reconcile
 from nova_numa_hugepages.hugepages.kernel import hugetlb
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.fixtures import kernel as fake_kernel
 
-POLICY = policy_module.PoolPolicy(
+POLICY = PoolPolicy(
     node_free_mib=64, ceiling_percent=90, time_limit_s=1.0, start_limit_s=0.0
 )
 
@@ -123,23 +123,21 @@ class Rig:
         self,
         root: pathlib.Path,
         nodes: Mapping[int, fake_kernel.FakeNode],
-        policy: policy_module.PoolPolicy = POLICY,
-        ledger: ledger_module.Ledger | None = None,
+        policy: PoolPolicy = POLICY,
+        ledger: Ledger | None = None,
     ) -> None:
         self.kernel = fake_kernel.FakeKernel(root, nodes)
         self.kernel.hook = self._event
         self.policy = policy
         self.steps = Steps()
         self.now = 1000.0
-        self._ledger = _stepping(
-            ledger or ledger_module.Ledger.in_memory(), self.steps
-        )
+        self._ledger = _stepping(ledger or Ledger.in_memory(), self.steps)
         self.start()
 
     def start(self) -> None:
         """Start the process, again if it was killed."""
         self.steps.revive()
-        self.pools = pools_module.Pools(
+        self.pools = Pools(
             hugetlb.Hugetlb(self.kernel.fs, self.kernel),
             self._ledger,
             self.kernel.fs,

@@ -21,7 +21,7 @@ import threading
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages import manager as keeper_module
+from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from tests.fixtures import kernel as fake_kernel
@@ -60,7 +60,7 @@ def ticks():
 
 @pytest.fixture
 def keeper(rig, ticks):
-    return keeper_module.HugePageManager(rig.pools, ticks=ticks)
+    return manager.HugePageManager(rig.pools, ticks=ticks)
 
 
 def start(keeper, rig, needs=NEEDS, counts=ALL, comes_new=False):
@@ -76,7 +76,7 @@ def releasing(rig, ticks):
     """Make a keeper where guests that are off give their pages back."""
     rig.policy = dataclasses.replace(rig.policy, keep_powered_off=False)
     rig.start()
-    return keeper_module.HugePageManager(rig.pools, ticks=ticks)
+    return manager.HugePageManager(rig.pools, ticks=ticks)
 
 
 def test_a_guest_starts_on_pages_that_were_made_for_it(keeper, rig):

@@ -31,13 +31,13 @@ from typing import Any
 
 import pytest
 
-from nova_numa_hugepages.hugepages import pools as pools_module
 from nova_numa_hugepages.hugepages import reconcile
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.pools import Pools
 from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.fixtures import kernel as fake_kernel
 from tests.unit.hugepages import page_host
 
@@ -83,11 +83,11 @@ class _RemoteWriter:
 
 def _pools(
     folder: pathlib.Path, writer: hugetlb.Writer, ledger: Any = None
-) -> pools_module.Pools:
+) -> Pools:
     fs = hostfs.HostFS(folder / 'kernel/sys', folder / 'kernel/proc')
-    return pools_module.Pools(
+    return Pools(
         hugetlb.Hugetlb(fs, writer),
-        ledger or ledger_module.Ledger.open(folder / 'ledger.sqlite'),
+        ledger or Ledger.open(folder / 'ledger.sqlite'),
         fs,
         page_host.POLICY,
         lock=lock.HostLock(folder),
@@ -99,7 +99,7 @@ def _pools(
 def _killed(
     folder: pathlib.Path,
     kernel: fake_kernel.FakeKernel,
-    work: Callable[[pools_module.Pools], object],
+    work: Callable[[Pools], object],
     kill_at: int,
 ) -> bool:
     """Work in a child, and tell whether it was killed."""
@@ -112,7 +112,7 @@ def _killed(
             steps = _Deadly()
             steps.kill_at = kill_at
             ledger = page_host._stepping(
-                ledger_module.Ledger.open(folder / 'ledger.sqlite'), steps
+                Ledger.open(folder / 'ledger.sqlite'), steps
             )
             work(_pools(folder, _RemoteWriter(there, steps), ledger))
             code = 0
@@ -135,15 +135,15 @@ def _killed(
     return False
 
 
-def _hold(pools: pools_module.Pools) -> None:
+def _hold(pools: Pools) -> None:
     pools.hold(A, page_host.needs((0, 60), (1, 40)))
 
 
-def _release(pools: pools_module.Pools) -> None:
+def _release(pools: Pools) -> None:
     pools.release(B)
 
 
-def _heal(pools: pools_module.Pools) -> None:
+def _heal(pools: Pools) -> None:
     reconcile.Reconciler(pools).heal(
         reconcile.Present(frozenset(), frozenset())
     )
@@ -151,7 +151,7 @@ def _heal(pools: pools_module.Pools) -> None:
 
 @pytest.mark.parametrize('work', [_hold, _release, _heal])
 def test_whenever_it_is_killed_no_page_is_lost_or_promised_twice(
-    work: Callable[[pools_module.Pools], object],
+    work: Callable[[Pools], object],
 ) -> None:
     shm = '/dev/shm' if os.path.isdir('/dev/shm') else None
     for kill_at in range(MOST_STEPS):
@@ -168,7 +168,7 @@ def test_whenever_it_is_killed_no_page_is_lost_or_promised_twice(
 
 def _once(
     folder: pathlib.Path,
-    work: Callable[[pools_module.Pools], object],
+    work: Callable[[Pools], object],
     kill_at: int,
 ) -> bool:
     # Given a guest that is off and another one that runs,

@@ -22,8 +22,8 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.cmd.host import ledgers
 from nova_numa_hugepages.cmd.host import reserved
-from nova_numa_hugepages.cmd.host import settings as settings_module
 from nova_numa_hugepages.cmd.host.inspect import partial_fs
+from nova_numa_hugepages.cmd.host.settings import Settings
 from nova_numa_hugepages.hugepages import accounts
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import snapshot
@@ -32,7 +32,7 @@ from nova_numa_hugepages.hugepages.kernel import cgroups
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Seen:
 
 def look(
     fs: hostfs.HostFS,
-    settings: settings_module.Settings,
+    settings: Settings,
     *,
     doubt: str | None = None,
 ) -> Seen:
@@ -121,11 +121,11 @@ def look(
 
 def _open(
     path: pathlib.Path, notes: list[str]
-) -> tuple[ledger_module.Ledger, pathlib.Path | None]:
+) -> tuple[Ledger, pathlib.Path | None]:
     """Open the ledger, or an empty one if it can't be read."""
     try:
         if not ledgers.forbidden(path):
-            ledger = ledger_module.Ledger.open(path, read_only=True)
+            ledger = Ledger.open(path, read_only=True)
             try:
                 ledgers.check(ledger)
             except BaseException:
@@ -141,7 +141,7 @@ def _open(
         f'{reason} it is not known what is held for guests, and which pages '
         'were made for them.'
     )
-    return ledger_module.Ledger.in_memory(), None
+    return Ledger.in_memory(), None
 
 
 class _Maps:

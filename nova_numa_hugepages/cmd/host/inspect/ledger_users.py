@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages.kernel import hostfs
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 
 # These commands may look at the same time as others.
 _OURS = 'nova-numa-hugepages'
@@ -55,7 +55,7 @@ class _Wanted(NamedTuple):
     def of(cls, ledger: pathlib.Path) -> _Wanted:
         """Look at a ledger."""
         real = os.path.basename(os.path.realpath(ledger))
-        names = frozenset({ledger_module.FILE_NAME, real})
+        names = frozenset({FILE_NAME, real})
         try:
             return cls(names, ledger.stat())
         except OSError:

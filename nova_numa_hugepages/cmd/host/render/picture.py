@@ -30,7 +30,7 @@ from nova_numa_hugepages.cmd.host.render import rows
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import snapshot
-from nova_numa_hugepages.hugepages import usage as standing_module
+from nova_numa_hugepages.hugepages import usage
 from nova_numa_hugepages.hugepages.kernel import cgroups
 from nova_numa_hugepages.hugepages.kernel import nodes
 
@@ -290,9 +290,7 @@ def _numbers(seen: collect.Seen, key: model.PoolKey) -> text.Text:
     return drawn
 
 
-def _lacks(
-    seen: collect.Seen, standing: standing_module.PoolUsage
-) -> list[str]:
+def _lacks(seen: collect.Seen, standing: usage.PoolUsage) -> list[str]:
     """Say what is not as it should be."""
     found = []
     told = 0

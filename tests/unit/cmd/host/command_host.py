@@ -27,14 +27,19 @@ from nova_numa_hugepages.cmd.host.inspect import host_root
 from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
-from nova_numa_hugepages.hugepages import pools as pools_module
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
-from tests.fixtures import kernel as kernel_module
+from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
+from tests.fixtures.kernel import Event
+from tests.fixtures.kernel import FakeKernel
+from tests.fixtures.kernel import FakeNode
+from tests.fixtures.kernel import LARGE_KIB
+from tests.fixtures.kernel import SMALL_KIB
 
-SMALL = kernel_module.SMALL_KIB
-LARGE = kernel_module.LARGE_KIB
+SMALL = SMALL_KIB
+LARGE = LARGE_KIB
 ONE = '11111111-1111-4111-8111-111111111111'
 TWO = '22222222-2222-4222-8222-222222222222'
 THREE = '33333333-3333-4333-8333-333333333333'
@@ -59,10 +64,10 @@ class Host:
     def __init__(self, root: pathlib.Path, nodes=None) -> None:
         self.root = root / 'host'
         self.state = root / 'state'
-        self.ledger = self.state / ledger_module.FILE_NAME
+        self.ledger = self.state / FILE_NAME
         self.root.mkdir()
         self.state.mkdir()
-        self.kernel = kernel_module.FakeKernel(self.root, nodes)
+        self.kernel = FakeKernel(self.root, nodes)
         self.conf = root / 'usual.conf'
         self.conf.write_text(f'[DEFAULT]\nstate_path = {self.state}\n')
         # The processes are those of the host.
@@ -83,11 +88,11 @@ class Host:
             host_root, 'OWN', hostfs.HostFS(self.root / 'sys', proc)
         )
 
-    def pools(self) -> pools_module.Pools:
+    def pools(self) -> Pools:
         """Open the pools as the service does, and make a ledger."""
-        pools = pools_module.Pools(
+        pools = Pools(
             hugetlb.Hugetlb(self.kernel.fs, self.kernel),
-            ledger_module.Ledger.open(self.ledger),
+            Ledger.open(self.ledger),
             self.kernel.fs,
             policy.PoolPolicy(node_free_mib=256),
             lock=threading.RLock(),
@@ -126,7 +131,7 @@ class Host:
     def holders(self) -> dict[str, int]:
         """Tell how many pages each holder has in the ledger."""
         found: dict[str, int] = {}
-        with ledger_module.Ledger.open(self.ledger, read_only=True) as ledger:
+        with Ledger.open(self.ledger, read_only=True) as ledger:
             for hold in ledger.holds():
                 found[hold.holder] = found.get(hold.holder, 0) + hold.pages
         return found
@@ -150,7 +155,7 @@ class Host:
 
     def long_ago(self) -> None:
         """Make all holds so old that no guest is starting any more."""
-        with ledger_module.Ledger.open(self.ledger) as ledger:
+        with Ledger.open(self.ledger) as ledger:
             for holder, purpose in {
                 (hold.holder, hold.purpose) for hold in ledger.holds()
             }:
@@ -193,8 +198,8 @@ def two_guests(folder: pathlib.Path) -> Host:
     host = Host(
         folder,
         {
-            0: kernel_module.FakeNode(pools={SMALL: 128}),
-            1: kernel_module.FakeNode(pools={SMALL: 16}),
+            0: FakeNode(pools={SMALL: 128}),
+            1: FakeNode(pools={SMALL: 16}),
         },
     )
     host.hold(ONE, (0, 64), (1, 32))
@@ -209,9 +214,7 @@ def one_runs_one_is_off(folder: pathlib.Path) -> Host:
 
     The first runs on node 0, the second holds its pages on node 1.
     """
-    host = Host(
-        folder, {0: kernel_module.FakeNode(), 1: kernel_module.FakeNode()}
-    )
+    host = Host(folder, {0: FakeNode(), 1: FakeNode()})
     host.hold(ONE, (0, 64))
     host.hold(TWO, (1, 64))
     host.start(ONE, {0: 64})
@@ -228,7 +231,7 @@ def to_be_healed(
     return host
 
 
-def refuse_writes(event: kernel_module.Event) -> None:
+def refuse_writes(event: Event) -> None:
     """Let no pool be written, as a hook of the kernel."""
     if event.kind == 'write':
         raise exception.PoolsReadOnly('nr_hugepages: Permission denied')

@@ -22,7 +22,7 @@ import textwrap
 
 import pytest
 
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.cmd.host import command_host
 from tests.unit.cmd.host.command_host import ONE
 from tests.unit.cmd.host.command_host import SMALL
@@ -69,7 +69,7 @@ def rows(host, capsys):
 def test_what_can_be_read_without_a_file_is_shown(host, capsys, name, unknown):
     # given
     before, _ = rows(host, capsys)
-    with ledger_module.Ledger.open(host.ledger) as ledger:
+    with Ledger.open(host.ledger) as ledger:
         ledger.set_boot_id(host.kernel.boot_id)
     (host.root / name).unlink()
 
@@ -143,7 +143,7 @@ def test_what_tar_fills_up_is_read(host, capsys):
 def test_the_ledger_of_a_service_that_runs_can_be_copied(host, capsys):
     # given: a ledger that is in use, with its log
     before, _ = rows(host, capsys)
-    with ledger_module.Ledger.open(host.ledger) as ledger:
+    with Ledger.open(host.ledger) as ledger:
         ledger.put_placement(ONE, {}, 1.0)
         assert len(list(host.state.iterdir())) == 3
         copy = host.root / 'copy'

@@ -24,7 +24,7 @@ from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import processes
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.cmd.host import command_host
 from tests.unit.cmd.host.command_host import ONE
 from tests.unit.cmd.host.command_host import SMALL
@@ -195,7 +195,7 @@ def test_pages_that_the_kernel_keeps_are_still_to_be_healed(
     host.run('release', '--yes', '--force', TWO)
     host.hold(TWO, (1, 64))
     key = model.PoolKey(1, SMALL)
-    with ledger_module.Ledger.open(host.ledger) as ledger:
+    with Ledger.open(host.ledger) as ledger:
         ledger.drop(TWO)
     host.kernel.refuse_shrink(key)
     capsys.readouterr()

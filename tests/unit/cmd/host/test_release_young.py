@@ -18,7 +18,7 @@ import time
 import pytest
 
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.cmd.host import command_host
 from tests.unit.cmd.host.command_host import THREE
 from tests.unit.cmd.host.command_host import TWO
@@ -56,7 +56,7 @@ def test_a_guest_that_may_be_about_to_start_is_refused(host, capsys, purpose):
 def test_a_guest_that_has_started_is_not_about_to_start(host):
     # given: a guest that ran on pages that were just held, and is off
     host.hold(THREE, (1, 8))
-    with ledger_module.Ledger.open(host.ledger) as ledger:
+    with Ledger.open(host.ledger) as ledger:
         ledger.set_state(THREE, model.Purpose.GUEST, model.State.TAKEN)
 
     assert host.run('release', '--yes', THREE) == 0
@@ -64,7 +64,7 @@ def test_a_guest_that_has_started_is_not_about_to_start(host):
 
 def test_how_long_a_start_may_take_is_configured(host):
     # given: pages that are held for two minutes
-    with ledger_module.Ledger.open(host.ledger) as ledger:
+    with Ledger.open(host.ledger) as ledger:
         ledger.replace_holds(
             TWO,
             model.Purpose.GUEST,

@@ -20,7 +20,7 @@ import pytest
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.cmd.host.inspect import host_root
 from nova_numa_hugepages.hugepages.kernel import hugetlb
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from tests.unit.cmd.host import command_host
 from tests.unit.cmd.host.command_host import TWO
 
@@ -158,9 +158,7 @@ def test_a_state_path_in_words_of_the_configuration(capsys, tmp_path):
     words = ['host', 'reconcile', '--dry-run', '--config-file', str(path)]
     command_host.main.run(words)
 
-    assert f'{tmp_path}/x/{ledger_module.FILE_NAME}' in (
-        capsys.readouterr().err
-    )
+    assert f'{tmp_path}/x/{FILE_NAME}' in (capsys.readouterr().err)
 
 
 def test_a_configuration_without_a_state_path(host, capsys, tmp_path):

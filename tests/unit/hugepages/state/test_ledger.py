@@ -15,7 +15,7 @@
 import pytest
 
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.hugepages.state.ledgers import ALICE
 from tests.unit.hugepages.state.ledgers import BOB
 from tests.unit.hugepages.state.ledgers import GIANT
@@ -38,7 +38,7 @@ def path(tmp_path):
 @pytest.fixture
 def ledger(path):
     """Open a new ledger."""
-    with ledger_module.Ledger.open(path) as opened:
+    with Ledger.open(path) as opened:
         yield opened
 
 
@@ -333,7 +333,7 @@ class TestPlacements:
 
 
 def test_a_ledger_in_memory_is_a_ledger():
-    with ledger_module.Ledger.in_memory() as ledger:
+    with Ledger.in_memory() as ledger:
         ledger.replace_holds(ALICE, GUEST, [hold()])
 
         assert ledger.created

@@ -19,7 +19,7 @@ import time
 import pytest
 
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.hugepages.state.ledgers import ALICE
 from tests.unit.hugepages.state.ledgers import GUEST
 from tests.unit.hugepages.state.ledgers import hold
@@ -94,7 +94,7 @@ def path(tmp_path):
 
 def seen(path):
     """Tell all that is in a ledger."""
-    with ledger_module.Ledger.open(path) as ledger:
+    with Ledger.open(path) as ledger:
         return ledger.holds(), ledger.accounts()
 
 
@@ -108,7 +108,7 @@ def go(running):
 def test_killed_at_any_statement_leaves_all_or_nothing(path, when):
     # given a ledger with holds and accounts
     accounts = [model.Account(*NODE_0, 1, 2), model.Account(*NODE_1, 3, 4)]
-    with ledger_module.Ledger.open(path) as ledger:
+    with Ledger.open(path) as ledger:
         ledger.replace_holds(ALICE, GUEST, [hold(cell=0)])
         for account in accounts:
             ledger.put_account(account)
@@ -180,7 +180,7 @@ with ledger.Ledger.open(path).transaction():
     tell('inside')
     time.sleep(60)
 """
-    with ledger_module.Ledger.open(path) as ledger:
+    with Ledger.open(path) as ledger:
         with process(path.parent, script) as service:
             assert told(service) == 'inside'
             service.kill()
@@ -192,7 +192,7 @@ with ledger.Ledger.open(path).transaction():
 
 
 def test_two_that_write_at_once_lose_nothing(path):
-    with ledger_module.Ledger.open(path) as ledger:
+    with Ledger.open(path) as ledger:
         ledger.put_account(model.Account(*NODE_0, 0))
 
         with (

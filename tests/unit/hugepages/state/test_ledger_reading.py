@@ -18,7 +18,7 @@ import time
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.hugepages.state.ledgers import ALICE
 from tests.unit.hugepages.state.ledgers import files
 from tests.unit.hugepages.state.ledgers import filled
@@ -41,7 +41,7 @@ class TestReadOnly:
         filled(path)
         before = files(path.parent)
 
-        with ledger_module.Ledger.open(path, read_only=True) as ledger:
+        with Ledger.open(path, read_only=True) as ledger:
             assert ledger.holds() == [hold('guest 0')]
             assert files(path.parent) == before
 
@@ -56,14 +56,14 @@ class TestReadOnly:
             'ledger.sqlite-wal',
         }
 
-        with ledger_module.Ledger.open(path, read_only=True) as ledger:
+        with Ledger.open(path, read_only=True) as ledger:
             assert ledger.holds() == [hold()]
 
         assert files(path.parent) == before
 
     def test_sees_what_the_service_does_meanwhile(self, path):
-        with ledger_module.Ledger.open(path) as service:
-            with ledger_module.Ledger.open(path, read_only=True) as ledger:
+        with Ledger.open(path) as service:
+            with Ledger.open(path, read_only=True) as ledger:
                 assert ledger.holds() == []
                 for count in range(3):
                     service.replace_holds(ALICE, GUEST, [hold(count=count)])
@@ -84,7 +84,7 @@ with ledger.Ledger.open(path) as ledger:
             assert told(service) == 'began'
             seen = []
             while not seen or seen[-1] < 299:
-                with ledger_module.Ledger.open(path, read_only=True) as ledger:
+                with Ledger.open(path, read_only=True) as ledger:
                     counts = [one.pages for one in ledger.holds()]
                 assert counts == [counts[0]] * 3
                 seen.append(counts[0])
@@ -94,7 +94,7 @@ with ledger.Ledger.open(path) as ledger:
     def test_writes_nothing(self, path):
         filled(path)
 
-        with ledger_module.Ledger.open(path, read_only=True) as ledger:
+        with Ledger.open(path, read_only=True) as ledger:
             with pytest.raises(exception.LedgerError, match='readonly'):
                 ledger.drop('guest 0')
             assert ledger.holds() == [hold('guest 0')]
@@ -107,7 +107,7 @@ with ledger.Ledger.open(path) as ledger:
         with pytest.raises(
             exception.LedgerError, match='without changing files'
         ):
-            ledger_module.Ledger.open(path, read_only=True)
+            Ledger.open(path, read_only=True)
 
         assert files(path.parent) == before
 
@@ -130,11 +130,11 @@ class TestRaces:
         return left
 
     def test_the_service_ends(self, path, monkeypatch):
-        service = ledger_module.Ledger.open(path)
+        service = Ledger.open(path)
         service.replace_holds(ALICE, GUEST, [hold()])
         left = self.meanwhile(monkeypatch, service.close)
 
-        with ledger_module.Ledger.open(path, read_only=True) as ledger:
+        with Ledger.open(path, read_only=True) as ledger:
             assert ledger.holds() == [hold()]
         assert left == []
 
@@ -142,12 +142,12 @@ class TestRaces:
         filled(path)
 
         def write():
-            with ledger_module.Ledger.open(path) as service:
+            with Ledger.open(path) as service:
                 service.replace_holds(ALICE, GUEST, [hold()])
 
         left = self.meanwhile(monkeypatch, write)
 
-        with ledger_module.Ledger.open(path, read_only=True) as ledger:
+        with Ledger.open(path, read_only=True) as ledger:
             assert ledger.holds() == [hold(), hold('guest 0')]
         assert left == []
 
@@ -156,10 +156,10 @@ class TestRaces:
         service = []
         left = self.meanwhile(
             monkeypatch,
-            lambda: service.append(ledger_module.Ledger.open(path)),
+            lambda: service.append(Ledger.open(path)),
         )
 
-        with ledger_module.Ledger.open(path, read_only=True) as ledger:
+        with Ledger.open(path, read_only=True) as ledger:
             assert ledger.holds() == [hold('guest 0')]
         assert left == []
         service[0].close()
@@ -168,10 +168,10 @@ class TestRaces:
         filled(path)
 
         def write():
-            with ledger_module.Ledger.open(path) as service:
+            with Ledger.open(path) as service:
                 service.set_boot_id(str(time.monotonic()))
 
         self.meanwhile(monkeypatch, *[write, lambda: None] * 5)
 
         with pytest.raises(exception.LedgerError, match='all the time'):
-            ledger_module.Ledger.open(path, read_only=True)
+            Ledger.open(path, read_only=True)

@@ -23,7 +23,7 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from nova_numa_hugepages.hugepages import model as page_model
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.hugepages.state.ledgers import GIANT
 from tests.unit.hugepages.state.ledgers import NODE_0
 from tests.unit.hugepages.state.ledgers import NODE_1
@@ -76,7 +76,7 @@ class Machine(stateful.RuleBasedStateMachine):
         super().__init__()
         self._folder = tempfile.TemporaryDirectory()
         self._path = pathlib.Path(self._folder.name) / 'ledger.sqlite'
-        self._ledger = ledger_module.Ledger.open(self._path)
+        self._ledger = Ledger.open(self._path)
         self._model = Model()
         # The transactions that have begun, each with what was there before.
         self._open = []
@@ -218,14 +218,14 @@ class Machine(stateful.RuleBasedStateMachine):
     def restart(self):
         """Close the ledger, and open it again."""
         self._ledger.close()
-        self._ledger = ledger_module.Ledger.open(self._path)
+        self._ledger = Ledger.open(self._path)
         assert not self._ledger.created
 
     @stateful.precondition(lambda self: not self._open)
     @stateful.rule()
     def look(self):
         """See the same as somebody who only looks."""
-        with ledger_module.Ledger.open(self._path, read_only=True) as other:
+        with Ledger.open(self._path, read_only=True) as other:
             assert other.holds() == self._ledger.holds()
             assert other.accounts() == self._ledger.accounts()
 

@@ -19,7 +19,7 @@ import pytest
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.hugepages.state.ledgers import ALICE
 from tests.unit.hugepages.state.ledgers import GUEST
 from tests.unit.hugepages.state.ledgers import hold
@@ -35,7 +35,7 @@ def path(tmp_path):
 @pytest.fixture
 def ledger(path):
     """Open a new ledger."""
-    with ledger_module.Ledger.open(path) as opened:
+    with Ledger.open(path) as opened:
         yield opened
 
 
@@ -61,7 +61,7 @@ class TestTransaction:
             ledger.replace_holds(ALICE, GUEST, [hold()])
             ledger.set_boot_id('monday')
 
-        with ledger_module.Ledger.open(path) as other:
+        with Ledger.open(path) as other:
             assert other.holds() == [hold()]
             assert other.boot_id == 'monday'
 
@@ -89,7 +89,7 @@ class TestTransaction:
         assert raised.value is error
 
     def test_shows_nothing_to_others_before_it_ends(self, ledger, path):
-        with ledger_module.Ledger.open(path) as other:
+        with Ledger.open(path) as other:
             with ledger.transaction():
                 ledger.replace_holds(ALICE, GUEST, [hold()])
 
@@ -178,14 +178,14 @@ class TestTransaction:
                     raise error
                 return found
 
-        ledger_module.Ledger.open(path).close()
+        Ledger.open(path).close()
         connect = sqlite3.connect
         monkeypatch.setattr(
             sqlite3,
             'connect',
             lambda *args, **named: connect(*args, factory=Failing, **named),
         )
-        with ledger_module.Ledger.open(path) as ledger:
+        with Ledger.open(path) as ledger:
             # when the caller goes on after it
             def drop():
                 with pytest.raises(exception.LedgerError, match='is full'):
@@ -226,5 +226,5 @@ class TestClose:
         with pytest.raises(exception.LedgerError, match='is closed'):
             in_one(ledger, lambda: ledger.set_boot_id('monday'), ledger.close)
 
-        with ledger_module.Ledger.open(path) as other:
+        with Ledger.open(path) as other:
             assert other.boot_id is None

@@ -17,8 +17,8 @@ import sqlite3
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from nova_numa_hugepages.hugepages.state import sqlite
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.hugepages.state.ledgers import ALICE
 from tests.unit.hugepages.state.ledgers import BOB
 from tests.unit.hugepages.state.ledgers import filled
@@ -46,8 +46,8 @@ class TestLocked:
     def test_by_another_process_for_too_long(self, path, monkeypatch):
         monkeypatch.setattr(sqlite, 'BUSY_TIMEOUT_S', 0.1)
         with (
-            ledger_module.Ledger.open(path) as one,
-            ledger_module.Ledger.open(path) as other,
+            Ledger.open(path) as one,
+            Ledger.open(path) as other,
             one.transaction(),
         ):
             with pytest.raises(exception.LedgerError) as raised:
@@ -68,7 +68,7 @@ class TestLocked:
         other.execute('BEGIN EXCLUSIVE')
 
         with pytest.raises(exception.LedgerError, match='is locked'):
-            ledger_module.Ledger.open(path)
+            Ledger.open(path)
 
         other.close()
 
@@ -88,7 +88,7 @@ class TestLocked:
 
         opened_by(Late, monkeypatch)
 
-        with ledger_module.Ledger.open(path) as ledger:
+        with Ledger.open(path) as ledger:
             assert ledger.created
         assert Late.tries == 3
 
@@ -104,7 +104,7 @@ class TestFileSystem:
         opened_by(Remote, monkeypatch)
 
         with pytest.raises(exception.LedgerError, match='on a local disk'):
-            ledger_module.Ledger.open(path)
+            Ledger.open(path)
 
 
 class TestFullDisk:
@@ -120,7 +120,7 @@ class TestFullDisk:
 
         filled(path)
         monkeypatch.setattr(sqlite3, 'connect', small)
-        with ledger_module.Ledger.open(path) as ledger:
+        with Ledger.open(path) as ledger:
             before = ledger.holds()
             many = [hold(BOB, cell) for cell in range(1000)]
 

@@ -19,8 +19,8 @@ import pytest
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from nova_numa_hugepages.hugepages.state import schema
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.hugepages.state.ledgers import ALICE
 from tests.unit.hugepages.state.ledgers import GUEST
 from tests.unit.hugepages.state.ledgers import hold
@@ -45,7 +45,7 @@ BROKEN = (
 def path(tmp_path):
     """A ledger with a hold."""
     path = tmp_path / 'ledger.sqlite'
-    with ledger_module.Ledger.open(path) as ledger:
+    with Ledger.open(path) as ledger:
         ledger.replace_holds(ALICE, GUEST, [hold()])
         ledger.put_placement(ALICE, {NODE_0: 512}, 1.0)
         ledger.put_account(model.Account(*NODE_0, 10, 5))
@@ -95,7 +95,7 @@ class TestVersions:
     def test_this_one_stays_as_it_is(self, path):
         before = path.read_bytes()
 
-        ledger_module.Ledger.open(path).close()
+        Ledger.open(path).close()
 
         assert path.read_bytes() == before
 
@@ -105,7 +105,7 @@ class TestVersions:
                 schema.migrate(path, database, steps=BROKEN)
             schema.migrate(path, database)
 
-        with ledger_module.Ledger.open(path) as ledger:
+        with Ledger.open(path) as ledger:
             assert ledger.holds() == [hold()]
         assert version(path)[0] == len(schema.STEPS)
 
@@ -115,7 +115,7 @@ class TestVersions:
             schema.migrate(path, database, steps=LATER)
 
         with pytest.raises(exception.LedgerTooNew) as raised:
-            ledger_module.Ledger.open(path, read_only=read_only)
+            Ledger.open(path, read_only=read_only)
 
         assert str(raised.value) == (
             f'the ledger of huge pages {path} has version 2 of its schema, '
@@ -152,7 +152,7 @@ class TestVersions:
             exception.LedgerDamaged,
             match='is a database, but not of huge pages',
         ):
-            ledger_module.Ledger.open(path)
+            Ledger.open(path)
 
         assert path.read_bytes() == before
         assert path.stat().st_mode & 0o777 == 0o644
@@ -161,7 +161,7 @@ class TestVersions:
         changed(path, 'DROP TABLE placements')
 
         with pytest.raises(exception.LedgerDamaged, match='no such table'):
-            ledger_module.Ledger.open(path)
+            Ledger.open(path)
 
 
 class TestRows:
@@ -221,13 +221,13 @@ class TestRows:
         changed(path, change)
 
         with pytest.raises(exception.LedgerDamaged) as raised:
-            ledger_module.Ledger.open(path)
+            Ledger.open(path)
 
         assert told in str(raised.value)
         assert f'Stop the service, move {path} aside' in str(raised.value)
 
     def test_that_turn_bad_later_are_damage_and_change_nothing(self, path):
-        with ledger_module.Ledger.open(path) as ledger:
+        with Ledger.open(path) as ledger:
             changed(path, "UPDATE holds SET state = 'lost'")
 
             with pytest.raises(exception.LedgerDamaged, match="'lost'"):

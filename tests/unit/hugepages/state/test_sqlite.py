@@ -21,8 +21,8 @@ import tempfile
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from nova_numa_hugepages.hugepages.state import sqlite
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.hugepages.state.ledgers import files
 from tests.unit.hugepages.state.ledgers import filled
 from tests.unit.hugepages.state.ledgers import hold
@@ -66,15 +66,15 @@ def unprivileged():
 
 class TestNew:
     def test_is_made_and_says_so_once(self, path):
-        with ledger_module.Ledger.open(path) as ledger:
+        with Ledger.open(path) as ledger:
             assert ledger.created
-        with ledger_module.Ledger.open(path) as ledger:
+        with Ledger.open(path) as ledger:
             assert not ledger.created
 
     def test_is_for_the_user_of_the_service_only(self, path):
         before = os.umask(0)
         try:
-            with ledger_module.Ledger.open(path):
+            with Ledger.open(path):
                 modes = {
                     file.name: oct(file.stat().st_mode & 0o777)
                     for file in path.parent.iterdir()
@@ -102,7 +102,7 @@ class TestNew:
     def test_takes_an_empty_file_for_none(self, path):
         path.touch(0o644)
 
-        with ledger_module.Ledger.open(path) as ledger:
+        with Ledger.open(path) as ledger:
             assert ledger.created
             assert ledger.holds() == []
         assert path.stat().st_mode & 0o777 == 0o600
@@ -111,13 +111,13 @@ class TestNew:
         assert run(path.parent, KILLED)[0] == -9
         path.unlink()
 
-        with ledger_module.Ledger.open(path) as ledger:
+        with Ledger.open(path) as ledger:
             assert ledger.created
             assert ledger.holds() == []
 
     def test_needs_its_folder(self, path):
         with pytest.raises(exception.LedgerError) as raised:
-            ledger_module.Ledger.open(path / 'deeper')
+            Ledger.open(path / 'deeper')
 
         assert str(raised.value) == (
             f'the ledger of huge pages {path}/deeper cannot be made: {path} '
@@ -132,7 +132,7 @@ class TestNew:
         before = files(path.parent)
 
         with pytest.raises(exception.LedgerMissing) as raised:
-            ledger_module.Ledger.open(
+            Ledger.open(
                 path, create=how == 'read_only', read_only=how == 'read_only'
             )
 
@@ -146,7 +146,7 @@ class TestNew:
     def test_is_the_service_users_if_root_makes_it(self, path):
         os.chown(path.parent, NOBODY, NOBODY)
 
-        with ledger_module.Ledger.open(path):
+        with Ledger.open(path):
             owners = {
                 file.name: file.stat().st_uid for file in path.parent.iterdir()
             }
@@ -161,7 +161,7 @@ class TestNew:
         filled(path)
         path.chmod(0o644)
 
-        ledger_module.Ledger.open(path).close()
+        Ledger.open(path).close()
 
         assert path.stat().st_mode & 0o777 == 0o600
 
@@ -172,7 +172,7 @@ class TestNotAllowed:
             others.chmod(0o555)
 
         with pytest.raises(exception.LedgerError) as raised:
-            ledger_module.Ledger.open(others / 'ledger.sqlite')
+            Ledger.open(others / 'ledger.sqlite')
 
         assert str(raised.value) == (
             f'the ledger of huge pages {others}/ledger.sqlite cannot be '
@@ -190,7 +190,7 @@ class TestNotAllowed:
         os.seteuid(NOBODY)
 
         with pytest.raises(exception.LedgerError, match='cannot be used'):
-            ledger_module.Ledger.open(path)
+            Ledger.open(path)
 
     @as_root
     @pytest.mark.parametrize('read_only', [False, True])
@@ -201,7 +201,7 @@ class TestNotAllowed:
         os.seteuid(NOBODY)
 
         with pytest.raises(exception.LedgerError, match='cannot be used'):
-            ledger_module.Ledger.open(path, read_only=read_only)
+            Ledger.open(path, read_only=read_only)
 
     @as_root
     def test_a_file_that_can_only_be_read(self, others, unprivileged):
@@ -212,8 +212,8 @@ class TestNotAllowed:
         os.seteuid(NOBODY)
 
         with pytest.raises(exception.LedgerError, match='no permission'):
-            ledger_module.Ledger.open(path)
-        with ledger_module.Ledger.open(path, read_only=True) as ledger:
+            Ledger.open(path)
+        with Ledger.open(path, read_only=True) as ledger:
             assert ledger.holds() == [hold('guest 0')]
 
     def test_a_folder_is_not_written_to_by_a_reader(
@@ -228,7 +228,7 @@ class TestNotAllowed:
         if unprivileged == NOBODY:
             os.seteuid(NOBODY)
 
-        with ledger_module.Ledger.open(path, read_only=True) as ledger:
+        with Ledger.open(path, read_only=True) as ledger:
             assert ledger.holds() == [hold('guest 0')]
 
     @pytest.mark.parametrize('read_only', [False, True])
@@ -245,7 +245,7 @@ class TestNotAllowed:
         with pytest.raises(
             exception.LedgerDamaged, match='is not a regular file'
         ):
-            ledger_module.Ledger.open(path, read_only=read_only)
+            Ledger.open(path, read_only=read_only)
 
 
 class TestDamaged:
@@ -257,7 +257,7 @@ class TestDamaged:
         with pytest.raises(
             exception.LedgerDamaged, match='is damaged: file is not a data'
         ) as raised:
-            ledger_module.Ledger.open(path, read_only=read_only)
+            Ledger.open(path, read_only=read_only)
 
         assert 'made anew from the running domains' in str(raised.value)
         assert path.read_bytes() == content
@@ -269,7 +269,7 @@ class TestDamaged:
         os.truncate(path, rest)
 
         with pytest.raises(exception.LedgerDamaged, match='is damaged'):
-            ledger_module.Ledger.open(path, read_only=read_only)
+            Ledger.open(path, read_only=read_only)
 
     @pytest.mark.parametrize('read_only', [False, True])
     def test_any_page_overwritten(self, path, read_only):
@@ -282,7 +282,7 @@ class TestDamaged:
             )
 
             with pytest.raises(exception.LedgerDamaged):
-                ledger_module.Ledger.open(path, read_only=read_only)
+                Ledger.open(path, read_only=read_only)
 
     def test_any_bytes_overwritten(self, path):
         # given a ledger with a few random bytes somewhere in it
@@ -300,7 +300,7 @@ class TestDamaged:
 
             # when it is opened, then it is damaged or nothing can be seen
             try:
-                with ledger_module.Ledger.open(path) as ledger:
+                with Ledger.open(path) as ledger:
                     ledger.holds()
             except (exception.LedgerDamaged, exception.LedgerTooNew):
                 found += 1
