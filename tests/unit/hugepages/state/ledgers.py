@@ -46,10 +46,10 @@ import sys
 import time
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import ledger
-from nova_numa_hugepages.virt import lock
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages.state import ledger
+from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state import service_lock
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit.hugepages.state.ledgers import *
 
 folder = pathlib.Path(sys.argv[1])
