@@ -115,7 +115,7 @@ def keeper(
 
 def _why_read_only(access: Access) -> str | None:
     """Tell why pools can't be changed, None if they can."""
-    reason = hugetlb.writable(access.fs)
+    reason = hugetlb.read_only_reason(access.fs)
     if reason is None:
         try:
             access.check()

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Reading and writing the kernel's pools."""
+"""Tests of reading and writing the kernel's pools."""
 
 from __future__ import annotations
 
@@ -355,15 +355,15 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(os, 'write', write)
 
 
-class TestWritable:
+class TestReadOnlyReason:
     def test_a_host(self, kernel: FakeKernel) -> None:
-        assert hugetlb.writable(kernel.fs) is None
+        assert hugetlb.read_only_reason(kernel.fs) is None
 
     def test_a_kernel_without_nodes(self, tmp_path: pathlib.Path) -> None:
         fs = hostfs.HostFS(tmp_path, tmp_path)
 
-        assert hugetlb.writable(fs) == (
-            f'the kernel tells of no NUMA nodes in {fs.nodes_folder}'
+        assert hugetlb.read_only_reason(fs) == (
+            f'the kernel shows no NUMA nodes in {fs.nodes_folder}'
         )
 
     def test_a_kernel_without_huge_pages(
@@ -373,7 +373,10 @@ class TestWritable:
             folder = tmp_path / f'sys/devices/system/node/node{node}'
             (folder / 'hugepages').rename(folder / 'gone')
 
-        assert hugetlb.writable(kernel.fs) == 'the kernel has no huge pages'
+        assert (
+            hugetlb.read_only_reason(kernel.fs)
+            == 'the kernel has no huge pages'
+        )
 
     def test_a_container(
         self, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
@@ -384,7 +387,7 @@ class TestWritable:
             os, 'statvfs', lambda path: os.statvfs_result(fields)
         )
 
-        assert hugetlb.writable(kernel.fs) == (
+        assert hugetlb.read_only_reason(kernel.fs) == (
             f'{kernel.fs.sys} is mounted read-only, as in a container'
         )
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What runs with privileges, and what comes back from it.
+"""Tests of the privileged helper, and of what calls it.
 
 `TestAsRoot` starts the privileged process on this machine. It writes nothing
 that changes a pool.
@@ -323,17 +323,17 @@ class TestClient:
             ),
             (
                 daemon.FailedToDropPrivileges('helper exited (1)'),
+                '/proc/7/numa_maps: expected a file that can be read, found '
                 'the privileged helper cannot be started: helper exited (1). '
                 'Its command is the option helper_command of '
-                '[numa_hugepages_privileged]. Without it /proc/7/numa_maps '
-                'cannot be read',
+                '[numa_hugepages_privileged]',
             ),
             (
                 FileNotFoundError(errno.ENOENT, 'No such file', 'sudo'),
+                '/proc/7/numa_maps: expected a file that can be read, found '
                 'the privileged helper cannot be started: [Errno 2] No such '
                 "file: 'sudo'. Its command is the option helper_command of "
-                '[numa_hugepages_privileged]. Without it /proc/7/numa_maps '
-                'cannot be read',
+                '[numa_hugepages_privileged]',
             ),
         ],
     )
@@ -389,7 +389,7 @@ print('maps:', repr(privsep.numa_maps(int(sys.argv[2]))))
 
 
 @pytest.mark.skipif(
-    os.geteuid() != 0 or hugetlb.writable(hostfs.HostFS()) is not None,
+    os.geteuid() != 0 or hugetlb.read_only_reason(hostfs.HostFS()) is not None,
     reason='needs root on a host with huge pages',
 )
 class TestAsRoot:
