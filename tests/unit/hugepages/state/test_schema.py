@@ -215,9 +215,9 @@ class TestRows:
         fault = self.HOLD.format(*sound, column=column)
         assert str(raised.value) == (
             f'the ledger of huge pages {path} {fault}. Stop nova-compute, '
-            f'move {path} aside, together with {path}-wal and {path}-shm if they '
-            'are there, and start nova-compute: it makes another ledger from '
-            'the running domains, and leaves the page pools as they are.'
+            f'move {path} aside, together with {path}-wal and {path}-shm if '
+            'they are there, and start nova-compute: it makes another ledger '
+            'from the running domains, and leaves the page pools as they are.'
         )
 
     @pytest.mark.parametrize(
