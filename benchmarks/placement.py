@@ -91,7 +91,7 @@ def measure(
     :param progress: is told what runs, and how much of it is done
     """
     play = load.load(_FOLDER / f'{case.name}.yaml')
-    planned = runner.plan(play, list(results.Policy), tasks.Learning.LEARNED)
+    planned = runner.plan(play, list(results.PlacementPolicy), tasks.Learning.LEARNED)
     outcome = _run(case.name, planned, processes, progress)
     found = runner.add_bounds(play, outcome)
     known = None
@@ -100,7 +100,7 @@ def measure(
         for learning in (tasks.Learning.FLAVORS, tasks.Learning.PINNED):
             fill = [
                 task
-                for task in runner.plan(play, [results.Policy.OURS], learning)
+                for task in runner.plan(play, [results.PlacementPolicy.OURS], learning)
                 if task.phase is results.Phase.FILL
             ]
             runs = _run(f'{case.name}, {learning}', fill, processes, progress)
@@ -138,7 +138,7 @@ def figure(
     result: Result,
     phase: results.Phase,
     metric: Metric,
-    policy: results.Policy,
+    policy: results.PlacementPolicy,
 ) -> float | None:
     """Get the median of a figure, None if it wasn't measured."""
     if phase not in result.phases:
@@ -155,8 +155,8 @@ def ratio(result: Result) -> float:
     Of the medians over the seeds.
     """
     fill = results.Phase.FILL
-    ours = figure(result, fill, Metric.PLACED, results.Policy.OURS)
-    stock = figure(result, fill, Metric.PLACED, results.Policy.STOCK)
+    ours = figure(result, fill, Metric.PLACED, results.PlacementPolicy.OURS)
+    stock = figure(result, fill, Metric.PLACED, results.PlacementPolicy.STOCK)
     assert ours is not None
     assert stock
     return ours / stock
@@ -173,7 +173,7 @@ def misses(result: Result) -> list[str]:
         result,
         results.Phase.FILL,
         Metric.OF_BOUND_PERCENT,
-        results.Policy.OURS,
+        results.PlacementPolicy.OURS,
     )
     if share is not None and share < goal.of_bound:
         found.append(f'{share:.1f} % of the bound, not {goal.of_bound} %')
@@ -181,7 +181,7 @@ def misses(result: Result) -> list[str]:
         result,
         results.Phase.CHURN,
         Metric.REFUSED_PERCENT,
-        results.Policy.OURS,
+        results.PlacementPolicy.OURS,
     )
     if goal.refused is not None and (
         refused is None or refused > goal.refused

@@ -245,7 +245,7 @@ def _simulate(options: argparse.Namespace) -> int:
             return _save(play, options.save, notes)
     policies = [
         policy
-        for policy in results.Policy
+        for policy in results.PlacementPolicy
         if options.policy in ('both', policy.value)
     ]
     planned = runner.plan(play, policies, tasks.Learning(options.demand))

@@ -40,7 +40,7 @@ import math
 from typing import Any
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.simulate import cellkinds
+from nova_numa_hugepages.simulate import cell_kinds
 from nova_numa_hugepages.simulate import extras
 from nova_numa_hugepages.simulate import scenario
 
@@ -73,17 +73,17 @@ class Bound:
         self._numpy, self._optimize = _solvers()
         self._play = play
         self._demand = {
-            flavor.name: cellkinds.guest_kinds(flavor)
+            flavor.name: cell_kinds.guest_cell_kinds(flavor)
             for flavor in play.flavors
         }
         self._guests = sorted(
             {kind for cells in self._demand.values() for kind in cells},
             key=repr,
         )
-        hosts = cellkinds.host_kinds(play.hosts)
+        hosts = cell_kinds.host_cell_kinds(play.hosts)
         self._counts = list(hosts.values())
         self._knapsacks = [
-            cellkinds.knapsack(host, self._guests) for host in hosts
+            cell_kinds.knapsack(host, self._guests) for host in hosts
         ]
         # A dictionary, for it keeps the order.
         self._columns: dict[_Column, None] = {}
@@ -239,7 +239,7 @@ class Bound:
         return total, columns
 
     def _fill(
-        self, sack: cellkinds.Knapsack, prices: Sequence[float]
+        self, sack: cell_kinds.Knapsack, prices: Sequence[float]
     ) -> tuple[float, list[int]]:
         """Solve a knapsack problem.
 

@@ -26,7 +26,7 @@ from rich import console as rich
 
 from nova_numa_hugepages.simulate import output
 from nova_numa_hugepages.simulate import plots
-from nova_numa_hugepages.simulate import report
+from nova_numa_hugepages.simulate import tables
 
 if TYPE_CHECKING:
     from nova_numa_hugepages.simulate import results
@@ -86,7 +86,7 @@ class Delivery:
                 self._write(found, written)
         finally:
             try:
-                report.print_report(
+                tables.print_report(
                     found,
                     rich.Console(highlight=False, markup=False),
                     planned=planned,

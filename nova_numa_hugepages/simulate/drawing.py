@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _WIDTH_INCHES = 8
 
 _COLOURS = {
-    results.Policy.STOCK: '#E69F00',
-    results.Policy.OURS: '#0072B2',
+    results.PlacementPolicy.STOCK: '#E69F00',
+    results.PlacementPolicy.OURS: '#0072B2',
 }
 _USED = '#56B4E9'
 _STRANDED = '#D55E00'
@@ -48,7 +48,7 @@ _QUIET = '#555555'
 
 
 def _runs(
-    found: results.Results, phase: results.Phase, policy: results.Policy
+    found: results.Results, phase: results.Phase, policy: results.PlacementPolicy
 ) -> list[results.Run]:
     return [
         run
@@ -93,7 +93,7 @@ def placed(
             )
         # In the bar, where no dots are, or beside one that is too short.
         short = median < 0.15 * longest
-        dark = not short and policy.policy is results.Policy.OURS
+        dark = not short and policy.policy is results.PlacementPolicy.OURS
         panel.annotate(
             wording.guests(median),
             (median if short else 0, row),

@@ -23,8 +23,8 @@ import yaml
 
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import schema
-from nova_numa_hugepages.yamlfile import hosts as host_files
+from nova_numa_hugepages.simulate import scenario_schema
+from nova_numa_hugepages.yamlfile import host_format
 
 _COLUMNS = 79
 
@@ -62,7 +62,7 @@ def suggest_arrivals(
         / sum(flavor.share * flavor.memory_mib for flavor in flavors),
     )
     # A full fleet, and twice as many again who come as others leave.
-    count = min(max(round(3 * fits), 2), schema.MAX_ARRIVALS)
+    count = min(max(round(3 * fits), 2), scenario_schema.MAX_ARRIVALS)
     return scenario.Arrivals(
         count=count,
         mean_lifetime=float(max(round(0.95 * fits), 1)),
@@ -107,7 +107,7 @@ def _host(host: scenario.HostType) -> dict[str, Any]:
         'threads': _one_or_each(node.threads for node in nodes),
         'shared_cores': _one_or_each(node.shared_cores for node in nodes),
     }
-    gib = host_files.MIB_PER_GIB
+    gib = host_format.MIB_PER_GIB
     if all(node.memory_mib % gib == 0 for node in nodes):
         described['memory_gib'] = _one_or_each(
             node.memory_mib // gib for node in nodes

@@ -33,7 +33,7 @@ from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import flavors as flavor_kinds
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import gauge
-from nova_numa_hugepages.simulate import guests
+from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import schedulers
 from nova_numa_hugepages.simulate import tasks
@@ -72,7 +72,7 @@ class Engine:
             for flavor in task.play.flavors
         }
         self._asked = {
-            name: schedulers.asked(fleet.request(flavor))
+            name: schedulers.placement_request(fleet.request(flavor))
             for name, flavor in self._flavors.items()
         }
         kinds = {
@@ -81,12 +81,12 @@ class Engine:
         }
         self._gauge = gauge.Gauge(
             [
-                gauge.Asked(kinds[flavor.name], flavor.share)
+                gauge.MixFlavor(kinds[flavor.name], flavor.share)
                 for flavor in task.play.flavors
             ]
         )
         self._hosts = list(fleet.hosts(task.play.hosts))
-        self._placement = schedulers.Placement(self._hosts)
+        self._placement = schedulers.PlacementService(self._hosts)
         learned = self._demand(
             {name: kind for name, kind in kinds.items() if kind is not None}
         )
@@ -128,7 +128,7 @@ class Engine:
         refused: dict[str, int] = {}
         samples = [self._sample(0)]
         every = 1
-        for guest in guests.arrive(task.play, task.phase, task.seed):
+        for guest in workload.arrivals(task.play, task.phase, task.seed):
             self._now = guest.at
             self._leave()
             arrived += 1
@@ -163,7 +163,7 @@ class Engine:
             seconds=time.monotonic() - begin,
         )
 
-    def _arrive(self, guest: guests.Guest) -> bool:
+    def _arrive(self, guest: workload.Arrival) -> bool:
         """Place a guest.
 
         :returns: whether there was a place

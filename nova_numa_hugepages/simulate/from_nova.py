@@ -39,7 +39,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages import nova_objects
 from nova_numa_hugepages.core import facts
 from nova_numa_hugepages.simulate import flavorcheck
-from nova_numa_hugepages.simulate import hardware
+from nova_numa_hugepages.simulate import host_hardware
 from nova_numa_hugepages.simulate import scenario
 
 LOG = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ def _host(
             None,
             [f'its NUMA nodes cannot be read ({reason}); it is left out'],
         )
-    found = hardware.read(topology)
+    found = host_hardware.read(topology)
     notes.extend(found.notes)
     if not found.nodes:
         return name, None, ['it has no CPU for guests and is left out']

@@ -43,7 +43,7 @@ from nova_numa_hugepages.simulate import results
 _State: TypeAlias = host_manager.HostState
 
 
-class Asked(NamedTuple):
+class MixFlavor(NamedTuple):
     """A flavor of the mix.
 
     :ivar kind: None if it asks for no cells, pages or dedicated CPUs
@@ -135,7 +135,7 @@ class Gauge:
     :param mix: the flavors that are asked for
     """
 
-    def __init__(self, mix: Sequence[Asked]) -> None:
+    def __init__(self, mix: Sequence[MixFlavor]) -> None:
         kinds = []
         self._shares = []
         for one in mix:

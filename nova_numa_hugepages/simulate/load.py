@@ -22,8 +22,8 @@ from nova_numa_hugepages.simulate import problems
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import trace
 from nova_numa_hugepages.yamlfile import errors
-from nova_numa_hugepages.yamlfile import flavors
-from nova_numa_hugepages.yamlfile import hosts
+from nova_numa_hugepages.yamlfile import flavor_format
+from nova_numa_hugepages.yamlfile import host_format
 from nova_numa_hugepages.yamlfile import lines
 from nova_numa_hugepages.yamlfile import reading
 from nova_numa_hugepages.yamlfile import shape
@@ -68,9 +68,9 @@ def _host_type(name: str, host: Mapping[str, Any]) -> scenario.HostType:
     return scenario.HostType(
         name=name,
         count=host.get('count', 1),
-        nodes=hosts.build_nodes(host),
-        distances=hosts.distances(host),
-        runs_us=hosts.runs_us(host),
+        nodes=host_format.build_nodes(host),
+        distances=host_format.distances(host),
+        runs_us=host_format.runs_us(host),
         cpu_ratio=float(host.get('cpu_allocation_ratio', 1)),
         ram_ratio=float(host.get('ram_allocation_ratio', 1)),
     )
@@ -81,7 +81,7 @@ def _flavor(name: str, flavor: Mapping[str, Any]) -> scenario.Flavor:
         name=name,
         vcpus=flavor['vcpus'],
         memory_mib=flavor['memory_mib'],
-        extra_specs=flavors.extra_specs(flavor),
+        extra_specs=flavor_format.extra_specs(flavor),
         share=float(flavor.get('share', 1)),
     )
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nova_numa_hugepages.simulate import schema
-from nova_numa_hugepages.yamlfile import hosts
+from nova_numa_hugepages.simulate import scenario_schema
+from nova_numa_hugepages.yamlfile import host_format
 from nova_numa_hugepages.yamlfile import lines
 from nova_numa_hugepages.yamlfile import shape
 
@@ -30,7 +30,7 @@ def find(document: lines.Document) -> list[tuple[int, str]]:
         document is a scenario
     """
     return shape.find(
-        document, schema.SCENARIO, schema.PATTERNS, _meaning_problems
+        document, scenario_schema.SCENARIO, scenario_schema.PATTERNS, _meaning_problems
     )
 
 
@@ -41,10 +41,10 @@ def _meaning_problems(
     for name in data['hosts']:
         yield from _host_problems(document, name)
     total = sum(host.get('count', 1) for host in data['hosts'].values())
-    if total > schema.MAX_HOSTS:
+    if total > scenario_schema.MAX_HOSTS:
         yield (
             document.line(('hosts',)),
-            f'hosts: found {total} hosts in all, expected {schema.MAX_HOSTS} '
+            f'hosts: found {total} hosts in all, expected {scenario_schema.MAX_HOSTS} '
             'or fewer',
         )
     if 'arrivals' in data:
@@ -73,7 +73,7 @@ def _host_problems(
             f"{lines.where(path)}found no 'memory_gib', expected it here",
         )
     else:
-        yield from hosts.problems(document, path)
+        yield from host_format.problems(document, path)
 
 
 def _arrivals_problems(

@@ -81,7 +81,7 @@ class Estimate:
 
 
 def _weight(task: tasks.Task) -> float:
-    weight = _STOCK if task.policy is results.Policy.STOCK else 1.0
+    weight = _STOCK if task.policy is results.PlacementPolicy.STOCK else 1.0
     if task.phase is not results.Phase.FILL:
         weight *= _COME_AND_GO
     return weight

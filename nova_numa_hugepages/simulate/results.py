@@ -20,7 +20,7 @@ import enum
 from typing import NamedTuple
 
 
-class Policy(enum.StrEnum):
+class PlacementPolicy(enum.StrEnum):
     """Which filter, fit and weighers place the guests."""
 
     STOCK = 'stock'
@@ -82,7 +82,7 @@ class Run:
         with departures
     """
 
-    policy: Policy
+    policy: PlacementPolicy
     phase: Phase
     seed: int
     arrivals: int

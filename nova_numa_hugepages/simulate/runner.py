@@ -30,7 +30,7 @@ import time
 from typing import Any
 from typing import TYPE_CHECKING
 
-from nova_numa_hugepages.simulate import guests
+from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import tasks
@@ -62,7 +62,7 @@ class Outcome:
 
 def plan(
     play: scenario.Scenario,
-    policies: Sequence[results.Policy],
+    policies: Sequence[results.PlacementPolicy],
     learning: tasks.Learning,
 ) -> list[tasks.Task]:
     """List the runs of a scenario.
@@ -73,7 +73,7 @@ def plan(
     seeds = (0,) if play.trace is not None else play.arrivals.seeds
     return [
         tasks.Task(play, policy, phase, seed, learning)
-        for phase in guests.phases(play)
+        for phase in workload.phases(play)
         for seed in seeds
         for policy in policies
     ]
@@ -253,7 +253,7 @@ def _bound(play: scenario.Scenario, solver: bound.Bound, seed: int) -> int:
         names = [
             guest.flavor
             for guest, _ in zip(
-                guests.arrive(play, results.Phase.FILL, seed),
+                workload.arrivals(play, results.Phase.FILL, seed),
                 range(length),
                 strict=False,
             )

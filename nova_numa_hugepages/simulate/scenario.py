@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 import dataclasses
 
-from nova_numa_hugepages.yamlfile.hosts import Node
+from nova_numa_hugepages.yamlfile.host_format import HostNode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class HostType:
 
     name: str
     count: int
-    nodes: tuple[Node, ...]
+    nodes: tuple[HostNode, ...]
     distances: tuple[tuple[int, ...], ...] | None = None
     runs_us: bool = True
     cpu_ratio: float = 1.0

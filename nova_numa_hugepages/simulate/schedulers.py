@@ -128,13 +128,13 @@ class Stock(Scheduler):
 
 
 def scheduler(
-    policy: results.Policy, learned: demand.Demand | None = None
+    policy: results.PlacementPolicy, learned: demand.Demand | None = None
 ) -> Scheduler:
     """Make the scheduler of a policy, and put its fit in place.
 
     :param learned: the demand, for ours
     """
-    if policy is results.Policy.STOCK:
+    if policy is results.PlacementPolicy.STOCK:
         return Stock()
     assert learned is not None
     return Ours(learned)
@@ -152,7 +152,7 @@ def _weighers() -> list[type[Any]]:
     ]
 
 
-class Asked(NamedTuple):
+class PlacementRequest(NamedTuple):
     """What a guest asks Placement for.
 
     :ivar resources: resource class to amount
@@ -164,7 +164,7 @@ class Asked(NamedTuple):
     siblings: bool | None
 
 
-def asked(spec: objects.RequestSpec) -> Asked:
+def placement_request(spec: objects.RequestSpec) -> PlacementRequest:
     """Tell what a guest asks Placement for, as Nova translates it."""
     request = utils.ResourceRequest.from_request_spec(spec)
     group = request.get_request_group(None)
@@ -173,10 +173,10 @@ def asked(spec: objects.RequestSpec) -> Asked:
         siblings = True
     elif os_traits.HW_CPU_HYPERTHREADING in group.forbidden_traits:
         siblings = False
-    return Asked(request.merged_resources(), siblings)
+    return PlacementRequest(request.merged_resources(), siblings)
 
 
-class Placement:
+class PlacementService:
     """What Placement knows: inventories and what is used of them."""
 
     def __init__(self, hosts: Sequence[_State]) -> None:
@@ -186,7 +186,7 @@ class Placement:
         }
 
     def candidates(
-        self, hosts: Sequence[_State], wanted: Asked
+        self, hosts: Sequence[_State], wanted: PlacementRequest
     ) -> list[_State]:
         """List the hosts that have what a guest asks for."""
         resources = list(wanted.resources.items())
@@ -200,7 +200,7 @@ class Placement:
             )
         ]
 
-    def allocate(self, host: _State, wanted: Asked, sign: int = 1) -> None:
+    def allocate(self, host: _State, wanted: PlacementRequest, sign: int = 1) -> None:
         """Take resources of a host; with a sign of -1 give them back."""
         free = self._free[host.host]
         for name, amount in wanted.resources.items():

@@ -100,7 +100,7 @@ class PolicySummary:
         runs, in descending order of it; runs without a refusal are not there
     """
 
-    policy: results.Policy
+    policy: results.PlacementPolicy
     seeds: tuple[int, ...]
     figures: Mapping[Metric, Figure]
     by_flavor: tuple[FlavorRefusals, ...]
@@ -125,7 +125,7 @@ class PhaseSummary:
     policies: tuple[PolicySummary, ...]
     ratios: Mapping[Metric, Figure]
 
-    def of(self, policy: results.Policy) -> PolicySummary | None:
+    def of(self, policy: results.PlacementPolicy) -> PolicySummary | None:
         """Find a policy, None if it has no runs."""
         for found in self.policies:
             if found.policy is policy:
@@ -168,7 +168,7 @@ def summarise(found: results.Results) -> Summary:
                 ),
                 key=lambda run: run.seed,
             )
-            for policy in results.Policy
+            for policy in results.PlacementPolicy
         }
         if any(by_policy.values()):
             phases.append(
@@ -180,8 +180,8 @@ def summarise(found: results.Results) -> Summary:
                         if runs
                     ),
                     _ratios(
-                        by_policy[results.Policy.STOCK],
-                        by_policy[results.Policy.OURS],
+                        by_policy[results.PlacementPolicy.STOCK],
+                        by_policy[results.PlacementPolicy.OURS],
                     ),
                 )
             )
@@ -224,7 +224,7 @@ def _counted_samples(run: results.Run) -> Sequence[results.Sample]:
 
 
 def _policy(
-    policy: results.Policy, runs: Sequence[results.Run]
+    policy: results.PlacementPolicy, runs: Sequence[results.Run]
 ) -> PolicySummary:
     measured = [measure(run) for run in runs]
     counted: collections.Counter[str] = collections.Counter()

@@ -40,7 +40,7 @@ class Task(NamedTuple):
     """One run of a simulation."""
 
     play: scenario.Scenario
-    policy: results.Policy
+    policy: results.PlacementPolicy
     phase: results.Phase
     seed: int
     learning: Learning = Learning.FLAVORS

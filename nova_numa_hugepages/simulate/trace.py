@@ -36,7 +36,7 @@ import operator
 import pathlib
 
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import schema
+from nova_numa_hugepages.simulate import scenario_schema
 from nova_numa_hugepages.yamlfile import errors
 from nova_numa_hugepages.yamlfile import reading
 from nova_numa_hugepages.yamlfile import shape
@@ -112,9 +112,9 @@ class _Reader:
         count = 0
         for row in rows:
             count += 1
-            if count > schema.MAX_ARRIVALS:
+            if count > scenario_schema.MAX_ARRIVALS:
                 self._tell(
-                    f'found more guests, expected {schema.MAX_ARRIVALS} or '
+                    f'found more guests, expected {scenario_schema.MAX_ARRIVALS} or '
                     'fewer'
                 )
                 return

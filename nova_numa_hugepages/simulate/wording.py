@@ -19,8 +19,8 @@ from nova_numa_hugepages.simulate import summary
 from nova_numa_hugepages.simulate.summary import Metric
 
 NAMES = {
-    results.Policy.STOCK: 'stock Nova',
-    results.Policy.OURS: 'this package',
+    results.PlacementPolicy.STOCK: 'stock Nova',
+    results.PlacementPolicy.OURS: 'this package',
 }
 
 PHASES = {

@@ -18,7 +18,7 @@ from __future__ import annotations
 import pytest
 
 from nova_numa_hugepages.scheduler import score
-from tools.demo import report
+from tools.demo import explanation
 from tools.demo import verdicts
 from tools.demo import weighing
 
@@ -59,7 +59,7 @@ def test_costs_look_different_if_they_are(
     taken = 'best' if best < next_ else 'next'
 
     # when it is told why the best one was taken,
-    lines = report.costs(found, {'guest': taken})
+    lines = explanation.costs(found, {'guest': taken})
 
     # then one line tells what it costs there, and on the others.
     assert lines == [expected]
@@ -77,7 +77,7 @@ def test_only_the_next_best_hosts_are_told() -> None:
             )
         ]
     )
-    lines = report.costs(found, {'guest': 'a'})
+    lines = explanation.costs(found, {'guest': 'a'})
 
     # then the worst one is left out.
     assert lines == ['a costs 1 % of what is scarce, b 2 %, c 3 %']
@@ -108,7 +108,7 @@ def test_tie_is_told_with_what_decided(
     )
 
     # when it is told why one of them was taken,
-    lines = report.costs(found, {'guest': 'taken'})
+    lines = explanation.costs(found, {'guest': 'taken'})
 
     # then the line says what decided.
     assert lines == [
@@ -128,7 +128,7 @@ def test_floating_guest_is_told_what_hosts_hold() -> None:
     )
 
     # when it is told why a host was taken,
-    lines = report.costs(found, {'guest': 'poor'})
+    lines = explanation.costs(found, {'guest': 'poor'})
 
     # then the line says what the hosts hold.
     assert lines == ['poor holds 0 % of what is scarce, rich 50 %']
@@ -149,7 +149,7 @@ def test_each_guest_of_a_request_has_its_line() -> None:
     )
 
     # when it is told why,
-    lines = report.costs(
+    lines = explanation.costs(
         found, {'a': 'one', 'b': 'one', 'c': 'other', 'd': 'third'}
     )
 
@@ -203,7 +203,7 @@ def test_choice_of_stock_nova_is_told(
     found = verdicts.Verdicts(accepted=accepted, stock_choice=choice)
 
     # when that is told,
-    line = report.stock_choice(found, {'guest': 'a'}, agrees=agrees)
+    line = explanation.stock_choice(found, {'guest': 'a'}, agrees=agrees)
 
     # then it is one short line.
     assert line == expected

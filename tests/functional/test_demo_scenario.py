@@ -21,10 +21,10 @@ import textwrap
 import pytest
 
 from nova_numa_hugepages.yamlfile import errors
-from nova_numa_hugepages.yamlfile import hosts
+from nova_numa_hugepages.yamlfile import host_format
 from tools.demo import __main__ as command
 from tools.demo import loading
-from tools.demo import scenario
+from tools.demo import demo_scenario
 
 GOOD = """\
 hosts:
@@ -48,7 +48,7 @@ guests:
 """
 
 
-def load(tmp_path: pathlib.Path, text: str) -> scenario.Scenario:
+def load(tmp_path: pathlib.Path, text: str) -> demo_scenario.DemoScenario:
     """Load a scenario of this text."""
     path = tmp_path / 'scenario.yaml'
     path.write_text(text, encoding='utf-8')
@@ -62,10 +62,10 @@ def test_scenario_is_read(tmp_path: pathlib.Path) -> None:
 
     # then all values are there, those of nodes for each node.
     assert found.hosts == (
-        scenario.Host(
+        demo_scenario.DemoHost(
             name='host',
             nodes=(
-                hosts.Node(
+                host_format.HostNode(
                     cores=4,
                     threads=2,
                     shared_cores=0,
@@ -74,7 +74,7 @@ def test_scenario_is_read(tmp_path: pathlib.Path) -> None:
                     reserved={},
                     socket=None,
                 ),
-                hosts.Node(
+                host_format.HostNode(
                     cores=2,
                     threads=2,
                     shared_cores=0,
@@ -89,7 +89,7 @@ def test_scenario_is_read(tmp_path: pathlib.Path) -> None:
         ),
     )
     assert found.flavors == (
-        scenario.Flavor(
+        demo_scenario.DemoFlavor(
             name='small',
             vcpus=1,
             memory_mib=512,
@@ -101,7 +101,7 @@ def test_scenario_is_read(tmp_path: pathlib.Path) -> None:
         ),
     )
     assert found.guests == (
-        scenario.Guest(
+        demo_scenario.DemoGuest(
             name='guest',
             flavor='small',
             count=1,

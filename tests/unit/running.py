@@ -25,7 +25,7 @@ from nova import objects
 
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages.simulate import engine as engines
-from nova_numa_hugepages.simulate import guests
+from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import tasks
@@ -87,7 +87,7 @@ def traced(
 
 def engine(
     scene: scenario.Scenario,
-    policy: results.Policy,
+    policy: results.PlacementPolicy,
     phase: results.Phase = FILL,
     seed: int = 1,
     **fields: tasks.Learning,
@@ -127,5 +127,5 @@ def state(running: engines.Engine) -> list[object]:
 
 
 def arrivals(scene: scenario.Scenario, seed: int, count: int) -> list[str]:
-    found = guests.arrive(scene, FILL, seed)
+    found = workload.arrivals(scene, FILL, seed)
     return [next(found).flavor for _ in range(count)]

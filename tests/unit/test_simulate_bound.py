@@ -23,7 +23,7 @@ import pytest
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import cellkinds
+from nova_numa_hugepages.simulate import cell_kinds
 from nova_numa_hugepages.simulate import extras
 from nova_numa_hugepages.simulate import scenario
 from tests.unit.core import builders as values
@@ -374,7 +374,7 @@ def test_kinds_of_guest_cells_are_told_apart():
     )
 
     # when
-    kinds = cellkinds.guest_kinds(asked)
+    kinds = cell_kinds.guest_cell_kinds(asked)
 
     # then
     rest = (
@@ -383,6 +383,6 @@ def test_kinds_of_guest_cells_are_told_apart():
         model.ThreadPolicy.PREFER,
     )
     assert kinds == {
-        cellkinds.GuestKind(0, 4, 0, 4096, *rest): 1,
-        cellkinds.GuestKind(0, 2, 0, 2048, *rest): 2,
+        cell_kinds.GuestCellKind(0, 4, 0, 4096, *rest): 1,
+        cell_kinds.GuestCellKind(0, 2, 0, 2048, *rest): 2,
     }

@@ -30,7 +30,7 @@ from scipy import optimize
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import cellkinds
+from nova_numa_hugepages.simulate import cell_kinds
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.virt import hardware as our_hardware
 from tests.unit import builders
@@ -298,7 +298,7 @@ def listed(scene: scenario.Scenario) -> float:
     """Solve the linear program over all configurations."""
     kinds: collections.Counter = collections.Counter()
     for one in scene.flavors:
-        for kind, count in cellkinds.guest_kinds(one).items():
+        for kind, count in cell_kinds.guest_cell_kinds(one).items():
             kinds[kind] += count * one.share
     total = sum(one.share for one in scene.flavors)
     columns = [
@@ -323,7 +323,7 @@ def listed(scene: scenario.Scenario) -> float:
 
 
 def configurations(
-    one: scenario.Node, kinds: Sequence[cellkinds.GuestKind]
+    one: scenario.HostNode, kinds: Sequence[cell_kinds.GuestCellKind]
 ) -> set[tuple[int, ...]]:
     """List what fits in a node, by trying to add one guest cell at a time.
 

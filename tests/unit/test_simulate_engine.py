@@ -22,7 +22,7 @@ import pytest
 from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import engine as engines
 from nova_numa_hugepages.simulate import fleet
-from nova_numa_hugepages.simulate import guests
+from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import tasks
 from tests.unit import running
 from tests.unit.running import arrivals
@@ -124,7 +124,7 @@ def test_no_host_holds_more_than_it_has(policy):
 def test_what_our_filter_lets_pass_can_be_claimed(seed):
     # given
     simulated = engine(MIXED, OURS)
-    found = guests.arrive(MIXED, FILL, seed)
+    found = workload.arrivals(MIXED, FILL, seed)
 
     # when
     placed = 0

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.simulate import hardware
+from nova_numa_hugepages.simulate import host_hardware
 from nova_numa_hugepages.simulate import scenario
 
 MIB_2 = 2048
@@ -41,9 +41,9 @@ def cell(cell_id: int = 0, **values: Any) -> model.HostCell:
     )
 
 
-def node(**values: Any) -> scenario.Node:
+def node(**values: Any) -> scenario.HostNode:
     """What `cell` is read as."""
-    return scenario.Node(
+    return scenario.HostNode(
         **{
             'cores': 2,
             'threads': 2,
@@ -58,7 +58,7 @@ def node(**values: Any) -> scenario.Node:
 
 
 def read(*cells: model.HostCell, **values: Any) -> hardware.Hardware:
-    return hardware.read(model.HostTopology(cells, **values))
+    return host_hardware.read(model.HostTopology(cells, **values))
 
 
 def test_used_host_is_read_as_an_empty_one() -> None:

@@ -65,7 +65,7 @@ SCENARIO = scenario.Scenario(
             name='duo',
             count=50,
             nodes=(
-                scenario.Node(
+                scenario.HostNode(
                     cores=4,
                     threads=2,
                     shared_cores=0,
@@ -74,7 +74,7 @@ SCENARIO = scenario.Scenario(
                     reserved={},
                     socket=0,
                 ),
-                scenario.Node(
+                scenario.HostNode(
                     cores=2,
                     threads=2,
                     shared_cores=0,
@@ -93,7 +93,7 @@ SCENARIO = scenario.Scenario(
             name='solo',
             count=1,
             nodes=(
-                scenario.Node(
+                scenario.HostNode(
                     cores=8,
                     threads=1,
                     shared_cores=0,
@@ -275,7 +275,7 @@ def test_suggested_arrivals_fill_the_fleet() -> None:
         scenario.HostType(
             name='solo',
             count=10,
-            nodes=(scenario.Node(20, 2, 0, 1 << 17, {}, {}, None),),
+            nodes=(scenario.HostNode(20, 2, 0, 1 << 17, {}, {}, None),),
         )
     ]
     flavors = [scenario.Flavor('small', 4, 1024, {})]

@@ -18,7 +18,7 @@ import textwrap
 
 from rich import console as rich
 
-from nova_numa_hugepages.simulate import report
+from nova_numa_hugepages.simulate import tables
 from tests.unit.simulated import churn
 from tests.unit.simulated import fill
 from tests.unit.simulated import found
@@ -30,7 +30,7 @@ def printed(results, *, planned=None, encoding='utf-8', **console):
     """Give what is printed, without the blanks at the ends of lines."""
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding=encoding) as file:
-        report.print_report(
+        tables.print_report(
             results,
             rich.Console(file=file, **({'width': 80} | console)),
             planned=planned,

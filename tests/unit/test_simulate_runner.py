@@ -25,7 +25,7 @@ import time
 import pytest
 
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import guests
+from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import runner
 from nova_numa_hugepages.simulate import scenario
@@ -216,7 +216,7 @@ def test_bounds_are_those_of_the_sequences():
 
 
 def at_most(seed: int) -> int:
-    arriving = guests.arrive(SCENE, FILL, seed)
+    arriving = workload.arrivals(SCENE, FILL, seed)
     return bound.sequence_bound(
         SCENE, [next(arriving).flavor for _ in range(20)]
     )

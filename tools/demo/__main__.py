@@ -30,7 +30,7 @@ import warnings
 if TYPE_CHECKING:
     from rich import console as rich_console
 
-    from tools.demo import scenario
+    from tools.demo import demo_scenario
 
 DEFAULT = (
     pathlib.Path(__file__).resolve().parents[2]
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def _run(play: scenario.Scenario) -> int:
+def _run(play: demo_scenario.DemoScenario) -> int:
     from rich import console as rich
 
     console = rich.Console(highlight=False, markup=False)

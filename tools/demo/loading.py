@@ -20,10 +20,10 @@ import pathlib
 from nova_numa_hugepages.yamlfile import errors
 from nova_numa_hugepages.yamlfile import reading
 from tools.demo import problems
-from tools.demo import scenario
+from tools.demo import demo_scenario
 
 
-def load(path: pathlib.Path) -> scenario.Scenario:
+def load(path: pathlib.Path) -> demo_scenario.DemoScenario:
     """Read a scenario file.
 
     :raises: `errors.FileError`, with every problem that was found
@@ -31,4 +31,4 @@ def load(path: pathlib.Path) -> scenario.Scenario:
     document = reading.document(path)
     if found := problems.find(document):
         raise errors.FileError(str(path), found)
-    return scenario.build(str(path), document)
+    return demo_scenario.build(str(path), document)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nova_numa_hugepages.yamlfile import hosts
+from nova_numa_hugepages.yamlfile import host_format
 from nova_numa_hugepages.yamlfile import lines
 from nova_numa_hugepages.yamlfile import shape
 from tools.demo import schema
@@ -40,7 +40,7 @@ def _meaning_problems(
     """Find what does not agree with something else in the file."""
     data = document.data
     for name in data['hosts']:
-        yield from hosts.problems(document, ('hosts', name))
+        yield from host_format.problems(document, ('hosts', name))
     total = sum(guest.get('count', 1) for guest in data['guests'])
     if total > schema.MAX_GUESTS:
         yield (

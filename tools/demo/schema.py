@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nova_numa_hugepages.yamlfile import flavors
-from nova_numa_hugepages.yamlfile import hosts
+from nova_numa_hugepages.yamlfile import flavor_format
+from nova_numa_hugepages.yamlfile import host_format
 from nova_numa_hugepages.yamlfile import shape
 
 # As many as there are letters to draw them with.
@@ -30,21 +30,21 @@ _NAME = {'type': 'string', 'pattern': _NAME_PATTERN}
 # The patterns of the schema, in words.
 PATTERNS = {
     _NAME_PATTERN: 'up to 40 letters, digits, dots, dashes and underscores',
-    **hosts.PATTERNS,
+    **host_format.PATTERNS,
 }
 
 _HOST = {
     'type': 'object',
-    'required': list(hosts.REQUIRED),
+    'required': list(host_format.REQUIRED),
     'additionalProperties': False,
-    'properties': hosts.properties(),
+    'properties': host_format.properties(),
 }
 
 _FLAVOR = {
     'type': 'object',
-    'required': list(flavors.REQUIRED),
+    'required': list(flavor_format.REQUIRED),
     'additionalProperties': False,
-    'properties': flavors.properties(),
+    'properties': flavor_format.properties(),
 }
 
 _GUEST = {

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nova_numa_hugepages.yamlfile import flavors
-from nova_numa_hugepages.yamlfile import hosts
+from nova_numa_hugepages.yamlfile import flavor_format
+from nova_numa_hugepages.yamlfile import host_format
 from nova_numa_hugepages.yamlfile import shape
 
 MAX_HOSTS = 20_000
@@ -34,7 +34,7 @@ _NAME = {'type': 'string', 'pattern': _NAME_PATTERN}
 # The patterns of the schema, in words.
 PATTERNS = {
     _NAME_PATTERN: 'up to 300 characters that can be printed',
-    **hosts.PATTERNS,
+    **host_format.PATTERNS,
 }
 
 
@@ -45,11 +45,11 @@ def _of_nodes(schema: dict[str, Any]) -> dict[str, Any]:
 _HOST = {
     'type': 'object',
     # Its memory is in one of two units.
-    'required': [key for key in hosts.REQUIRED if key != 'memory_gib'],
+    'required': [key for key in host_format.REQUIRED if key != 'memory_gib'],
     'additionalProperties': False,
     'properties': {
         'count': shape.integer(1, MAX_HOSTS),
-        **hosts.properties(nodes=_MAX_NODES, cores=_MAX_CORES),
+        **host_format.properties(nodes=_MAX_NODES, cores=_MAX_CORES),
         'threads': _of_nodes(shape.integer(1, 8)),
         'memory_mib': _of_nodes(shape.integer(1, 1 << 24)),
         'cpu_allocation_ratio': shape.positive(1000),
@@ -59,10 +59,10 @@ _HOST = {
 
 _FLAVOR = {
     'type': 'object',
-    'required': list(flavors.REQUIRED),
+    'required': list(flavor_format.REQUIRED),
     'additionalProperties': False,
     'properties': {
-        **flavors.properties(),
+        **flavor_format.properties(),
         'share': shape.positive(1_000_000_000),
     },
 }

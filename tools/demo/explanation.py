@@ -25,7 +25,7 @@ from typing import Any
 
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.scheduler import score
-from tools.demo import scenario
+from tools.demo import demo_scenario
 from tools.demo import verdicts
 from tools.demo import weighing
 
@@ -81,7 +81,7 @@ def count(number: int, what: str) -> str:
     return f'{number} {what}{"" if number == 1 else "s"}'
 
 
-def request(flavor: scenario.Flavor, guests: int) -> str:
+def request(flavor: demo_scenario.DemoFlavor, guests: int) -> str:
     """Tell what is asked for."""
     specs = ', '.join(
         f'{key}={value}' for key, value in flavor.extra_specs.items()
@@ -93,7 +93,7 @@ def request(flavor: scenario.Flavor, guests: int) -> str:
     )
 
 
-def placement(placed: Placed, host: scenario.Host) -> list[str]:
+def placement(placed: Placed, host: demo_scenario.DemoHost) -> list[str]:
     """Tell where a guest went: a line, and one for each of its cells."""
     if placed.topology is None:
         return [
@@ -264,7 +264,7 @@ def stock_choice(
     return f'stock Nova would take {takes}'
 
 
-def distances(host: scenario.Host) -> str:
+def distances(host: demo_scenario.DemoHost) -> str:
     """Tell the distances of a host in a few words."""
     text = count(len(host.nodes), 'node')
     if host.distances is not None and len(host.nodes) > 1:

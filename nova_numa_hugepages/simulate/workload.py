@@ -25,7 +25,7 @@ from nova_numa_hugepages.simulate import scenario
 _HOUR_S = 3600.0
 
 
-class Guest(NamedTuple):
+class Arrival(NamedTuple):
     """A guest that arrives.
 
     :ivar at: when, in seconds
@@ -38,9 +38,9 @@ class Guest(NamedTuple):
     until: float | None
 
 
-def arrive(
+def arrivals(
     play: scenario.Scenario, phase: results.Phase, seed: int
-) -> Iterator[Guest]:
+) -> Iterator[Arrival]:
     """Let the guests of a scenario arrive.
 
     Flavors and lifetimes are drawn from generators of their own, so that the
@@ -53,7 +53,7 @@ def arrive(
             until = None
             if entry.lifetime is not None and phase is not results.Phase.FILL:
                 until = entry.at + entry.lifetime
-            yield Guest(entry.at, entry.flavor, until)
+            yield Arrival(entry.at, entry.flavor, until)
         return
     arrivals = play.arrivals
     flavors = random.Random(seed)
@@ -68,7 +68,7 @@ def arrive(
         if phase is not results.Phase.FILL and arrivals.mean_lifetime:
             lifetime = lifetimes.expovariate(1 / arrivals.mean_lifetime)
             until = at + lifetime * interval_s
-        yield Guest(at, flavors.choices(names, shares)[0], until)
+        yield Arrival(at, flavors.choices(names, shares)[0], until)
         number += 1
 
 

@@ -46,7 +46,7 @@ SMALL_KIB = 4
 _EPSILON = 1e-9
 
 
-class GuestKind(NamedTuple):
+class GuestCellKind(NamedTuple):
     """What a guest cell asks for.
 
     :ivar shared: vCPUs that float
@@ -64,7 +64,7 @@ class GuestKind(NamedTuple):
     thread_policy: model.ThreadPolicy
 
 
-class HostKind(NamedTuple):
+class HostCellKind(NamedTuple):
     """What a host cell offers while it is empty.
 
     :ivar cores: cores whose CPUs are dedicated
@@ -110,7 +110,7 @@ class Knapsack:
         )
 
 
-def guest_kinds(flavor: scenario.Flavor) -> collections.Counter[GuestKind]:
+def guest_cell_kinds(flavor: scenario.Flavor) -> collections.Counter[GuestCellKind]:
     """Take a flavor apart into its guest cells.
 
     :returns: how many of each kind; nothing without a NUMA topology
@@ -125,14 +125,14 @@ def guest_kinds(flavor: scenario.Flavor) -> collections.Counter[GuestKind]:
         ),
         objects.ImageMeta.from_dict({'properties': {}}),
     )
-    found: collections.Counter[GuestKind] = collections.Counter()
+    found: collections.Counter[GuestCellKind] = collections.Counter()
     if topology is None:
         return found
     request = nova_objects.request(topology)
     for number, cell in enumerate(request.cells):
         own = cell.cpu_policy is not model.CPUPolicy.SHARED
         found[
-            GuestKind(
+            GuestCellKind(
                 shared=len(cell.shared_vcpus),
                 dedicated=len(cell.dedicated_vcpus),
                 emulator=int(
@@ -147,21 +147,21 @@ def guest_kinds(flavor: scenario.Flavor) -> collections.Counter[GuestKind]:
     return found
 
 
-def host_kinds(
+def host_cell_kinds(
     hosts: Iterable[scenario.HostType],
-) -> collections.Counter[HostKind]:
+) -> collections.Counter[HostCellKind]:
     """Count the host cells of each kind."""
-    found: collections.Counter[HostKind] = collections.Counter()
+    found: collections.Counter[HostCellKind] = collections.Counter()
     for host in hosts:
         for node in host.nodes:
             found[_host_kind(host, node)] += host.count
     return found
 
 
-def _host_kind(host: scenario.HostType, node: scenario.Node) -> HostKind:
+def _host_kind(host: scenario.HostType, node: scenario.HostNode) -> HostCellKind:
     pooled_kib = sum(size * pages for size, pages in node.pages.items())
     held_kib = node.reserved.get(SMALL_KIB, 0) * SMALL_KIB
-    return HostKind(
+    return HostCellKind(
         cores=node.cores - node.shared_cores,
         threads=node.threads,
         shared_cpus=node.shared_cores * node.threads,
@@ -178,7 +178,7 @@ def _host_kind(host: scenario.HostType, node: scenario.Node) -> HostKind:
     )
 
 
-def knapsack(host: HostKind, guests: Sequence[GuestKind]) -> Knapsack:
+def knapsack(host: HostCellKind, guests: Sequence[GuestCellKind]) -> Knapsack:
     """Tell which guest cells fit together in a host cell.
 
     :param guests: the kinds of guest cells
@@ -214,7 +214,7 @@ def knapsack(host: HostKind, guests: Sequence[GuestKind]) -> Knapsack:
     return Knapsack(tuple(choices), tuple(rows), tuple(limits))
 
 
-def _fits_alone(guest: GuestKind, host: HostKind) -> bool:
+def _fits_alone(guest: GuestCellKind, host: HostCellKind) -> bool:
     """Judge by the rules that concern a guest cell by itself."""
     if guest.shared > host.shared_cpus:
         return False
@@ -243,7 +243,7 @@ def _mib(size_kib: int, pages: int) -> int:
     return size_kib * pages // units.KIB_PER_MIB
 
 
-def _accounted(guest: GuestKind) -> bool:
+def _accounted(guest: GuestCellKind) -> bool:
     """Tell whether the pages that a guest cell takes have to be free.
 
     Without a wish for pages, vCPUs that float share memory that is not theirs
@@ -255,7 +255,7 @@ def _accounted(guest: GuestKind) -> bool:
     )
 
 
-def _sizes(guest: GuestKind, host: HostKind) -> list[int]:
+def _sizes(guest: GuestCellKind, host: HostCellKind) -> list[int]:
     """List the page sizes in KiB that a guest cell may be on."""
     huge = [size for size, _ in host.pools]
     # On a host cell without small pages Nova takes the next size for them.
@@ -279,7 +279,7 @@ def _sizes(guest: GuestKind, host: HostKind) -> list[int]:
     ]
 
 
-def _cpus(guest: GuestKind, host: HostKind) -> dict[str, int]:
+def _cpus(guest: GuestCellKind, host: HostCellKind) -> dict[str, int]:
     """Tell what a guest cell takes of the CPUs.
 
     Under ``isolate`` a CPU is a core, as there is no place on host cells whose
@@ -298,7 +298,7 @@ def _cpus(guest: GuestKind, host: HostKind) -> dict[str, int]:
     }
 
 
-def _memory(guest: GuestKind, size_kib: int) -> dict[str, int]:
+def _memory(guest: GuestCellKind, size_kib: int) -> dict[str, int]:
     """Tell what a guest cell on pages of a size takes of the memory."""
     taken = {}
     if guest.cpu_policy is not model.CPUPolicy.DEDICATED:

@@ -42,7 +42,7 @@ _OF_NODES = ('cores', 'threads', 'shared_cores', 'memory_gib', 'memory_mib')
 
 
 @dataclasses.dataclass(frozen=True)
-class Node:
+class HostNode:
     """A NUMA node of a host; pages by page size in KiB.
 
     :ivar cores: its cores
@@ -101,7 +101,7 @@ def properties(*, nodes: int = 16, cores: int = 128) -> dict[str, Any]:
 # What a description without problems says.
 
 
-def build_nodes(host: Mapping[str, Any]) -> tuple[Node, ...]:
+def build_nodes(host: Mapping[str, Any]) -> tuple[HostNode, ...]:
     """Make the nodes of the mapping that describes their host."""
     return tuple(_build_node(host, i) for i in range(host['nodes']))
 
@@ -118,7 +118,7 @@ def runs_us(host: Mapping[str, Any]) -> bool:
     return bool(host.get('compute', 'ours') == 'ours')
 
 
-def _build_node(host: Mapping[str, Any], index: int) -> Node:
+def _build_node(host: Mapping[str, Any], index: int) -> HostNode:
     def pick(value: Any) -> Any:
         return value[index] if isinstance(value, list) else value
 
@@ -129,7 +129,7 @@ def _build_node(host: Mapping[str, Any], index: int) -> Node:
             if pick(count)
         }
 
-    return Node(
+    return HostNode(
         cores=pick(host['cores']),
         threads=pick(host.get('threads', 2)),
         shared_cores=pick(host.get('shared_cores', 0)),
@@ -244,7 +244,7 @@ def _distances(
 
 
 def _node(
-    document: lines.Document, path: lines.Path, index: int, node: Node
+    document: lines.Document, path: lines.Path, index: int, node: HostNode
 ) -> Iterator[tuple[int, str]]:
     """Find what a node can't hold."""
     if node.shared_cores > node.cores:

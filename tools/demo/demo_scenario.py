@@ -17,23 +17,23 @@ from __future__ import annotations
 
 import dataclasses
 
-from nova_numa_hugepages.yamlfile import flavors
-from nova_numa_hugepages.yamlfile import hosts
+from nova_numa_hugepages.yamlfile import flavor_format
+from nova_numa_hugepages.yamlfile import host_format
 from nova_numa_hugepages.yamlfile import lines
 
 
 @dataclasses.dataclass(frozen=True)
-class Host:
+class DemoHost:
     """A host of the demo."""
 
     name: str
-    nodes: tuple[hosts.Node, ...]
+    nodes: tuple[host_format.HostNode, ...]
     distances: tuple[tuple[int, ...], ...] | None
     runs_us: bool
 
 
 @dataclasses.dataclass(frozen=True)
-class Flavor:
+class DemoFlavor:
     """A flavor, and the line of the file that names it."""
 
     name: str
@@ -44,7 +44,7 @@ class Flavor:
 
 
 @dataclasses.dataclass(frozen=True)
-class Guest:
+class DemoGuest:
     """A guest, or several alike that are asked for in one request.
 
     :ivar refused: whether it is meant to find no host
@@ -61,45 +61,45 @@ class Guest:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scenario:
+class DemoScenario:
     """What a demo shows."""
 
     file: str
-    hosts: tuple[Host, ...]
-    flavors: tuple[Flavor, ...]
-    guests: tuple[Guest, ...]
+    hosts: tuple[DemoHost, ...]
+    flavors: tuple[DemoFlavor, ...]
+    guests: tuple[DemoGuest, ...]
 
 
-def build(file: str, document: lines.Document) -> Scenario:
+def build(file: str, document: lines.Document) -> DemoScenario:
     """Make a scenario of a document in which no problem was found."""
     data = document.data
 
     def line(*path: str | int) -> int:
         return document.lines[path]
 
-    return Scenario(
+    return DemoScenario(
         file=file,
         hosts=tuple(
-            Host(
+            DemoHost(
                 name=name,
-                nodes=hosts.build_nodes(host),
-                distances=hosts.distances(host),
-                runs_us=hosts.runs_us(host),
+                nodes=host_format.build_nodes(host),
+                distances=host_format.distances(host),
+                runs_us=host_format.runs_us(host),
             )
             for name, host in data['hosts'].items()
         ),
         flavors=tuple(
-            Flavor(
+            DemoFlavor(
                 name=name,
                 vcpus=flavor['vcpus'],
                 memory_mib=flavor['memory_mib'],
-                extra_specs=flavors.extra_specs(flavor),
+                extra_specs=flavor_format.extra_specs(flavor),
                 line=line('flavors', name),
             )
             for name, flavor in data['flavors'].items()
         ),
         guests=tuple(
-            Guest(
+            DemoGuest(
                 name=guest['name'],
                 flavor=guest['flavor'],
                 count=guest.get('count', 1),
