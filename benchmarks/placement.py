@@ -91,7 +91,9 @@ def measure(
     :param progress: is told what runs, and how much of it is done
     """
     play = load.load(_FOLDER / f'{case.name}.yaml')
-    planned = runner.plan(play, list(results.PlacementPolicy), tasks.Learning.LEARNED)
+    planned = runner.plan(
+        play, list(results.PlacementPolicy), tasks.Learning.LEARNED
+    )
     outcome = _run(case.name, planned, processes, progress)
     found = runner.add_bounds(play, outcome)
     known = None
@@ -100,7 +102,9 @@ def measure(
         for learning in (tasks.Learning.FLAVORS, tasks.Learning.PINNED):
             fill = [
                 task
-                for task in runner.plan(play, [results.PlacementPolicy.OURS], learning)
+                for task in runner.plan(
+                    play, [results.PlacementPolicy.OURS], learning
+                )
                 if task.phase is results.Phase.FILL
             ]
             runs = _run(f'{case.name}, {learning}', fill, processes, progress)

@@ -89,7 +89,11 @@ def placement_table(results: Sequence[placement.Result]) -> str:
             for policy in PlacementPolicy
         ]
         of_bound = _figure(
-            result, Phase.FILL, Metric.OF_BOUND_PERCENT, PlacementPolicy.OURS, '.1f'
+            result,
+            Phase.FILL,
+            Metric.OF_BOUND_PERCENT,
+            PlacementPolicy.OURS,
+            '.1f',
         )
         refused = [
             _figure(result, Phase.CHURN, Metric.REFUSED_PERCENT, policy, '.2f')

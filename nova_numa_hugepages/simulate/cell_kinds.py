@@ -110,7 +110,9 @@ class Knapsack:
         )
 
 
-def guest_cell_kinds(flavor: scenario.Flavor) -> collections.Counter[GuestCellKind]:
+def guest_cell_kinds(
+    flavor: scenario.Flavor,
+) -> collections.Counter[GuestCellKind]:
     """Take a flavor apart into its guest cells.
 
     :returns: how many of each kind; nothing without a NUMA topology
@@ -158,7 +160,9 @@ def host_cell_kinds(
     return found
 
 
-def _host_kind(host: scenario.HostType, node: scenario.HostNode) -> HostCellKind:
+def _host_kind(
+    host: scenario.HostType, node: scenario.HostNode
+) -> HostCellKind:
     pooled_kib = sum(size * pages for size, pages in node.pages.items())
     held_kib = node.reserved.get(SMALL_KIB, 0) * SMALL_KIB
     return HostCellKind(

@@ -48,7 +48,9 @@ _QUIET = '#555555'
 
 
 def _runs(
-    found: results.Results, phase: results.Phase, policy: results.PlacementPolicy
+    found: results.Results,
+    phase: results.Phase,
+    policy: results.PlacementPolicy,
 ) -> list[results.Run]:
     return [
         run

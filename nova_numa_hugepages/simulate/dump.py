@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import io
 from typing import Any
 
-import yaml
+import ruamel.yaml
 
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.simulate import scenario
@@ -27,13 +28,6 @@ from nova_numa_hugepages.simulate import scenario_schema
 from nova_numa_hugepages.yamlfile import host_format
 
 _COLUMNS = 79
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what is the same twice in full."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
 
 
 def suggest_arrivals(
@@ -81,7 +75,15 @@ def to_yaml(
     :param arrivals: as `suggest_arrivals` chooses them if None
     :returns: the text of the file
     """
-    return yaml.dump(
+    writer: Any = ruamel.yaml.YAML(typ='safe', pure=True)
+    writer.sort_base_mapping_type_on_output = False
+    # As such files are read: in 1.2 "no" would need no quotes.
+    writer.version = (1, 1)
+    writer.width = _COLUMNS
+    # What is there twice is written in full.
+    writer.representer.ignore_aliases = lambda _: True
+    text = io.StringIO()
+    writer.dump(
         {
             'hosts': {host.name: _host(host) for host in hosts},
             'flavors': {flavor.name: _flavor(flavor) for flavor in flavors},
@@ -89,13 +91,9 @@ def to_yaml(
                 arrivals or suggest_arrivals(hosts, flavors)
             ),
         },
-        Dumper=_Dumper,
-        allow_unicode=True,
-        # In one line what has no mapping or list in it.
-        default_flow_style=None,
-        sort_keys=False,
-        width=_COLUMNS,
+        text,
     )
+    return text.getvalue()
 
 
 def _host(host: scenario.HostType) -> dict[str, Any]:

@@ -33,10 +33,10 @@ from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import flavors as flavor_kinds
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import gauge
-from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import schedulers
 from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import workload
 
 CONF = nova_conf.CONF
 

@@ -30,10 +30,10 @@ import time
 from typing import Any
 from typing import TYPE_CHECKING
 
-from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import workload
 
 if TYPE_CHECKING:
     from nova_numa_hugepages.simulate import bound

@@ -10,99 +10,113 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a scenario file of a simulation may hold."""
+"""The format of scenario files of a simulation."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from nova_numa_hugepages.yamlfile import flavor_format
 from nova_numa_hugepages.yamlfile import host_format
-from nova_numa_hugepages.yamlfile import shape
+from nova_numa_hugepages.yamlfile import validation
+from nova_numa_hugepages.yamlfile.validation import Finding
+from nova_numa_hugepages.yamlfile.validation import Path
 
 MAX_HOSTS = 20_000
 MAX_ARRIVALS = 1_000_000
 MAX_SEEDS = 1000
 
-# Clouds that are read, and not made up, may have large hosts.
+# Hosts that are read from a cloud may be larger than those of a demo.
 _MAX_NODES = 64
 _MAX_CORES = 1024
+_MOST = 1_000_000_000
 
-_NAME_PATTERN = r'^[^\x00-\x1f\x7f-\x9f]{1,300}\Z'
-_NAME = {'type': 'string', 'pattern': _NAME_PATTERN}
+_NAME = validation.text(
+    r'^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,300}\Z',
+    'a name of up to 300 printable characters',
+)
 
-# The patterns of the schema, in words.
-PATTERNS = {
-    _NAME_PATTERN: 'up to 300 characters that can be printed',
-    **host_format.PATTERNS,
-}
-
-
-def _of_nodes(schema: dict[str, Any]) -> dict[str, Any]:
-    return shape.one_or_list(schema, schema, _MAX_NODES)
-
-
-_HOST = {
-    'type': 'object',
+_HOST = host_format.schema(
+    nodes=_MAX_NODES,
+    cores=_MAX_CORES,
     # Its memory is in one of two units.
-    'required': [key for key in host_format.REQUIRED if key != 'memory_gib'],
-    'additionalProperties': False,
-    'properties': {
-        'count': shape.integer(1, MAX_HOSTS),
-        **host_format.properties(nodes=_MAX_NODES, cores=_MAX_CORES),
-        'threads': _of_nodes(shape.integer(1, 8)),
-        'memory_mib': _of_nodes(shape.integer(1, 1 << 24)),
-        'cpu_allocation_ratio': shape.positive(1000),
-        'ram_allocation_ratio': shape.positive(1000),
-    },
-}
+    required=('nodes', 'cores'),
+    count=validation.integer(1, MAX_HOSTS),
+    threads=validation.one_or_list(validation.integer(1, 8), _MAX_NODES),
+    memory_mib=validation.one_or_list(
+        validation.integer(1, 1 << 24), _MAX_NODES
+    ),
+    cpu_allocation_ratio=validation.positive(1000),
+    ram_allocation_ratio=validation.positive(1000),
+)
 
-_FLAVOR = {
-    'type': 'object',
-    'required': list(flavor_format.REQUIRED),
-    'additionalProperties': False,
-    'properties': {
-        **flavor_format.properties(),
-        'share': shape.positive(1_000_000_000),
-    },
-}
-
-_ARRIVALS = {
-    'type': 'object',
-    'required': ['count'],
-    'additionalProperties': False,
-    'properties': {
-        'count': shape.integer(1, MAX_ARRIVALS),
-        'per_hour': shape.positive(1_000_000_000),
-        'build_time': shape.integer(0, 1_000_000_000),
-        'mean_lifetime': shape.positive(1_000_000_000),
-        'warm_up': shape.integer(0, MAX_ARRIVALS),
-        'seeds': shape.one_or_list(
-            shape.integer(1, MAX_SEEDS),
-            shape.integer(0, (1 << 32) - 1),
+_ARRIVALS = validation.mapping(
+    {
+        'count': validation.integer(1, MAX_ARRIVALS),
+        'per_hour': validation.positive(_MOST),
+        'build_time': validation.integer(0, _MOST),
+        'mean_lifetime': validation.positive(_MOST),
+        'warm_up': validation.integer(0, MAX_ARRIVALS),
+        'seeds': validation.one_or_list(
+            validation.integer(0, (1 << 32) - 1),
             MAX_SEEDS,
+            one=validation.integer(1, MAX_SEEDS),
         ),
     },
-}
+    required=('count',),
+)
 
-SCENARIO: dict[str, Any] = {
-    'type': 'object',
-    'required': ['hosts', 'flavors'],
-    'additionalProperties': False,
-    'properties': {
-        'hosts': {
-            'type': 'object',
-            'minProperties': 1,
-            'propertyNames': _NAME,
-            'additionalProperties': _HOST,
-        },
-        'flavors': {
-            'type': 'object',
-            'minProperties': 1,
-            'propertyNames': _NAME,
-            'additionalProperties': _FLAVOR,
-        },
+SCENARIO = validation.mapping(
+    {
+        'hosts': validation.named(_HOST, _NAME),
+        'flavors': validation.named(
+            flavor_format.schema(share=validation.positive(_MOST)), _NAME
+        ),
         'arrivals': _ARRIVALS,
         'trace': _NAME,
     },
-}
+    required=('hosts', 'flavors'),
+)
+
+
+def contradictions(data: Any) -> Iterator[Finding]:
+    """Find contradictions in a scenario that matches the schema."""
+    for name, host in data['hosts'].items():
+        path: Path = ('hosts', name)
+        given = [key for key in ('memory_gib', 'memory_mib') if key in host]
+        if len(given) == 1:
+            yield from host_format.contradictions(host, path)
+        else:
+            yield (
+                path,
+                f'found {" and ".join(given) or "no memory"}, expected either '
+                "'memory_gib' or 'memory_mib'",
+            )
+    total = sum(host.get('count', 1) for host in data['hosts'].values())
+    if total > MAX_HOSTS:
+        yield (
+            ('hosts',),
+            f'found {total} hosts in all, expected {MAX_HOSTS} or fewer',
+        )
+    if 'arrivals' in data:
+        yield from _arrivals_contradictions(data['arrivals'])
+    elif 'trace' not in data:
+        yield (), "expected 'arrivals' or 'trace', found neither"
+
+
+def _arrivals_contradictions(arrivals: Any) -> Iterator[Finding]:
+    count, warm_up = arrivals['count'], arrivals.get('warm_up', 0)
+    if warm_up >= count:
+        yield (
+            ('arrivals', 'warm_up'),
+            f'found {warm_up}, expected fewer than the {count} arrivals',
+        )
+    seeds = arrivals.get('seeds')
+    if isinstance(seeds, list):
+        for index, seed in enumerate(seeds):
+            if seed in seeds[:index]:
+                yield (
+                    ('arrivals', 'seeds', index),
+                    f'found {seed} again, expected each seed once',
+                )

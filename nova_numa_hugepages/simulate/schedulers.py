@@ -200,7 +200,9 @@ class PlacementService:
             )
         ]
 
-    def allocate(self, host: _State, wanted: PlacementRequest, sign: int = 1) -> None:
+    def allocate(
+        self, host: _State, wanted: PlacementRequest, sign: int = 1
+    ) -> None:
         """Take resources of a host; with a sign of -1 give them back."""
         free = self._free[host.host]
         for name, amount in wanted.resources.items():

@@ -34,12 +34,12 @@ import io
 import math
 import operator
 import pathlib
+import reprlib
 
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import scenario_schema
+from nova_numa_hugepages.yamlfile import document
 from nova_numa_hugepages.yamlfile import errors
-from nova_numa_hugepages.yamlfile import reading
-from nova_numa_hugepages.yamlfile import shape
 
 COLUMNS = ('time', 'flavor', 'lifetime')
 
@@ -62,7 +62,7 @@ def read(
         `errors.FileError` with what is wrong in it, of many problems the
         first ones
     """
-    reader = _Reader(reading.text(path), flavors)
+    reader = _Reader(document.read_text(path), flavors)
     entries = sorted(reader.entries(), key=operator.attrgetter('at'))
     if reader.problems:
         raise errors.FileError(str(path), reader.problems)
@@ -103,7 +103,7 @@ class _Reader:
         for column in COLUMNS:
             if names.count(column) != 1:
                 self._tell(
-                    f'found the columns {shape.show(",".join(names))}, '
+                    f'found the columns {reprlib.repr(",".join(names))}, '
                     f'expected {column!r} once among them'
                 )
         if self.problems:
@@ -114,8 +114,8 @@ class _Reader:
             count += 1
             if count > scenario_schema.MAX_ARRIVALS:
                 self._tell(
-                    f'found more guests, expected {scenario_schema.MAX_ARRIVALS} or '
-                    'fewer'
+                    'found more guests, expected '
+                    f'{scenario_schema.MAX_ARRIVALS} or fewer'
                 )
                 return
             try:
@@ -163,7 +163,7 @@ class _Reader:
         at = self._time(time)
         if flavor not in self._flavors:
             raise _MistakeError(
-                f'flavor: found {shape.show(flavor)}, expected one of '
+                f'flavor: found {reprlib.repr(flavor)}, expected one of '
                 f'{", ".join(self._flavors)}'
             )
         if not lifetime:
@@ -171,8 +171,8 @@ class _Reader:
         seconds = _number('lifetime', lifetime)
         if seconds is None:
             raise _MistakeError(
-                f'lifetime: found {shape.show(lifetime)}, expected {_SECONDS},'
-                ' or nothing if the guest stays'
+                f'lifetime: found {reprlib.repr(lifetime)}, expected '
+                f'{_SECONDS}, or nothing if the guest stays'
             )
         return scenario.TraceEntry(at, flavor, seconds)
 
@@ -182,13 +182,13 @@ class _Reader:
             kind, at = _ISO, _moment(text)
         if at is None:
             raise _MistakeError(
-                f'time: found {shape.show(text)}, expected {_SECONDS} or '
+                f'time: found {reprlib.repr(text)}, expected {_SECONDS} or '
                 f'{_ISO}'
             )
         first, line = self._kind = self._kind or (kind, self._line)
         if kind != first:
             raise _MistakeError(
-                f'time: found {shape.show(text)}, expected {first} as in '
+                f'time: found {reprlib.repr(text)}, expected {first} as in '
                 f'line {line}'
             )
         return at
@@ -208,11 +208,11 @@ def _number(column: str, text: str) -> float | None:
         return None
     if not math.isfinite(number):
         raise _MistakeError(
-            f'{column}: found {shape.show(text)}, expected a finite number'
+            f'{column}: found {reprlib.repr(text)}, expected a finite number'
         )
     if number < 0:
         raise _MistakeError(
-            f'{column}: found {shape.show(text)}, expected 0 or more'
+            f'{column}: found {reprlib.repr(text)}, expected 0 or more'
         )
     return number
 

@@ -10,47 +10,45 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The description of a host: its nodes, their cores, memory and pages."""
+"""Descriptions of hosts: NUMA nodes with cores, memory and pages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import re
 from typing import Any
 
 from nova_numa_hugepages.core import facts
 from nova_numa_hugepages.core import units
-from nova_numa_hugepages.yamlfile import lines
-from nova_numa_hugepages.yamlfile import shape
-
-REQUIRED = ('nodes', 'cores', 'memory_gib')
+from nova_numa_hugepages.yamlfile import validation
+from nova_numa_hugepages.yamlfile.validation import Finding
+from nova_numa_hugepages.yamlfile.validation import Path
 
 MIB_PER_GIB = 1024
-# The memory that is in no pool of huge pages is in pages of this size.
+# The size of the pages in no pool of huge pages.
 BASE_PAGE_KIB = 4
 
-_PAGE_SIZE = r'^[1-9][0-9]{0,6} ?(KiB|MiB|GiB)$'
+_PAGE_SIZE = validation.text(
+    r'^[1-9][0-9]{0,6} ?(KiB|MiB|GiB)$', 'a page size such as 2MiB or 1GiB'
+)
 _KIB = {'KiB': 1, 'MiB': 1024, 'GiB': 1024 * 1024}
 
-# The patterns of the schemas, in words.
-PATTERNS = {_PAGE_SIZE: 'a page size such as 2MiB or 1GiB'}
-
-# Of what a node has there may be one value for all nodes, or a list.
-_OF_NODES = ('cores', 'threads', 'shared_cores', 'memory_gib', 'memory_mib')
+# Either one value for all nodes, or a list with one for each.
+_PER_NODE = ('cores', 'threads', 'shared_cores', 'memory_gib', 'memory_mib')
 
 
 @dataclasses.dataclass(frozen=True)
 class HostNode:
-    """A NUMA node of a host; pages by page size in KiB.
+    """A NUMA node of a described host; pages by page size in KiB.
 
-    :ivar cores: its cores
     :ivar threads: threads of a core
     :ivar shared_cores: cores, the first ones, whose CPUs are shared
     :ivar memory_mib: its memory, huge pages included
     :ivar pages: huge pages; the rest of the memory is in small pages
-    :ivar reserved: pages that the operator holds back from guests
+    :ivar reserved: pages that the operator reserves for other uses
     :ivar socket: the socket that it is part of, None if unknown
     """
 
@@ -63,58 +61,67 @@ class HostNode:
     socket: int | None
 
 
-def properties(*, nodes: int = 16, cores: int = 128) -> dict[str, Any]:
-    """Make the schemas of what describes a host, by key.
+def schema(
+    *,
+    nodes: int = 16,
+    cores: int = 128,
+    required: Sequence[str] = ('nodes', 'cores', 'memory_gib'),
+    **more: Any,
+) -> dict[str, Any]:
+    """Return the JSON schema of a host.
 
     :param nodes: the most nodes of a host
     :param cores: the most cores of a node
+    :param more: the schemas of further keys, or of these in another form
     """
 
-    def of_nodes(schema: dict[str, Any]) -> dict[str, Any]:
-        return shape.one_or_list(schema, schema, nodes)
+    def per_node(least: int, most: int) -> dict[str, Any]:
+        return validation.one_or_list(validation.integer(least, most), nodes)
 
     pages = {
         'type': 'object',
-        'propertyNames': {'pattern': _PAGE_SIZE},
-        'additionalProperties': of_nodes(shape.integer(0, 1 << 24)),
+        'propertyNames': _PAGE_SIZE,
+        'additionalProperties': per_node(0, 1 << 24),
     }
-    return {
-        'nodes': shape.integer(1, nodes),
-        'cores': of_nodes(shape.integer(1, cores)),
-        'threads': shape.integer(1, 8),
-        'shared_cores': of_nodes(shape.integer(0, cores)),
-        'memory_gib': of_nodes(shape.integer(1, 1 << 14)),
-        'pages': pages,
-        'reserved': pages,
-        'sockets': {'type': 'array', 'items': shape.integer(0, nodes - 1)},
-        'distances': {
-            'type': 'array',
-            'items': {
+    distance = validation.integer(facts.MIN_DISTANCE, facts.MAX_DISTANCE)
+    return validation.mapping(
+        {
+            'nodes': validation.integer(1, nodes),
+            'cores': per_node(1, cores),
+            'threads': validation.integer(1, 8),
+            'shared_cores': per_node(0, cores),
+            'memory_gib': per_node(1, 1 << 14),
+            'pages': pages,
+            'reserved': pages,
+            'sockets': {
                 'type': 'array',
-                'items': shape.integer(facts.MIN_DISTANCE, facts.MAX_DISTANCE),
+                'items': validation.integer(0, nodes - 1),
             },
+            'distances': {
+                'type': 'array',
+                'items': {'type': 'array', 'items': distance},
+            },
+            'compute': {'enum': ['ours', 'stock']},
+            **more,
         },
-        'compute': {'enum': ['ours', 'stock']},
-    }
-
-
-# What a description without problems says.
+        required,
+    )
 
 
 def build_nodes(host: Mapping[str, Any]) -> tuple[HostNode, ...]:
-    """Make the nodes of the mapping that describes their host."""
+    """Return the nodes of a valid description."""
     return tuple(_build_node(host, i) for i in range(host['nodes']))
 
 
 def distances(host: Mapping[str, Any]) -> tuple[tuple[int, ...], ...] | None:
-    """Read the rows of node distances, None if there are none."""
+    """Return the rows of node distances, None if there are none."""
     if 'distances' not in host:
         return None
     return tuple(map(tuple, host['distances']))
 
 
 def runs_us(host: Mapping[str, Any]) -> bool:
-    """Tell whether the host's compute runs our fit."""
+    """Return whether the compute service of the host runs our fit."""
     return bool(host.get('compute', 'ours') == 'ours')
 
 
@@ -150,125 +157,95 @@ def _size_kib(size: str) -> int:
     return int(match[1]) * _KIB[match[2]]
 
 
-# What is wrong with one: what has to agree with something else in it.
+def contradictions(host: Mapping[str, Any], path: Path) -> Iterator[Finding]:
+    """Find contradictions in a description that matches the schema.
 
-
-def problems(
-    document: lines.Document, path: lines.Path
-) -> Iterator[tuple[int, str]]:
-    """Find what is wrong with a host whose shape is right.
-
-    :param path: where in the document the host is
-    :returns: (line, what was found and expected)
+    :param path: the path of the description in its document
     """
-    host: Any = document.data
-    for key in path:
-        host = host[key]
-    wrong = [
-        *_sizes(document, path, host),
-        *_lengths(document, path, host),
-    ]
-    yield from wrong
-    yield from _distances(document, path, host)
-    if not wrong:
-        for i, node in enumerate(build_nodes(host)):
-            yield from _node(document, path, i, node)
+    findings = [*_sizes(host), *_lengths(host)]
+    if not findings:
+        for index, node in enumerate(build_nodes(host)):
+            findings += _node(index, node)
+    for place, text in (*findings, *_distances(host)):
+        yield (*path, *place), text
 
 
-def _sizes(
-    document: lines.Document, path: lines.Path, host: Mapping[str, Any]
-) -> Iterator[tuple[int, str]]:
-    """Find page sizes that are none, or the same in other words."""
+def _sizes(host: Mapping[str, Any]) -> Iterator[Finding]:
+    """Find small page sizes, and sizes that are given twice."""
     for key in ('pages', 'reserved'):
         seen: dict[int, str] = {}
         for size in host.get(key, {}):
-            line = document.line((*path, key, size))
-            where = lines.where((*path, key))
             size_kib = _size_kib(size)
             first = seen.setdefault(size_kib, size)
             if first != size:
                 yield (
-                    line,
-                    f'{where}found {size}, which is {first} again, expected '
-                    'each page size once',
+                    (key, size),
+                    f'the same page size as {first}, expected each one once',
                 )
             elif size_kib <= BASE_PAGE_KIB:
                 yield (
-                    line,
-                    f'{where}found {size}, expected a size above the '
-                    f'{BASE_PAGE_KIB} KiB of small pages',
+                    (key, size),
+                    f'expected a size above the {BASE_PAGE_KIB} KiB of small '
+                    'pages',
                 )
 
 
-def _lengths(
-    document: lines.Document, path: lines.Path, host: Mapping[str, Any]
-) -> Iterator[tuple[int, str]]:
-    """Find lists that have not one value for each node."""
-    count = host['nodes']
-    places: list[tuple[str, ...]] = [(key,) for key in _OF_NODES]
-    places += [
-        (key, size)
-        for key in ('pages', 'reserved')
-        for size in host.get(key, {})
+def _lengths(host: Mapping[str, Any]) -> Iterator[Finding]:
+    """Find lists without exactly one value for each node."""
+    values: list[tuple[Path, Any]] = [
+        ((key,), host.get(key)) for key in (*_PER_NODE, 'sockets', 'distances')
     ]
-    for keys in [*places, ('sockets',), ('distances',)]:
-        value: Any = host
-        for key in keys:
-            value = value.get(key)
-        if isinstance(value, list) and len(value) != count:
+    values += [
+        ((key, size), pages)
+        for key in ('pages', 'reserved')
+        for size, pages in host.get(key, {}).items()
+    ]
+    for path, value in values:
+        if isinstance(value, list) and len(value) != host['nodes']:
             yield (
-                document.line((*path, *keys)),
-                f'{lines.where((*path, *keys))}found a list of {len(value)}, '
-                f'expected one value for each of the {count} nodes',
+                path,
+                f'found a list of {len(value)}, expected one value for each '
+                f'of the {host["nodes"]} nodes',
             )
 
 
-def _distances(
-    document: lines.Document, path: lines.Path, host: Mapping[str, Any]
-) -> Iterator[tuple[int, str]]:
+def _distances(host: Mapping[str, Any]) -> Iterator[Finding]:
     count = host['nodes']
-    for i, row in enumerate(host.get('distances', ())):
-        place = (*path, 'distances', i)
+    for index, row in enumerate(host.get('distances', ())):
         if len(row) != count:
             yield (
-                document.line(place),
-                f'{lines.where(place)}found {len(row)} distances, expected '
-                f'one to each of the {count} nodes',
+                ('distances', index),
+                f'found {len(row)} distances, expected one to each of the '
+                f'{count} nodes',
             )
-        elif i < count and row[i] != facts.MIN_DISTANCE:
+        elif index < count and row[index] != facts.MIN_DISTANCE:
             yield (
-                document.line(place),
-                f'{lines.where(place)}found {row[i]} as the distance of node '
-                f'{i} to itself, expected {facts.MIN_DISTANCE}',
+                ('distances', index),
+                f'found {row[index]} as the distance of node {index} to '
+                f'itself, expected {facts.MIN_DISTANCE}',
             )
 
 
-def _node(
-    document: lines.Document, path: lines.Path, index: int, node: HostNode
-) -> Iterator[tuple[int, str]]:
-    """Find what a node can't hold."""
+def _node(index: int, node: HostNode) -> Iterator[Finding]:
+    """Find what exceeds the cores, the memory or the pages of a node."""
     if node.shared_cores > node.cores:
         yield (
-            document.line((*path, 'shared_cores')),
-            f'{lines.where((*path, "shared_cores"))}found '
-            f'{node.shared_cores} for node {index}, expected its '
+            ('shared_cores',),
+            f'found {node.shared_cores} for node {index}, expected its '
             f'{node.cores} cores or fewer',
         )
-    huge_mib = (
-        sum(size * count for size, count in node.pages.items())
-        // units.KIB_PER_MIB
-    )
+    huge_kib = sum(size * count for size, count in node.pages.items())
+    huge_mib = huge_kib // units.KIB_PER_MIB
     if huge_mib > node.memory_mib:
         yield (
-            document.line((*path, 'pages')),
-            f'{lines.where((*path, "pages"))}found {huge_mib} MiB of pages '
-            f'for node {index}, expected its {node.memory_mib} MiB or less',
+            ('pages',),
+            f'found {huge_mib} MiB of pages for node {index}, expected its '
+            f'{node.memory_mib} MiB or less',
         )
     for size, count in node.reserved.items():
         if count > node.pages.get(size, 0):
             yield (
-                document.line((*path, 'reserved')),
-                f'{lines.where((*path, "reserved"))}found {count} pages of '
-                f'{units.format_kib(size)} for node {index}, expected its '
-                f'{node.pages.get(size, 0)} or fewer',
+                ('reserved',),
+                f'found {count} pages of {units.format_kib(size)} for node '
+                f'{index}, expected its {node.pages.get(size, 0)} or fewer',
             )

@@ -197,8 +197,8 @@ def test_a_mistake_in_the_file_is_told_before_anything_else(
     # then both are told with their lines, and nothing is written.
     assert (code, out) == (2, '')
     assert err == (
-        "bad.yaml:5: hosts.duo.cores: found 'four', expected an integer\n"
-        'bad.yaml:21: arrivals.count: found -20, expected 1 or more\n'
+        "bad.yaml:5: hosts.duo.cores: 'four' is not of type 'integer'\n"
+        'bad.yaml:21: arrivals.count: -20 is less than the minimum of 1\n'
     )
     assert names(folder) == ['bad.yaml', 'fleet.yaml']
 
@@ -334,7 +334,7 @@ def test_an_option_out_of_range(folder: pathlib.Path) -> None:
         ('matplotlib', ['--plots', 'plots'], 'Plotting'),
         ('scipy', ['--bound'], 'The bound'),
         ('rich', [], 'A simulation'),
-        ('yaml', [], 'A simulation'),
+        ('ruamel', [], 'A simulation'),
     ],
 )
 def test_a_library_that_is_not_installed(

@@ -25,10 +25,10 @@ from nova import objects
 
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages.simulate import engine as engines
-from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.virt import hardware
 from tests.unit.scenes import flavor
 from tests.unit.scenes import host

@@ -22,8 +22,8 @@ import pytest
 from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import engine as engines
 from nova_numa_hugepages.simulate import fleet
-from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import workload
 from tests.unit import running
 from tests.unit.running import arrivals
 from tests.unit.running import drawn

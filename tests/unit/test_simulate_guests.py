@@ -19,8 +19,8 @@ import statistics
 
 import pytest
 
-from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import workload
 from tests.unit.running import drawn
 from tests.unit.scenes import flavor
 from tests.unit.scenes import host

@@ -25,11 +25,11 @@ import time
 import pytest
 
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import runner
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import workload
 from tests.unit import running
 from tests.unit.running import drawn
 from tests.unit.scenes import host

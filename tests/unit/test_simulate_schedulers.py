@@ -25,9 +25,9 @@ import pytest
 
 from nova_numa_hugepages.simulate import engine as engines
 from nova_numa_hugepages.simulate import fleet
-from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import schedulers
+from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.virt import hardware
 from tests.unit import running
 from tests.unit.running import drawn
@@ -140,7 +140,9 @@ def test_what_placement_proposes(machine, asked, placed):
         ),
         (
             MIXED.flavors[-1],
-            schedulers.PlacementRequest({'VCPU': 1, 'PCPU': 2, 'MEMORY_MB': 1024}, None),
+            schedulers.PlacementRequest(
+                {'VCPU': 1, 'PCPU': 2, 'MEMORY_MB': 1024}, None
+            ),
         ),
     ],
 )

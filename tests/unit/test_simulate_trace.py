@@ -19,6 +19,7 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import scenario_schema
 from nova_numa_hugepages.simulate import trace
 from nova_numa_hugepages.yamlfile import errors
 
@@ -209,7 +210,7 @@ def test_trace_is_read(
         ),
         pytest.param(
             HEADER.encode() + b'1,sm\xffall,\n',
-            '2: found bytes that are no UTF-8, expected text',
+            '2: not UTF-8: save the file as UTF-8 text',
             id='not-utf-8',
         ),
         pytest.param(
@@ -247,7 +248,7 @@ def test_of_many_mistakes_the_first_are_told() -> None:
 
 def test_too_many_guests(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a trace of more guests than a simulation takes,
-    monkeypatch.setattr('nova_numa_hugepages.simulate.schema.MAX_ARRIVALS', 2)
+    monkeypatch.setattr(scenario_schema, 'MAX_ARRIVALS', 2)
 
     # when it is read,
     with pytest.raises(errors.FileError) as error:

@@ -74,10 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     # Read before Nova is imported, so that a mistake is told at once.
     from nova_numa_hugepages.yamlfile import errors
-    from tools.demo import loading
+    from tools.demo import demo_scenario
 
     try:
-        play = loading.load(_relative(options.scenario))
+        play = demo_scenario.load(_relative(options.scenario))
     except errors.FileError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_SCENARIO

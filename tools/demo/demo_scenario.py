@@ -11,15 +11,58 @@
 # under the License.
 
 
-"""The hosts, flavors and guests of a demo."""
+"""The hosts, flavors and guests of a demo, and the files that name them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import dataclasses
+import pathlib
+from typing import Any
 
+from nova_numa_hugepages.yamlfile import document
 from nova_numa_hugepages.yamlfile import flavor_format
 from nova_numa_hugepages.yamlfile import host_format
-from nova_numa_hugepages.yamlfile import lines
+from nova_numa_hugepages.yamlfile import validation
+from nova_numa_hugepages.yamlfile.validation import Finding
+
+# As many as there are letters to draw them with.
+MAX_GUESTS = 52
+
+_NAME = validation.text(
+    r'^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$',
+    'a name of up to 40 letters, digits, dots, dashes and underscores',
+)
+
+_GUEST = validation.mapping(
+    {
+        'name': _NAME,
+        'flavor': {'type': 'string'},
+        'count': validation.integer(1, 20),
+        'expect': {'enum': ['placed', 'refused']},
+        'compare': {'type': 'boolean'},
+        'note': {'type': 'string'},
+    },
+    required=('name', 'flavor'),
+)
+
+_SCENARIO = validation.mapping(
+    {
+        'hosts': validation.named(
+            host_format.schema(), _NAME, maxProperties=16
+        ),
+        'flavors': validation.named(
+            flavor_format.schema(), {'type': 'string'}
+        ),
+        'guests': {
+            'type': 'array',
+            'minItems': 1,
+            'maxItems': MAX_GUESTS,
+            'items': _GUEST,
+        },
+    },
+    required=('hosts', 'flavors', 'guests'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +105,7 @@ class DemoGuest:
 
 @dataclasses.dataclass(frozen=True)
 class DemoScenario:
-    """What a demo shows."""
+    """The hosts, flavors and guests that a demo shows."""
 
     file: str
     hosts: tuple[DemoHost, ...]
@@ -70,15 +113,15 @@ class DemoScenario:
     guests: tuple[DemoGuest, ...]
 
 
-def build(file: str, document: lines.Document) -> DemoScenario:
-    """Make a scenario of a document in which no problem was found."""
-    data = document.data
+def load(path: pathlib.Path) -> DemoScenario:
+    """Read a scenario file.
 
-    def line(*path: str | int) -> int:
-        return document.lines[path]
-
+    :raises: `errors.FileError`, with every problem that was found
+    """
+    read = document.read(path, _SCENARIO, _contradictions)
+    data = read.data
     return DemoScenario(
-        file=file,
+        file=str(path),
         hosts=tuple(
             DemoHost(
                 name=name,
@@ -94,7 +137,7 @@ def build(file: str, document: lines.Document) -> DemoScenario:
                 vcpus=flavor['vcpus'],
                 memory_mib=flavor['memory_mib'],
                 extra_specs=flavor_format.extra_specs(flavor),
-                line=line('flavors', name),
+                line=read.line(('flavors', name)),
             )
             for name, flavor in data['flavors'].items()
         ),
@@ -106,8 +149,34 @@ def build(file: str, document: lines.Document) -> DemoScenario:
                 refused=guest.get('expect') == 'refused',
                 compare=guest.get('compare', False),
                 note=guest.get('note', ''),
-                line=line('guests', index),
+                line=read.line(('guests', index)),
             )
             for index, guest in enumerate(data['guests'])
         ),
     )
+
+
+def _contradictions(data: Any) -> Iterator[Finding]:
+    """Find contradictions in a scenario that matches the schema."""
+    for name, host in data['hosts'].items():
+        yield from host_format.contradictions(host, ('hosts', name))
+    total = sum(guest.get('count', 1) for guest in data['guests'])
+    if total > MAX_GUESTS:
+        yield (
+            ('guests',),
+            f'found {total} guests, expected {MAX_GUESTS} or fewer',
+        )
+    first: dict[str, int] = {}
+    for index, guest in enumerate(data['guests']):
+        if guest['flavor'] not in data['flavors']:
+            yield (
+                ('guests', index, 'flavor'),
+                f'unknown flavor {guest["flavor"]!r}, expected one of '
+                f'{", ".join(data["flavors"])}',
+            )
+        if first.setdefault(guest['name'], index) != index:
+            yield (
+                ('guests', index, 'name'),
+                f'found {guest["name"]!r} again, which is the name of '
+                f'guests[{first[guest["name"]]}]',
+            )

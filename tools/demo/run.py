@@ -30,10 +30,10 @@ from rich import table
 from rich import text
 
 from tests.fixtures import cloud as embedded
-from tools.demo import elastic
-from tools.demo import hostmap
-from tools.demo import explanation
 from tools.demo import demo_scenario
+from tools.demo import elastic
+from tools.demo import explanation
+from tools.demo import hostmap
 from tools.demo import verdicts
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
@@ -86,9 +86,9 @@ class Demo:
             with cloud, watch:
                 progress.advance(task, 2)
                 self._heading(
-                    f'A Nova with {explanation.count(len(self._hosts), "host")} '
-                    'answers on '
-                    f'{cloud.url}'
+                    'A Nova with '
+                    f'{explanation.count(len(self._hosts), "host")} answers '
+                    f'on {cloud.url}'
                 )
                 progress.update(task, description='creating flavors')
                 flavor_ids = self._create_flavors(cloud)
@@ -254,9 +254,9 @@ class Demo:
             )
         self._say(
             f'{explanation.count(len(self._placed), "guest")} deleted. On '
-            f'{explanation.count(len(self._hosts), "host")} no CPU is pinned, no '
-            'page and no memory used, no guest defined; Placement counts no '
-            'usage.'
+            f'{explanation.count(len(self._hosts), "host")} no CPU is pinned, '
+            'no page and no memory used, no guest defined; Placement counts '
+            'no usage.'
         )
 
     def _grow(self) -> None:
