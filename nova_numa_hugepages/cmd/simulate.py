@@ -351,7 +351,7 @@ def _save(play: scenario.Scenario, path: pathlib.Path, notes: Any) -> int:
     from nova_numa_hugepages.simulate import output
 
     text = dump.to_yaml(play.hosts, play.flavors, play.arrivals)
-    output.write_all({path: text.encode()})
+    output.write(path, text.encode())
     delivery.tell_written(path, notes)
     return 0
 

@@ -101,7 +101,7 @@ class Delivery:
         if self.plots is not None:
             output.make_folder(self.plots)
         if self.json is not None:
-            output.write_all({self.json: output.dump(found).encode()})
+            output.write(self.json, output.dump(found).encode())
             written.append(self.json)
         if self.plots is not None:
             written += plots.write_plots(found, self.plots)

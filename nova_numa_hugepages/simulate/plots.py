@@ -83,7 +83,8 @@ def write_plots(
                 contents[folder / f'{name}.{suffix}'] = content
     if contents:
         output.make_folder(folder)
-        output.write_all(contents)
+        for path, content in contents.items():
+            output.write(path, content)
     return sorted(contents)
 
 

@@ -183,7 +183,7 @@ def test_a_process_that_is_killed():
 
     # then
     assert str(caught.value) == (
-        'A process of the simulation was ended from outside, or ran out of '
+        'A process of the simulation was killed, or ran out of '
         'memory. Try again with fewer processes (--jobs).'
     )
     assert multiprocessing.active_children() == []
