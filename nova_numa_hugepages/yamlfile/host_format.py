@@ -21,7 +21,7 @@ import dataclasses
 import re
 from typing import Any
 
-from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.yamlfile import validation
 from nova_numa_hugepages.yamlfile.validation import Finding
@@ -83,7 +83,9 @@ def schema(
         'propertyNames': _PAGE_SIZE,
         'additionalProperties': per_node(0, 1 << 24),
     }
-    distance = validation.integer(facts.MIN_DISTANCE, facts.MAX_DISTANCE)
+    distance = validation.integer(
+        host_stats.MIN_DISTANCE, host_stats.MAX_DISTANCE
+    )
     return validation.mapping(
         {
             'nodes': validation.integer(1, nodes),
@@ -218,11 +220,11 @@ def _distances(host: Mapping[str, Any]) -> Iterator[Finding]:
                 f'found {len(row)} distances, expected one to each of the '
                 f'{count} nodes',
             )
-        elif index < count and row[index] != facts.MIN_DISTANCE:
+        elif index < count and row[index] != host_stats.MIN_DISTANCE:
             yield (
                 ('distances', index),
                 f'found {row[index]} as the distance of node {index} to '
-                f'itself, expected {facts.MIN_DISTANCE}',
+                f'itself, expected {host_stats.MIN_DISTANCE}',
             )
 
 

@@ -21,7 +21,7 @@ import sys
 from typing import Any
 import xml.etree.ElementTree as ET
 
-from nova_numa_hugepages.virt import guests
+from nova_numa_hugepages.hugepages.kernel import processes
 from tests.stack import hosts
 
 PAGE_KIB = 2048
@@ -80,7 +80,7 @@ def look(host: hosts.ComputeHost) -> Seen:
         placed={
             uuid: {
                 key.node: count
-                for key, count in guests.pages_of(''.join(lines)).items()
+                for key, count in processes.pages_of(''.join(lines)).items()
             }
             for uuid, lines in found['guests'].items()
         },
