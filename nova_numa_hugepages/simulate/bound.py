@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""How many guests any policy can place, at most.
+"""An upper bound of the guests that any policy can place.
 
 A configuration is a number of guest cells of each kind that fit together in
 one host cell. The linear program chooses for each kind of host cell how many
@@ -144,7 +144,7 @@ class Bound:
         return list(cells.values())
 
     def _start(self) -> None:
-        """Let every guest cell that fits anywhere have a configuration."""
+        """Add a configuration for every guest cell that fits anywhere."""
         for host, sack in enumerate(self._knapsacks):
             for choice, guest in enumerate(sack.choices):
                 column = [0] * len(self._guests)

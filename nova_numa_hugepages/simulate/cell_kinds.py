@@ -10,11 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Host cells and guest cells as what they offer and take.
+"""Kinds of host cells and guest cells: what they offer and what they take.
 
 For a bound it doesn't matter which guest cell is on which host, only how many
-of each kind fit together in one host cell. What fits is told as rows of
-integers, each "the sum of what they take is at most what there is".
+of each kind fit together in one host cell. Rows of integers say what fits:
+each that the sum of what the guest cells take is at most what there is.
 
 Each row holds for every packing that stock Nova's fit or ours may come to, so
 where they differ it is the rule of the more lenient one. Neither is asked
@@ -47,7 +47,7 @@ _EPSILON = 1e-9
 
 
 class GuestCellKind(NamedTuple):
-    """What a guest cell asks for.
+    """The request of a guest cell.
 
     :ivar shared: vCPUs that float
     :ivar dedicated: vCPUs that are pinned
@@ -65,13 +65,13 @@ class GuestCellKind(NamedTuple):
 
 
 class HostCellKind(NamedTuple):
-    """What a host cell offers while it is empty.
+    """The capacity of an empty host cell.
 
     :ivar cores: cores whose CPUs are dedicated
     :ivar threads: threads of a core
     :ivar shared_cpus: CPUs that vCPUs share
     :ivar small_mib: memory in no page pool
-    :ivar small_held_mib: what of it the operator holds back
+    :ivar small_held_mib: the part of it that the operator reserves
     :ivar pools: pairs of page size in KiB and pages for guests
     """
 
@@ -88,7 +88,7 @@ class HostCellKind(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Knapsack:
-    """Which numbers of guest cells fit together in a host cell.
+    """The numbers of guest cells that fit together in a host cell.
 
     A guest cell that may be on pages of several sizes has a choice for each.
 
@@ -102,7 +102,7 @@ class Knapsack:
     capacities: tuple[int, ...]
 
     def most(self, choice: int) -> int:
-        """Tell how many guest cells of one choice fit, with no others."""
+        """Return how many guest cells of one choice fit without others."""
         return min(
             capacity // row[choice]
             for row, capacity in zip(self.rows, self.capacities, strict=True)
@@ -113,7 +113,7 @@ class Knapsack:
 def guest_cell_kinds(
     flavor: scenario.Flavor,
 ) -> collections.Counter[GuestCellKind]:
-    """Take a flavor apart into its guest cells.
+    """Count the guest cells of a flavor by their kinds.
 
     :returns: how many of each kind; nothing without a NUMA topology
     :raises: what Nova raises for a flavor that it refuses
@@ -183,7 +183,7 @@ def _host_kind(
 
 
 def knapsack(host: HostCellKind, guests: Sequence[GuestCellKind]) -> Knapsack:
-    """Tell which guest cells fit together in a host cell.
+    """Return which guest cells fit together in a host cell.
 
     :param guests: the kinds of guest cells
     :returns: without choices for kinds that don't fit even alone
@@ -219,7 +219,7 @@ def knapsack(host: HostCellKind, guests: Sequence[GuestCellKind]) -> Knapsack:
 
 
 def _fits_alone(guest: GuestCellKind, host: HostCellKind) -> bool:
-    """Judge by the rules that concern a guest cell by itself."""
+    """Check the rules that concern a guest cell by itself."""
     if guest.shared > host.shared_cpus:
         return False
     if (
@@ -248,7 +248,7 @@ def _mib(size_kib: int, pages: int) -> int:
 
 
 def _accounted(guest: GuestCellKind) -> bool:
-    """Tell whether the pages that a guest cell takes have to be free.
+    """Return whether the pages that a guest cell takes have to be free.
 
     Without a wish for pages, vCPUs that float share memory that is not theirs
     alone, up to the host's ratio.
@@ -284,7 +284,7 @@ def _sizes(guest: GuestCellKind, host: HostCellKind) -> list[int]:
 
 
 def _cpus(guest: GuestCellKind, host: HostCellKind) -> dict[str, int]:
-    """Tell what a guest cell takes of the CPUs.
+    """Return what a guest cell takes of the CPUs.
 
     Under ``isolate`` a CPU is a core, as there is no place on host cells whose
     cores have several. Under ``require`` no two guest cells have a thread each
@@ -303,7 +303,7 @@ def _cpus(guest: GuestCellKind, host: HostCellKind) -> dict[str, int]:
 
 
 def _memory(guest: GuestCellKind, size_kib: int) -> dict[str, int]:
-    """Tell what a guest cell on pages of a size takes of the memory."""
+    """Return the memory that a guest cell takes on pages of a size."""
     taken = {}
     if guest.cpu_policy is not model.CPUPolicy.DEDICATED:
         taken['ram'] = guest.memory_mib

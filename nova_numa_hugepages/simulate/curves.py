@@ -40,7 +40,7 @@ def grid(runs: Sequence[results.Run]) -> list[float]:
 def median(
     runs: Sequence[results.Run], field: str, arrivals: Sequence[float]
 ) -> list[float]:
-    """Take the median of the runs at some moments.
+    """Return the median of the runs at some moments.
 
     Between samples a run is a straight line, before the first one from 0, and
     after the last one it stays as it was.

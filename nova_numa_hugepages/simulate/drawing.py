@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is on each plot of a simulation.
+"""The contents of the plots of a simulation.
 
 Each function draws into an empty figure of matplotlib. The colours can be told
 apart with any colour vision (those of M. Okabe and K. Ito, "Color Universal
@@ -258,7 +258,7 @@ def _mark_refusal(
 
 
 def _fleet_title(phase: summary.PhaseSummary) -> str:
-    """Tell how much is stranded, once the fleet refuses guests."""
+    """Return how much is stranded once the fleet refuses guests."""
     shares = [
         (stranded.median, wording.NAMES[policy.policy])
         for policy in phase.policies
@@ -339,7 +339,7 @@ def _capital(words: str) -> str:
 
 
 def _title(drawn: figure.Figure, words: str) -> None:
-    """Write what a plot says above it, in lines that fit the width."""
+    """Set the title of a plot, in lines that fit the width."""
     # A number stays with its unit.
     words = words.removesuffix('.').replace(' %', '\N{NO-BREAK SPACE}%')
     lines = textwrap.wrap(words, 76)

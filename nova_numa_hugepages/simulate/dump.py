@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Write hosts and flavors as a scenario file that `load` reads back equal."""
+"""Scenario files that are written, and that `load` reads back equal."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def to_yaml(
     flavors: Sequence[scenario.Flavor],
     arrivals: scenario.Arrivals | None = None,
 ) -> str:
-    """Write a scenario file.
+    """Return a scenario file.
 
     :param arrivals: as `suggest_arrivals` chooses them if None
     :returns: the text of the file
     """
     writer: Any = ruamel.yaml.YAML(typ='safe', pure=True)
     writer.sort_base_mapping_type_on_output = False
-    # As such files are read: in 1.2 "no" would need no quotes.
+    # The version they are read in: in 1.2 "no" would need no quotes.
     writer.version = (1, 1)
     writer.width = _COLUMNS
     # What is there twice is written in full.

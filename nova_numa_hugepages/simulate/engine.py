@@ -58,7 +58,7 @@ class _Placed(NamedTuple):
 class Engine:
     """Runs one task, which changes the fit of this process.
 
-    :param progress: is told now and then how much is done, from 0 to 1
+    :param progress: called with the share that is done, from 0 to 1
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Engine:
         )
 
     def run(self) -> results.Run:
-        """Let the guests arrive, and leave."""
+        """Run the task to its end."""
         begin = time.monotonic()
         task = self._task
         fill = task.phase is results.Phase.FILL
@@ -144,7 +144,7 @@ class Engine:
                 placed += fits
             if arrived % every == 0:
                 samples.append(self._sample(arrived))
-                self._tell(arrived, samples[-1])
+                self._report(arrived, samples[-1])
                 if len(samples) >= _MOST_SAMPLES:
                     samples = samples[::2]
                     every *= 2
@@ -232,7 +232,7 @@ class Engine:
         self._placement.allocate(host, self._asked[flavor.name], sign)
 
     def _leave(self) -> None:
-        """Let builds end and guests leave whose time has come."""
+        """End the builds and remove the guests whose time has come."""
         while self._building and self._building[0][0] <= self._now:
             _, _, host = heapq.heappop(self._building)
             host.num_io_ops -= 1
@@ -244,7 +244,7 @@ class Engine:
     def _sample(self, arrived: int) -> results.Sample:
         return self._gauge.sample(self._hosts, arrived, self._there)
 
-    def _tell(self, arrived: int, sample: results.Sample) -> None:
+    def _report(self, arrived: int, sample: results.Sample) -> None:
         if self._progress is None:
             return
         if self._task.phase is results.Phase.FILL:

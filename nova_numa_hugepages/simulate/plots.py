@@ -128,7 +128,7 @@ def _plots(
 ) -> Iterator[tuple[str, Callable[[figure.Figure], None]]]:
     """Name the plots, with what draws each into an empty figure."""
     if summed.phases:
-        # A fill tells it best, and it is the first phase.
+        # If there is a fill, it is the first phase, and shows most.
         phase = summed.phases[0]
         yield (
             'placed',

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a simulation has shown."""
+"""The results of a simulation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from typing import NamedTuple
 
 
 class PlacementPolicy(enum.StrEnum):
-    """Which filter, fit and weighers place the guests."""
+    """The filter, fit and weighers that place the guests."""
 
     STOCK = 'stock'
     OURS = 'ours'
 
 
 class Phase(enum.StrEnum):
-    """How guests arrive.
+    """The ways in which guests arrive.
 
     FILL: they stay, until one is refused. CHURN: they leave after their
     lifetimes, and refusals after the warm-up are counted. TRACE: they come

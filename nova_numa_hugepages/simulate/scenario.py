@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is simulated: a fleet, flavors, and the guests that arrive."""
+"""The scenario of a simulation: a fleet, flavors and arrivals."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Arrivals:
 class TraceEntry:
     """One guest of a trace.
 
-    :ivar at: seconds since the begin of the trace
+    :ivar at: seconds since the beginning of the trace
     :ivar flavor: the name of its flavor
     :ivar lifetime: seconds until it is deleted, None if it stays
     """
@@ -92,7 +92,7 @@ class TraceEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """What is simulated.
+    """A scenario.
 
     :ivar file: where it was read from, for messages
     :ivar trace: the guests that arrive, in order of time; None if they are

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the runs of a simulation say together.
+"""Figures that sum up the runs of a simulation.
 
 For each phase and policy: the median over the seeds of each figure, and how
 far it is to be trusted. Two policies are compared seed by seed, since both
@@ -39,7 +39,7 @@ _CONFIDENCE = 0.95
 
 
 class Metric(enum.StrEnum):
-    """What is measured of a run.
+    """The figures of a run.
 
     PLACED is in guests, up to the first refusal; BOUND, too, for any policy.
     REFUSED_PERCENT is of the arrivals that count; a fill has none, since it
@@ -94,7 +94,7 @@ class PolicySummary:
     """One policy in one phase.
 
     :ivar seeds: of its runs, in ascending order
-    :ivar figures: those that the runs tell
+    :ivar figures: those that the runs have
     :ivar by_flavor: in descending order of arrivals
     :ivar first_refused: flavors that were refused first, with the number of
         runs, in descending order of it; runs without a refusal are not there
@@ -156,7 +156,7 @@ class Summary:
 
 
 def summarise(found: results.Results) -> Summary:
-    """Make figures of runs, of which any may be missing."""
+    """Sum up runs, of which any may be missing."""
     phases = []
     for phase in results.Phase:
         by_policy = {
@@ -289,7 +289,7 @@ def _figures(
 
 
 def figure(values: Sequence[float]) -> Figure:
-    """Take the median, and its confidence interval if there are several.
+    """Return the median, and its confidence interval if there are several.
 
     The interval is that of the bootstrap: between percentiles of the medians
     of samples drawn from the values, with replacement (B. Efron, "Bootstrap

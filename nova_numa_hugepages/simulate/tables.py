@@ -134,7 +134,7 @@ def _ratio(phase: summary.PhaseSummary, metric: Metric) -> str:
     if metric is Metric.PLACED and any(
         policy.unrefused for policy in phase.policies
     ):
-        # How many more there could have been nobody knows.
+        # How many more would have fitted is unknown.
         return ''
     return wording.times(ratio.median)
 
@@ -165,10 +165,10 @@ def _medians(phase: summary.PhaseSummary) -> str:
         if len(set(seeds)) == 1
         else ' and '.join(map(str, seeds)) + ' runs'
     )
-    told = f'Medians of {runs}, with 95 % confidence intervals'
+    text = f'Medians of {runs}, with 95 % confidence intervals'
     if len(seeds) > 1:
-        told += '; ratios of the same seeds'
-    return f'{told}.'
+        text += '; ratios of the same seeds'
+    return f'{text}.'
 
 
 def _first_refused(policy: summary.PolicySummary) -> str:

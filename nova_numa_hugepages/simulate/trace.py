@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Read a trace: the guests that came and went on some day, in a CSV file.
+"""Traces: the guests that came and went on some day, in a CSV file.
 
 A header names the columns ``time``, ``flavor`` and ``lifetime``, in any order
 and among others; then there is a row for each guest::
@@ -74,7 +74,7 @@ def read(
 
 
 class _MistakeError(Exception):
-    """What was found in a row, and expected."""
+    """A mistake in a row; the text says what was found and expected."""
 
 
 class _Reader:
@@ -97,12 +97,12 @@ class _Reader:
         header = next(rows, None)
         if header is None:
             if not self.problems:
-                self._tell(f'found nothing, expected {",".join(COLUMNS)}')
+                self._add(f'found nothing, expected {",".join(COLUMNS)}')
             return
         names = [name.strip() for name in header]
         for column in COLUMNS:
             if names.count(column) != 1:
-                self._tell(
+                self._add(
                     f'found the columns {reprlib.repr(",".join(names))}, '
                     f'expected {column!r} once among them'
                 )
@@ -113,7 +113,7 @@ class _Reader:
         for row in rows:
             count += 1
             if count > scenario_schema.MAX_ARRIVALS:
-                self._tell(
+                self._add(
                     'found more guests, expected '
                     f'{scenario_schema.MAX_ARRIVALS} or fewer'
                 )
@@ -129,17 +129,17 @@ class _Reader:
                 if len(self.problems) == MAX_PROBLEMS:
                     self.problems.append((None, 'there are more problems'))
                     return
-                self._tell(str(mistake))
+                self._add(str(mistake))
         if not count and not self.problems:
-            self._tell('found no row below the header, expected some')
+            self._add('found no row below the header, expected some')
 
     def _rows(self) -> Iterator[list[str]]:
         """Split the text, without empty lines."""
-        # A NUL is text to the csv module, and to nobody else.
+        # The csv module takes a NUL for text.
         nul = self._text.find('\0')
         if nul >= 0:
             self._line = self._text.count('\n', 0, nul) + 1
-            self._tell('found a NUL, expected text')
+            self._add('found a NUL, expected text')
             return
         reader = csv.reader(io.StringIO(self._text, newline=''), strict=True)
         while True:
@@ -151,7 +151,7 @@ class _Reader:
                 return
             except csv.Error as error:
                 self._line = begin
-                self._tell(f'not CSV: {error}')
+                self._add(f'not CSV: {error}')
                 return
             if row:
                 self._line = begin
@@ -193,7 +193,7 @@ class _Reader:
             )
         return at
 
-    def _tell(self, text: str) -> None:
+    def _add(self, text: str) -> None:
         self.problems.append((self._line, text))
 
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the figures of a simulation say, in words."""
+"""The figures of a simulation in words."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def guests(number: float) -> str:
 
 
 def percent(number: float) -> str:
-    """Write a percentage without its sign; what is not nothing is seen."""
+    """Write a percentage without its sign; only 0 becomes 0."""
     if not number or number >= 10:
         return f'{number:.0f}' if number in (0, 100) else f'{number:.1f}'
     if number >= 1:
@@ -57,7 +57,7 @@ def times(ratio: float) -> str:
 
 
 def closing(found: summary.Summary) -> str:
-    """Tell what all phases have shown, in a sentence for each.
+    """Return the results of all phases, in a sentence for each.
 
     :returns: an empty text without any runs
     """
@@ -65,14 +65,14 @@ def closing(found: summary.Summary) -> str:
 
 
 def headline(phase: summary.PhaseSummary) -> str:
-    """Tell what a phase has shown, in a sentence."""
+    """Return the result of a phase, in a sentence."""
     if phase.phase is results.Phase.FILL:
         return placed_sentence(phase)
     return refused_sentence(phase)
 
 
 def placed_sentence(phase: summary.PhaseSummary) -> str:
-    """Tell how many guests are placed before the first refusal."""
+    """Return how many guests are placed before the first refusal."""
     possible = ''
     if phase.bound is not None:
         possible = f'; at most {guests(phase.bound)} were possible'
@@ -97,7 +97,7 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
     many = 'as many'
     if abs(ratio.median - 1) >= 0.005:
         many = f'{times(ratio.median)} times as many'
-    told = (
+    text = (
         f'{_who(ours)} places {many} guests before the first refusal as '
         f'{_who(stock)}'
     )
@@ -105,25 +105,25 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
         # The median of ratios is not the ratio of the medians.
         share = ours.figures.get(Metric.OF_BOUND_PERCENT)
         if share:
-            told += f', {percent(share.median)} % of what is possible'
-        return f'In the median {told}.'
+            text += f', {percent(share.median)} % of what is possible'
+        return f'In the median {text}.'
     both = ' against '.join(
         guests(policy.figures[Metric.PLACED].median)
         for policy in (ours, stock)
     )
-    return f'{_capital(told)} ({both}){possible}.'
+    return f'{_capital(text)} ({both}){possible}.'
 
 
 def refused_sentence(phase: summary.PhaseSummary) -> str:
-    """Tell how many guests are refused."""
-    told = [
+    """Return how many guests are refused."""
+    shares = [
         (policy, policy.figures[Metric.REFUSED_PERCENT].median)
         for policy in reversed(phase.policies)
     ]
     during = DURING[phase.phase]
-    if len(told) > 1 and not any(share for _, share in told):
+    if len(shares) > 1 and not any(share for _, share in shares):
         return f'{during} neither policy refuses a guest.'
-    (policy, share), *others = told
+    (policy, share), *others = shares
     parts = [f'{_who(policy)} refuses {_share(share)} of the guests']
     parts += [f'{_who(policy)} {_share(share)}' for policy, share in others]
     return f'{during} {", ".join(parts)}.'

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""The guests that arrive, one after the other."""
+"""The workload of a simulation: guests that arrive one by one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Arrival(NamedTuple):
 def arrivals(
     play: scenario.Scenario, phase: results.Phase, seed: int
 ) -> Iterator[Arrival]:
-    """Let the guests of a scenario arrive.
+    """Yield the guests of a scenario as they arrive.
 
     Flavors and lifetimes are drawn from generators of their own, so that the
     flavors are the same in all phases of a seed.
@@ -73,7 +73,7 @@ def arrivals(
 
 
 def phases(play: scenario.Scenario) -> list[results.Phase]:
-    """Tell in which phases a scenario is to be run."""
+    """Return the phases in which a scenario is to be run."""
     if play.trace is not None:
         return [results.Phase.TRACE]
     if play.arrivals.mean_lifetime is None:

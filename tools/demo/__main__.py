@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    # Read before Nova is imported, so that a mistake is told at once.
+    # Read before Nova is imported, so that a mistake is reported at once.
     from nova_numa_hugepages.yamlfile import errors
     from tools.demo import demo_scenario
 
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         _keep_quiet(options.log)
         return _run(play)
     except BrokenPipeError:
-        # Whoever read the output has seen enough.
+        # Standard output was closed.
         sys.stdout = None
         return EXIT_FAILED
     except Exception as error:
@@ -145,12 +145,12 @@ def _leave_on_signals(
 
 
 def _failure(error: BaseException) -> str:
-    # Fixtures that fail to set up tell all that went wrong, the cause first.
+    # Fixtures that fail to set up list all that went wrong, the cause first.
     while type(error).__name__ == 'MultipleExceptions':
         error = error.args[0][1]
     return (
         f'the demo failed: {type(error).__name__}: {error}\n'
-        'With --log FILE the log of Nova tells more.'
+        'Use --log FILE to get the log of Nova.'
     )
 
 

@@ -88,7 +88,7 @@ class DemoFlavor:
 
 @dataclasses.dataclass(frozen=True)
 class DemoGuest:
-    """A guest, or several alike that are asked for in one request.
+    """A guest, or several equal ones of one request.
 
     :ivar refused: whether it is meant to find no host
     :ivar compare: whether to show what stock Nova decides for it

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Play a scenario on an embedded cloud."""
+"""The demo: a scenario on an embedded cloud."""
 
 from __future__ import annotations
 
@@ -312,7 +312,7 @@ def _indented(
 def _progress(
     console: rich_console.Console,
 ) -> Iterator[rich_progress.Progress]:
-    """Show how far it is, if somebody is looking."""
+    """Show the progress, if the console is a terminal."""
     with rich_progress.Progress(
         rich_progress.SpinnerColumn(),
         rich_progress.TextColumn('{task.description}'),
