@@ -97,7 +97,7 @@ def placed(
         short = median < 0.15 * longest
         dark = not short and policy.policy is results.PlacementPolicy.OURS
         panel.annotate(
-            wording.guests(median),
+            wording.count(median),
             (median if short else 0, row),
             xytext=(8, 0),
             textcoords='offset points',
@@ -113,7 +113,7 @@ def placed(
     panel.tick_params(axis='y', length=0)
     panel.invert_yaxis()
     panel.set_xlim(0, 1.04 * longest)
-    label = 'guests placed before the first refusal'
+    label = 'instances placed before the first refusal'
     if any(len(policy.seeds) > 1 for policy in phase.policies):
         label += ' (bar: median; dots: seeds)'
     panel.set_xlabel(label)
@@ -134,7 +134,7 @@ def _mark_bounds(
     words = 'at most possible'
     if len(set(bounds)) == 1:
         panel.axvline(bounds[0], color=_BOUND, linestyle='--', linewidth=1.4)
-        words += f': {wording.guests(bounds[0])}'
+        words += f': {wording.count(bounds[0])}'
     else:
         words = '| ' + words
         for row, policy in enumerate(phase.policies):
@@ -194,7 +194,7 @@ def fleet(
         grid[0][column].set_title(
             _capital(wording.NAMES[policy.policy]), pad=20
         )
-        grid[-1][column].set_xlabel('guests that have arrived')
+        grid[-1][column].set_xlabel('instances that have arrived')
     for row, (name, _, _) in enumerate(rows):
         grid[row][0].set_ylabel(name)
     # A mark at the very end is to be seen.
@@ -243,7 +243,7 @@ def _mark_refusal(
     if not label:
         return
     panel.annotate(
-        f'first refusal: guest {wording.guests(moment)}',
+        f'first refusal: instance {wording.count(moment)}',
         (moment, 1),
         xycoords=('data', 'axes fraction'),
         xytext=(0, 3),

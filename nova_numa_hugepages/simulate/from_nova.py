@@ -197,7 +197,7 @@ def _host(
     found = host_hardware.read(topology)
     notes.extend(found.notes)
     if not found.nodes:
-        return name, None, ['it has no CPU for guests and is left out']
+        return name, None, ['it has no CPU for instances and is left out']
     host = scenario.HostType(
         name='',
         count=1,

@@ -65,7 +65,7 @@ def read(topology: model.HostTopology) -> Hardware:
             kept.append(place)
         else:
             notes.append(
-                f'its node {cell.id} has no CPU for guests and is left out'
+                f'its node {cell.id} has no CPU for instances and is left out'
             )
     cells = [topology.cells[place] for place in kept]
     sockets = _sockets(cells)

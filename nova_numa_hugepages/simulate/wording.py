@@ -24,9 +24,11 @@ NAMES = {
 }
 
 PHASES = {
-    results.Phase.FILL: 'Fill: guests arrive and stay, until one is refused',
-    results.Phase.CHURN: 'Churn: guests arrive, and leave after a while',
-    results.Phase.TRACE: 'Trace: guests come and go as in the file',
+    results.Phase.FILL: (
+        'Fill: instances arrive and stay, until one is refused'
+    ),
+    results.Phase.CHURN: 'Churn: instances arrive, and leave after a while',
+    results.Phase.TRACE: 'Trace: instances come and go as in the file',
 }
 
 # How a sentence about a phase begins.
@@ -37,8 +39,8 @@ DURING = {
 }
 
 
-def guests(number: float) -> str:
-    """Write a median number of guests."""
+def count(number: float) -> str:
+    """Write a median count."""
     return f'{number:.0f}' if number == int(number) else f'{number:.1f}'
 
 
@@ -75,7 +77,7 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
     """Return how many guests are placed before the first refusal."""
     possible = ''
     if phase.bound is not None:
-        possible = f'; at most {guests(phase.bound)} were possible'
+        possible = f'; at most {count(phase.bound)} were possible'
     if len(phase.policies) == 1:
         (only,) = phase.policies
         return f'{_capital(_who(only))} places {_placed(only)}{possible}.'
@@ -87,7 +89,7 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
         )
     ratio = phase.ratios.get(Metric.PLACED)
     if not (ratio and stock.first_refused and ours.first_refused):
-        placed = guests(stock.figures[Metric.PLACED].median)
+        placed = count(stock.figures[Metric.PLACED].median)
         if not stock.first_refused or not ours.first_refused:
             placed = _placed(stock)
         return (
@@ -98,7 +100,7 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
     if abs(ratio.median - 1) >= 0.005:
         many = f'{times(ratio.median)} times as many'
     text = (
-        f'{_who(ours)} places {many} guests before the first refusal as '
+        f'{_who(ours)} places {many} instances before the first refusal as '
         f'{_who(stock)}'
     )
     if max(len(stock.seeds), len(ours.seeds)) > 1:
@@ -108,8 +110,7 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
             text += f', {percent(share.median)} % of what is possible'
         return f'In the median {text}.'
     both = ' against '.join(
-        guests(policy.figures[Metric.PLACED].median)
-        for policy in (ours, stock)
+        count(policy.figures[Metric.PLACED].median) for policy in (ours, stock)
     )
     return f'{_capital(text)} ({both}){possible}.'
 
@@ -122,9 +123,9 @@ def refused_sentence(phase: summary.PhaseSummary) -> str:
     ]
     during = DURING[phase.phase]
     if len(shares) > 1 and not any(share for _, share in shares):
-        return f'{during} neither policy refuses a guest.'
+        return f'{during} neither policy refuses an instance.'
     (policy, share), *others = shares
-    parts = [f'{_who(policy)} refuses {_share(share)} of the guests']
+    parts = [f'{_who(policy)} refuses {_share(share)} of the instances']
     parts += [f'{_who(policy)} {_share(share)}' for policy, share in others]
     return f'{during} {", ".join(parts)}.'
 
@@ -134,10 +135,10 @@ def _share(refused: float) -> str:
 
 
 def _placed(policy: summary.PolicySummary) -> str:
-    count = guests(policy.figures[Metric.PLACED].median)
+    placed = count(policy.figures[Metric.PLACED].median)
     if policy.first_refused:
-        return f'{count} guests before the first refusal'
-    return f'all {count} guests'
+        return f'{placed} instances before the first refusal'
+    return f'all {placed} instances'
 
 
 def _who(policy: summary.PolicySummary) -> str:

@@ -54,8 +54,8 @@ def test_everything_at_once(folder: pathlib.Path) -> None:
     # then tables are printed, and nothing else,
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == 'Fill: guests arrive and stay, until one is refused'
-    assert 'Churn: guests arrive, and leave after a while' in lines
+    assert lines[0] == 'Fill: instances arrive and stay, until one is refused'
+    assert 'Churn: instances arrive, and leave after a while' in lines
     assert any(line.startswith(' share of the bound') for line in lines)
     assert max(map(len, lines)) <= 80
     # files are written as a whole and told,

@@ -132,7 +132,7 @@ def test_node_without_cpus_is_left_out() -> None:
     assert found == host_hardware.Hardware(
         nodes=(node(), node()),
         distances=((10, 21), (21, 10)),
-        notes=('its node 1 has no CPU for guests and is left out',),
+        notes=('its node 1 has no CPU for instances and is left out',),
     )
 
 
