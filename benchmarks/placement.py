@@ -94,8 +94,8 @@ def measure(
     planned = runner.plan(
         play, list(results.PlacementPolicy), tasks.Learning.LEARNED
     )
-    outcome = _run(case.name, planned, processes, progress)
-    found = runner.add_bounds(play, outcome)
+    unbound = _run(case.name, planned, processes, progress)
+    found = runner.add_bounds(play, unbound)
     known = None
     if case.name == 'usual':
         known = {}
@@ -132,10 +132,10 @@ def _run(
         if progress is not None:
             progress(name, sum(shares) / len(shares))
 
-    outcome = runner.run(planned, processes=processes, progress=tell)
-    if not outcome.found.complete:
+    found = runner.run(planned, processes=processes, progress=tell)
+    if not found.complete:
         raise KeyboardInterrupt
-    return outcome.found
+    return found
 
 
 def figure(

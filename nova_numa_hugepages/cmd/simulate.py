@@ -251,7 +251,7 @@ def _simulate(options: argparse.Namespace) -> int:
     planned = runner.plan(play, policies, tasks.Learning(options.demand))
     with progress.shown(notes, planned) as report:
         try:
-            outcome = runner.run(
+            found = runner.run(
                 planned,
                 processes=options.jobs,
                 config_files=options.config_file,
@@ -259,12 +259,11 @@ def _simulate(options: argparse.Namespace) -> int:
             )
         except runner.WorkerDied as error:
             raise _Failure(str(error)) from error
-    found = outcome.found
     code = 0 if found.complete else EXIT_INTERRUPTED
     if options.bound and found.runs:
         found, failure = _add_bounds(play, found, notes)
         code = failure or code
-    target.deliver(found, notes=notes, planned=outcome.planned)
+    target.deliver(found, notes=notes, planned=len(planned))
     return code
 
 

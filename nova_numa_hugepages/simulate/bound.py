@@ -264,27 +264,6 @@ class Bound:
         return bound * scale, [round(number) for number in solved.x]
 
 
-def mix_bound(play: scenario.Scenario) -> float:
-    """Bound the guests of the average mix that a fleet holds.
-
-    :returns: see `Bound.mix`
-    :raises: `extras.MissingLibrary` without scipy
-    """
-    return Bound(play).mix()
-
-
-def sequence_bound(play: scenario.Scenario, flavors: Sequence[str]) -> int:
-    """Bound the guests that any policy places before the first refusal.
-
-    For several sequences a `Bound` is faster.
-
-    :param flavors: the flavors of the arrivals, in their order
-    :returns: see `Bound.sequence`
-    :raises: `extras.MissingLibrary` without scipy
-    """
-    return Bound(play).sequence(flavors)
-
-
 def check_library() -> None:
     """Check that the solver is installed.
 

@@ -48,17 +48,6 @@ class WorkerDied(Exception):
     """A process that ran simulations was killed."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """The results of a simulation.
-
-    :ivar planned: the number of runs that were planned
-    """
-
-    found: results.Results
-    planned: int
-
-
 def plan(
     play: scenario.Scenario,
     policies: Sequence[results.PlacementPolicy],
@@ -84,7 +73,7 @@ def run(
     processes: int,
     config_files: Sequence[str] = (),
     progress: Progress | None = None,
-) -> Outcome:
+) -> results.Results:
     """Run the tasks of one scenario.
 
     SIGINT and SIGTERM end it early: the runs that are done by then are
@@ -133,7 +122,7 @@ def run(
             _stop(pool)
     name = planned[0].play.file if planned else ''
     complete = len(found) == len(planned)
-    return Outcome(results.Results(name, found, complete), len(planned))
+    return results.Results(name, found, complete)
 
 
 @contextlib.contextmanager

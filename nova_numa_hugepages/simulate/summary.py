@@ -125,13 +125,6 @@ class PhaseSummary:
     policies: tuple[PolicySummary, ...]
     ratios: Mapping[Metric, Figure]
 
-    def of(self, policy: results.PlacementPolicy) -> PolicySummary | None:
-        """Find a policy, None if it has no runs."""
-        for found in self.policies:
-            if found.policy is policy:
-                return found
-        return None
-
     @property
     def bound(self) -> float | None:
         """Guests that any policy can place, at most; None if unknown."""
@@ -146,13 +139,6 @@ class Summary:
     """All phases that have runs."""
 
     phases: tuple[PhaseSummary, ...]
-
-    def of(self, phase: results.Phase) -> PhaseSummary | None:
-        """Find a phase, None if it has no runs."""
-        for found in self.phases:
-            if found.phase is phase:
-                return found
-        return None
 
 
 def summarise(found: results.Results) -> Summary:

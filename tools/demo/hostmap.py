@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 from rich import panel
@@ -90,10 +89,6 @@ def draw(
         subtitle=guests or 'no guest',
         subtitle_align='left',
     )
-
-
-def _stacked(lines: Sequence[text.Text]) -> text.Text:
-    return text.Text('\n').join(lines)
 
 
 def _cpus(cell: Any, owners: Mapping[int, str]) -> text.Text:

@@ -242,7 +242,7 @@ def scenes(draw):
 def test_no_packing_of_a_sequence_exceeds_the_bound(scene, sequence):
     placed = most_placed(scene, sequence)
 
-    assert placed <= bound.sequence_bound(scene, sequence)
+    assert placed <= bound.Bound(scene).sequence(sequence)
 
 
 @settings(
@@ -256,7 +256,7 @@ def test_no_packing_of_the_mix_exceeds_the_bound(scene):
     # after each second one
     placed = most_placed(scene, 'ababab')
 
-    assert placed // 2 * 2 <= bound.mix_bound(scene) * (1 + 1e-6)
+    assert placed // 2 * 2 <= bound.Bound(scene).mix() * (1 + 1e-6)
 
 
 @settings(max_examples=200, deadline=None)
@@ -288,7 +288,7 @@ def test_the_bound_is_that_of_all_configurations(capacities, takes):
     scene = play(hosts, asked)
 
     # when
-    most = bound.mix_bound(scene)
+    most = bound.Bound(scene).mix()
 
     # then
     assert most == pytest.approx(listed(scene), rel=1e-5, abs=1e-9)

@@ -97,7 +97,7 @@ def test_no_policy_places_more_than_the_bound(policy, seed):
     found = run(MIXED, policy, FILL, seed)
 
     asked = arrivals(MIXED, seed, found.arrivals + 40)
-    assert found.placed <= bound.sequence_bound(MIXED, asked)
+    assert found.placed <= bound.Bound(MIXED).sequence(asked)
 
 
 @POLICIES
