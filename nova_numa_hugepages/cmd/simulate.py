@@ -218,6 +218,7 @@ def _simulate(options: argparse.Namespace) -> int:
     from rich import console as rich
 
     from nova_numa_hugepages.simulate import delivery
+    from nova_numa_hugepages.simulate import load
     from nova_numa_hugepages.simulate import output
     from nova_numa_hugepages.simulate import progress
     from nova_numa_hugepages.simulate import results
@@ -233,7 +234,7 @@ def _simulate(options: argparse.Namespace) -> int:
         output.check_writable(options.save)
     play = None
     if options.file is not None:
-        play = _load(options.file, options.seeds)
+        play = _with_seeds(load.load(options.file), options.seeds)
     if options.bound:
         _check_solver()
     with _status(notes, 'loading Nova'):
@@ -274,12 +275,6 @@ def _status(notes: Any, words: str) -> Iterator[None]:
         notes.status(words) if notes.is_terminal else contextlib.nullcontext()
     ):
         yield
-
-
-def _load(path: pathlib.Path, seeds: int | None) -> scenario.Scenario:
-    from nova_numa_hugepages.simulate import load
-
-    return _with_seeds(load.load(path), seeds)
 
 
 def _with_seeds(

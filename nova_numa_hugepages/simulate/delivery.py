@@ -51,17 +51,15 @@ class Delivery:
         if self.plots is not None:
             plots.check_library()
             output.check_folder(self.plots)
-        if self.json is not None and not self._json_is_beside_plots():
+            if (
+                self.json is not None
+                and not self.plots.exists()
+                and self.json.parent.resolve() == self.plots.resolve()
+            ):
+                # The folder will be made for both.
+                return
+        if self.json is not None:
             output.check_writable(self.json)
-
-    def _json_is_beside_plots(self) -> bool:
-        """Return whether the file is in the folder that will be made."""
-        return (
-            self.json is not None
-            and self.plots is not None
-            and not self.plots.exists()
-            and self.json.parent.resolve() == self.plots.resolve()
-        )
 
     def deliver(
         self,

@@ -192,7 +192,7 @@ def fleet(
             _mark_refusal(grid[row][column], runs, label=row == 0)
         end = max(end, curves.grid(runs)[-1])
         grid[0][column].set_title(
-            _capital(wording.NAMES[policy.policy]), pad=20
+            wording.capital(wording.NAMES[policy.policy]), pad=20
         )
         grid[-1][column].set_xlabel('instances that have arrived')
     for row, (name, _, _) in enumerate(rows):
@@ -332,10 +332,6 @@ def _most_refused_first(phase: summary.PhaseSummary) -> list[str]:
             known = largest.get(one.flavor, 0.0)
             largest[one.flavor] = max(known, one.percent)
     return sorted(largest, key=lambda flavor: (-largest[flavor], flavor))
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
 
 
 def _title(drawn: figure.Figure, words: str) -> None:

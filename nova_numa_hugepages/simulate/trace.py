@@ -114,7 +114,7 @@ class _Reader:
             count += 1
             if count > scenario_schema.MAX_ARRIVALS:
                 self._add(
-                    'found more guests, expected '
+                    'found more instances, expected '
                     f'{scenario_schema.MAX_ARRIVALS} or fewer'
                 )
                 return
@@ -135,12 +135,6 @@ class _Reader:
 
     def _rows(self) -> Iterator[list[str]]:
         """Split the text, without empty lines."""
-        # The csv module takes a NUL for text.
-        nul = self._text.find('\0')
-        if nul >= 0:
-            self._line = self._text.count('\n', 0, nul) + 1
-            self._add('found a NUL, expected text')
-            return
         reader = csv.reader(io.StringIO(self._text, newline=''), strict=True)
         while True:
             # A row may have several lines.
@@ -172,7 +166,7 @@ class _Reader:
         if seconds is None:
             raise _MistakeError(
                 f'lifetime: found {reprlib.repr(lifetime)}, expected '
-                f'{_SECONDS}, or nothing if the guest stays'
+                f'{_SECONDS}, or nothing if the instance stays'
             )
         return scenario.TraceEntry(at, flavor, seconds)
 
@@ -206,13 +200,10 @@ def _number(column: str, text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    if not math.isfinite(number):
+    if not 0 <= number < math.inf:
         raise _MistakeError(
-            f'{column}: found {reprlib.repr(text)}, expected a finite number'
-        )
-    if number < 0:
-        raise _MistakeError(
-            f'{column}: found {reprlib.repr(text)}, expected 0 or more'
+            f'{column}: found {reprlib.repr(text)}, expected a finite number '
+            'of 0 or more'
         )
     return number
 

@@ -80,7 +80,7 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
         possible = f'; at most {count(phase.bound)} were possible'
     if len(phase.policies) == 1:
         (only,) = phase.policies
-        return f'{_capital(_who(only))} places {_placed(only)}{possible}.'
+        return f'{capital(_who(only))} places {_placed(only)}{possible}.'
     stock, ours = phase.policies
     if not stock.first_refused and not ours.first_refused:
         return (
@@ -93,7 +93,7 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
         if not stock.first_refused or not ours.first_refused:
             placed = _placed(stock)
         return (
-            f'{_capital(_who(ours))} places {_placed(ours)}, {_who(stock)} '
+            f'{capital(_who(ours))} places {_placed(ours)}, {_who(stock)} '
             f'{placed}{possible}.'
         )
     many = 'as many'
@@ -112,7 +112,7 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
     both = ' against '.join(
         count(policy.figures[Metric.PLACED].median) for policy in (ours, stock)
     )
-    return f'{_capital(text)} ({both}){possible}.'
+    return f'{capital(text)} ({both}){possible}.'
 
 
 def refused_sentence(phase: summary.PhaseSummary) -> str:
@@ -145,5 +145,6 @@ def _who(policy: summary.PolicySummary) -> str:
     return NAMES[policy.policy]
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """Begin a text with a capital letter."""
     return text[:1].upper() + text[1:]

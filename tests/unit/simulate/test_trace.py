@@ -143,12 +143,12 @@ def test_trace_is_read(
         ),
         pytest.param(
             HEADER + '-1,small,\n',
-            "2: time: found '-1', expected 0 or more",
+            "2: time: found '-1', expected a finite number of 0 or more",
             id='negative-time',
         ),
         pytest.param(
             HEADER + 'nan,small,\n',
-            "2: time: found 'nan', expected a finite number",
+            "2: time: found 'nan', expected a finite number of 0 or more",
             id='time-is-not-a-number',
         ),
         pytest.param(
@@ -174,18 +174,19 @@ def test_trace_is_read(
         ),
         pytest.param(
             HEADER + '1,small,-0.5\n',
-            "2: lifetime: found '-0.5', expected 0 or more",
+            "2: lifetime: found '-0.5', expected a finite number of 0 or more",
             id='negative-lifetime',
         ),
         pytest.param(
             HEADER + '1,small,1e999\n',
-            "2: lifetime: found '1e999', expected a finite number",
+            "2: lifetime: found '1e999', expected a finite number of 0 or "
+            'more',
             id='infinite-lifetime',
         ),
         pytest.param(
             HEADER + '1,small,long\n',
             "2: lifetime: found 'long', expected seconds, or nothing if the "
-            'guest stays',
+            'instance stays',
             id='lifetime-is-text',
         ),
         pytest.param(
@@ -205,7 +206,7 @@ def test_trace_is_read(
         ),
         pytest.param(
             HEADER + '1,small,\n2,sm\0all,\n',
-            '3: found a NUL, expected text',
+            "3: flavor: found 'sm\\x00all', expected one of small, large",
             id='nul',
         ),
         pytest.param(
@@ -217,7 +218,7 @@ def test_trace_is_read(
             HEADER + '1,"a\nb",\n2,small,x\n',
             "2: flavor: found 'a\\nb', expected one of small, large\n"
             "trace.csv:4: lifetime: found 'x', expected seconds, or nothing "
-            'if the guest stays',
+            'if the instance stays',
             id='two-mistakes-and-a-row-of-two-lines',
         ),
     ],
@@ -256,7 +257,7 @@ def test_too_many_guests(monkeypatch: pytest.MonkeyPatch) -> None:
 
     # then the error tells the first one too many.
     assert str(error.value) == (
-        'trace.csv:4: found more guests, expected 2 or fewer'
+        'trace.csv:4: found more instances, expected 2 or fewer'
     )
 
 
