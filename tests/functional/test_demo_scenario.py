@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Scenario files: what is wrong is told with its line."""
+"""Scenario files: mistakes are reported with its line."""
 
 from __future__ import annotations
 

@@ -96,13 +96,13 @@ def engine(
 
 
 def run(*args: object, **fields: tasks.Learning) -> results.Run:
-    """Run a task; how long it takes is nobody's business."""
+    """Run a task; without how long it took."""
     found = engine(*args, **fields).run()
     return dataclasses.replace(found, seconds=0.0)
 
 
 def state(running: engines.Engine) -> list[object]:
-    """Tell all that is used of the hosts, as Nova and Placement count it."""
+    """Return all that is used of the hosts, as Nova and Placement count it."""
     free = running._placement._free
     return [
         (

@@ -83,7 +83,7 @@ def churn(
 ) -> Run:
     """Make a run of 300 arrivals, of which 200 count, half of a flavor each.
 
-    It refuses nobody during the warm-up.
+    It refuses no guest during the warm-up.
     """
     defaults: dict[str, Any] = {
         'arrivals': 300,

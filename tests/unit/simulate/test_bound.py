@@ -355,7 +355,7 @@ def test_a_thread_that_require_leaves_over_is_used():
     assert bound.Bound(scene).sequence(['three', 'one', 'one']) == 2
 
 
-def test_kinds_of_guest_cells_are_told_apart():
+def test_kinds_of_guest_cells_are_reported_apart():
     # given: three cells, of which two ask for the same
     asked = pinned(
         'uneven',

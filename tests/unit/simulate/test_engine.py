@@ -233,7 +233,7 @@ def test_a_long_run_keeps_a_limited_number_of_samples():
     assert moments == [*range(0, 700, 4), 700]
 
 
-def test_hosts_that_build_are_told_to_the_weighers():
+def test_hosts_that_build_are_reported_to_the_weighers():
     # given: guests of whom each takes an hour to start
     scene = drawn(MIXED, 5, per_hour=60.0, build_s=3600.0)
     simulated = engine(scene, STOCK, CHURN)

@@ -88,7 +88,7 @@ def test_flavors_come_by_their_shares_and_at_equal_intervals():
     assert often / 4000 == pytest.approx(0.75, abs=0.03)
 
 
-def test_the_mean_lifetime_is_told_in_arrivals():
+def test_the_mean_lifetime_is_reported_in_arrivals():
     # given: 120 an hour, and 10 of them are 300 seconds
     scene = drawn(SCENE, 4000, per_hour=120.0, mean_lifetime=10.0)
 

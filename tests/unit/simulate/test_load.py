@@ -348,7 +348,7 @@ def test_mistake_is_reported_with_its_line(
     assert str(error.value) == f'scenario.yaml:{problem}'
 
 
-def test_all_mistakes_in_flavors_are_told_at_once() -> None:
+def test_all_mistakes_in_flavors_are_reported_at_once() -> None:
     # Given two flavors that Nova refuses,
     text = changed(
         ('hw:cpu_policy: dedicated', 'hw:cpu_thread_policy: isolate'),
@@ -362,7 +362,7 @@ def test_all_mistakes_in_flavors_are_told_at_once() -> None:
     with pytest.raises(errors.FileError) as error:
         read(text)
 
-    # then both are told.
+    # then both are reported.
     assert error.value.problems == (
         (
             21,
@@ -379,7 +379,7 @@ def test_all_mistakes_in_flavors_are_told_at_once() -> None:
     )
 
 
-def test_mistake_in_the_trace_is_told_with_its_file() -> None:
+def test_mistake_in_the_trace_is_reported_with_its_file() -> None:
     # Given a trace with a flavor that the scenario does not have,
     text = GOOD + 'trace: trace.csv\n'
     trace = 'time,flavor,lifetime\n0,large,\n'
@@ -399,7 +399,7 @@ def test_neither_arrivals_nor_trace() -> None:
     with pytest.raises(errors.FileError) as error:
         read(GOOD[: GOOD.index('arrivals')])
 
-    # then the error tells the two ways to have some.
+    # then the error names the two ways to have some.
     assert str(error.value) == (
         "scenario.yaml:1: expected 'arrivals' or 'trace', found neither"
     )

@@ -209,7 +209,7 @@ def test_without_pairs_there_are_no_ratios():
     assert ratios(fill(STOCK, 10, seed=1), fill(OURS, 10, seed=2)) == {}
 
 
-def test_phases_are_told_apart():
+def test_phases_are_reported_apart():
     result = summed(churn(OURS, {}), fill(OURS, 10))
 
     assert [phase.phase for phase in result.phases] == [FILL, CHURN]

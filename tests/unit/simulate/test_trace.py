@@ -223,18 +223,18 @@ def test_trace_is_read(
         ),
     ],
 )
-def test_mistake_is_told_with_its_line(
+def test_mistake_is_reported_with_its_line(
     text: str | bytes, problem: str
 ) -> None:
     # Given a trace with a mistake, when it is read,
     with pytest.raises(errors.FileError) as error:
         read(text)
 
-    # then the error tells the file, the line, and what was expected.
+    # then the error names the file, the line, and what was expected.
     assert str(error.value) == f'trace.csv:{problem}'
 
 
-def test_of_many_mistakes_the_first_are_told() -> None:
+def test_of_many_mistakes_the_first_are_reported() -> None:
     # Given a file with a mistake in each line, when it is read,
     with pytest.raises(errors.FileError) as error:
         read(HEADER + 1000 * '1,small\n')
@@ -255,7 +255,7 @@ def test_too_many_guests(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(errors.FileError) as error:
         read(HEADER + 3 * '1,small,\n')
 
-    # then the error tells the first one too many.
+    # then the error names the first one too many.
     assert str(error.value) == (
         'trace.csv:4: found more instances, expected 2 or fewer'
     )
