@@ -157,7 +157,7 @@ class Simulate(command.Command):
             import rich  # noqa: F401
 
             from nova_numa_hugepages.simulate import load  # noqa: F401
-            from nova_numa_hugepages.yamlfile import errors
+            from nova_numa_hugepages.yamlfile import file_errors
         except ImportError as error:
             print(
                 extras.MissingLibrary(str(error.name), 'A simulation'),
@@ -168,7 +168,7 @@ class Simulate(command.Command):
             _check_use(parsed_args)
             with _interruptible():
                 return _simulate(parsed_args)
-        except (errors.FileError, _Misuse) as error:
+        except (file_errors.FileError, _Misuse) as error:
             print(error, file=sys.stderr)
             return EXIT_BAD_INPUT
         except (exception.NUMAHugepagesError, _Failure) as error:

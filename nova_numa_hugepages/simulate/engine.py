@@ -30,7 +30,7 @@ from nova.virt import hardware as nova_hardware
 
 from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.scheduler import demand
-from nova_numa_hugepages.scheduler import flavors as flavor_kinds
+from nova_numa_hugepages.scheduler import flavors
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import gauge
 from nova_numa_hugepages.simulate import results
@@ -76,7 +76,7 @@ class Engine:
             for name, flavor in self._flavors.items()
         }
         kinds = {
-            name: flavor_kinds.kind_of(flavor)
+            name: flavors.kind_of(flavor)
             for name, flavor in self._flavors.items()
         }
         self._gauge = gauge.Gauge(
@@ -106,8 +106,8 @@ class Engine:
                 if flavor.name in kinds:
                     kind = kinds[flavor.name]
                     mix[kind] = mix.get(kind, 0.0) + flavor.share
-        flavors = self._task.learning is tasks.Learning.FLAVORS
-        prior = kinds if flavors else {}
+        known = self._task.learning is tasks.Learning.FLAVORS
+        prior = kinds if known else {}
         return demand.Demand(
             half_life_s=options.demand_half_life,
             at_most=options.demand_kinds,

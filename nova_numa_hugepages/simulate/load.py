@@ -23,7 +23,7 @@ from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import scenario_schema
 from nova_numa_hugepages.simulate import trace
 from nova_numa_hugepages.yamlfile import document
-from nova_numa_hugepages.yamlfile import errors
+from nova_numa_hugepages.yamlfile import file_errors
 from nova_numa_hugepages.yamlfile import flavor_format
 from nova_numa_hugepages.yamlfile import host_format
 from nova_numa_hugepages.yamlfile.validation import Finding
@@ -37,7 +37,7 @@ def load(path: pathlib.Path) -> scenario.Scenario:
     after the rest of the file was found valid.
 
     :param path: the file; the path of a trace is relative to its folder
-    :raises: `errors.FileError`, with every problem that was found in the
+    :raises: `file_errors.FileError`, with every problem that was found in the
         file, or else in its trace
     """
     read = document.read(
@@ -125,6 +125,6 @@ def _trace(
         return None
     try:
         return trace.read(path.parent / name, read.data['flavors'])
-    except errors.UnreadableError as error:
+    except file_errors.UnreadableError as error:
         finding = f'cannot read {name!r}: {error.reason}'
         raise read.error([(('trace',), finding)]) from error

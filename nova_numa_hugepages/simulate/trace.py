@@ -39,7 +39,7 @@ import reprlib
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import scenario_schema
 from nova_numa_hugepages.yamlfile import document
-from nova_numa_hugepages.yamlfile import errors
+from nova_numa_hugepages.yamlfile import file_errors
 
 COLUMNS = ('time', 'flavor', 'lifetime')
 
@@ -58,14 +58,14 @@ def read(
     :param flavors: the names of the flavors that guests may have
     :returns: the guests in order of time; those of the same time in the order
         of the file. Times begin with 0.
-    :raises: `errors.UnreadableError` if the file can't be read;
-        `errors.FileError` with what is wrong in it, of many problems the
+    :raises: `file_errors.UnreadableError` if the file can't be read;
+        `file_errors.FileError` with what is wrong in it, of many problems the
         first ones
     """
     reader = _Reader(document.read_text(path), flavors)
     entries = sorted(reader.entries(), key=operator.attrgetter('at'))
     if reader.problems:
-        raise errors.FileError(str(path), reader.problems)
+        raise file_errors.FileError(str(path), reader.problems)
     begin = entries[0].at
     return tuple(
         scenario.TraceEntry(entry.at - begin, entry.flavor, entry.lifetime)
@@ -89,7 +89,7 @@ class _Reader:
         self._line = 1
         # The kind of the first time, and its line.
         self._kind: tuple[str, int] | None = None
-        self.problems: list[errors.Problem] = []
+        self.problems: list[file_errors.Problem] = []
 
     def entries(self) -> Iterator[scenario.TraceEntry]:
         """Read all rows, those with problems left out."""

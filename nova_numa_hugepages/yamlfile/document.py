@@ -31,7 +31,7 @@ from ruamel.yaml import error as yaml_errors
 from ruamel.yaml import nodes
 from ruamel.yaml import reader
 
-from nova_numa_hugepages.yamlfile import errors
+from nova_numa_hugepages.yamlfile import file_errors
 from nova_numa_hugepages.yamlfile import validation
 from nova_numa_hugepages.yamlfile.validation import Finding
 from nova_numa_hugepages.yamlfile.validation import Path
@@ -97,9 +97,9 @@ class Document:
                 break
         return int(line) + 1
 
-    def error(self, findings: Iterable[Finding]) -> errors.FileError:
+    def error(self, findings: Iterable[Finding]) -> file_errors.FileError:
         """Make the error that reports findings, ordered by line."""
-        return errors.FileError(
+        return file_errors.FileError(
             self.file,
             sorted(
                 (self.line(path), f'{_where(path)}{text}')
@@ -128,7 +128,7 @@ def read(
 
     :param schema: the JSON schema of the document
     :param check: finds contradictions in data that match the schema
-    :raises errors.FileError: with all problems that were found
+    :raises file_errors.FileError: with all problems that were found
     """
     document = Document(str(path), _load(path))
     findings = list(validation.find(document.data, schema))
@@ -141,20 +141,20 @@ def read_text(path: pathlib.Path) -> str:
     """Read a text file in UTF-8, with or without a byte order mark.
 
     :returns: the text with its line ends as they are
-    :raises errors.UnreadableError: if the file cannot be read
-    :raises errors.FileError: if it is not UTF-8
+    :raises file_errors.UnreadableError: if the file cannot be read
+    :raises file_errors.FileError: if it is not UTF-8
     """
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
         # ValueError: a name with a NUL.
         reason = getattr(error, 'strerror', None) or str(error)
-        raise errors.UnreadableError(str(path), reason) from error
+        raise file_errors.UnreadableError(str(path), reason) from error
     try:
         return content.decode('utf-8-sig')
     except UnicodeDecodeError as error:
         line = content.count(b'\n', 0, error.start) + 1
-        raise errors.FileError(
+        raise file_errors.FileError(
             str(path), [(line, 'not UTF-8: save the file as UTF-8 text')]
         ) from error
 
@@ -185,6 +185,6 @@ def _load(path: pathlib.Path) -> Any:
         cause = error
     except RecursionError as error:
         reason, cause = 'nested too deeply', error
-    raise errors.FileError(
+    raise file_errors.FileError(
         str(path), [(line, f'not YAML: {reason}')]
     ) from cause

@@ -20,7 +20,7 @@ import textwrap
 
 import pytest
 
-from nova_numa_hugepages.yamlfile import errors
+from nova_numa_hugepages.yamlfile import file_errors
 from nova_numa_hugepages.yamlfile import host_format
 from tools.demo import __main__ as command
 from tools.demo import demo_scenario
@@ -180,7 +180,7 @@ def test_mistake_is_reported_with_its_line(
     text = GOOD.replace(old, new)
 
     # when it is loaded,
-    with pytest.raises(errors.FileError) as error:
+    with pytest.raises(file_errors.FileError) as error:
         load(tmp_path, text)
 
     # then the error names the file and the line.

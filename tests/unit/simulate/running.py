@@ -25,11 +25,11 @@ from nova import objects
 
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages.nova_fit import numa_fit
-from nova_numa_hugepages.simulate import engine as engines
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import tasks
 from nova_numa_hugepages.simulate import workload
+from nova_numa_hugepages.simulate.engine import Engine
 from tests.unit.simulate.scenes import flavor
 from tests.unit.simulate.scenes import host
 from tests.unit.simulate.scenes import node
@@ -91,8 +91,8 @@ def engine(
     phase: results.Phase = FILL,
     seed: int = 1,
     **fields: tasks.Learning,
-) -> engines.Engine:
-    return engines.Engine(tasks.Task(scene, policy, phase, seed, **fields))
+) -> Engine:
+    return Engine(tasks.Task(scene, policy, phase, seed, **fields))
 
 
 def run(*args: object, **fields: tasks.Learning) -> results.Run:
@@ -101,7 +101,7 @@ def run(*args: object, **fields: tasks.Learning) -> results.Run:
     return dataclasses.replace(found, seconds=0.0)
 
 
-def state(running: engines.Engine) -> list[object]:
+def state(running: Engine) -> list[object]:
     """Return all that is used of the hosts, as Nova and Placement count it."""
     free = running._placement._free
     return [

@@ -20,10 +20,10 @@ from collections.abc import Iterator
 import pytest
 
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import engine as engines
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import tasks
 from nova_numa_hugepages.simulate import workload
+from nova_numa_hugepages.simulate.engine import Engine
 from tests.unit.simulate import running
 from tests.unit.simulate.running import arrivals
 from tests.unit.simulate.running import drawn
@@ -253,7 +253,7 @@ def test_how_far_a_run_is(policy):
 
     # when
     for phase in (CHURN, FILL):
-        engines.Engine(tasks.Task(scene, policy, phase, 1), told.append).run()
+        Engine(tasks.Task(scene, policy, phase, 1), told.append).run()
 
     # then: a fill is as far as the fleet is full
     assert told == [0.25, 0.5, 0.75, 1.0, 0.5, 1.0, 1.0]

@@ -23,7 +23,7 @@ import pytest
 from nova_numa_hugepages.simulate import dump
 from nova_numa_hugepages.simulate import load
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.yamlfile import errors
+from nova_numa_hugepages.yamlfile import file_errors
 
 EXAMPLES = pathlib.Path(__file__).parents[3] / 'etc' / 'nova-numa-hugepages'
 
@@ -341,7 +341,7 @@ def test_mistake_is_reported_with_its_line(
     text = changed((old, new))
 
     # when it is loaded,
-    with pytest.raises(errors.FileError) as error:
+    with pytest.raises(file_errors.FileError) as error:
         read(text)
 
     # then the error names the file and the line, and says what is wrong.
@@ -359,7 +359,7 @@ def test_all_mistakes_in_flavors_are_reported_at_once() -> None:
     )
 
     # when they are loaded,
-    with pytest.raises(errors.FileError) as error:
+    with pytest.raises(file_errors.FileError) as error:
         read(text)
 
     # then both are reported.
@@ -385,7 +385,7 @@ def test_mistake_in_the_trace_is_reported_with_its_file() -> None:
     trace = 'time,flavor,lifetime\n0,large,\n'
 
     # when the scenario is loaded,
-    with pytest.raises(errors.FileError) as error:
+    with pytest.raises(file_errors.FileError) as error:
         read(text, trace=trace)
 
     # then the error is one of the trace.
@@ -396,7 +396,7 @@ def test_mistake_in_the_trace_is_reported_with_its_file() -> None:
 
 def test_neither_arrivals_nor_trace() -> None:
     # Given a scenario without guests, when it is loaded,
-    with pytest.raises(errors.FileError) as error:
+    with pytest.raises(file_errors.FileError) as error:
         read(GOOD[: GOOD.index('arrivals')])
 
     # then the error names the two ways to have some.
@@ -428,7 +428,7 @@ def test_neither_arrivals_nor_trace() -> None:
 )
 def test_file_that_is_no_scenario(content: bytes, problem: str) -> None:
     # Given a file of something else, when it is loaded,
-    with pytest.raises(errors.FileError) as error:
+    with pytest.raises(file_errors.FileError) as error:
         read(content)
 
     # then the error says what it is.
@@ -445,7 +445,7 @@ def test_file_that_is_no_scenario(content: bytes, problem: str) -> None:
 )
 def test_file_that_cannot_be_read(name: str, problem: str) -> None:
     # Given a name of no file, when it is loaded,
-    with pytest.raises(errors.UnreadableError) as error:
+    with pytest.raises(file_errors.UnreadableError) as error:
         load.load(pathlib.Path(name))
 
     # then the error says why.

@@ -24,11 +24,11 @@ from nova.virt import hardware as nova_hardware
 import pytest
 
 from nova_numa_hugepages.nova_fit import numa_fit
-from nova_numa_hugepages.simulate import engine as engines
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import schedulers
 from nova_numa_hugepages.simulate import workload
+from nova_numa_hugepages.simulate.engine import Engine
 from tests.unit.simulate import running
 from tests.unit.simulate.running import drawn
 from tests.unit.simulate.running import engine
@@ -184,7 +184,7 @@ def occupy(hosts: Sequence[object]) -> None:
             cell.pinned_cpus = set(cell.pcpuset)
 
 
-def knowing(count: int) -> engines.Engine:
+def knowing(count: int) -> Engine:
     """Make a stock scheduler that knows that a guest fits on each host."""
     scene = play([host(node(8), count=count)], [pinned('four', 4)])
     simulated = engine(scene, STOCK)
