@@ -31,7 +31,7 @@ from scipy import optimize
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.nova_fit import numa_fit as our_hardware
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import cellkinds
+from nova_numa_hugepages.simulate import cell_kinds
 from nova_numa_hugepages.simulate import scenario
 from tests.unit import nova_builders
 from tests.unit.core import builders as values
@@ -242,7 +242,7 @@ def scenes(draw):
 def test_no_packing_of_a_sequence_exceeds_the_bound(scene, sequence):
     placed = most_placed(scene, sequence)
 
-    assert placed <= bound.sequence_bound(scene, sequence)
+    assert placed <= bound.Bound(scene).sequence(sequence)
 
 
 @settings(
@@ -256,7 +256,7 @@ def test_no_packing_of_the_mix_exceeds_the_bound(scene):
     # after each second one
     placed = most_placed(scene, 'ababab')
 
-    assert placed // 2 * 2 <= bound.mix_bound(scene) * (1 + 1e-6)
+    assert placed // 2 * 2 <= bound.Bound(scene).mix() * (1 + 1e-6)
 
 
 @settings(max_examples=200, deadline=None)
@@ -288,7 +288,7 @@ def test_the_bound_is_that_of_all_configurations(capacities, takes):
     scene = play(hosts, asked)
 
     # when
-    most = bound.mix_bound(scene)
+    most = bound.Bound(scene).mix()
 
     # then
     assert most == pytest.approx(listed(scene), rel=1e-5, abs=1e-9)
@@ -298,7 +298,7 @@ def listed(scene: scenario.Scenario) -> float:
     """Solve the linear program over all configurations."""
     kinds: collections.Counter = collections.Counter()
     for one in scene.flavors:
-        for kind, count in cellkinds.guest_kinds(one).items():
+        for kind, count in cell_kinds.guest_cell_kinds(one).items():
             kinds[kind] += count * one.share
     total = sum(one.share for one in scene.flavors)
     columns = [
@@ -323,7 +323,7 @@ def listed(scene: scenario.Scenario) -> float:
 
 
 def configurations(
-    one: scenario.Node, kinds: Sequence[cellkinds.GuestKind]
+    one: scenario.HostNode, kinds: Sequence[cell_kinds.GuestCellKind]
 ) -> set[tuple[int, ...]]:
     """List what fits in a node, by trying to add one guest cell at a time.
 

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Tell in words where guests went and why."""
+"""Explanations of where guests went and why."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from typing import Any
 
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.scheduler import score
-from tools.demo import scenario
+from tools.demo import demo_scenario
 from tools.demo import verdicts
 from tools.demo import weighing
 
-# What the weigher goes by.
+# The rule of the weigher.
 WEIGHER = (
     'Where a guest fits on several hosts, our weigher takes the one on which '
     'it costs least of what is scarce: the room for guests of these flavors, '
@@ -39,7 +39,7 @@ WEIGHER = (
 # Where each guest of a request is, by its name; None if it was refused.
 Taken = Mapping[str, str | None]
 
-# Hosts that are told of beside the one that was taken.
+# Hosts that are named beside the one that was taken.
 _OTHERS = 2
 
 _MOST_DECIMALS = 6
@@ -60,7 +60,7 @@ class Placed:
     topology: Any
 
     def cpus(self) -> set[int]:
-        """Give the host CPUs that nobody else may use."""
+        """Return the host CPUs that no other guest may use."""
         if self.topology is None:
             return set()
         cpus: set[int] = set()
@@ -70,19 +70,19 @@ class Placed:
         return cpus
 
     def nodes(self) -> list[int]:
-        """Give the host cells of its cells, in their order."""
+        """Return the host cells of its cells, in their order."""
         if self.topology is None:
             return []
         return [cell.id for cell in self.topology.cells]
 
 
 def count(number: int, what: str) -> str:
-    """Write a number of things."""
+    """Return a number with its noun."""
     return f'{number} {what}{"" if number == 1 else "s"}'
 
 
-def request(flavor: scenario.Flavor, guests: int) -> str:
-    """Tell what is asked for."""
+def request(flavor: demo_scenario.DemoFlavor, guests: int) -> str:
+    """Return what is asked for."""
     specs = ', '.join(
         f'{key}={value}' for key, value in flavor.extra_specs.items()
     )
@@ -93,8 +93,8 @@ def request(flavor: scenario.Flavor, guests: int) -> str:
     )
 
 
-def placement(placed: Placed, host: scenario.Host) -> list[str]:
-    """Tell where a guest went: a line, and one for each of its cells."""
+def placement(placed: Placed, host: demo_scenario.DemoHost) -> list[str]:
+    """Return where a guest went: a line, and one for each of its cells."""
     if placed.topology is None:
         return [
             f'{placed.name} [{placed.letter}] is on {host.name}, '
@@ -128,7 +128,7 @@ def placement(placed: Placed, host: scenario.Host) -> list[str]:
 def decision(
     found: verdicts.Verdicts, hosts: Sequence[str], taken: Taken
 ) -> list[str]:
-    """Tell how many hosts were left after each step, and why.
+    """Return how many hosts were left after each step, and why.
 
     :param hosts: all hosts
     """
@@ -159,7 +159,7 @@ def decision(
 
 
 def costs(found: verdicts.Verdicts, taken: Taken) -> list[str]:
-    """Tell why hosts were the best ones for guests.
+    """Return why hosts were the best ones for guests.
 
     :returns: a line for each guest for which there was a choice, but not for
         one that went where the guest before it did; before it why guests
@@ -183,13 +183,13 @@ def costs(found: verdicts.Verdicts, taken: Taken) -> list[str]:
 
 
 def _costs(found: weighing.Weighed, taken: str) -> str:
-    """Tell the costs of the host that was taken, and of the next ones."""
+    """Return the costs of the host that was taken, and of the next ones."""
     scores = found.scores
     others = sorted(
         (host for host in scores if host != taken), key=scores.__getitem__
     )
-    told = [taken, *others[:_OTHERS]]
-    first, *rest = _percents([scores[host].cost for host in told])
+    named = [taken, *others[:_OTHERS]]
+    first, *rest = _percents([scores[host].cost for host in named])
     parts = [
         f'{taken} {"holds" if found.floats else "costs"} {first} of what is '
         'scarce',
@@ -202,11 +202,11 @@ def _costs(found: weighing.Weighed, taken: str) -> str:
 
 
 def _tie(own: score.Score, other: score.Score) -> str:
-    """Tell what decided between two hosts that cost the same."""
+    """Return what decided between two hosts of equal cost."""
     if own.cost != other.cost:
         return ''
     if own.grow_kib != other.grow_kib:
-        return '; it has to make fewer pages'
+        return '; it has to allocate fewer pages'
     if own.imbalance != other.imbalance:
         return '; its nodes stay in the better balance'
     return "; Nova's weighers decide"
@@ -229,7 +229,7 @@ def _percents(shares: Sequence[float]) -> list[str]:
 
 
 def comparison(found: verdicts.Verdicts) -> list[tuple[str, str, str, bool]]:
-    """Put the verdicts of stock Nova's filter beside ours.
+    """Return the verdicts of stock Nova's filter beside ours.
 
     :returns: for each host (name, stock Nova's verdict, ours, whether stock
         Nova's is another one or flawed)
@@ -244,7 +244,7 @@ def comparison(found: verdicts.Verdicts) -> list[tuple[str, str, str, bool]]:
 def stock_choice(
     found: verdicts.Verdicts, taken: Taken, *, agrees: bool
 ) -> str:
-    """Tell where stock Nova would have gone.
+    """Return where stock Nova would have gone.
 
     :param agrees: whether its filter says the same as ours of all hosts
     """
@@ -264,8 +264,8 @@ def stock_choice(
     return f'stock Nova would take {takes}'
 
 
-def distances(host: scenario.Host) -> str:
-    """Tell the distances of a host in a few words."""
+def distances(host: demo_scenario.DemoHost) -> str:
+    """Return the distances of a host in a few words."""
     text = count(len(host.nodes), 'node')
     if host.distances is not None and len(host.nodes) > 1:
         values = sorted(set(itertools.chain(*host.distances)))

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is raised when a file is not right."""
+"""Errors about input files."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from collections.abc import Sequence
 
 from nova_numa_hugepages import exception
 
-# The line from 1, None if it is about the whole file, and what was found
-# there and expected.
+# The line from 1, None if it is about the whole file, and what is wrong.
 Problem = tuple[int | None, str]
 
 
 class FileError(exception.NUMAHugepagesError):
-    """A file is not right.
+    """A file is invalid.
 
-    As text it has a line ``file:line: what`` for each problem.
+    Its text has a line ``file:line: problem`` for each problem.
 
     :ivar file: the file, as it was named
-    :ivar problems: what is wrong, by line
+    :ivar problems: ordered by line
     """
 
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
@@ -44,9 +43,9 @@ class FileError(exception.NUMAHugepagesError):
 
 
 class UnreadableError(FileError):
-    """A file can't be read at all.
+    """A file cannot be read at all.
 
-    :ivar reason: why, in the words of the system
+    :ivar reason: the error of the system
     """
 
     def __init__(self, file: str, reason: str) -> None:

@@ -37,7 +37,8 @@ _ROWS: tuple[tuple[Metric, str], ...] = (
 )
 
 _STRANDED = (
-    'Stranded: free, but in the wrong place for an average guest of the mix.'
+    'Stranded: free, but in the wrong place for an average instance of the '
+    'mix.'
 )
 
 
@@ -93,7 +94,7 @@ def _print_phase(phase: summary.PhaseSummary, console: rich.Console) -> None:
     ):
         console.print(_refusals(phase), highlight=False)
     else:
-        _print(console, 'No guest was refused.')
+        _print(console, 'No instance was refused.')
     console.print()
 
 
@@ -134,7 +135,7 @@ def _ratio(phase: summary.PhaseSummary, metric: Metric) -> str:
     if metric is Metric.PLACED and any(
         policy.unrefused for policy in phase.policies
     ):
-        # How many more there could have been nobody knows.
+        # How many more would have fitted is unknown.
         return ''
     return wording.times(ratio.median)
 
@@ -146,7 +147,7 @@ def _figure(policy: summary.PolicySummary, metric: Metric) -> str:
         return ''
     number, unit = wording.percent, ' %'
     if metric is Metric.PLACED:
-        number, unit = wording.guests, ''
+        number, unit = wording.count, ''
         if not policy.first_refused:
             return f'all {number(figure.median)}'
     words = number(figure.median) + unit
@@ -165,17 +166,17 @@ def _medians(phase: summary.PhaseSummary) -> str:
         if len(set(seeds)) == 1
         else ' and '.join(map(str, seeds)) + ' runs'
     )
-    told = f'Medians of {runs}, with 95 % confidence intervals'
+    text = f'Medians of {runs}, with 95 % confidence intervals'
     if len(seeds) > 1:
-        told += '; ratios of the same seeds'
-    return f'{told}.'
+        text += '; ratios of the same seeds'
+    return f'{text}.'
 
 
 def _first_refused(policy: summary.PolicySummary) -> str:
     runs = len(policy.seeds)
     who = wording.NAMES[policy.policy]
     if not policy.first_refused:
-        return f'{who}: no guest was refused'
+        return f'{who}: no instance was refused'
     if runs == 1:
         return f'{who}: first refused was {policy.first_refused[0][0]}'
     flavors = ', '.join(

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""The guests that arrive, one after the other."""
+"""The workload of a simulation: guests that arrive one by one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nova_numa_hugepages.simulate import scenario
 _HOUR_S = 3600.0
 
 
-class Guest(NamedTuple):
+class Arrival(NamedTuple):
     """A guest that arrives.
 
     :ivar at: when, in seconds
@@ -38,10 +38,10 @@ class Guest(NamedTuple):
     until: float | None
 
 
-def arrive(
+def arrivals(
     play: scenario.Scenario, phase: results.Phase, seed: int
-) -> Iterator[Guest]:
-    """Let the guests of a scenario arrive.
+) -> Iterator[Arrival]:
+    """Yield the guests of a scenario as they arrive.
 
     Flavors and lifetimes are drawn from generators of their own, so that the
     flavors are the same in all phases of a seed.
@@ -53,7 +53,7 @@ def arrive(
             until = None
             if entry.lifetime is not None and phase is not results.Phase.FILL:
                 until = entry.at + entry.lifetime
-            yield Guest(entry.at, entry.flavor, until)
+            yield Arrival(entry.at, entry.flavor, until)
         return
     arrivals = play.arrivals
     flavors = random.Random(seed)
@@ -68,12 +68,12 @@ def arrive(
         if phase is not results.Phase.FILL and arrivals.mean_lifetime:
             lifetime = lifetimes.expovariate(1 / arrivals.mean_lifetime)
             until = at + lifetime * interval_s
-        yield Guest(at, flavors.choices(names, shares)[0], until)
+        yield Arrival(at, flavors.choices(names, shares)[0], until)
         number += 1
 
 
 def phases(play: scenario.Scenario) -> list[results.Phase]:
-    """Tell in which phases a scenario is to be run."""
+    """Return the phases in which a scenario is to be run."""
     if play.trace is not None:
         return [results.Phase.TRACE]
     if play.arrivals.mean_lifetime is None:

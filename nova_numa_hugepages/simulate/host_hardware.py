@@ -48,7 +48,7 @@ class Hardware(NamedTuple):
         subject, the host
     """
 
-    nodes: tuple[scenario.Node, ...]
+    nodes: tuple[scenario.HostNode, ...]
     distances: tuple[tuple[int, ...], ...] | None
     notes: tuple[str, ...]
 
@@ -65,7 +65,7 @@ def read(topology: model.HostTopology) -> Hardware:
             kept.append(place)
         else:
             notes.append(
-                f'its node {cell.id} has no CPU for guests and is left out'
+                f'its node {cell.id} has no CPU for instances and is left out'
             )
     cells = [topology.cells[place] for place in kept]
     sockets = _sockets(cells)
@@ -108,13 +108,13 @@ def _distances(
 
 def _node(
     cell: model.HostCell, socket: int | None, notes: list[str]
-) -> scenario.Node:
+) -> scenario.HostNode:
     cores, threads, shared_cores = _cores(cell, notes)
     pages, reserved, small_reserved_kib = _pages(cell.pools)
     # What the operator holds back of small pages no guest can have.
     memory_mib = cell.memory_mib - -(-small_reserved_kib // units.KIB_PER_MIB)
     huge_kib = sum(size * count for size, count in pages.items())
-    return scenario.Node(
+    return scenario.HostNode(
         cores=cores,
         threads=threads,
         shared_cores=shared_cores,

@@ -10,11 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Host cells and guest cells as what they offer and take.
+"""Kinds of host cells and guest cells: what they offer and what they take.
 
 For a bound it doesn't matter which guest cell is on which host, only how many
-of each kind fit together in one host cell. What fits is told as rows of
-integers, each "the sum of what they take is at most what there is".
+of each kind fit together in one host cell. Rows of integers say what fits:
+each that the sum of what the guest cells take is at most what there is.
 
 Each row holds for every packing that stock Nova's fit or ours may come to, so
 where they differ it is the rule of the more lenient one. Neither is asked
@@ -46,8 +46,8 @@ SMALL_KIB = 4
 _EPSILON = 1e-9
 
 
-class GuestKind(NamedTuple):
-    """What a guest cell asks for.
+class GuestCellKind(NamedTuple):
+    """The request of a guest cell.
 
     :ivar shared: vCPUs that float
     :ivar dedicated: vCPUs that are pinned
@@ -64,14 +64,14 @@ class GuestKind(NamedTuple):
     thread_policy: model.ThreadPolicy
 
 
-class HostKind(NamedTuple):
-    """What a host cell offers while it is empty.
+class HostCellKind(NamedTuple):
+    """The capacity of an empty host cell.
 
     :ivar cores: cores whose CPUs are dedicated
     :ivar threads: threads of a core
     :ivar shared_cpus: CPUs that vCPUs share
     :ivar small_mib: memory in no page pool
-    :ivar small_held_mib: what of it the operator holds back
+    :ivar small_held_mib: the part of it that the operator reserves
     :ivar pools: pairs of page size in KiB and pages for guests
     """
 
@@ -88,7 +88,7 @@ class HostKind(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Knapsack:
-    """Which numbers of guest cells fit together in a host cell.
+    """The numbers of guest cells that fit together in a host cell.
 
     A guest cell that may be on pages of several sizes has a choice for each.
 
@@ -102,7 +102,7 @@ class Knapsack:
     capacities: tuple[int, ...]
 
     def most(self, choice: int) -> int:
-        """Tell how many guest cells of one choice fit, with no others."""
+        """Return how many guest cells of one choice fit without others."""
         return min(
             capacity // row[choice]
             for row, capacity in zip(self.rows, self.capacities, strict=True)
@@ -110,8 +110,10 @@ class Knapsack:
         )
 
 
-def guest_kinds(flavor: scenario.Flavor) -> collections.Counter[GuestKind]:
-    """Take a flavor apart into its guest cells.
+def guest_cell_kinds(
+    flavor: scenario.Flavor,
+) -> collections.Counter[GuestCellKind]:
+    """Count the guest cells of a flavor by their kinds.
 
     :returns: how many of each kind; nothing without a NUMA topology
     :raises: what Nova raises for a flavor that it refuses
@@ -125,14 +127,14 @@ def guest_kinds(flavor: scenario.Flavor) -> collections.Counter[GuestKind]:
         ),
         objects.ImageMeta.from_dict({'properties': {}}),
     )
-    found: collections.Counter[GuestKind] = collections.Counter()
+    found: collections.Counter[GuestCellKind] = collections.Counter()
     if topology is None:
         return found
     request = translate.request(topology)
     for number, cell in enumerate(request.cells):
         own = cell.cpu_policy is not model.CPUPolicy.SHARED
         found[
-            GuestKind(
+            GuestCellKind(
                 shared=len(cell.shared_vcpus),
                 dedicated=len(cell.dedicated_vcpus),
                 emulator=int(
@@ -147,21 +149,23 @@ def guest_kinds(flavor: scenario.Flavor) -> collections.Counter[GuestKind]:
     return found
 
 
-def host_kinds(
+def host_cell_kinds(
     hosts: Iterable[scenario.HostType],
-) -> collections.Counter[HostKind]:
+) -> collections.Counter[HostCellKind]:
     """Count the host cells of each kind."""
-    found: collections.Counter[HostKind] = collections.Counter()
+    found: collections.Counter[HostCellKind] = collections.Counter()
     for host in hosts:
         for node in host.nodes:
             found[_host_kind(host, node)] += host.count
     return found
 
 
-def _host_kind(host: scenario.HostType, node: scenario.Node) -> HostKind:
+def _host_kind(
+    host: scenario.HostType, node: scenario.HostNode
+) -> HostCellKind:
     pooled_kib = sum(size * pages for size, pages in node.pages.items())
     held_kib = node.reserved.get(SMALL_KIB, 0) * SMALL_KIB
-    return HostKind(
+    return HostCellKind(
         cores=node.cores - node.shared_cores,
         threads=node.threads,
         shared_cpus=node.shared_cores * node.threads,
@@ -178,8 +182,8 @@ def _host_kind(host: scenario.HostType, node: scenario.Node) -> HostKind:
     )
 
 
-def knapsack(host: HostKind, guests: Sequence[GuestKind]) -> Knapsack:
-    """Tell which guest cells fit together in a host cell.
+def knapsack(host: HostCellKind, guests: Sequence[GuestCellKind]) -> Knapsack:
+    """Return which guest cells fit together in a host cell.
 
     :param guests: the kinds of guest cells
     :returns: without choices for kinds that don't fit even alone
@@ -214,8 +218,8 @@ def knapsack(host: HostKind, guests: Sequence[GuestKind]) -> Knapsack:
     return Knapsack(tuple(choices), tuple(rows), tuple(limits))
 
 
-def _fits_alone(guest: GuestKind, host: HostKind) -> bool:
-    """Judge by the rules that concern a guest cell by itself."""
+def _fits_alone(guest: GuestCellKind, host: HostCellKind) -> bool:
+    """Check the rules that concern a guest cell by itself."""
     if guest.shared > host.shared_cpus:
         return False
     if (
@@ -243,8 +247,8 @@ def _mib(size_kib: int, pages: int) -> int:
     return size_kib * pages // units.KIB_PER_MIB
 
 
-def _accounted(guest: GuestKind) -> bool:
-    """Tell whether the pages that a guest cell takes have to be free.
+def _accounted(guest: GuestCellKind) -> bool:
+    """Return whether the pages that a guest cell takes have to be free.
 
     Without a wish for pages, vCPUs that float share memory that is not theirs
     alone, up to the host's ratio.
@@ -255,7 +259,7 @@ def _accounted(guest: GuestKind) -> bool:
     )
 
 
-def _sizes(guest: GuestKind, host: HostKind) -> list[int]:
+def _sizes(guest: GuestCellKind, host: HostCellKind) -> list[int]:
     """List the page sizes in KiB that a guest cell may be on."""
     huge = [size for size, _ in host.pools]
     # On a host cell without small pages Nova takes the next size for them.
@@ -279,8 +283,8 @@ def _sizes(guest: GuestKind, host: HostKind) -> list[int]:
     ]
 
 
-def _cpus(guest: GuestKind, host: HostKind) -> dict[str, int]:
-    """Tell what a guest cell takes of the CPUs.
+def _cpus(guest: GuestCellKind, host: HostCellKind) -> dict[str, int]:
+    """Return what a guest cell takes of the CPUs.
 
     Under ``isolate`` a CPU is a core, as there is no place on host cells whose
     cores have several. Under ``require`` no two guest cells have a thread each
@@ -298,8 +302,8 @@ def _cpus(guest: GuestKind, host: HostKind) -> dict[str, int]:
     }
 
 
-def _memory(guest: GuestKind, size_kib: int) -> dict[str, int]:
-    """Tell what a guest cell on pages of a size takes of the memory."""
+def _memory(guest: GuestCellKind, size_kib: int) -> dict[str, int]:
+    """Return the memory that a guest cell takes on pages of a size."""
     taken = {}
     if guest.cpu_policy is not model.CPUPolicy.DEDICATED:
         taken['ram'] = guest.memory_mib

@@ -10,35 +10,40 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The description of a flavor: vCPUs, memory and extra specs."""
+"""Descriptions of flavors: vCPUs, memory and extra specs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from nova_numa_hugepages.yamlfile import shape
-
-REQUIRED = ('vcpus', 'memory_mib')
+from nova_numa_hugepages.yamlfile import validation
 
 
-def properties() -> dict[str, Any]:
-    """Make the schemas of what describes a flavor, by key."""
-    return {
-        'vcpus': shape.integer(1, 1024),
-        'memory_mib': shape.integer(1, 1 << 24),
-        'extra_specs': {
-            'type': 'object',
-            'additionalProperties': {'type': ['string', 'integer', 'boolean']},
+def schema(**more: Any) -> dict[str, Any]:
+    """Return the JSON schema of a flavor.
+
+    :param more: the schemas of further keys
+    """
+    return validation.mapping(
+        {
+            'vcpus': validation.integer(1, 1024),
+            'memory_mib': validation.integer(1, 1 << 24),
+            'extra_specs': {
+                'type': 'object',
+                'propertyNames': {'type': 'string'},
+                'additionalProperties': {
+                    'type': ['string', 'integer', 'boolean']
+                },
+            },
+            **more,
         },
-    }
+        required=('vcpus', 'memory_mib'),
+    )
 
 
 def extra_specs(flavor: Mapping[str, Any]) -> dict[str, str]:
-    """Read the extra specs as Nova has them, which knows text only.
-
-    :param flavor: the mapping that describes the flavor
-    """
+    """Return the extra specs of a description as text, as Nova has them."""
     return {
         key: str(value).lower() if isinstance(value, bool) else str(value)
         for key, value in flavor.get('extra_specs', {}).items()
