@@ -56,8 +56,9 @@ SERVICE_LOG = '/run/service-log'
 _AGENT = pathlib.Path(__file__).with_name('agent.py')
 _BOOT_S = 150.0
 # TCG with several threads may let a CPU write to where a device was before it
-# was moved, which happens early in a boot, and QEMU's device then fails an
-# assertion. Seen with QEMU 7.2.
+# was moved, which happens early in a boot. QEMU then fails an assertion of
+# that device, or reads where no memory is. Seen with QEMU 7.2.
+_CRASHES = frozenset({signal.SIGABRT, signal.SIGSEGV})
 _ATTEMPTS = 3
 # Between the end of its channel and that of QEMU.
 _END_S = 2.0
@@ -136,15 +137,19 @@ class VirtualHost(machine.Machine):
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._processes[-1].wait(_END_S)
-            aborted = self._processes[-1].poll() == -signal.SIGABRT
+            crash = -(self._processes[-1].poll() or 0)
             self.power_off()
-            told = (
+            problem = (
                 f'the virtual host {self.name} does not boot; its console '
                 f'and the messages of QEMU are in {self.logs}'
             )
-            if not (aborted and left):
-                raise RuntimeError(told)
-            print(f'{told}. QEMU was aborted: once more.', file=sys.stderr)
+            if crash not in _CRASHES or not left:
+                raise RuntimeError(problem)
+            print(
+                f'{problem}. QEMU was ended by '
+                f'{signal.Signals(crash).name}: booting it again.',
+                file=sys.stderr,
+            )
 
     def _try_to_boot(self) -> bool:
         assert self._sockets is not None
