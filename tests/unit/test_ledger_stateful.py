@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from nova_numa_hugepages.virt import ledger as ledger_module
 from nova_numa_hugepages.virt import pages
+from tests.unit.core.dice import examples
 from tests.unit.ledgers import GIANT
 from tests.unit.ledgers import NODE_0
 from tests.unit.ledgers import NODE_1
@@ -249,5 +250,5 @@ class Machine(stateful.RuleBasedStateMachine):
 
 TestLedger = Machine.TestCase
 TestLedger.settings = hypothesis.settings(
-    max_examples=60, stateful_step_count=40, deadline=None
+    examples(0.03), stateful_step_count=40
 )

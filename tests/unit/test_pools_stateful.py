@@ -32,6 +32,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.virt import pages
 from tests.fixtures import kernel as fake_kernel
 from tests.unit import pagerig
+from tests.unit.core.dice import examples
 
 NODES = {
     0: fake_kernel.FakeNode(
@@ -41,8 +42,6 @@ NODES = {
 }
 GUESTS = [pagerig.guest(number) for number in range(4)]
 POOLS = [pagerig.pool(node) for node in NODES]
-
-SEQUENCES = int(os.environ.get('POOLS_SEQUENCES', '2000'))
 
 _GUEST = 'guest'
 _RESIZE = 'resize'
@@ -346,9 +345,8 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
 
 
 PoolsMachine.TestCase.settings = hypothesis.settings(
-    max_examples=SEQUENCES,
+    examples(0.1),
     stateful_step_count=20,
-    deadline=None,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
 TestPools = PoolsMachine.TestCase
