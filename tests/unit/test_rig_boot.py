@@ -20,9 +20,9 @@ import sys
 
 import pytest
 
+from tests.host.rig import children
 from tests.host.rig import export
 from tests.host.rig import packages
-from tests.host.rig import state
 from tests.host.rig import virtual
 
 # Ends as it is told for each of its starts, or greets as the agent does.
@@ -62,7 +62,7 @@ def host(monkeypatch, tmp_path):
         return 'true' if name == 'mkfs.ext4' else str(qemu)
 
     def serve(folder: pathlib.Path, logs: pathlib.Path):
-        process = state.start(['sleep', '60'], logs / 'serve.log')
+        process = children.start(['sleep', '60'], logs / 'serve.log')
         return process, folder / 'root.socket'
 
     monkeypatch.setattr(packages, 'program', program)

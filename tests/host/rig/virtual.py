@@ -39,10 +39,11 @@ import tempfile
 import time
 
 from tests.host.rig import channel
+from tests.host.rig import children
 from tests.host.rig import export
+from tests.host.rig import folders
 from tests.host.rig import machine
 from tests.host.rig import packages
-from tests.host.rig import state
 
 NODES = 4
 CPUS_PER_NODE = 2
@@ -93,7 +94,7 @@ class VirtualHost(machine.Machine):
     ) -> None:
         self.name = name
         self.node_mib = node_mib
-        self.logs = (logs or state.folder() / 'logs') / name
+        self.logs = (logs or folders.folder() / 'logs') / name
         self._kernel_arguments = kernel_arguments
         self.address = address
         self._link = link
@@ -157,7 +158,9 @@ class VirtualHost(machine.Machine):
         self._processes.append(server)
         agent = self._sockets / 'agent.socket'
         agent.unlink(missing_ok=True)
-        qemu = state.start(self._command(root, agent), self.logs / 'qemu.log')
+        qemu = children.start(
+            self._command(root, agent), self.logs / 'qemu.log'
+        )
         self._processes.append(qemu)
         deadline = time.monotonic() + _BOOT_S
         while self._channel is None:
@@ -174,7 +177,7 @@ class VirtualHost(machine.Machine):
             self._channel.close()
             self._channel = None
         while self._processes:
-            state.stop(self._processes.pop())
+            children.stop(self._processes.pop())
         if self._made_link and self._link is not None:
             # QEMU leaves it behind when it is aborted.
             self._link.unlink(missing_ok=True)
@@ -204,7 +207,7 @@ class VirtualHost(machine.Machine):
             command,
             stdin=stdin,
             timeout=timeout,
-            env={'PYTHONPATH': state.python_path()},
+            env={'PYTHONPATH': folders.python_path()},
         )
 
     def run(
@@ -277,7 +280,7 @@ class VirtualHost(machine.Machine):
             arguments.append(f'rig.address={self.address}')
         if self._kernel_arguments:
             arguments.append(self._kernel_arguments)
-        images = state.folder() / 'images'
+        images = folders.folder() / 'images'
         return [
             packages.program('qemu-system-x86_64') or 'qemu-system-x86_64',
             *('-name', self.name, '-nodefaults', '-no-reboot'),
