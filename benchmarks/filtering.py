@@ -28,8 +28,8 @@ from nova.scheduler.filters import numa_topology_filter
 from nova.virt import hardware as nova_hardware
 
 from benchmarks import fleet
+from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import filters
-from nova_numa_hugepages.virt import hardware
 
 USED = 0.55
 _SEED = 20
@@ -231,15 +231,15 @@ def _timed(
 def _stock(
     states: list[host_manager.HostState], spec: request_spec.RequestSpec
 ) -> tuple[float, list[host_manager.HostState]]:
-    hardware.uninstall()
-    assert nova_hardware.numa_fit_instance_to_host is hardware.stock_fit()
+    numa_fit.uninstall()
+    assert nova_hardware.numa_fit_instance_to_host is numa_fit.stock_fit()
     return _timed(numa_topology_filter.NUMATopologyFilter(), states, spec)
 
 
 def _ours(
     states: list[host_manager.HostState], spec: request_spec.RequestSpec
 ) -> tuple[float, list[host_manager.HostState]]:
-    hardware.install()
+    numa_fit.install()
     return _timed(_our_filter(), states, spec)
 
 

@@ -24,7 +24,7 @@ from nova.pci import stats as pci_stats
 from nova.scheduler import host_manager
 from oslo_utils import uuidutils
 
-from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import scenario
 
@@ -132,7 +132,7 @@ def host_state(
     state.uuid = uuidutils.generate_uuid()
     state.numa_topology = numa
     state.stats = (
-        {facts.STATS_KEY: facts.HostFacts(kind.distances()).dump()}
+        {host_stats.STATS_KEY: host_stats.HostStats(kind.distances()).dump()}
         if ours
         else {}
     )

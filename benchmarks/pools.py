@@ -30,16 +30,16 @@ import sys
 import tempfile
 import time
 
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import ledger
-from nova_numa_hugepages.virt import lock
-from nova_numa_hugepages.virt import pages
-from nova_numa_hugepages.virt import policy
-from nova_numa_hugepages.virt import pools as pools_module
-from nova_numa_hugepages.virt import reconcile
-from nova_numa_hugepages.virt import survey
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import policy
+from nova_numa_hugepages.hugepages import reconcile
+from nova_numa_hugepages.hugepages import snapshot
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.state import ledger
+from nova_numa_hugepages.hugepages.state import lock
 
 SIZES_GIB = (1, 4, 16)
 SIZE_KIB = 2048
@@ -108,19 +108,19 @@ def measure(*, repeats: int, guests_held: int = 20) -> Result:
     """
     fs = hostfs.HostFS()
     kernel = hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs))
-    key = pages.PoolKey(kernel.nodes()[0], SIZE_KIB)
+    key = model.PoolKey(kernel.nodes()[0], SIZE_KIB)
     with tempfile.TemporaryDirectory() as folder, _restored(kernel, key):
         path = pathlib.Path(folder)
         book = ledger.Ledger.open(path / 'ledger.sqlite')
-        pools = pools_module.Pools(
+        pools = Pools(
             kernel,
             book,
             fs,
-            policy.Policy(
+            policy.PoolPolicy(
                 node_free_mib=NODE_FREE_MIB, ceiling_percent=95, compact=False
             ),
             lock=lock.HostLock(path),
-            read_maps=guests.MapsFile(fs),
+            read_maps=processes.MapsFile(fs),
         )
         with pools.lock:
             pools.accounts.refresh()
@@ -129,11 +129,11 @@ def measure(*, repeats: int, guests_held: int = 20) -> Result:
         for number in range(guests_held):
             pools.ledger.replace_holds(
                 f'{number:08d}-0000-4000-8000-000000000000',
-                pages.Purpose.GUEST,
+                model.Purpose.GUEST,
                 [
-                    pages.Hold(
+                    model.Hold(
                         f'{number:08d}-0000-4000-8000-000000000000',
-                        pages.Purpose.GUEST,
+                        model.Purpose.GUEST,
                         0,
                         *key,
                         0,
@@ -147,7 +147,7 @@ def measure(*, repeats: int, guests_held: int = 20) -> Result:
 
 
 @contextlib.contextmanager
-def _restored(kernel: hugetlb.Hugetlb, key: pages.PoolKey) -> Iterator[None]:
+def _restored(kernel: hugetlb.Hugetlb, key: model.PoolKey) -> Iterator[None]:
     before = kernel.pool(key).persistent
     try:
         yield
@@ -156,7 +156,7 @@ def _restored(kernel: hugetlb.Hugetlb, key: pages.PoolKey) -> Iterator[None]:
 
 
 def _growth(
-    pools: pools_module.Pools, key: pages.PoolKey, gib: int, repeats: int
+    pools: Pools, key: model.PoolKey, gib: int, repeats: int
 ) -> Growth:
     count = gib * 1024 * 1024 // key.size_kib
     start = pools.kernel.pool(key).persistent
@@ -169,7 +169,7 @@ def _growth(
         pools.kernel.set_persistent(key, start)
         if got < count:
             return Growth(gib)
-        needs = [pages.Need(0, *key, count)]
+        needs = [model.PageNeed(0, *key, count)]
         ours = _ms(functools.partial(pools.hold, _HOLDER, needs))
         pools.release(_HOLDER)
         if turn:
@@ -180,22 +180,22 @@ def _growth(
     )
 
 
-def _transaction_ms(book: ledger.Ledger, key: pages.PoolKey) -> float:
-    hold = pages.Hold(_HOLDER, pages.Purpose.GUEST, 0, *key, 1)
+def _transaction_ms(book: ledger.Ledger, key: model.PoolKey) -> float:
+    hold = model.Hold(_HOLDER, model.Purpose.GUEST, 0, *key, 1)
     took = [
-        _ms(lambda: book.replace_holds(_HOLDER, pages.Purpose.GUEST, [hold]))
+        _ms(lambda: book.replace_holds(_HOLDER, model.Purpose.GUEST, [hold]))
         for _ in range(100)
     ]
     book.drop(_HOLDER)
     return statistics.median(took)
 
 
-def _periodic_ms(pools: pools_module.Pools, repeats: int) -> float:
+def _periodic_ms(pools: Pools, repeats: int) -> float:
     reconciler = reconcile.Reconciler(pools)
 
     def once() -> None:
         reconciler.heal(reconcile.Present())
-        survey.survey(
+        snapshot.survey(
             pools.fs,
             pools.kernel,
             pools.policy,

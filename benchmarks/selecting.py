@@ -38,7 +38,7 @@ from nova.scheduler import manager
 from oslo_messaging import rpc
 
 from benchmarks import scheduling
-from nova_numa_hugepages.virt import hardware
+from nova_numa_hugepages.nova_fit import numa_fit
 
 
 class _Side(NamedTuple):
@@ -101,12 +101,12 @@ def _sides(hosts: host_manager.HostManager) -> dict[str, _Side]:
         'stock': _Side(
             without(hosts.enabled_filters, crowd.OUR_FILTER),
             without(hosts.weighers, crowd.OUR_WEIGHER),
-            hardware.uninstall,
+            numa_fit.uninstall,
         ),
         'ours': _Side(
             without(hosts.enabled_filters, crowd.STOCK_FILTER),
             hosts.weighers,
-            hardware.install,
+            numa_fit.install,
         ),
     }
 

@@ -25,7 +25,7 @@ from nova import conf as nova_conf
 from nova.scheduler import weights as nova_weights
 
 from benchmarks import fleet
-from nova_numa_hugepages.core import guestkinds
+from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import filters
 from nova_numa_hugepages.scheduler import flavors
@@ -142,7 +142,7 @@ def _request(number: int, cores: bool) -> object:
     )
 
 
-def _kind(spec: object) -> guestkinds.GuestKind:
+def _kind(spec: object) -> guest_kinds.GuestKind:
     found = flavors.kind_of(spec.flavor)  # type: ignore[attr-defined]
     assert found is not None
     return found

@@ -25,7 +25,7 @@ from typing import Final
 from oslo_utils import strutils
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import host_stats
 
 MAX_DISTANCE: Final = 'numa_hugepages:max_distance'
 GUEST_DISTANCES: Final = 'numa_hugepages:guest_distances'
@@ -48,11 +48,12 @@ def max_distance(extra_specs: Mapping[str, str]) -> int | None:
         distance = int(value)
     except ValueError:
         distance = 0
-    if not facts.MIN_DISTANCE <= distance <= facts.MAX_DISTANCE:
+    if not host_stats.MIN_DISTANCE <= distance <= host_stats.MAX_DISTANCE:
         raise exception.InvalidExtraSpec(
             MAX_DISTANCE,
             value,
-            f'an integer from {facts.MIN_DISTANCE} to {facts.MAX_DISTANCE}',
+            f'an integer from {host_stats.MIN_DISTANCE} to '
+            f'{host_stats.MAX_DISTANCE}',
         )
     return distance
 

@@ -20,7 +20,7 @@ entry point.
 from nova.api.validation.extra_specs import base
 
 from nova_numa_hugepages import extra_specs
-from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import host_stats
 
 distance_validators = [
     base.ExtraSpecValidator(
@@ -37,8 +37,8 @@ distance_validators = [
         value={
             'type': int,
             'description': 'The largest distance allowed.',
-            'min': facts.MIN_DISTANCE,
-            'max': facts.MAX_DISTANCE,
+            'min': host_stats.MIN_DISTANCE,
+            'max': host_stats.MAX_DISTANCE,
         },
     ),
     base.ExtraSpecValidator(

@@ -39,8 +39,8 @@ with warnings.catch_warnings():
     from nova.scheduler import weights as nova_weights
     from oslo_upgradecheck import upgradecheck
 
-    from nova_numa_hugepages.scheduler import demandfile
-    from nova_numa_hugepages.virt import hardware
+    from nova_numa_hugepages.nova_fit import numa_fit
+    from nova_numa_hugepages.scheduler import demand_store
 
 FILTER = 'NUMAHugepagesFilter'
 FILTER_PATH = f'nova_numa_hugepages.scheduler.filters.{FILTER}'
@@ -97,8 +97,8 @@ class Checks(upgradecheck.UpgradeCommands):
         except exception.InvalidOption as error:
             return _failure(str(error))
         if self._weighers_of_ours():
-            path = demandfile.path_in(self._conf)
-            problem = demandfile.check(path) if path else None
+            path = demand_store.path_in(self._conf)
+            problem = demand_store.check(path) if path else None
             if problem:
                 return _failure(
                     f'option [numa_hugepages] demand_file: {problem}. (That '
@@ -217,7 +217,7 @@ class Checks(upgradecheck.UpgradeCommands):
 
     def _check_signature(self) -> upgradecheck.Result:
         try:
-            hardware.check_signature()
+            numa_fit.check_signature()
         except exception.SignatureMismatch as error:
             return _failure(str(error))
         return _success()

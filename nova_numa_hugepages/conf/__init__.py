@@ -15,7 +15,7 @@
 The group lives in the configuration file of the Nova service that loads this
 package. Nothing is registered by importing it: whoever needs the options calls
 :func:`register_opts` with its own configuration object, as
-``virt/hardware.py`` does with Nova's when it is loaded.
+``nova_fit/numa_fit.py`` does with Nova's when it is loaded.
 """
 
 import math

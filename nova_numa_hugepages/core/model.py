@@ -13,7 +13,7 @@
 """What the fit reads and what it answers.
 
 These are values: they are built once, never changed, and know nothing of
-Nova. ``nova_objects.py`` makes them from Nova's objects and back.
+Nova. ``nova_fit/translate.py`` makes them from Nova's objects and back.
 
 Host cells and page pools are named tuples rather than dataclasses, because a
 scheduler builds thousands of them for each request.
@@ -28,7 +28,7 @@ import enum
 from typing import NamedTuple
 from typing import Protocol
 
-from nova_numa_hugepages.core import reasons
+from nova_numa_hugepages.core import rejection
 
 
 class PageRequest(enum.IntEnum):
@@ -260,7 +260,7 @@ class Rejection:
     :ivar detail: names that belong to the reason, such as a physical network
     """
 
-    reason: reasons.Reason
+    reason: rejection.Reason
     needed: int = 0
     best: int = 0
     guest_cell: int | None = None
@@ -268,4 +268,4 @@ class Rejection:
     detail: str = ''
 
     def __str__(self) -> str:
-        return reasons.explain(self)
+        return rejection.explain(self)

@@ -30,8 +30,8 @@ import time
 from nova import conf as nova_conf
 from nova.objects import request_spec
 
-from nova_numa_hugepages.core import guestkinds
-from nova_numa_hugepages.scheduler import demandfile
+from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.scheduler import demand_store
 from nova_numa_hugepages.scheduler import flavors
 
 CONF = nova_conf.CONF
@@ -51,7 +51,7 @@ _DECAY_EVERY_S = 1.0
 # A request whose guest was counted has this, never saved or sent.
 _COUNTED = '_numa_hugepages_counted'
 
-Mix = tuple[tuple[guestkinds.GuestKind, ...], list[float]]
+Mix = tuple[tuple[guest_kinds.GuestKind, ...], list[float]]
 
 
 class Demand:
@@ -71,10 +71,10 @@ class Demand:
         *,
         half_life_s: float,
         at_most: int,
-        prior: Callable[[], Mapping[str, guestkinds.GuestKind]] | None = None,
-        pinned: Callable[[], Mapping[guestkinds.GuestKind, float]]
+        prior: Callable[[], Mapping[str, guest_kinds.GuestKind]] | None = None,
+        pinned: Callable[[], Mapping[guest_kinds.GuestKind, float]]
         | None = None,
-        store: demandfile.DemandFile | None = None,
+        store: demand_store.DemandFile | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._half_life_s = half_life_s
@@ -85,7 +85,7 @@ class Demand:
         self._clock = clock
         self._lock = threading.Lock()
         self._saving = threading.Lock()
-        self._counts: dict[guestkinds.GuestKind, float] = {}
+        self._counts: dict[guest_kinds.GuestKind, float] = {}
         self._at = clock()
         if store is not None:
             counts, self._at = store.load(self._at)
@@ -99,7 +99,7 @@ class Demand:
             )
 
     def observe(
-        self, spec: request_spec.RequestSpec, kind: guestkinds.GuestKind
+        self, spec: request_spec.RequestSpec, kind: guest_kinds.GuestKind
     ) -> None:
         """Count the guest of a request, but only once.
 
@@ -118,9 +118,9 @@ class Demand:
         setattr(spec, _COUNTED, (guest, kind))
         self.count(kind)
 
-    def count(self, kind: guestkinds.GuestKind) -> None:
+    def count(self, kind: guest_kinds.GuestKind) -> None:
         """Count a guest, unless it is one that can't be."""
-        if not guestkinds.plausible(kind):
+        if not guest_kinds.plausible(kind):
             return
         with self._lock:
             self._decay()
@@ -154,7 +154,7 @@ class Demand:
         total = sum(counts.values())
         return tuple(counts), [count / total for count in counts.values()]
 
-    def _learned(self) -> dict[guestkinds.GuestKind, float]:
+    def _learned(self) -> dict[guest_kinds.GuestKind, float]:
         with self._lock:
             self._decay()
             counts = dict(self._counts)
@@ -179,8 +179,8 @@ class Demand:
 
 
 def _most_asked(
-    counts: dict[guestkinds.GuestKind, float], at_most: int
-) -> dict[guestkinds.GuestKind, float]:
+    counts: dict[guest_kinds.GuestKind, float], at_most: int
+) -> dict[guest_kinds.GuestKind, float]:
     """Pick the kinds that are asked for most, and leave them in their order.
 
     Among equals those that came first.
@@ -216,7 +216,7 @@ def start() -> Demand:
                 at_most=options.demand_kinds,
                 prior=known.kinds,
                 pinned=flavors.PinnedMix(known, options.demand_mix).mix,
-                store=demandfile.open_configured(),
+                store=demand_store.open_configured(),
             )
         return _PROCESS.demand
 

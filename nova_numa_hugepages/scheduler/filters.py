@@ -38,13 +38,13 @@ from nova.scheduler import utils
 from oslo_log import log as logging
 
 from nova_numa_hugepages import conf
-from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import reasons
+from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.core.rejection import summarize
+from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import demand
-from nova_numa_hugepages.scheduler import judge
-from nova_numa_hugepages.scheduler import seen
-from nova_numa_hugepages.virt import hardware
+from nova_numa_hugepages.scheduler import host_check
+from nova_numa_hugepages.scheduler import request_cache
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -72,8 +72,8 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         super().__init__()
         conf.register_opts(CONF)
         conf.validate(CONF)
-        hardware.install()
-        self._facts = judge.FactsReader()
+        numa_fit.install()
+        self._facts = host_check.FactsReader()
         self._demand = learned
 
     def host_passes(
@@ -107,7 +107,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         rejections: list[model.Rejection] = []
         passing = []
         tell_each = LOG.isEnabledFor(stdlib_logging.DEBUG)
-        request = judge.Judge(spec, self._facts)
+        request = host_check.HostCheck(spec, self._facts)
         self._learn(request, spec)
         for host in hosts:
             rejection = request.judge(host)
@@ -125,7 +125,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
                     },
                     instance_uuid=_uuid(spec),
                 )
-        seen.remember(spec, request, request.sightings)
+        request_cache.remember(spec, request, request.sightings)
         if rejections:
             LOG.info(
                 '%(lost)d of %(all)d hosts rejected: %(reasons)s',
@@ -133,7 +133,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
                     'lost': len(rejections),
                     'all': len(hosts),
                     'reasons': ', '.join(
-                        reasons.summarize(
+                        summarize(
                             rejections,
                             at_most=CONF.numa_hugepages.rejection_reasons,
                         )
@@ -144,7 +144,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         return passing
 
     def _learn(
-        self, request: judge.Judge, spec: request_spec.RequestSpec
+        self, request: host_check.HostCheck, spec: request_spec.RequestSpec
     ) -> None:
         """Count a guest for the demand that the weigher goes by.
 
@@ -157,7 +157,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
             and request.fitter is not None
             and not request.refused
         ):
-            kind = guestkinds.guest_kind(
+            kind = guest_kinds.guest_kind(
                 request.fitter.request, request.farthest
             )
             learned.observe(spec, kind)

@@ -34,14 +34,14 @@ from sqlalchemy import exc as sqlalchemy_exc
 from nova_numa_hugepages import conf
 from nova_numa_hugepages import exception
 from nova_numa_hugepages import extra_specs
-from nova_numa_hugepages import nova_objects
-from nova_numa_hugepages.core import guestkinds
+from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.nova_fit import translate
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
 
-def kind_of(flavor: objects.Flavor) -> guestkinds.GuestKind | None:
+def kind_of(flavor: objects.Flavor) -> guest_kinds.GuestKind | None:
     """Tell the kind of the guests of a flavor.
 
     :returns: None if it asks for no cells, pages or dedicated CPUs, or is not
@@ -56,10 +56,10 @@ def kind_of(flavor: objects.Flavor) -> guestkinds.GuestKind | None:
     if topology is None:
         return None
     specs = flavor.extra_specs if 'extra_specs' in flavor else {}
-    kind = guestkinds.guest_kind(
-        nova_objects.request(topology), extra_specs.max_distance(specs)
+    kind = guest_kinds.guest_kind(
+        translate.request(topology), extra_specs.max_distance(specs)
     )
-    return kind if guestkinds.plausible(kind) else None
+    return kind if guest_kinds.plausible(kind) else None
 
 
 class FlavorKinds:
@@ -76,10 +76,10 @@ class FlavorKinds:
         self._clock = clock
         self._lock = threading.Lock()
         self._next = -math.inf
-        self._kinds: dict[str, guestkinds.GuestKind] = {}
+        self._kinds: dict[str, guest_kinds.GuestKind] = {}
         self._told: set[str] = set()
 
-    def kinds(self) -> Mapping[str, guestkinds.GuestKind]:
+    def kinds(self) -> Mapping[str, guest_kinds.GuestKind]:
         """Tell the kinds of the flavors that ask for cells, pages or CPUs.
 
         :returns: by the name of the flavor; none if there is no database, and
@@ -159,7 +159,7 @@ class PinnedMix:
         self._shares = conf.demand_shares(shares)
         self._told: set[str] = set()
 
-    def mix(self) -> dict[guestkinds.GuestKind, float]:
+    def mix(self) -> dict[guest_kinds.GuestKind, float]:
         """Tell the demand.
 
         :returns: by kind; empty if none is set, or none of its flavors exists
@@ -167,7 +167,7 @@ class PinnedMix:
         if not self._shares:
             return {}
         kinds = self._known.kinds()
-        mix: dict[guestkinds.GuestKind, float] = {}
+        mix: dict[guest_kinds.GuestKind, float] = {}
         for name, share in self._shares.items():
             if name in kinds:
                 mix[kinds[name]] = mix.get(kinds[name], 0.0) + share

@@ -19,17 +19,17 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nova_numa_hugepages.core import attempt
-from nova_numa_hugepages.core import balance
-from nova_numa_hugepages.core import fit
-from nova_numa_hugepages.core import guestkinds
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import room
-from nova_numa_hugepages.core import scarcity
-from nova_numa_hugepages.core import slots
 from nova_numa_hugepages.core import units
-from nova_numa_hugepages.core import usage
-from nova_numa_hugepages.scheduler import seen
+from nova_numa_hugepages.core.capacity import cell_room
+from nova_numa_hugepages.core.capacity import consume
+from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.core.capacity import scarcity
+from nova_numa_hugepages.core.capacity import slots
+from nova_numa_hugepages.core.capacity import tie_breaks
+from nova_numa_hugepages.core.fit import host_fit
+from nova_numa_hugepages.core.fit.fitter import Fitter
+from nova_numa_hugepages.scheduler import request_cache
 
 # Kinds of guests that are named when a score is explained.
 _NAMED = 2
@@ -61,15 +61,15 @@ class Scorer:
         self,
         counts: scarcity.Scarcity,
         shares: Sequence[float],
-        sightings: Iterable[seen.Sighting],
-        fitter: fit.Fitter | None,
+        sightings: Iterable[request_cache.CheckedHost],
+        fitter: Fitter | None,
     ) -> None:
         self._counts = counts
         self._fitter = fitter
         self._rooms: dict[int, slots.HostRoom] = {}
         self._slots: dict[int, Sequence[int]] = {}
         self._after: dict[int, Sequence[int]] = {}
-        self._taken: dict[int, dict[int, room.Need]] = {}
+        self._taken: dict[int, dict[int, cell_room.CellNeed]] = {}
         for sighting in sightings:
             offers = counts.measure(
                 sighting.read,
@@ -97,12 +97,12 @@ class Scorer:
             []
             if fitter is None
             else [
-                room.need(guest, fitter.emulator(index))
+                cell_room.need(guest, fitter.emulator(index))
                 for index, guest in enumerate(fitter.request.cells)
             ]
         )
 
-    def score(self, sighting: seen.Sighting) -> Score | None:
+    def score(self, sighting: request_cache.CheckedHost) -> Score | None:
         """Score a host, which is one of the sightings.
 
         :returns: None if the guest doesn't fit on it
@@ -118,7 +118,7 @@ class Scorer:
         needs = self._needs_by_cell(claimed)
         after = None
         cells = None
-        if isinstance(claimed, attempt.Choice) and not host.allocatable:
+        if isinstance(claimed, host_fit.Choice) and not host.allocatable:
             after = self._counts.after_needs(
                 self._rooms[id(sighting)], host, needs
             )
@@ -131,10 +131,12 @@ class Scorer:
         self._taken[id(sighting)] = needs
         return Score(
             scarcity.cost(before, left, self._worths),
-            balance.grow_kib(host, cells) if cells else 0,
+            tie_breaks.grow_kib(host, cells) if cells else 0,
         )
 
-    def balanced(self, sighting: seen.Sighting, score: Score) -> Score:
+    def balanced(
+        self, sighting: request_cache.CheckedHost, score: Score
+    ) -> Score:
         """Complete a score where others are equal to it.
 
         :param score: what `score` returned for the host
@@ -147,12 +149,12 @@ class Scorer:
             for cell_id, need in needs.items()
         }
         return score._replace(
-            imbalance=balance.imbalance(sighting.read.cells, taken)
+            imbalance=tie_breaks.imbalance(sighting.read.cells, taken)
         )
 
     def _needs_by_cell(
-        self, claimed: attempt.Choice | model.Plan
-    ) -> dict[int, room.Need]:
+        self, claimed: host_fit.Choice | model.Plan
+    ) -> dict[int, cell_room.CellNeed]:
         if isinstance(claimed, model.Plan):
             ids = [planned.host_cell for planned in claimed.cells]
         else:
@@ -161,18 +163,20 @@ class Scorer:
 
     def _cells(
         self,
-        claimed: attempt.Choice | model.Plan,
+        claimed: host_fit.Choice | model.Plan,
         host: model.HostTopology,
     ) -> dict[int, model.HostCell]:
         """Tell what is left of the host cells that a guest takes."""
         assert self._fitter is not None
-        if isinstance(claimed, attempt.Choice):
+        if isinstance(claimed, host_fit.Choice):
             if not self._pinned:
-                return usage.after_choice(self._fitter, claimed)
+                return consume.after_choice(self._fitter, claimed)
             claimed = self._fitter.plan(claimed)
-        return usage.after_plan(self._fitter.request, claimed, host)
+        return consume.after_plan(self._fitter.request, claimed, host)
 
-    def explain(self, sighting: seen.Sighting | None, score: Score) -> str:
+    def explain(
+        self, sighting: request_cache.CheckedHost | None, score: Score
+    ) -> str:
         """Tell a score in words, for somebody who wonders about a decision.
 
         :param sighting: None if the host has no NUMA topology
@@ -208,7 +212,7 @@ class Scorer:
         ]
         lost.sort(key=lambda entry: entry[0], reverse=True)
         names = [
-            f'{count} of {left} slots for {guestkinds.describe(kind)}'
+            f'{count} of {left} slots for {guest_kinds.describe(kind)}'
             for _, count, left, kind in lost[:_NAMED]
         ]
         return f' ({verb} {" and ".join(names)})' if names else ''

@@ -57,13 +57,13 @@ from nova.scheduler import weights
 from oslo_log import log as logging
 
 from nova_numa_hugepages import conf
-from nova_numa_hugepages.core import guestkinds
-from nova_numa_hugepages.core import scarcity
+from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.core.capacity import scarcity
+from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import demand
-from nova_numa_hugepages.scheduler import judge
+from nova_numa_hugepages.scheduler import host_check
+from nova_numa_hugepages.scheduler import request_cache
 from nova_numa_hugepages.scheduler import score
-from nova_numa_hugepages.scheduler import seen
-from nova_numa_hugepages.virt import hardware
 
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
     def __init__(self, learned: demand.Demand | None = None) -> None:
         conf.register_opts(CONF)
         conf.validate(CONF)
-        self._facts = judge.FactsReader()
+        self._facts = host_check.FactsReader()
         self._scarcity: scarcity.Scarcity | None = None
         self._demand = learned or demand.start()
 
@@ -140,13 +140,15 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
         known = self._seen(hosts, spec)
         if known.fitter is not None:
             # Done already, unless another filter is used than ours.
-            kind = guestkinds.guest_kind(known.fitter.request, known.farthest)
+            kind = guest_kinds.guest_kind(known.fitter.request, known.farthest)
             self._demand.observe(spec, kind)
         kinds, shares = self._demand.mix()
         scorer = score.Scorer(
             self._counts(kinds), shares, known.sightings(), known.fitter
         )
-        found: list[tuple[score.Score | None, seen.Sighting | None]] = []
+        found: list[
+            tuple[score.Score | None, request_cache.CheckedHost | None]
+        ] = []
         for host in hosts:
             sighting = known.find(host)
             found.append(
@@ -169,10 +171,10 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
         return scores
 
     def _counts(
-        self, kinds: tuple[guestkinds.GuestKind, ...]
+        self, kinds: tuple[guest_kinds.GuestKind, ...]
     ) -> scarcity.Scarcity:
         """Get what counts these kinds, and remembers what it has counted."""
-        strategy = hardware.strategy()
+        strategy = numa_fit.strategy()
         counts = self._scarcity
         if (
             counts is None
@@ -188,9 +190,9 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
         self,
         hosts: Sequence[host_manager.HostState],
         spec: request_spec.RequestSpec,
-    ) -> seen.Seen:
+    ) -> request_cache.RequestCache:
         """Get what our filter has seen, and read what it has not."""
-        known = seen.of(spec)
+        known = request_cache.of(spec)
         missing = [
             host
             for host in hosts
@@ -198,13 +200,13 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
             and (known is None or known.find(host) is None)
         ]
         if known is None or missing:
-            reader = judge.Judge(spec, self._facts)
-            seen.remember(
+            reader = host_check.HostCheck(spec, self._facts)
+            request_cache.remember(
                 spec,
                 reader,
                 [reader.read(host, host.numa_topology) for host in missing],
             )
-            known = seen.of(spec)
+            known = request_cache.of(spec)
             assert known is not None
         return known
 
@@ -212,7 +214,11 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
         self,
         scorer: score.Scorer,
         told: Sequence[
-            tuple[score.Score, host_manager.HostState, seen.Sighting | None]
+            tuple[
+                score.Score,
+                host_manager.HostState,
+                request_cache.CheckedHost | None,
+            ]
         ],
         spec: request_spec.RequestSpec,
     ) -> None:

@@ -35,9 +35,9 @@ from typing import NamedTuple
 from nova import objects
 from nova.virt import hardware
 
-from nova_numa_hugepages import nova_objects
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
+from nova_numa_hugepages.nova_fit import translate
 from nova_numa_hugepages.simulate import scenario
 
 SMALL_KIB = 4
@@ -128,7 +128,7 @@ def guest_kinds(flavor: scenario.Flavor) -> collections.Counter[GuestKind]:
     found: collections.Counter[GuestKind] = collections.Counter()
     if topology is None:
         return found
-    request = nova_objects.request(topology)
+    request = translate.request(topology)
     for number, cell in enumerate(request.cells):
         own = cell.cpu_policy is not model.CPUPolicy.SHARED
         found[

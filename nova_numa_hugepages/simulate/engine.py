@@ -28,7 +28,7 @@ from nova import objects
 from nova.scheduler import host_manager
 from nova.virt import hardware as nova_hardware
 
-from nova_numa_hugepages.core import guestkinds
+from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import flavors as flavor_kinds
 from nova_numa_hugepages.simulate import fleet
@@ -96,9 +96,11 @@ class Engine:
         self._numbers = itertools.count()
         self._there = 0
 
-    def _demand(self, kinds: dict[str, guestkinds.GuestKind]) -> demand.Demand:
+    def _demand(
+        self, kinds: dict[str, guest_kinds.GuestKind]
+    ) -> demand.Demand:
         options = CONF.numa_hugepages
-        mix: dict[guestkinds.GuestKind, float] = {}
+        mix: dict[guest_kinds.GuestKind, float] = {}
         if self._task.learning is tasks.Learning.PINNED:
             for flavor in self._task.play.flavors:
                 if flavor.name in kinds:

@@ -23,7 +23,7 @@ from nova.scheduler import host_manager
 from nova.virt import hardware as nova_hardware
 from oslo_utils import uuidutils
 
-from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.simulate import scenario
 
@@ -51,7 +51,7 @@ def _host_state(kind: scenario.HostType, name: str) -> host_manager.HostState:
     state.stats = {}
     if kind.runs_us:
         rows = kind.distances or ()
-        state.stats[facts.STATS_KEY] = facts.HostFacts(
+        state.stats[host_stats.STATS_KEY] = host_stats.HostStats(
             distances=dict(enumerate(rows))
         ).dump()
     state.cpu_allocation_ratio = kind.cpu_ratio

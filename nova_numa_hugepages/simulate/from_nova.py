@@ -36,8 +36,8 @@ from nova.db.main import api as db
 from nova.db.main import models
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages import nova_objects
-from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.nova_fit import translate
 from nova_numa_hugepages.simulate import flavorcheck
 from nova_numa_hugepages.simulate import hardware
 from nova_numa_hugepages.simulate import scenario
@@ -181,7 +181,7 @@ def _host(
     notes: list[str] = []
     known = _facts(row, notes)
     try:
-        topology = nova_objects.host_topology(
+        topology = translate.host_topology(
             objects.NUMATopology.obj_from_db_obj(row['numa_topology']),
             known,
             networks=False,
@@ -210,20 +210,24 @@ def _host(
     return name, host, notes
 
 
-def _facts(row: dict[str, Any], notes: list[str]) -> facts.HostFacts | None:
+def _facts(
+    row: dict[str, Any], notes: list[str]
+) -> host_stats.HostStats | None:
     """Read what our driver reports, None if the host runs the stock one."""
     try:
         stats = json.loads(row['stats'] or '{}')
     except ValueError:
         stats = {}
-    value = stats.get(facts.STATS_KEY) if isinstance(stats, dict) else None
+    value = (
+        stats.get(host_stats.STATS_KEY) if isinstance(stats, dict) else None
+    )
     if value is None:
         return None
     try:
-        return facts.parse(value)
+        return host_stats.parse(value)
     except ValueError as error:
         notes.append(f'{exception.InvalidStats(str(error))}')
-        return facts.HostFacts()
+        return host_stats.HostStats()
 
 
 def _ratio(row: dict[str, Any], name: str) -> float:

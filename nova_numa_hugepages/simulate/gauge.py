@@ -31,13 +31,13 @@ from typing import TypeAlias
 
 from nova.scheduler import host_manager
 
-from nova_numa_hugepages import nova_objects
-from nova_numa_hugepages.core import facts
-from nova_numa_hugepages.core import guestkinds
+from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import room
-from nova_numa_hugepages.core import scarcity
 from nova_numa_hugepages.core import units
+from nova_numa_hugepages.core.capacity import cell_room
+from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.core.capacity import scarcity
+from nova_numa_hugepages.nova_fit import translate
 from nova_numa_hugepages.simulate import results
 
 _State: TypeAlias = host_manager.HostState
@@ -49,7 +49,7 @@ class Asked(NamedTuple):
     :ivar kind: None if it asks for no cells, pages or dedicated CPUs
     """
 
-    kind: guestkinds.GuestKind | None
+    kind: guest_kinds.GuestKind | None
     share: float
 
 
@@ -90,13 +90,13 @@ class _Take:
         that size in KiB
     """
 
-    def __init__(self, kind: guestkinds.GuestKind) -> None:
+    def __init__(self, kind: guest_kinds.GuestKind) -> None:
         self.cpus = sum(need.cpus * number for need, number in kind.needs)
         self._shared = sum(need.shared * number for need, number in kind.needs)
         self._memory: dict[int, int] = {}
         for need, number in kind.needs:
             wish = need.page_size
-            if wish is None or 0 < wish <= room.LARGEST_BASE_KIB:
+            if wish is None or 0 < wish <= cell_room.LARGEST_BASE_KIB:
                 wish = model.PageRequest.SMALL
             mib = need.memory * number // units.KIB_PER_MIB
             self._memory[wish] = self._memory.get(wish, 0) + mib
@@ -203,10 +203,10 @@ class Gauge:
         known = self._hosts.get(host.host)
         if known is not None and known[0] is host.numa_topology:
             return known[1]
-        value = host.stats.get(facts.STATS_KEY)
-        read = nova_objects.host_topology(
+        value = host.stats.get(host_stats.STATS_KEY)
+        read = translate.host_topology(
             host.numa_topology,
-            facts.parse(value) if value else None,
+            host_stats.parse(value) if value else None,
             networks=False,
         )
         offer = self._counts.measure(

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from collections.abc import Set
 from typing import NamedTuple
 
-from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.simulate import scenario
@@ -96,10 +96,11 @@ def _distances(
     if topology.distances is None:
         return None
     rows = tuple(tuple(topology.distances[i][j] for j in kept) for i in kept)
-    if any(row[i] != facts.MIN_DISTANCE for i, row in enumerate(rows)):
+    if any(row[i] != host_stats.MIN_DISTANCE for i, row in enumerate(rows)):
         notes.append(
             'a node of it is said to be farther than '
-            f'{facts.MIN_DISTANCE} from itself; its distances are left out'
+            f'{host_stats.MIN_DISTANCE} from itself; its distances are '
+            'left out'
         )
         return None
     return rows

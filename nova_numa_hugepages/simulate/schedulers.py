@@ -38,11 +38,11 @@ from nova.scheduler import weights as nova_weights
 from nova.scheduler.filters import numa_topology_filter
 import os_traits
 
+from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import filters
 from nova_numa_hugepages.scheduler import weights
 from nova_numa_hugepages.simulate import results
-from nova_numa_hugepages.virt import hardware
 
 CONF = nova_conf.CONF
 
@@ -85,7 +85,7 @@ class Ours(Scheduler):
     """
 
     def __init__(self, learned: demand.Demand) -> None:
-        hardware.install()
+        numa_fit.install()
         super().__init__(_weighers())
         weigher = weights.NUMAHugepagesWeigher(learned)
         self._weighers.append(weigher)
@@ -101,7 +101,7 @@ class Stock(Scheduler):
     """Nova's filter and weighers."""
 
     def __init__(self) -> None:
-        hardware.uninstall()
+        numa_fit.uninstall()
         super().__init__(_weighers())
         self._filter = numa_topology_filter.NUMATopologyFilter()
         self._verdicts: dict[tuple[str, str], tuple[Any, bool]] = {}

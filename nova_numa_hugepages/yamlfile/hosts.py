@@ -20,7 +20,7 @@ import dataclasses
 import re
 from typing import Any
 
-from nova_numa_hugepages.core import facts
+from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.yamlfile import lines
 from nova_numa_hugepages.yamlfile import shape
@@ -91,7 +91,9 @@ def properties(*, nodes: int = 16, cores: int = 128) -> dict[str, Any]:
             'type': 'array',
             'items': {
                 'type': 'array',
-                'items': shape.integer(facts.MIN_DISTANCE, facts.MAX_DISTANCE),
+                'items': shape.integer(
+                    host_stats.MIN_DISTANCE, host_stats.MAX_DISTANCE
+                ),
             },
         },
         'compute': {'enum': ['ours', 'stock']},
@@ -235,11 +237,11 @@ def _distances(
                 f'{lines.where(place)}found {len(row)} distances, expected '
                 f'one to each of the {count} nodes',
             )
-        elif i < count and row[i] != facts.MIN_DISTANCE:
+        elif i < count and row[i] != host_stats.MIN_DISTANCE:
             yield (
                 document.line(place),
                 f'{lines.where(place)}found {row[i]} as the distance of node '
-                f'{i} to itself, expected {facts.MIN_DISTANCE}',
+                f'{i} to itself, expected {host_stats.MIN_DISTANCE}',
             )
 
 

@@ -20,7 +20,7 @@ import logging
 from nova.virt import hardware as nova_hardware
 import pytest
 
-from nova_numa_hugepages.virt import hardware
+from nova_numa_hugepages.nova_fit import numa_fit
 from tests.fixtures import cloud as embedded
 from tests.functional import conftest
 
@@ -54,14 +54,14 @@ def test_stock_compute_claims_with_the_fit_of_nova(
 ) -> None:
     # Given computes that do not run our fit, and a record of who asks for
     # Nova's own,
-    stock_fit = hardware.stock_fit()
+    stock_fit = numa_fit.stock_fit()
     asked = []
 
     def record(*args: object, **kwargs: object) -> object:
         asked.append(args)
         return stock_fit(*args, **kwargs)
 
-    monkeypatch.setattr(hardware, 'stock_fit', lambda: record)
+    monkeypatch.setattr(numa_fit, 'stock_fit', lambda: record)
 
     # when a guest is booted,
     [server] = boot(

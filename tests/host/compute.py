@@ -41,10 +41,10 @@ import nova.conf
 from nova.tests import fixtures as nova_fixtures
 from oslo_privsep import daemon
 
-from nova_numa_hugepages.core import facts
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import hugetlb
+from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import processes
 from tests.fixtures.cloud import computes
 from tests.fixtures.cloud import embedded
 from tests.fixtures.cloud import http
@@ -119,7 +119,7 @@ class Compute:
     def facts(self) -> dict[str, Any]:
         """Return what the scheduler knows of this host."""
         stats = self._compute.node().stats
-        found: dict[str, Any] = json.loads(stats[facts.STATS_KEY])
+        found: dict[str, Any] = json.loads(stats[host_stats.STATS_KEY])
         return found
 
     def boot(self, name: str, *cells_mib: int) -> str:
@@ -163,11 +163,11 @@ class Compute:
 
     def placement(self, server: str) -> dict[str, int]:
         """Return the pages of a guest by node."""
-        process = guests.running(self.fs)[server]
-        text = guests.MapsFile(self.fs)(process.pid)
+        process = processes.running(self.fs)[server]
+        text = processes.MapsFile(self.fs)(process.pid)
         return {
             str(key.node): count
-            for key, count in sorted(guests.pages_of(text).items())
+            for key, count in sorted(processes.pages_of(text).items())
         }
 
     def pools(self) -> list[int]:

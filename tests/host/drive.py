@@ -31,15 +31,15 @@ import time
 from typing import Any
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import lock
-from nova_numa_hugepages.virt import pages
-from nova_numa_hugepages.virt import policy as policy_module
-from nova_numa_hugepages.virt import pools as pools_module
-from nova_numa_hugepages.virt import reconcile
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import reconcile
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 
 class Service:
@@ -48,13 +48,13 @@ class Service:
     def __init__(self, folder: pathlib.Path, policy: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         fs = hostfs.HostFS()
-        self._pools = pools_module.Pools(
+        self._pools = Pools(
             hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs)),
-            ledger_module.Ledger.open(folder / 'ledger.sqlite'),
+            Ledger.open(folder / 'ledger.sqlite'),
             fs,
-            policy_module.Policy(**policy),
+            PoolPolicy(**policy),
             lock=lock.HostLock(folder),
-            read_maps=guests.MapsFile(fs),
+            read_maps=processes.MapsFile(fs),
         )
 
     def hold(
@@ -67,8 +67,8 @@ class Service:
         try:
             self._pools.hold(
                 holder,
-                [pages.Need(*need) for need in needs],
-                pages.Purpose(purpose),
+                [model.PageNeed(*need) for need in needs],
+                model.Purpose(purpose),
             )
         except exception.NotEnoughPages as error:
             return list(error.shortages)
@@ -80,7 +80,7 @@ class Service:
 
     def arrived(self, holder: str) -> None:
         """Note that a guest was migrated to here and runs."""
-        self._pools.move(holder, pages.Purpose.INCOMING, pages.Purpose.GUEST)
+        self._pools.move(holder, model.Purpose.INCOMING, model.Purpose.GUEST)
         self.taken(holder)
 
     def release(self, holder: str) -> None:
@@ -124,7 +124,7 @@ class Service:
 
     def runs_on(self, holder: str) -> dict[str, int]:
         """Return the pages of a guest by node."""
-        process = guests.running(hostfs.HostFS())[holder]
+        process = processes.running(hostfs.HostFS())[holder]
         return {
             str(key.node): count
             for key, count in self._pools.pages_of(process).items()

@@ -27,10 +27,10 @@ from typing import Protocol
 
 import pytest
 
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import nodes
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import nodes
 from tests.fixtures.kernel import FakeKernel
 from tests.fixtures.kernel import FakeNode
 
@@ -51,7 +51,7 @@ class Host(Protocol):
     """
 
     pools: hugetlb.Hugetlb
-    key: pages.PoolKey
+    key: model.PoolKey
 
     def take(self, count: int, *, touch: int | None = None) -> object:
         """Have another process take pages, or touch only some of them."""
@@ -68,7 +68,7 @@ class Real:
     def __init__(self) -> None:
         fs = hostfs.HostFS()
         self.pools = hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs))
-        self.key = pages.PoolKey(self.pools.nodes()[0], KIB)
+        self.key = model.PoolKey(self.pools.nodes()[0], KIB)
         self._open: list[mmap.mmap] = []
 
     def take(self, count: int, *, touch: int | None = None) -> object:
@@ -112,7 +112,7 @@ class Fake:
     def __init__(self, root: pathlib.Path, node: int) -> None:
         self._kernel = FakeKernel(root, {node: FakeNode()})
         self.pools = hugetlb.Hugetlb(self._kernel.fs, self._kernel)
-        self.key = pages.PoolKey(node, KIB)
+        self.key = model.PoolKey(node, KIB)
         self._number = 0
 
     def take(self, count: int, *, touch: int | None = None) -> object:

@@ -31,10 +31,10 @@ import nova.conf
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.libvirt import base
 
-from nova_numa_hugepages.virt import access
-from nova_numa_hugepages.virt import domain
-from nova_numa_hugepages.virt import keeper as keeper_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import manager
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.libvirt import domain_xml
+from nova_numa_hugepages.libvirt import setup
 from tests.fixtures import kernel as fake_kernel
 
 CONF = nova.conf.CONF
@@ -64,17 +64,17 @@ class Host:
 
     kernel: fake_kernel.FakeKernel
     folder: pathlib.Path
-    keeper: keeper_module.Keeper | None = None
+    keeper: manager.HugePageManager | None = None
 
     def total(self, node: int, size_kib: int = 2048) -> int:
         """Tell how many pages a pool has."""
-        return self.kernel.pool(pages.PoolKey(node, size_kib)).total
+        return self.kernel.pool(model.PoolKey(node, size_kib)).total
 
     def held(self, server_id: str) -> dict[str, dict[tuple[int, int], int]]:
         """Tell what is held for a guest, by purpose and pool."""
         assert self.keeper is not None
         found: dict[str, dict[tuple[int, int], int]] = {}
-        for purpose in pages.Purpose:
+        for purpose in model.Purpose:
             for hold in self.keeper.holds(server_id, purpose):
                 counts = found.setdefault(purpose.value, {})
                 key = (hold.node, hold.size_kib)
@@ -108,7 +108,7 @@ class PageHosts(fixtures.Fixture):
             ).path
         )
         start = base.ServersTestBase._get_connection
-        keeper = access.keeper
+        keeper = setup.keeper
         fixture = self
 
         def connect(
@@ -118,9 +118,9 @@ class PageHosts(fixtures.Fixture):
             fixture._current = connection
             return connection
 
-        def reach() -> access.Access:
+        def reach() -> setup.Access:
             host = fixture._host(CONF.host)
-            return access.Access(
+            return setup.Access(
                 host.kernel.fs,
                 host.kernel,
                 host.kernel.read_maps,
@@ -128,16 +128,16 @@ class PageHosts(fixtures.Fixture):
             )
 
         def keep(
-            conf: Any, reached: access.Access
-        ) -> keeper_module.Keeper | None:
+            conf: Any, reached: setup.Access
+        ) -> manager.HugePageManager | None:
             host = fixture._host(CONF.host)
             host.keeper = keeper(_HostConf(host.folder), reached)
             return host.keeper
 
         for target, value in (
             (f'{base.__name__}.ServersTestBase._get_connection', connect),
-            (f'{access.__name__}.host', reach),
-            (f'{access.__name__}.keeper', keep),
+            (f'{setup.__name__}.host', reach),
+            (f'{setup.__name__}.keeper', keep),
         ):
             self.useFixture(fixtures.MonkeyPatch(target, value))
         self._watch_domains()
@@ -216,10 +216,10 @@ class PageHosts(fixtures.Fixture):
                 kernel.stop_guest(dom.UUIDString())
 
 
-def _needs(xml: Any) -> dict[pages.PoolKey, int]:
-    found: dict[pages.PoolKey, int] = {}
+def _needs(xml: Any) -> dict[model.PoolKey, int]:
+    found: dict[model.PoolKey, int] = {}
     text = xml.decode() if isinstance(xml, bytes) else xml
-    for need in domain.needs(text):
+    for need in domain_xml.needs(text):
         found[need.key] = found.get(need.key, 0) + need.pages
     return found
 

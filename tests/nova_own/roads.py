@@ -29,8 +29,8 @@ from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional import integrated_helpers
 from nova.tests.functional.libvirt import base
 
-from nova_numa_hugepages.core import facts
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.hugepages import model
 from tests.fixtures import novas
 from tests.nova_own import pagehosts
 
@@ -174,7 +174,7 @@ class StartsAndStops(_Roads):
         node = objects.ComputeNode.get_by_nodename(
             context.get_admin_context(), 'one'
         )
-        known = facts.parse(node.stats[facts.STATS_KEY])
+        known = host_stats.parse(node.stats[host_stats.STATS_KEY])
         taken = self.nodes_of(server)[0]
         assert dict(known.distances) == {0: (10, 21), 1: (21, 10)}
         topology = objects.NUMATopology.obj_from_db_obj(node.numa_topology)
@@ -384,14 +384,14 @@ class Shortage(_Roads):
 
     def test_pages_of_others_are_not_offered(self) -> None:
         host = self.pages.hosts['one']
-        key = pages.PoolKey(0, _POOL)
+        key = model.PoolKey(0, _POOL)
         host.kernel.operator_writes(key, 100)
         host.kernel.take({key: 100})
         self.update()
         node = objects.ComputeNode.get_by_nodename(
             context.get_admin_context(), 'one'
         )
-        known = facts.parse(node.stats[facts.STATS_KEY])
+        known = host_stats.parse(node.stats[host_stats.STATS_KEY])
         topology = objects.NUMATopology.obj_from_db_obj(node.numa_topology)
         pool = next(
             p for p in topology.cells[0].mempages if p.size_kb == _POOL

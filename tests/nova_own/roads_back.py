@@ -22,7 +22,7 @@ from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.api import client
 import pytest
 
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
 from tests.fixtures import novas
 from tests.nova_own import roads
 
@@ -92,7 +92,8 @@ class OnTwoHosts(roads._Roads):
         keeper = self.pages.hosts[second].keeper
         assert keeper is not None
         keeper.incoming(
-            server['id'], [pages.Need(0, other_node, 2048, roads.GIB_PAGES)]
+            server['id'],
+            [model.PageNeed(0, other_node, 2048, roads.GIB_PAGES)],
         )
         # when it is migrated, then it has those of the new plan,
         novas.live_migrate(self, server, second)

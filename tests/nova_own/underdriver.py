@@ -23,7 +23,7 @@ from typing import Any
 
 from nova.tests.functional.libvirt import base
 
-from nova_numa_hugepages.virt import driver
+from nova_numa_hugepages.libvirt import driver
 from tests.nova_own import pagehosts
 
 

@@ -130,11 +130,11 @@ def check_installed() -> None:
     """Stop unless every caller in this process gets our fit."""
     from nova.virt import hardware as nova_hardware
 
-    from nova_numa_hugepages.virt import hardware
+    from nova_numa_hugepages.nova_fit import numa_fit
 
     if (
         nova_hardware.numa_fit_instance_to_host
-        is not hardware.numa_fit_instance_to_host
+        is not numa_fit.numa_fit_instance_to_host
     ):
         raise SystemExit(
             'nova.virt.hardware.numa_fit_instance_to_host is not our fit'
@@ -169,9 +169,9 @@ def run_tests(package: str, ids: list[str], *, stock: bool) -> Reporter:
     importlib.import_module(ENVIRONMENTS.get(package, package))
     point_to_paste_file()
     if not stock:
-        from nova_numa_hugepages.virt import hardware
+        from nova_numa_hugepages.nova_fit import numa_fit
 
-        hardware.install()
+        numa_fit.install()
         check_installed()
         if package == 'nova.tests.functional':
             from tests.nova_own import underdriver

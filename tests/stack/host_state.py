@@ -23,9 +23,9 @@ import tempfile
 from typing import Any
 import xml.etree.ElementTree as ET
 
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import ledger
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.state import ledger
 from tests.stack import hosts
 
 PAGE_KIB = 2048
@@ -85,14 +85,14 @@ def read(host: hosts.ComputeHost) -> HostState:
         placed={
             uuid: {
                 key.node: count
-                for key, count in guests.pages_of(''.join(lines)).items()
+                for key, count in processes.pages_of(''.join(lines)).items()
             }
             for uuid, lines in found['guests'].items()
         },
     )
 
 
-def _holds(copy: str | None) -> list[pages.Hold]:
+def _holds(copy: str | None) -> list[model.Hold]:
     """Return the holds in a copy of a ledger."""
     if copy is None:
         return []

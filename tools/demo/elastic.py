@@ -25,16 +25,17 @@ from rich import console as rich_console
 from rich import padding
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import look
-from nova_numa_hugepages.cmd.host import picture
 from nova_numa_hugepages.cmd.host import settings
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import keeper as keeper_module
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import lock
-from nova_numa_hugepages.virt import pages
-from nova_numa_hugepages.virt import policy
-from nova_numa_hugepages.virt import pools
+from nova_numa_hugepages.cmd.host.inspect import collect
+from nova_numa_hugepages.cmd.host.render import picture
+from nova_numa_hugepages.hugepages import manager
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import policy
+from nova_numa_hugepages.hugepages import pools
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.fixtures import kernel as fake_kernel
 
 HOST = 'elastic'
@@ -68,12 +69,12 @@ class _Scene:
     ) -> None:
         self._console = console
         self._kernel = fake_kernel.FakeKernel(folder / 'kernel', _NODES)
-        self._policy = policy.Policy()
-        self._ledger = folder / ledger_module.FILE_NAME
-        self._keeper = keeper_module.Keeper(
+        self._policy = policy.PoolPolicy()
+        self._ledger = folder / FILE_NAME
+        self._keeper = manager.HugePageManager(
             pools.Pools(
                 hugetlb.Hugetlb(self._kernel.fs, self._kernel),
-                ledger_module.Ledger.open(self._ledger),
+                Ledger.open(self._ledger),
                 self._kernel.fs,
                 self._policy,
                 lock=lock.HostLock(folder),
@@ -84,7 +85,7 @@ class _Scene:
     def play(self) -> None:
         for node in _NODES:
             self._kernel.operator_writes(
-                pages.PoolKey(node, _PAGE_KIB), _FLOOR
+                model.PoolKey(node, _PAGE_KIB), _FLOOR
             )
         self._heal()
         self._say(
@@ -92,8 +93,8 @@ class _Scene:
             f'up {_FLOOR} pages of 2 MiB on each; these are the floor.'
         )
         needs = [
-            pages.Need(0, 0, _PAGE_KIB, 2048),
-            pages.Need(1, 1, _PAGE_KIB, 2048),
+            model.PageNeed(0, 0, _PAGE_KIB, 2048),
+            model.PageNeed(1, 1, _PAGE_KIB, 2048),
         ]
         with self._keeper.starting(GUEST, needs, is_defined=lambda: False):
             self._kernel.start_guest(
@@ -109,7 +110,7 @@ class _Scene:
         self._kernel.stop_guest(GUEST)
         self._keeper.gone(GUEST)
         left = {
-            node: self._kernel.pool(pages.PoolKey(node, _PAGE_KIB)).total
+            node: self._kernel.pool(model.PoolKey(node, _PAGE_KIB)).total
             for node in _NODES
         }
         if set(left.values()) != {_FLOOR}:
@@ -124,7 +125,7 @@ class _Scene:
 
     def _refuse(self) -> None:
         """Have a guest that is too big refused, and nothing changed."""
-        needs = [pages.Need(0, 1, _PAGE_KIB, 7000)]
+        needs = [model.PageNeed(0, 1, _PAGE_KIB, 7000)]
         before = self._kernel.pool(needs[0].key)
         try:
             with self._keeper.starting(
@@ -144,7 +145,7 @@ class _Scene:
         )
 
     def _draw(self) -> None:
-        seen = look.look(
+        seen = collect.look(
             self._kernel.fs,
             settings.Settings(
                 ledger=self._ledger, policy=self._policy, libvirt_uri=''

@@ -24,8 +24,8 @@ from typing import Any
 import fixtures
 from nova.scheduler.filters import numa_topology_filter
 
+from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import filters
-from nova_numa_hugepages.virt import hardware
 from tests.fixtures.cloud import fits
 from tools.demo import weighing
 
@@ -113,7 +113,7 @@ class VerdictsFixture(fixtures.Fixture):
         )
 
     def _stock_fit(self, *args: Any, **kwargs: Any) -> Any:
-        self._stock_plan = hardware.stock_fit()(*args, **kwargs)
+        self._stock_plan = numa_fit.stock_fit()(*args, **kwargs)
         return self._stock_plan
 
     def start(self, *, guests: int, compare: bool) -> Verdicts:

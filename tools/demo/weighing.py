@@ -22,8 +22,8 @@ from typing import Any
 import fixtures
 from nova.scheduler import weights as stock_weights
 
+from nova_numa_hugepages.scheduler import request_cache
 from nova_numa_hugepages.scheduler import score
-from nova_numa_hugepages.scheduler import seen
 from nova_numa_hugepages.scheduler import weights
 from tests.fixtures import cloud as embedded
 
@@ -62,7 +62,7 @@ class ScoresFixture(fixtures.Fixture):
             return weigh(self, hosts, spec)
 
         def score_host(
-            self: score.Scorer, sighting: seen.Sighting
+            self: score.Scorer, sighting: request_cache.CheckedHost
         ) -> score.Score | None:
             found = count(self, sighting)
             if found is not None:

@@ -16,6 +16,6 @@ Nova imports drivers from its own package only. There is nothing else here, and
 the folders above belong to Nova: they never get an ``__init__.py`` from us.
 """
 
-from nova_numa_hugepages.virt.driver import NUMAHugepagesDriver
+from nova_numa_hugepages.libvirt.driver import NUMAHugepagesDriver
 
 __all__ = ['NUMAHugepagesDriver']

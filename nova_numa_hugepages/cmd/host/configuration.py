@@ -29,9 +29,10 @@ from oslo_utils import strutils
 
 from nova_numa_hugepages import conf as own_conf
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import problems
-from nova_numa_hugepages.virt import pages
-from nova_numa_hugepages.virt import policy as policy_module
+from nova_numa_hugepages.cmd.host import errors
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.policy import read
 
 _DEFAULT = 'DEFAULT'
 _GROUP = 'numa_hugepages'
@@ -72,7 +73,7 @@ class Configuration:
         except exception.InvalidOption as error:
             raise self._bad(error.group, error.name, error) from error
         except cfg.Error as error:
-            raise problems.BadInput(str(error)) from error
+            raise errors.BadInput(str(error)) from error
 
     def state_path(self) -> pathlib.Path | None:
         """Tell the folder of the ledger.
@@ -88,13 +89,13 @@ class Configuration:
         try:
             value = self._conf.state_path
         except cfg.Error as error:
-            raise problems.BadInput(
+            raise errors.BadInput(
                 f'{path}: [{_DEFAULT}] {name}: found {text!r}, and '
                 f'{_unknown_in(error)} is not known here. Name the folder '
                 'with --state-path.'
             ) from error
         if not value:
-            raise problems.BadInput(
+            raise errors.BadInput(
                 f'{path}: [{_DEFAULT}] {name}: found nothing, expected a '
                 'folder'
             )
@@ -105,15 +106,13 @@ class Configuration:
         uri: str | None = self._value('libvirt', 'connection_uri')
         return uri
 
-    def policy(self) -> policy_module.Policy:
+    def policy(self) -> PoolPolicy:
         """Tell what the operator allows.
 
         :raises problems.BadInput: if it isn't what Nova takes
         """
         entries = self._value(_DEFAULT, _RESERVED) or ()
-        return policy_module.read(
-            self._conf[_GROUP], dict(map(self._reserved, entries))
-        )
+        return read(self._conf[_GROUP], dict(map(self._reserved, entries)))
 
     def _value(self, group: str, name: str) -> Any:
         try:
@@ -122,10 +121,10 @@ class Configuration:
         except cfg.Error as error:
             raise self._bad(group, name, error) from error
 
-    def _reserved(self, entry: Mapping[str, str]) -> tuple[pages.PoolKey, int]:
+    def _reserved(self, entry: Mapping[str, str]) -> tuple[model.PoolKey, int]:
         """Read one ``reserved_huge_pages`` as Nova does."""
         try:
-            key = pages.PoolKey(int(entry['node']), _size_kib(entry['size']))
+            key = model.PoolKey(int(entry['node']), _size_kib(entry['size']))
             count = int(entry['count'])
             if min(*key, count) < 0:
                 raise ValueError('below 0')
@@ -144,10 +143,10 @@ class Configuration:
 
     def _bad(
         self, group: str, name: str, error: Exception, found: str | None = None
-    ) -> problems.BadInput:
+    ) -> errors.BadInput:
         """Tell of a value that isn't right."""
         path, text = self._raw(group, name) or ('the configuration', '')
-        return problems.BadInput(
+        return errors.BadInput(
             f'{path}: [{group}] {name}: found {found or text!r}, expected '
             f'{_expected(name, error)}'
         )
@@ -159,17 +158,17 @@ def _sections(path: pathlib.Path) -> dict[str, dict[str, list[str]]]:
     try:
         cfg.ConfigParser(str(path), found).parse()
     except OSError as error:
-        raise problems.BadInput(
+        raise errors.BadInput(
             f'{path}: expected a configuration file, found: '
             f'{error.strerror or error}'
         ) from error
     except UnicodeDecodeError as error:
-        raise problems.BadInput(
+        raise errors.BadInput(
             f'{path}: expected a text in UTF-8, found byte '
             f'{error.object[error.start]:#04x}'
         ) from error
     except cfg.ParseError as error:
-        raise problems.BadInput(
+        raise errors.BadInput(
             f'{path}: expected a configuration file, found in line '
             f'{error.lineno}: {error.line!r} ({error.msg})'
         ) from error

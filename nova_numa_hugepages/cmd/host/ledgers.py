@@ -19,8 +19,8 @@ import os
 import pathlib
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import ledgerschema
+from nova_numa_hugepages.hugepages.state import schema
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 
 def forbidden(path: pathlib.Path, *, to_change: bool = False) -> bool:
@@ -34,7 +34,7 @@ def forbidden(path: pathlib.Path, *, to_change: bool = False) -> bool:
     return not os.access(path, os.R_OK | (os.W_OK if to_change else 0))
 
 
-def check(ledger: ledger_module.Ledger) -> None:
+def check(ledger: Ledger) -> None:
     """See that the times in it are such that can be told.
 
     :raises exception.LedgerDamaged: if one of them isn't
@@ -47,7 +47,7 @@ def check(ledger: ledger_module.Ledger) -> None:
                 ledger.path,
                 'has a row in holds that cannot be: holder '
                 f'{hold.holder!r}, since {hold.since!r} ({error})',
-                ledgerschema.remedy(ledger.path),
+                schema.remedy(ledger.path),
             ) from error
 
 

@@ -21,16 +21,16 @@ import os
 import sys
 from typing import Any
 
+from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.cmd.host import ledgers
-from nova_numa_hugepages.cmd.host import problems
 from nova_numa_hugepages.cmd.host import reserved
-from nova_numa_hugepages.cmd.host import settings as settings_module
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import hostfs
-from nova_numa_hugepages.virt import hugetlb
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import lock
-from nova_numa_hugepages.virt import pools as pools_module
+from nova_numa_hugepages.cmd.host.settings import Settings
+from nova_numa_hugepages.hugepages import pools
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 # Seconds to wait for whoever else is at work on the pools.
 LOCK_TIMEOUT_S = 60.0
@@ -39,10 +39,10 @@ LOCK_TIMEOUT_S = 60.0
 @contextlib.contextmanager
 def opened(
     fs: hostfs.HostFS,
-    settings: settings_module.Settings,
+    settings: Settings,
     *,
     to_change: bool = True,
-) -> Iterator[pools_module.Pools]:
+) -> Iterator[pools.Pools]:
     """Open the pools of this host with its ledger.
 
     :param to_change: whether anything may be changed
@@ -64,11 +64,11 @@ def opened(
         settings.policy.reserved, kernel.pools().keys()
     ):
         print(note, file=sys.stderr)
-    with ledger_module.Ledger.open(
+    with Ledger.open(
         settings.ledger, create=False, read_only=not to_change
     ) as ledger:
         ledgers.check(ledger)
-        yield pools_module.Pools(
+        yield pools.Pools(
             kernel,
             ledger,
             fs,
@@ -78,7 +78,7 @@ def opened(
                 timeout_s=LOCK_TIMEOUT_S,
                 waiting=_wait,
             ),
-            read_maps=guests.MapsFile(fs),
+            read_maps=processes.MapsFile(fs),
             writable=reason is None,
         )
 
@@ -89,15 +89,15 @@ def _check_pools(fs: hostfs.HostFS) -> None:
     for key in kernel.pools():
         path = fs.pool_folder(key) / 'nr_hugepages'
         if not os.access(path, os.W_OK):
-            raise problems.NotAllowed(
+            raise errors.NotAllowed(
                 f'this user may not write {path}, nor change what is held '
                 'for guests. Run it as root.'
             )
 
 
-def _check_ledger(settings: settings_module.Settings, to_change: bool) -> None:
+def _check_ledger(settings: Settings, to_change: bool) -> None:
     if ledgers.forbidden(settings.ledger, to_change=to_change):
-        raise problems.NotAllowed(
+        raise errors.NotAllowed(
             f'this user may not {"change" if to_change else "read"} the '
             f'ledger {settings.ledger}. Run it as root, or as the user of '
             'the service.'

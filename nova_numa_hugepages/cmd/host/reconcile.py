@@ -19,16 +19,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import hostcommand
-from nova_numa_hugepages.cmd.host import roots
-from nova_numa_hugepages.cmd.host import service
+from nova_numa_hugepages.cmd.host import base
 from nova_numa_hugepages.cmd.host import settings
+from nova_numa_hugepages.cmd.host.inspect import host_root
+from nova_numa_hugepages.cmd.host.inspect import ledger_users
 
 # cliff loads all commands, whichever is run, so each loads late what it needs.
 if TYPE_CHECKING:
-    from nova_numa_hugepages.virt import hostfs
-    from nova_numa_hugepages.virt import pools as pools_module
-    from nova_numa_hugepages.virt import reconcile
+    from nova_numa_hugepages.hugepages import reconcile
+    from nova_numa_hugepages.hugepages.kernel import hostfs
+    from nova_numa_hugepages.hugepages.pools import Pools
 
 EXIT_TO_HEAL = 3
 EXIT_NOT_JUDGED = 4
@@ -50,7 +50,7 @@ class _InUse(exception.NUMAHugepagesError):
     """The service runs."""
 
 
-class Reconcile(hostcommand.HostCommand):
+class Reconcile(base.HostCommand):
     """Compare ledger, guests and kernel of this host, and heal."""
 
     description = _DESCRIPTION
@@ -86,9 +86,9 @@ class Reconcile(hostcommand.HostCommand):
         :returns: the exit code
         """
         from nova_numa_hugepages.cmd.host import opening
-        from nova_numa_hugepages.virt import reconcile
+        from nova_numa_hugepages.hugepages import reconcile
 
-        fs = roots.host_fs(options.root)
+        fs = host_root.host_fs(options.root)
         heals = self.changes(options)
         if heals:
             _check_unused(fs, found, options)
@@ -113,7 +113,7 @@ def _check_unused(
 ) -> None:
     if options.force:
         return
-    users = service.users(fs, found.ledger)
+    users = ledger_users.users(fs, found.ledger)
     if users.process is not None:
         raise _InUse(
             f'Nothing was healed: {users.process} has the ledger '
@@ -139,7 +139,7 @@ def _heal(
 
     :returns: whether anything was
     """
-    from nova_numa_hugepages.virt import nodes
+    from nova_numa_hugepages.hugepages.kernel import nodes
 
     # All that is needed is read before anything is written, so that where the
     # kernel's files can't be read all stays as it is. The service does
@@ -192,18 +192,18 @@ def _result(
 
 
 def _present(
-    pools: pools_module.Pools,
+    pools: Pools,
     found: settings.Settings,
     options: argparse.Namespace,
 ) -> reconcile.Present:
-    from nova_numa_hugepages.cmd.host import domains
-    from nova_numa_hugepages.virt import guests
-    from nova_numa_hugepages.virt import pages
-    from nova_numa_hugepages.virt import reconcile
+    from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
+    from nova_numa_hugepages.hugepages import model
+    from nova_numa_hugepages.hugepages import reconcile
+    from nova_numa_hugepages.hugepages.kernel import processes
 
     holds = pools.ledger.holds()
-    running = guests.running(pools.fs).keys()
-    defined, how = domains.defined(
+    running = processes.running(pools.fs).keys()
+    defined, how = libvirt_domains.defined(
         found.libvirt_uri,
         {hold.holder for hold in holds} & running,
         ()
@@ -211,7 +211,7 @@ def _present(
         else {
             hold.holder
             for hold in holds
-            if hold.purpose is pages.Purpose.GUEST
+            if hold.purpose is model.Purpose.GUEST
         },
     )
     if defined is None:

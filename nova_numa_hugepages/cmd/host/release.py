@@ -24,19 +24,19 @@ from typing import NamedTuple
 from typing import TYPE_CHECKING
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import hostcommand
+from nova_numa_hugepages.cmd.host import base
+from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.cmd.host import ledgers
-from nova_numa_hugepages.cmd.host import problems
-from nova_numa_hugepages.cmd.host import roots
-from nova_numa_hugepages.cmd.host import service
 from nova_numa_hugepages.cmd.host import settings
+from nova_numa_hugepages.cmd.host.inspect import host_root
+from nova_numa_hugepages.cmd.host.inspect import ledger_users
 from nova_numa_hugepages.core import units
-from nova_numa_hugepages.virt import guests
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import processes
 
 # cliff loads all commands, whichever is run, so each loads late what it needs.
 if TYPE_CHECKING:
-    from nova_numa_hugepages.virt import pools as pools_module
+    from nova_numa_hugepages.hugepages.pools import Pools
 
 _DESCRIPTION = """
 Give back all pages held for a guest, in an emergency.
@@ -59,16 +59,16 @@ class _Refused(exception.NUMAHugepagesError):
 class _Seen(NamedTuple):
     """What somebody who is asked agrees to."""
 
-    holds: list[pages.Hold]
-    process: guests.GuestProcess | None
-    users: service.Users
+    holds: list[model.Hold]
+    process: processes.GuestProcess | None
+    users: ledger_users.Users
 
 
-class _UnknownHolder(problems.BadInput):
+class _UnknownHolder(errors.BadInput):
     """Nothing is held for whom it was asked for."""
 
 
-class Release(hostcommand.HostCommand):
+class Release(base.HostCommand):
     """Give back all pages held for a guest, in an emergency."""
 
     description = _DESCRIPTION
@@ -99,7 +99,7 @@ class Release(hostcommand.HostCommand):
         """
         from nova_numa_hugepages.cmd.host import opening
 
-        with opening.opened(roots.host_fs(options.root), found) as pools:
+        with opening.opened(host_root.host_fs(options.root), found) as pools:
             holder = _uuid(options.holder)
             seen = _see(pools, holder)
             if not seen.holds:
@@ -145,17 +145,15 @@ class Release(hostcommand.HostCommand):
             raise _Refused('Nothing was released.')
 
 
-def _see(pools: pools_module.Pools, holder: str) -> _Seen:
+def _see(pools: Pools, holder: str) -> _Seen:
     return _Seen(
         pools.ledger.holds(holder),
-        guests.running(pools.fs).get(holder),
-        service.users(pools.fs, pools.ledger.path),
+        processes.running(pools.fs).get(holder),
+        ledger_users.users(pools.fs, pools.ledger.path),
     )
 
 
-def _check_settled(
-    pools: pools_module.Pools, holds: Sequence[pages.Hold]
-) -> None:
+def _check_settled(pools: Pools, holds: Sequence[model.Hold]) -> None:
     """See that the guest can't be about to start.
 
     Until libvirt has started its process, nothing but its holds tells of it.
@@ -166,7 +164,7 @@ def _check_settled(
     young = [
         hold.since
         for hold in holds
-        if hold.state is pages.State.HELD
+        if hold.state is model.State.HELD
         and pools.clock() - hold.since < limit_s
     ]
     if young:
@@ -179,7 +177,7 @@ def _check_settled(
         )
 
 
-def _warn(users: service.Users) -> None:
+def _warn(users: ledger_users.Users) -> None:
     if users.process:
         text = f'The ledger is open in {users.process}. If that is'
     elif users.hidden:
@@ -196,17 +194,17 @@ def _warn(users: service.Users) -> None:
     )
 
 
-def _give_back(pools: pools_module.Pools, options: str) -> None:
+def _give_back(pools: Pools, options: str) -> None:
     """Give back what is idle now, and tell what went.
 
     :param options: what has to be repeated for another command
     """
-    given: dict[pages.PoolKey, int] = {}
+    given: dict[model.PoolKey, int] = {}
     try:
         pools.trim(given)
     except exception.NUMAHugepagesError as error:
         raise _Refused(
-            f'{problems.advice(error).rstrip(".")}. What was made for the '
+            f'{errors.advice(error).rstrip(".")}. What was made for the '
             'guest stays in the pools, and is offered to the kernel again by: '
             f'nova-numa-hugepages host reconcile{options}'
         ) from error
@@ -214,21 +212,21 @@ def _give_back(pools: pools_module.Pools, options: str) -> None:
         print(_given(given), flush=True)
 
 
-def _runs(process: guests.GuestProcess | None) -> str:
+def _runs(process: processes.GuestProcess | None) -> str:
     if process is None:
         return 'does not run'
     return f'runs as process {process.pid}'
 
 
-def _sentence(hold: pages.Hold) -> str:
+def _sentence(hold: model.Hold) -> str:
     since = f'{ledgers.when(hold.since):%Y-%m-%d %H:%M %Z}'
     text = (
         f'{hold.pages} pages of {units.format_kib(hold.size_kib)} on node '
         f'{hold.node}, held since {since} for '
         + {
-            pages.Purpose.GUEST: f'cell {hold.cell} of the guest',
-            pages.Purpose.INCOMING: 'its migration to this host',
-            pages.Purpose.RESIZE: 'its coming back from a resize',
+            model.Purpose.GUEST: f'cell {hold.cell} of the guest',
+            model.Purpose.INCOMING: 'its migration to this host',
+            model.Purpose.RESIZE: 'its coming back from a resize',
         }[hold.purpose]
     )
     if hold.grown:
@@ -242,7 +240,7 @@ def _uuid(text: str) -> str:
     return '-'.join(match.groups()) if match else text.lower()
 
 
-def _unknown(pools: pools_module.Pools, holder: str, options: str) -> str:
+def _unknown(pools: Pools, holder: str, options: str) -> str:
     """Say that nothing is held, and for whom it may have been meant.
 
     :param options: what has to be repeated for another command
@@ -259,7 +257,7 @@ def _unknown(pools: pools_module.Pools, holder: str, options: str) -> str:
     near = [one for one in holders if one.startswith(wanted)]
     near += [
         process.uuid
-        for process in guests.running(pools.fs).values()
+        for process in processes.running(pools.fs).values()
         if process.name == holder and process.uuid in holders
     ]
     near = near or difflib.get_close_matches(wanted, holders)
@@ -275,7 +273,7 @@ def _or(names: Sequence[str]) -> str:
     return ' or '.join(names[:5]) + (' …' if len(names) > 5 else '')
 
 
-def _given(given: Mapping[pages.PoolKey, int]) -> str:
+def _given(given: Mapping[model.PoolKey, int]) -> str:
     """Say what went back to the kernel."""
     if not given:
         return 'No page went back to the kernel.'

@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from collections.abc import Mapping
 
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages import model
 
 
 def notes(
-    reserved: Mapping[pages.PoolKey, int], pools: Collection[pages.PoolKey]
+    reserved: Mapping[model.PoolKey, int], pools: Collection[model.PoolKey]
 ) -> list[str]:
     """Say what ``reserved_huge_pages`` names that this host doesn't have.
 

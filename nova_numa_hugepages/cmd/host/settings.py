@@ -22,10 +22,10 @@ import os
 import pathlib
 import shlex
 
-from nova_numa_hugepages.cmd.host import problems
-from nova_numa_hugepages.cmd.host import roots
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import policy as policy_module
+from nova_numa_hugepages.cmd.host import errors
+from nova_numa_hugepages.cmd.host.inspect import host_root
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 
 # Where nova-compute looks for its configuration, but for the home of its
 # user: of each name the first one that is there.
@@ -58,7 +58,7 @@ class Settings:
     """
 
     ledger: pathlib.Path
-    policy: policy_module.Policy
+    policy: PoolPolicy
     libvirt_uri: str | None = LIBVIRT_URI
     notes: tuple[str, ...] = ()
     files: tuple[pathlib.Path, ...] = ()
@@ -156,7 +156,7 @@ def read(options: argparse.Namespace) -> Settings:
     files = _files(options, notes)
     settings = Settings(
         _ledger(options),
-        policy_module.Policy(),
+        PoolPolicy(),
         LIBVIRT_URI if own else None,
         files=tuple(files),
         unread=bool(notes),
@@ -173,7 +173,7 @@ def read(options: argparse.Namespace) -> Settings:
         )
         try:
             configured = _configured(options, found.state_path())
-        except problems.BadInput:
+        except errors.BadInput:
             if not _named(options):
                 raise
             configured = ()
@@ -196,7 +196,7 @@ def check(
     :raises problems.BadInput: if it isn't certain what the service goes by
     """
     if found.unread:
-        raise problems.NotAllowed(
+        raise errors.NotAllowed(
             'Nothing is changed without all of the configuration. Run it as '
             'root.'
         )
@@ -206,13 +206,13 @@ def check(
             if options.root is None
             else f'--root {options.root}: no configuration is read from there'
         )
-        raise problems.BadInput(
+        raise errors.BadInput(
             f'{where}, and without it nothing is changed, as pools may have '
             'to stay as they are. Name the configuration of nova-compute '
             'with --config-file.'
         )
     if not (found.configured or _named(options)):
-        raise problems.BadInput(
+        raise errors.BadInput(
             'Which ledger is that of nova-compute is not certain, so nothing '
             'is changed. Set [DEFAULT] state_path, or name the folder with '
             '--state-path.'
@@ -222,7 +222,7 @@ def check(
         and not forced
         and not any(_same(found.ledger, one) for one in found.configured)
     ):
-        raise problems.BadInput(
+        raise errors.BadInput(
             f'The ledger {found.ledger} is not that of the configuration, '
             f'{found.configured[0]}, whose pages are in the same pools. '
             'Leave out --ledger and --state-path; or, if you know better, '
@@ -245,7 +245,7 @@ def _configured(
     """
     if folder is None:
         return ()
-    path = folder / ledger_module.FILE_NAME
+    path = folder / FILE_NAME
     if options.root is None:
         return (path,)
     return _in(options.root, folder), path
@@ -263,25 +263,25 @@ def _ledger(options: argparse.Namespace) -> pathlib.Path:
     """Tell where the ledger is, unless the configuration says otherwise."""
     if options.ledger is not None:
         if options.ledger.is_dir():
-            raise problems.BadInput(
+            raise errors.BadInput(
                 f'--ledger {options.ledger}: is a folder; did you mean '
                 '--state-path?'
             )
         return pathlib.Path(options.ledger)
     if options.state_path is not None:
         if options.state_path.is_file():
-            raise problems.BadInput(
+            raise errors.BadInput(
                 f'--state-path {options.state_path}: is a file; did you mean '
                 '--ledger?'
             )
-        return pathlib.Path(options.state_path, ledger_module.FILE_NAME)
+        return pathlib.Path(options.state_path, FILE_NAME)
     return _in(options.root, STATE_PATH)
 
 
 def _in(root: pathlib.Path | None, folder: pathlib.Path) -> pathlib.Path:
     """Tell where the ledger in a folder of the host is."""
-    path = folder / ledger_module.FILE_NAME
-    return path if root is None else roots.below(root, path)
+    path = folder / FILE_NAME
+    return path if root is None else host_root.below(root, path)
 
 
 def _unset(files: Iterable[pathlib.Path]) -> str:
@@ -320,7 +320,7 @@ def _files(
         elif path.is_dir():
             found += sorted(path.glob('*.conf'))
         else:
-            raise problems.BadInput(
+            raise errors.BadInput(
                 f'{option} {path}: expected a folder, found '
                 + ('a file' if path.exists() else 'nothing')
             )

@@ -29,13 +29,13 @@ from cliff.formatters import base
 from stevedore import extension
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import problems
-from nova_numa_hugepages.cmd.host import roots
+from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.cmd.host import settings
+from nova_numa_hugepages.cmd.host.inspect import host_root
 
 # cliff loads all commands, whichever is run, so each loads late what it needs.
 if TYPE_CHECKING:
-    from nova_numa_hugepages.cmd.host import look
+    from nova_numa_hugepages.cmd.host.inspect import collect
 
 PICTURE = 'picture'
 TABLE = 'table'
@@ -77,7 +77,7 @@ class Show(lister.Lister):
     """Show the NUMA nodes of this host, their pools and their guests."""
 
     # Of the last look at the host.
-    _seen: look.Seen
+    _seen: collect.Seen
 
     def get_description(self) -> str:
         return _DESCRIPTION.strip()
@@ -112,11 +112,11 @@ class Show(lister.Lister):
 
         :returns: names of columns, and rows
         """
-        from nova_numa_hugepages.cmd.host import look
-        from nova_numa_hugepages.cmd.host import rows
+        from nova_numa_hugepages.cmd.host.inspect import collect
+        from nova_numa_hugepages.cmd.host.render import rows
 
-        self._seen = look.look(
-            roots.host_fs(parsed_args.root),
+        self._seen = collect.look(
+            host_root.host_fs(parsed_args.root),
             settings.read(parsed_args),
             doubt=_doubt(parsed_args.root),
         )
@@ -131,11 +131,11 @@ class Show(lister.Lister):
             _choose(parsed_args)
             code: int = super().run(parsed_args)
         except exception.NUMAHugepagesError as error:
-            return problems.fail(error)
+            return errors.fail(error)
         except BrokenPipeError:
             # Whoever read the output has seen enough.
             sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
-            return problems.EXIT_FAILED
+            return errors.EXIT_FAILED
         for note in self._seen.notes:
             print(note, file=sys.stderr)
         return code
@@ -147,7 +147,7 @@ class Show(lister.Lister):
         data: Iterable[Sequence[Any]],
     ) -> int:
         """Draw, or have cliff write the rows."""
-        from nova_numa_hugepages.cmd.host import rows
+        from nova_numa_hugepages.cmd.host.render import rows
 
         chosen = parsed_args.formatter
         if chosen == PICTURE:
@@ -172,7 +172,7 @@ class Show(lister.Lister):
         try:
             from rich import console
 
-            from nova_numa_hugepages.cmd.host import picture
+            from nova_numa_hugepages.cmd.host.render import picture
         except ImportError as error:
             print(
                 f'A picture needs {error.name}, which is not installed; this '
@@ -195,11 +195,11 @@ def _doubt(root: pathlib.Path | None) -> str | None:
 
     Those of a copy are as many as were copied.
     """
-    if not roots.is_live(root):
+    if not host_root.is_live(root):
         return None
     try:
-        roots.check_processes(roots.host_fs(root))
-    except problems.BadInput as error:
+        host_root.check_processes(host_root.host_fs(root))
+    except errors.BadInput as error:
         return (
             f'{error} Until then it is not known which guests run, and who '
             'uses pages.'
@@ -212,18 +212,18 @@ def _choose(parsed_args: argparse.Namespace) -> None:
 
     :raises problems.BadInput: if there are no such columns
     """
-    from nova_numa_hugepages.cmd.host import rows
+    from nova_numa_hugepages.cmd.host.render import rows
 
     if parsed_args.formatter is None:
         parsed_args.formatter = TABLE if parsed_args.columns else PICTURE
     elif parsed_args.formatter == PICTURE and parsed_args.columns:
-        raise problems.BadInput(
+        raise errors.BadInput(
             'a picture has no columns: take another format with -c, for '
             'example -f table'
         )
     for name in parsed_args.columns:
         if name not in rows.COLUMNS:
-            raise problems.BadInput(
+            raise errors.BadInput(
                 f'-c {name}: there is no such column. There are: '
                 f'{", ".join(rows.COLUMNS)}'
             )

@@ -13,7 +13,7 @@
 
 """The rules of the fit, tried one by one on every assignment.
 
-This is a second reading of the rules that ``core/fit.py`` implements. It is
+This is a second reading of the rules that ``core/fit/`` implements. It is
 slow and plain on purpose: all permutations of host cells, all page sizes,
 each rule checked from the host's values with nothing remembered. The rules
 have the numbers R1 to R10 in their names or docstrings.

@@ -1,0 +1,59 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the ``host`` commands fail with, and how they say so."""
+
+from __future__ import annotations
+
+import sys
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages.kernel import hostfs
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+
+
+class BadInput(exception.NUMAHugepagesError):
+    """Options, or the configuration, are not right."""
+
+
+class NotAllowed(exception.NUMAHugepagesError):
+    """This user may not do it."""
+
+
+def fail(error: exception.NUMAHugepagesError) -> int:
+    """Say what went wrong.
+
+    :returns: the exit code
+    """
+    print(advice(error), file=sys.stderr)
+    return EXIT_BAD_INPUT if isinstance(error, BadInput) else EXIT_FAILED
+
+
+def advice(error: exception.NUMAHugepagesError) -> str:
+    """Say what an error says, and what can be done where that isn't said."""
+    text = sentence(error)
+    if isinstance(error, exception.PoolsReadOnly):
+        return f'{text}. Run it as root, where {hostfs.SYS} can be written.'
+    if isinstance(error.__cause__, PermissionError):
+        return f'{text.rstrip(".")}. Run it as root.'
+    return text
+
+
+def sentence(error: exception.NUMAHugepagesError) -> str:
+    """Begin what an error says with a capital, as it stands by itself."""
+    text = str(error)
+    # A name, as of a file, stays as it is.
+    if not text.partition(' ')[0].isalpha():
+        return text
+    return text[:1].upper() + text[1:]

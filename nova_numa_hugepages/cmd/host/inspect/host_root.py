@@ -1,0 +1,126 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Where the host's files are: at ``/``, in a mount of them, or in a copy."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import errors
+from nova_numa_hugepages.hugepages.kernel import hostfs
+
+# The kernel that this program runs on.
+OWN = hostfs.HostFS()
+
+_BOOT_ID = 'sys/kernel/random/boot_id'
+_OCTAL = re.compile(r'\\([0-7]{3})')
+
+
+def host_fs(root: pathlib.Path | None) -> hostfs.HostFS:
+    """Tell where the files of the kernel are.
+
+    :param root: what `--root` says
+    :raises problems.BadInput: if there are none
+    """
+    if root is None:
+        return OWN
+    for folder in (root / 'sys/devices/system/node', root / 'proc'):
+        if not folder.is_dir():
+            raise errors.BadInput(
+                f'--root {root}: found no {folder}, expected the folder in '
+                'which the sys and proc of a host are'
+            )
+    return hostfs.HostFS(root / 'sys', root / 'proc')
+
+
+def below(root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+    """Tell where a path of the host is, without ever leaving its files.
+
+    :raises problems.BadInput: if a symbolic link leads out of them
+    """
+    found = root / path.relative_to(path.anchor)
+    real = found.resolve()
+    if not real.is_relative_to(root.resolve()):
+        raise errors.BadInput(
+            f'--root {root}: {found} leads out of it, to {real}, which may be '
+            "another host's. Name the ledger with --ledger."
+        )
+    return found
+
+
+def is_live(root: pathlib.Path | None) -> bool:
+    """Tell whether it is this kernel, and no copy."""
+    return root is None or _why_not_live(root) is None
+
+
+def check_live(root: pathlib.Path | None) -> None:
+    """See that it is this kernel that would be changed, and no copy.
+
+    :raises problems.BadInput: if it isn't
+    """
+    reason = None if root is None else _why_not_live(root)
+    if reason is not None:
+        raise errors.BadInput(
+            f'--root {root}: {reason}, so nothing is changed there. A copy '
+            'can only be looked at: nova-numa-hugepages host show --root '
+            f'{root}'
+        )
+
+
+def check_processes(fs: hostfs.HostFS) -> None:
+    """See that the processes are those of the host, with all guests.
+
+    :raises problems.BadInput: if they aren't
+    """
+    path = fs.proc / '2/comm'
+    try:
+        found = fs.text(path).strip()
+    except exception.KernelError:
+        found = 'nothing'
+    # The thread of the kernel that starts all others. It has this id, and is
+    # seen in the first namespace of processes only.
+    if found != 'kthreadd':
+        raise errors.BadInput(
+            f'{path}: expected kthreadd, found {found}. So these are not the '
+            'process ids of the host, and guests that run would be taken for '
+            'off. Start the container with the process ids of the host '
+            '(--pid=host), or run this on the host, as root.'
+        )
+
+
+def _why_not_live(root: pathlib.Path) -> str | None:
+    """Tell why the files aren't those of the kernel that runs here.
+
+    The format: ``/proc/PID/mountinfo`` in ``proc(5)``.
+    """
+    mounts: dict[pathlib.Path, tuple[str, str]] = {}
+    for line in OWN.text(OWN.proc / 'self/mountinfo').splitlines():
+        before, _, after = line.partition(' - ')
+        fields = before.split()
+        # Of several mounts on one folder the last is on top.
+        mounts[pathlib.Path(_unescaped(fields[4]))] = (
+            after.split()[0],
+            fields[3],
+        )
+    for name, kind in (('sys', 'sysfs'), ('proc', 'proc')):
+        if mounts.get((root / name).resolve()) != (kind, '/'):
+            return f'{root / name} is not a mounted {kind}'
+    if OWN.text(root / 'proc' / _BOOT_ID) != OWN.text(OWN.proc / _BOOT_ID):
+        return f'{root / "proc" / _BOOT_ID} is that of another kernel'
+    return None
+
+
+def _unescaped(text: str) -> str:
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

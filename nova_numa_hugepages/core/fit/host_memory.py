@@ -1,0 +1,92 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Guests that are in no cell, against memory that is in no page pool.
+
+A guest without a NUMA topology floats over the whole host, and no host cell
+accounts for it. Its memory is on small pages all the same, so all guests on
+small pages together have to fit in what the page pools of the host leave.
+"""
+
+from __future__ import annotations
+
+from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core import units
+from nova_numa_hugepages.core.fit import memory
+from nova_numa_hugepages.core.rejection import Reason
+
+
+def room_mib(
+    host: model.HostTopology,
+    *,
+    total_mib: int,
+    used_mib: int,
+    ram_ratio: float,
+) -> int | None:
+    """Tell how much memory on small pages a whole host has left.
+
+    :param total_mib: all memory that the host reports
+    :param used_mib: the memory that all guests and the operator's reserve
+        take on the host, on pages of any size
+    :param ram_ratio: the host's RAM allocation ratio
+    :returns: in MiB, below 0 if too much is in use; None if nothing limits
+        it: the host has no page pools, or it reports more memory than its
+        cells have, because its guests are on files
+    """
+    # Nova cuts the memory of each cell to whole MiB.
+    of_cells = sum(cell.memory_mib + 1 for cell in host.cells)
+    if total_mib > of_cells:
+        return None
+    if not any(pool.total for cell in host.cells for pool in cell.pools[1:]):
+        return None
+    capacity = 0
+    for index, cell in enumerate(host.cells):
+        allocatable = host.allocatable[index] if host.allocatable else {}
+        capacity += memory.small_capacity_kib(cell, allocatable)
+    # All but the guests on huge pages, which are all in cells.
+    huge = sum(
+        pool.used * pool.size_kib
+        for cell in host.cells
+        for pool in cell.pools[1:]
+    )
+    small = max(0, used_mib * units.KIB_PER_MIB - huge)
+    return int(capacity * ram_ratio - small) // units.KIB_PER_MIB
+
+
+def miss(memory_mib: int, room: int | None) -> model.Rejection | None:
+    """Judge memory on small pages against a whole host.
+
+    :param room: what it has left, see `room_mib`
+    :returns: None if it fits
+    """
+    if room is None or memory_mib <= room:
+        return None
+    return model.Rejection(
+        Reason.FLOATING, needed=memory_mib, best=max(0, room)
+    )
+
+
+def small_memory_mib(
+    request: model.Request,
+    cells: tuple[model.HostCell, ...],
+    common: int | None,
+) -> int:
+    """Sum the memory of the guest cells that end on small pages.
+
+    :param cells: the host cell of each guest cell
+    :param common: the page size that stands for ``large`` and ``any``
+    """
+    total = 0
+    for guest, cell in zip(request.cells, cells, strict=True):
+        if memory.on_small_pages(guest, cell, common):
+            total += guest.memory_mib
+    return total

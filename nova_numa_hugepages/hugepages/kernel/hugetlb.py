@@ -1,0 +1,306 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The kernel's pools of huge pages, one verb for each of its files.
+
+Source: the kernel's ``Documentation/admin-guide/mm/hugetlbpage.rst`` and, for
+what it leaves out, ``mm/hugetlb.c``. What a caller has to know:
+
+- The number of a node that is read counts surplus pages, and the one that is
+  written doesn't: it sets the persistent pages.
+- The kernel gives and takes what it can and reports success, so each write is
+  followed by a look at what came of it.
+- When a pool grows, its surplus pages become persistent before new ones are
+  made. When it shrinks below what is in use, pages become surplus, and vanish
+  when they are freed.
+- A free page that the kernel fails to take apart stays in the pool as a
+  surplus page. So do free pages of one node while another has surplus pages
+  in use, or while as many pages of the host are reserved. They go away when
+  they are made persistent again and then taken away.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import re
+from typing import NoReturn
+from typing import Protocol
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+
+_FOLDER = re.compile(r'hugepages-([1-9][0-9]*)kB', re.ASCII)
+
+# With these the kernel says that it did less than it was asked for.
+_DID_LESS = frozenset({errno.EBUSY, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
+_FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+
+
+class Writer(Protocol):
+    """Writes to the kernel's files.
+
+    Each method returns when the kernel has done what it can.
+
+    :raises exception.PoolsReadOnly: if pools can't be written from here
+    :raises exception.KernelError: if the kernel refuses for another reason
+    """
+
+    def write_nr(self, node: int, size_kib: int, pages: int) -> None:
+        """Set the persistent pages of a pool."""
+        ...
+
+    def write_compact(self, node: int) -> None:
+        """Compact the memory of a node."""
+        ...
+
+    def write_demote(self, node: int, size_kib: int, pages: int) -> None:
+        """Split free pages of a pool into smaller ones."""
+        ...
+
+
+class DirectWriter:
+    """Writes in this process, which has to have the right to.
+
+    :param fs: where the files are
+    """
+
+    def __init__(self, fs: hostfs.HostFS) -> None:
+        self._fs = fs
+
+    def write_nr(self, node: int, size_kib: int, pages: int) -> None:
+        """Set the persistent pages of a pool."""
+        self._write(nr_file(self._fs, node, size_kib), pages)
+
+    def write_compact(self, node: int) -> None:
+        """Compact the memory of a node."""
+        self._write(compact_file(self._fs, node), 1)
+
+    def write_demote(self, node: int, size_kib: int, pages: int) -> None:
+        """Split free pages of a pool into smaller ones."""
+        self._write(demote_file(self._fs, node, size_kib), pages)
+
+    def _write(self, path: pathlib.Path, number: int) -> None:
+        try:
+            write_number(path, number)
+        except OSError as error:
+            raise_refused(path, error)
+
+
+class NoWriter:
+    """Refuses to write.
+
+    :param reason: why
+    """
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def write_nr(self, node: int, size_kib: int, pages: int) -> None:
+        """Refuse."""
+        raise exception.PoolsReadOnly(self._reason)
+
+    def write_compact(self, node: int) -> None:
+        """Refuse."""
+        raise exception.PoolsReadOnly(self._reason)
+
+    def write_demote(self, node: int, size_kib: int, pages: int) -> None:
+        """Refuse."""
+        raise exception.PoolsReadOnly(self._reason)
+
+
+class Hugetlb:
+    """The pools of a host.
+
+    Reading needs no privileges. Nothing is kept between calls, and a caller
+    that writes holds the lock of the host. Each method raises
+    `exception.KernelError` if a file can't be used, and those that change
+    something raise `exception.PoolsReadOnly` if that isn't possible here.
+
+    :param fs: where the files are
+    :param writer: how they are written
+    """
+
+    def __init__(self, fs: hostfs.HostFS, writer: Writer) -> None:
+        self._fs = fs
+        self._writer = writer
+
+    def nodes(self) -> list[int]:
+        """List the nodes that can have huge pages, ascending.
+
+        :returns: online nodes with memory; none if the kernel has no huge
+            pages
+        """
+        path = self._fs.nodes_folder / 'has_memory'
+        return [node for node in self._fs.ids(path) if self.sizes(node)]
+
+    def sizes(self, node: int) -> list[int]:
+        """List the sizes of huge pages of a node, in KiB, ascending."""
+        folder = self._fs.node_folder(node) / 'hugepages'
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise exception.KernelError(
+                folder, hostfs.reason(error), 'a folder for each page size'
+            ) from error
+        return sorted(
+            int(match[1]) for match in map(_FOLDER.fullmatch, names) if match
+        )
+
+    def pool(self, key: model.PoolKey) -> model.Pool:
+        """Read the counters of a pool.
+
+        The kernel doesn't give them at one time. They are read until nothing
+        has changed in between, but a few times only.
+        """
+        folder = self._fs.pool_folder(key)
+        total = self._fs.number(folder / 'nr_hugepages')
+        for _ in range(4):
+            surplus = self._fs.number(folder / 'surplus_hugepages')
+            free = self._fs.number(folder / 'free_hugepages')
+            before, total = total, self._fs.number(folder / 'nr_hugepages')
+            if total == before:
+                break
+        # What is still torn must not be taken for pages to give away.
+        free, surplus = min(free, total), min(surplus, total)
+        return model.Pool(key.node, key.size_kib, total, free, surplus)
+
+    def pools(self) -> dict[model.PoolKey, model.Pool]:
+        """Read the counters of all pools, by node and size."""
+        path = self._fs.nodes_folder / 'has_memory'
+        keys = (
+            model.PoolKey(node, size_kib)
+            for node in self._fs.ids(path)
+            for size_kib in self.sizes(node)
+        )
+        return {key: self.pool(key) for key in keys}
+
+    def reserved(self, size_kib: int) -> int:
+        """Tell how many free pages the kernel has promised to processes.
+
+        It knows that for the host only, not on which node they will be.
+        """
+        return self._fs.number(
+            self._fs.size_folder(size_kib) / 'resv_hugepages'
+        )
+
+    def overcommit(self, size_kib: int) -> int:
+        """Tell how many surplus pages the kernel may make by itself."""
+        return self._fs.number(
+            self._fs.size_folder(size_kib) / 'nr_overcommit_hugepages'
+        )
+
+    def set_persistent(self, key: model.PoolKey, pages: int) -> None:
+        """Ask for so many persistent pages; `pool` tells what came of it.
+
+        :raises ValueError: if that is less than none
+        """
+        if pages < 0:
+            raise ValueError(f'a pool cannot have {pages} pages')
+        self._writer.write_nr(key.node, key.size_kib, pages)
+
+    def compact(self, node: int) -> None:
+        """Move the node's memory together, so that larger blocks are free.
+
+        It takes the kernel up to seconds. Does nothing on a kernel without.
+        """
+        if compact_file(self._fs, node).exists():
+            self._writer.write_compact(node)
+
+    def can_demote(self, key: model.PoolKey) -> bool:
+        """Tell whether pages of a pool can be split into 2 MiB pages."""
+        path = self._fs.pool_folder(key) / 'demote_size'
+        if not path.exists():
+            return False
+        return self._fs.text(path).strip() == f'{DEMOTED_KIB}kB'
+
+    def demote(self, key: model.PoolKey, pages: int) -> None:
+        """Split free pages into 2 MiB pages; `pool` tells what came of it.
+
+        :param pages: how many; the kernel takes as many as are free
+        :raises ValueError: if the kernel doesn't split them into 2 MiB pages
+        """
+        if not self.can_demote(key):
+            raise ValueError(f'pages of {key} cannot be split')
+        self._writer.write_demote(key.node, key.size_kib, pages)
+
+
+# What pages are split into, in KiB.
+DEMOTED_KIB = 2048
+
+
+def nr_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
+    """Tell the file that sets the persistent pages of a pool."""
+    return fs.pool_folder(model.PoolKey(node, size_kib)) / 'nr_hugepages'
+
+
+def demote_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
+    """Tell the file that splits pages of a pool."""
+    return fs.pool_folder(model.PoolKey(node, size_kib)) / 'demote'
+
+
+def compact_file(fs: hostfs.HostFS, node: int) -> pathlib.Path:
+    """Tell the file that compacts the memory of a node."""
+    return fs.node_folder(node) / 'compact'
+
+
+def write_number(path: pathlib.Path, number: int) -> None:
+    """Write a number to a file of the kernel, in one go.
+
+    That the kernel did less than it was asked for is no error.
+
+    :raises OSError: if it can't be written; no file is created
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, b'%d' % number)
+    except OSError as error:
+        if error.errno not in _DID_LESS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def raise_refused(path: pathlib.Path, error: OSError) -> NoReturn:
+    """Say why a file of the kernel can't be written.
+
+    :raises exception.PoolsReadOnly: if nobody may write it here, or not we
+    :raises exception.KernelError: otherwise
+    """
+    reason = hostfs.reason(error)
+    if error.errno in _FORBIDDEN:
+        raise exception.PoolsReadOnly(f'{path}: {reason}') from error
+    raise exception.KernelError(
+        path, reason, 'a file that can be written'
+    ) from error
+
+
+def writable(fs: hostfs.HostFS) -> str | None:
+    """Tell whether pools can be changed on this host at all.
+
+    Whoever asks needs no privileges: this says nothing of them.
+
+    :returns: why not, None if they can
+    :raises exception.KernelError: if the nodes can't be read
+    """
+    folder = fs.nodes_folder
+    if not folder.is_dir():
+        return f'the kernel tells of no NUMA nodes in {folder}'
+    if not Hugetlb(fs, NoWriter('')).nodes():
+        return 'the kernel has no huge pages'
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f'{fs.sys} is mounted read-only, as in a container'
+    return None

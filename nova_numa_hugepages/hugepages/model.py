@@ -1,0 +1,183 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the parts that take care of huge pages tell each other.
+
+Values only. Every count is in pages unless its name says otherwise, and a
+page size is in KiB; ``node`` is the number that the kernel gives a NUMA node,
+which is also the id of the host cell in Nova.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+import dataclasses
+import enum
+from typing import NamedTuple
+
+
+class PoolKey(NamedTuple):
+    """Names a pool: the huge pages of one size on one node."""
+
+    node: int
+    size_kib: int
+
+    def __str__(self) -> str:
+        return f'{self.size_kib} KiB on node {self.node}'
+
+
+class Pool(NamedTuple):
+    """The counters of a pool, as the kernel gives them.
+
+    :ivar total: all pages, surplus ones included (``nr_hugepages``)
+    :ivar free: pages that no process has (``free_hugepages``); some of them
+        may be promised
+    :ivar surplus: pages above the persistent ones, which vanish when they are
+        freed (``surplus_hugepages``)
+    """
+
+    node: int
+    size_kib: int
+    total: int
+    free: int
+    surplus: int = 0
+
+    @property
+    def key(self) -> PoolKey:
+        """The name of the pool."""
+        return PoolKey(self.node, self.size_kib)
+
+    @property
+    def persistent(self) -> int:
+        """Pages that stay when they are freed; what is written counts."""
+        return self.total - self.surplus
+
+    @property
+    def in_use(self) -> int:
+        """Pages that a process has."""
+        return self.total - self.free
+
+
+class PageNeed(NamedTuple):
+    """What one guest cell needs.
+
+    :ivar cell: the number of the guest cell
+    """
+
+    cell: int
+    node: int
+    size_kib: int
+    pages: int
+
+    @property
+    def key(self) -> PoolKey:
+        """The pool that it needs it from."""
+        return PoolKey(self.node, self.size_kib)
+
+
+class Purpose(enum.StrEnum):
+    """What pages are held for."""
+
+    GUEST = 'guest'
+    """A guest that is here."""
+    INCOMING = 'incoming'
+    """A guest whose live migration to this host is under way."""
+    RESIZE = 'resize'
+    """A guest that was resized or migrated away, should it come back."""
+
+
+class State(enum.StrEnum):
+    """Whether a guest has its pages."""
+
+    HELD = 'held'
+    """Promised; the guest was not seen to run yet."""
+    TAKEN = 'taken'
+    """The guest has run on them. While it is off they are promised to it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Hold:
+    """Pages that are promised to one guest cell: a row of the ledger.
+
+    :ivar holder: the uuid of the instance
+    :ivar cell: the number of the guest cell
+    :ivar grown: how many of the pages were made for this hold
+    :ivar since: seconds since the epoch
+    """
+
+    holder: str
+    purpose: Purpose
+    cell: int
+    node: int
+    size_kib: int
+    pages: int
+    grown: int = 0
+    state: State = State.HELD
+    since: float = 0.0
+
+    @property
+    def key(self) -> PoolKey:
+        """The pool that the pages are in."""
+        return PoolKey(self.node, self.size_kib)
+
+    @property
+    def need(self) -> PageNeed:
+        """What was asked for."""
+        return PageNeed(self.cell, self.node, self.size_kib, self.pages)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Account:
+    """What the ledger knows of a pool.
+
+    A write to the pool is announced before it is made. A process that is
+    killed in between leaves the announcement, from which the next one can
+    tell what the write has done.
+
+    :ivar floor: persistent pages that were there before us, or that the
+        operator added; never shrunk
+    :ivar grown: persistent pages that we added
+    :ivar announced_from: persistent pages before the write that is announced,
+        None if none is
+    :ivar announced_to: persistent pages that the write asks for
+    """
+
+    node: int
+    size_kib: int
+    floor: int
+    grown: int = 0
+    announced_from: int | None = None
+    announced_to: int | None = None
+
+    @property
+    def key(self) -> PoolKey:
+        """The pool."""
+        return PoolKey(self.node, self.size_kib)
+
+
+def by_pool(parts: Iterable[Hold | PageNeed]) -> dict[PoolKey, int]:
+    """Add up pages by pool."""
+    found: dict[PoolKey, int] = {}
+    for part in parts:
+        found[part.key] = found.get(part.key, 0) + part.pages
+    return found
+
+
+def in_words(counts: Mapping[PoolKey, int]) -> str:
+    """Write counts of pages by pool for people."""
+    return (
+        ', '.join(
+            f'{count} pages of {key}' for key, count in sorted(counts.items())
+        )
+        or 'no huge pages'
+    )

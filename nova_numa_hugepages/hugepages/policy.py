@@ -1,0 +1,95 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the operator allows to be done with the page pools of a host.
+
+The options that it is read from are in ``conf/compute.py``, where each is
+explained; the defaults here are theirs. Nothing of Nova is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from nova_numa_hugepages.hugepages import model
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PoolPolicy:
+    """What is allowed.
+
+    :ivar dynamic: pools may be enlarged and made smaller; otherwise pages are
+        held and checked only
+    :ivar node_free_mib: memory of each node that no pool may take
+    :ivar ceiling_percent: how much of a node's memory its pools may take
+    :ivar warm_mib: memory in idle pages, by node, that is kept when guests
+        go, although it was made for them
+    :ivar compact: memory may be compacted to make pages
+    :ivar demote: idle larger pages may be split, for good
+    :ivar hand_over: idle pages that were made in another size may be given
+        back for it
+    :ivar time_limit_s: how long making pages for one guest may take, in
+        seconds
+    :ivar start_limit_s: how long a guest may take from its pages being held
+        until it runs on them, in seconds
+    :ivar keep_powered_off: guests that are powered off keep their pages
+    :ivar reserved: pages of a pool that no guest may have
+        (``[DEFAULT] reserved_huge_pages``)
+    """
+
+    dynamic: bool = True
+    node_free_mib: int = 1024
+    ceiling_percent: int = 90
+    warm_mib: int = 0
+    compact: bool = True
+    demote: bool = False
+    hand_over: bool = True
+    time_limit_s: float = 30.0
+    start_limit_s: float = 600.0
+    keep_powered_off: bool = True
+    reserved: Mapping[model.PoolKey, int] = dataclasses.field(
+        default_factory=dict
+    )
+
+
+def read(group: Any, reserved: Mapping[model.PoolKey, int]) -> PoolPolicy:
+    """Read what the operator allows.
+
+    :param group: the options of the group ``[numa_hugepages]``
+    :param reserved: pages of pools that no guest may have
+    """
+    return PoolPolicy(
+        dynamic=group.page_pools == 'dynamic',
+        node_free_mib=group.node_free_memory_mib,
+        ceiling_percent=group.node_ceiling_percent,
+        warm_mib=group.warm_margin_mib,
+        compact=group.compact_memory,
+        demote=group.demote_pages,
+        hand_over=group.hand_over_pages,
+        time_limit_s=group.grow_time_limit,
+        start_limit_s=group.start_time_limit,
+        keep_powered_off=group.powered_off_pages == 'keep',
+        reserved=reserved,
+    )
+
+
+def ceiling_room_kib(
+    total_kib: int, pooled_kib: int, policy: PoolPolicy
+) -> int:
+    """Tell how much more memory of a node may go into pools, in KiB.
+
+    :param total_kib: all memory of the node
+    :param pooled_kib: memory that is in pools of whatever size
+    """
+    return total_kib * policy.ceiling_percent // 100 - pooled_kib

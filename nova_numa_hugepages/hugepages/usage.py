@@ -1,0 +1,179 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What is promised of a host's pools, and what is left to promise.
+
+The kernel knows how many pages are free, and to whom it gave the others. To
+whom a free page was promised is in the ledger only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Mapping
+import dataclasses
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import processes
+
+# Tells what is in /proc/PID/numa_maps.
+MapsReader = Callable[[int], str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PoolUsage:
+    """How a pool stands.
+
+    :ivar pool: what the kernel says
+    :ivar promised: free pages that holders have a right to; pages that a
+        guest which runs has given back for now are among them
+    :ivar starting: those of them whose holder is taking them right now
+    :ivar ours: pages in use that belong to a hold
+    :ivar reserved: pages that the operator holds back from guests
+    :ivar awaited: free pages that some process other than a holder has
+        reserved in the kernel and not touched yet. The kernel doesn't say on
+        which node they will be, so they count on each.
+    """
+
+    pool: model.Pool
+    promised: int = 0
+    starting: int = 0
+    ours: int = 0
+    reserved: int = 0
+    awaited: int = 0
+
+    @property
+    def occupied(self) -> int:
+        """Pages that somebody without a hold uses."""
+        return max(0, self.pool.in_use - self.ours)
+
+    @property
+    def held_back(self) -> int:
+        """Free pages that are kept from guests.
+
+        What others use comes out of what the operator reserved.
+        """
+        return max(0, self.reserved - self.occupied, self.awaited)
+
+    @property
+    def overdue(self) -> int:
+        """Pages that are promised and not there."""
+        return max(0, self.promised - self.starting - self.pool.free)
+
+    @property
+    def available(self) -> int:
+        """Free pages that can be promised; below 0 if too many are."""
+        return self.pool.free - self.promised - self.held_back
+
+
+class Promises:
+    """Reads how far the promises of the ledger are kept.
+
+    :param fs: where the kernel's files are
+    :param read_maps: reads the ``numa_maps`` of a process
+    """
+
+    def __init__(self, fs: hostfs.HostFS, read_maps: MapsReader) -> None:
+        self._fs = fs
+        self._read_maps = read_maps
+
+    def standings(
+        self,
+        kernel: hugetlb.Hugetlb,
+        holds: Collection[model.Hold],
+        reserved: Mapping[model.PoolKey, int],
+        *,
+        without: tuple[str, model.Purpose] | None = None,
+    ) -> dict[model.PoolKey, PoolUsage]:
+        """Tell how each pool stands.
+
+        :param holds: all holds of the ledger
+        :param reserved: pages that the operator holds back from guests
+        :param without: a holder and a purpose whose holds don't count
+        :raises exception.KernelError: if the kernel's files can't be read
+        """
+        running = processes.running(self._fs)
+        promised: dict[model.PoolKey, int] = {}
+        ours: dict[model.PoolKey, int] = {}
+        starting: dict[model.PoolKey, int] = {}
+        had: dict[str, dict[model.PoolKey, int]] = {}
+        # Processes come first and pools last: a page that a starting guest
+        # takes in between then counts twice, rather than not at all.
+        for hold in holds:
+            key = hold.key
+            process = running.get(hold.holder)
+            if hold.purpose is model.Purpose.RESIZE or process is None:
+                has = 0
+            elif hold.state is model.State.TAKEN:
+                has = hold.pages
+            else:
+                if hold.holder not in had:
+                    had[hold.holder] = self._known_pages_of(process)
+                left = had[hold.holder].get(key, 0)
+                has = min(hold.pages, left)
+                had[hold.holder][key] = left - has
+                starting[key] = starting.get(key, 0) + hold.pages - has
+            ours[key] = ours.get(key, 0) + has
+            if (hold.holder, hold.purpose) != without:
+                promised[key] = promised.get(key, 0) + hold.pages - has
+        pools = kernel.pools()
+        awaited = {
+            size_kib: kernel.reserved(size_kib)
+            for size_kib in {key.size_kib for key in pools}
+        }
+        for key, count in starting.items():
+            if key.size_kib in awaited:
+                awaited[key.size_kib] -= count
+        standings = {}
+        for key, pool in pools.items():
+            # A guest that has taken its pages may return some through its
+            # balloon, and takes them again whenever it likes.
+            returned = max(0, ours.get(key, 0) - pool.in_use)
+            standings[key] = PoolUsage(
+                pool,
+                promised.get(key, 0) + returned,
+                starting.get(key, 0),
+                ours.get(key, 0) - returned,
+                reserved.get(key, 0),
+                min(pool.free, max(0, awaited[key.size_kib])),
+            )
+        return standings
+
+    def _known_pages_of(
+        self, process: processes.GuestProcess
+    ) -> dict[model.PoolKey, int]:
+        """Tell which pages a guest has that is taking them.
+
+        If that can't be read, those that it has count twice: as promised, and
+        as used by others. That lasts until it has started, and is told then.
+        """
+        try:
+            return self.pages_of(process)
+        except exception.KernelError:
+            return {}
+
+    def pages_of(
+        self, process: processes.GuestProcess
+    ) -> dict[model.PoolKey, int]:
+        """Tell which huge pages a guest has, by pool.
+
+        :returns: nothing if the process is gone
+        """
+        try:
+            text = self._read_maps(process.pid)
+        except ProcessLookupError:
+            return {}
+        return processes.pages_of(text)

@@ -1,0 +1,217 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What a domain's XML says of its huge pages and its guest cells.
+
+The XML is what QEMU goes by, whatever road it came from: a new guest, one that
+is resumed or rescued, one that was defined long ago. So what a guest needs is
+read there, and not from what Nova planned.
+
+Source: https://libvirt.org/formatdomain.html, "Memory Backing", "NUMA Node
+Tuning" and "Guest NUMA topology".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from nova import exception as nova_exception
+from nova.virt import hardware
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
+
+# What libvirt takes for a unit of memory, in bytes.
+_UNITS = {
+    'b': 1,
+    'bytes': 1,
+    'KB': 10**3,
+    'k': 2**10,
+    'KiB': 2**10,
+    'MB': 10**6,
+    'M': 2**20,
+    'MiB': 2**20,
+    'GB': 10**9,
+    'G': 2**30,
+    'GiB': 2**30,
+    'TB': 10**12,
+    'T': 2**40,
+    'TiB': 2**40,
+}
+
+_CELLS = './cpu/numa/cell'
+
+
+def needs(xml: str) -> list[model.PageNeed]:
+    """Tell which huge pages QEMU will take for a domain.
+
+    :param xml: the description that the domain is made from
+    :returns: one need for each guest cell on huge pages, none for a domain
+        on small pages
+    :raises exception.InvalidDomain: if it is not said where, or how many
+    """
+    root = _parse(xml)
+    backing = root.find('./memoryBacking/hugepages')
+    if backing is None:
+        return []
+    sizes, common = _page_sizes(backing)
+    found = []
+    for cell, memory in _cells(root):
+        size = sizes.get(cell, common)
+        if size is None:
+            continue
+        count, rest = divmod(memory, size)
+        if rest or not count:
+            raise exception.InvalidDomain(
+                f'guest cell {cell} has {memory} bytes, which is no number '
+                f'of pages of {size} bytes'
+            )
+        found.append(
+            model.PageNeed(cell, _host_node(root, cell), size // 1024, count)
+        )
+    if not found:
+        raise exception.InvalidDomain('no guest cell uses its huge pages')
+    return found
+
+
+def has_distances(xml: str) -> bool:
+    """Tell whether a domain's guest cells have distances.
+
+    :raises exception.InvalidDomain: if it is no XML
+    """
+    return _parse(xml).find(f'{_CELLS}/distances') is not None
+
+
+def with_distances(xml: str, distances: Sequence[Sequence[int]] | None) -> str:
+    """Write other distances between a domain's guest cells.
+
+    :param distances: from each guest cell to each, None for none at all
+    :returns: the XML with these distances and none else; with none if they
+        are of another number of cells
+    :raises exception.InvalidDomain: if it is no XML
+    """
+    root = _parse(xml)
+    cells = root.findall(_CELLS)
+    for cell in cells:
+        for old in cell.findall('distances'):
+            cell.remove(old)
+    if distances is not None and len(distances) == len(cells):
+        for cell, row in zip(cells, distances, strict=True):
+            element = ElementTree.SubElement(cell, 'distances')
+            for other, value in enumerate(row):
+                ElementTree.SubElement(
+                    element, 'sibling', id=str(other), value=str(value)
+                )
+    return ElementTree.tostring(root, encoding='unicode')
+
+
+def _parse(xml: str) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(xml)
+    except ElementTree.ParseError as error:
+        raise exception.InvalidDomain(f'it is no XML: {error}') from error
+
+
+def _page_sizes(
+    backing: ElementTree.Element,
+) -> tuple[dict[int, int], int | None]:
+    """Read page sizes in bytes: by guest cell, and that of all others."""
+    sizes: dict[int, int] = {}
+    common = None
+    for page in backing.findall('page'):
+        size = _bytes(page.get('size'), page.get('unit'), 'a page')
+        if size < 1024 or size % 1024:
+            raise exception.InvalidDomain(f'no page has {size} bytes')
+        nodeset = page.get('nodeset')
+        if nodeset is None:
+            common = size
+            continue
+        for cell in _numbers(nodeset):
+            sizes[cell] = size
+    if not sizes and common is None:
+        raise exception.InvalidDomain('it names no page size')
+    return sizes, common
+
+
+def _cells(root: ElementTree.Element) -> list[tuple[int, int]]:
+    """List the guest cells with their memory in bytes."""
+    found = []
+    for index, cell in enumerate(root.findall(_CELLS)):
+        number = cell.get('id', str(index))
+        if not number.isdecimal():
+            raise exception.InvalidDomain(f'guest cell {number!r}')
+        memory = _bytes(
+            cell.get('memory'), cell.get('unit'), f'guest cell {number}'
+        )
+        found.append((int(number), memory))
+    if found:
+        return found
+    # Without cells there is one, with all of the memory.
+    memory_element = root.find('memory')
+    if memory_element is None:
+        raise exception.InvalidDomain('it has no memory')
+    return [
+        (
+            0,
+            _bytes(
+                memory_element.text, memory_element.get('unit'), 'the memory'
+            ),
+        )
+    ]
+
+
+def _host_node(root: ElementTree.Element, cell: int) -> int:
+    """Tell on which host node the memory of a guest cell is to be."""
+    tuning = root.find('numatune')
+    element = None
+    if tuning is not None:
+        for memnode in tuning.findall('memnode'):
+            if memnode.get('cellid') == str(cell):
+                element = memnode
+        if element is None:
+            element = tuning.find('memory')
+    nodeset = None if element is None else element.get('nodeset')
+    if element is None or nodeset is None:
+        raise exception.InvalidDomain(
+            f'guest cell {cell} is tied to no host node'
+        )
+    mode = element.get('mode', 'strict')
+    nodes = _numbers(nodeset)
+    if mode != 'strict' or len(nodes) != 1:
+        raise exception.InvalidDomain(
+            f'guest cell {cell} is to have its memory on host nodes '
+            f'{nodeset!r} in mode {mode!r}; expected one node in mode '
+            "'strict'"
+        )
+    return min(nodes)
+
+
+def _numbers(text: str) -> set[int]:
+    try:
+        found: set[int] = hardware.parse_cpu_spec(text)
+    except nova_exception.Invalid:
+        found = set()
+    if not found:
+        raise exception.InvalidDomain(f'{text!r} is no set of nodes')
+    return found
+
+
+def _bytes(count: str | None, unit: str | None, of_what: str) -> int:
+    text = (count or '').strip()
+    if not (text.isascii() and text.isdecimal()):
+        raise exception.InvalidDomain(f'{of_what} has the size {count!r}')
+    # Without a unit it is KiB, for pages and memory alike.
+    factor = _UNITS.get(unit or 'KiB')
+    if factor is None:
+        raise exception.InvalidDomain(f'{of_what} has the unit {unit!r}')
+    return int(text) * factor

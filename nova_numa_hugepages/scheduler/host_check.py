@@ -1,0 +1,336 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""One request against host states.
+
+Everything that doesn't depend on a host is read from the request once, and
+each host's objects are read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nova import conf as nova_conf
+from nova.objects import fields
+from nova.objects import numa
+from nova.objects import request_spec
+from nova.scheduler import host_manager
+from oslo_log import log as logging
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages import extra_specs
+from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core.fit import host_memory
+from nova_numa_hugepages.core.fit import stock_replay
+from nova_numa_hugepages.core.fit.fitter import Fitter
+from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.nova_fit import numa_fit
+from nova_numa_hugepages.nova_fit import pci_devices
+from nova_numa_hugepages.nova_fit import translate
+from nova_numa_hugepages.scheduler import request_cache
+
+CONF = nova_conf.CONF
+LOG = logging.getLogger(__name__)
+
+_UNKNOWN = host_stats.HostStats()
+
+
+class FactsReader:
+    """Reads the facts that hosts report, and warns once of a bad value.
+
+    A host is warned of again only after it has reported a good value. What was
+    read last of a host is kept, since it mostly comes again.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[
+            tuple[str, str], tuple[str, host_stats.HostStats]
+        ] = {}
+        self._bad: set[tuple[str, str]] = set()
+
+    def read(
+        self, host: host_manager.HostState
+    ) -> host_stats.HostStats | None:
+        """Read the facts of a host.
+
+        :returns: None if the host runs the stock driver; facts that say
+            nothing if their value can't be read
+        """
+        stats: Mapping[str, str] = getattr(host, 'stats', None) or {}
+        value = stats.get(host_stats.STATS_KEY)
+        if value is None:
+            return None
+        key = (host.host, host.nodename)
+        last = self._read.get(key)
+        if last is not None and last[0] == value:
+            return last[1]
+        known = self._parse(key, value)
+        self._read[key] = (value, known)
+        return known
+
+    def _parse(self, key: tuple[str, str], value: str) -> host_stats.HostStats:
+        try:
+            known = host_stats.parse(value)
+        except ValueError as error:
+            if key not in self._bad:
+                self._bad.add(key)
+                LOG.warning(
+                    '%(host)s, %(node)s: %(error)s. Until it reports another '
+                    'value, its distances count as equal.',
+                    {
+                        'host': key[0],
+                        'node': key[1],
+                        'error': exception.InvalidStats(str(error)),
+                    },
+                )
+            return _UNKNOWN
+        self._bad.discard(key)
+        return known
+
+
+class HostCheck:
+    """Judges one request on hosts, one after the other.
+
+    :param spec: the request; not changed and not cloned
+    :param reader: kept from one request to the next
+    :ivar fitter: the request, None if it has no NUMA topology
+    :ivar farthest: what ``max_distance`` allows, None if anything
+    :ivar refused: why the guest fits nowhere, None if that isn't known
+    :ivar sightings: the hosts that were read
+    """
+
+    def __init__(
+        self, spec: request_spec.RequestSpec, reader: FactsReader
+    ) -> None:
+        self._reader = reader
+        self._strategy = numa_fit.strategy()
+        self._memory_mib: int = spec.flavor.memory_mb
+        self._requires_threads = _requires_threads(spec)
+        self._network_metadata = (
+            spec.network_metadata if 'network_metadata' in spec else None
+        )
+        asked = spec.pci_requests if 'pci_requests' in spec else None
+        self._pci_requests = list(asked.requests) if asked else []
+        self.sightings: list[request_cache.CheckedHost] = []
+        self.refused: model.Rejection | None = None
+        self.farthest: int | None = None
+        try:
+            self.farthest = extra_specs.max_distance(
+                spec.flavor.extra_specs if 'extra_specs' in spec.flavor else {}
+            )
+        except exception.InvalidExtraSpec as error:
+            self.refused = model.Rejection(
+                Reason.EXTRA_SPEC, detail=str(error)
+            )
+        self.fitter: Fitter | None = None
+        if spec.numa_topology:
+            self.fitter = Fitter(
+                translate.request(
+                    spec.numa_topology,
+                    network_metadata=self._network_metadata,
+                    asks_devices=bool(self._pci_requests),
+                ),
+                self._strategy,
+            )
+        self._plain = self.fitter is not None and stock_replay.plain(
+            self.fitter.request
+        )
+        self._networks = self.fitter is not None and bool(
+            self.fitter.request.physnets or self.fitter.request.tunneled
+        )
+        self._limits: dict[
+            tuple[Any, Any], tuple[numa.NUMATopologyLimits, model.Limits]
+        ] = {}
+
+    def judge(self, host: host_manager.HostState) -> model.Rejection | None:
+        """Judge one host; prune its candidates and set its limits if it fits.
+
+        :returns: why the guest does not fit, None if it does
+        """
+        if self.refused:
+            return self.refused
+        topology = host.numa_topology
+        if topology is None:
+            if self.fitter is None:
+                return None
+            return model.Rejection(Reason.NO_TOPOLOGY)
+        if self.fitter is None and not (
+            self._requires_threads or self._strategy.account_small_pages
+        ):
+            return None
+        sighting = self.read(host, topology)
+        read = sighting.read
+        self.sightings.append(sighting)
+        if not read.cells and self.fitter is not None:
+            return model.Rejection(Reason.NO_TOPOLOGY)
+        if self._requires_threads and not any(
+            len(siblings) > 1
+            for cell in read.cells
+            for siblings in cell.siblings
+        ):
+            return model.Rejection(Reason.SMT)
+        if self.fitter is None:
+            if not self._strategy.account_small_pages:
+                return None
+            return host_memory.miss(self._memory_mib, sighting.small_mib())
+        translate.remember_facts(topology, sighting.known)
+        rejection = self._judge_candidates(self.fitter, sighting)
+        if rejection is None:
+            host.limits['numa_topology'], _ = self._limits_of(host)
+        return rejection
+
+    def read(
+        self, host: host_manager.HostState, topology: numa.NUMATopology
+    ) -> request_cache.CheckedHost:
+        """Read a host that has a NUMA topology."""
+        known = self._reader.read(host)
+        read = translate.host_topology(
+            topology, known, networks=self._networks
+        )
+        _, ratios = self._limits_of(host)
+        return request_cache.CheckedHost(host, topology, read, ratios, known)
+
+    def _judge_candidates(
+        self, fitter: Fitter, sighting: request_cache.CheckedHost
+    ) -> model.Rejection | None:
+        """Judge each allocation candidate of Placement on a host.
+
+        They differ in the devices that they stand for; without any, one
+        verdict holds for all.
+        """
+        candidates = sighting.host.allocation_candidates
+        good = []
+        rejections = []
+        for candidate in candidates if self._pci_requests else candidates[:1]:
+            rejection = self._judge_one(
+                fitter, sighting, candidate['mappings']
+            )
+            if rejection is None:
+                good.append(candidate)
+            else:
+                rejections.append(rejection)
+        if good and not self._pci_requests:
+            good = candidates
+        sighting.host.allocation_candidates = good
+        if good:
+            return None
+        # The one that came furthest is the nearest miss.
+        return max(
+            rejections,
+            key=lambda rejection: rejection.reason,
+            default=model.Rejection(Reason.CANDIDATES),
+        )
+
+    def _judge_one(
+        self,
+        fitter: Fitter,
+        sighting: request_cache.CheckedHost,
+        mappings: dict[str, list[str]],
+    ) -> model.Rejection | None:
+        host, read = sighting.host, sighting.read
+        near = None
+        if host.pci_stats and (self._pci_requests or host.pci_stats.pools):
+            near = pci_devices.PciDevices(
+                host.pci_stats, self._pci_requests, mappings
+            )
+        choice = fitter.choose(read, limits=sighting.ratios, devices=near)
+        if isinstance(choice, model.Rejection):
+            return choice
+        if self.farthest is not None and choice.farthest > self.farthest:
+            return model.Rejection(
+                Reason.DISTANCE, needed=self.farthest, best=choice.farthest
+            )
+        if self._strategy.account_small_pages:
+            small = host_memory.small_memory_mib(
+                fitter.request, choice.cells, choice.common_size_kib
+            )
+            miss = (
+                host_memory.miss(small, sighting.small_mib())
+                if small
+                else None
+            )
+            if miss:
+                return miss
+        if sighting.known is None and not (
+            self._plain and stock_replay.usual(read, choice.cells)
+        ):
+            refused = self._stock_miss(
+                fitter.request, read, sighting.ratios, near
+            )
+            if refused:
+                return refused
+        if sighting.choice is None:
+            # Nova claims the first candidate that is left.
+            sighting.choice = choice
+            sighting.near = near
+        return None
+
+    def _stock_miss(
+        self,
+        request: model.Request,
+        read: model.HostTopology,
+        limits: model.Limits | None,
+        near: model.Devices | None,
+    ) -> model.Rejection | None:
+        at_most = CONF.numa_hugepages.stock_claim_search_limit
+        verdict = stock_replay.claim(
+            request,
+            read,
+            limits=limits,
+            pack=self._strategy.pack,
+            devices=near,
+            at_most=at_most,
+        )
+        if verdict is stock_replay.ClaimVerdict.ACCEPTS:
+            return None
+        if verdict is stock_replay.ClaimVerdict.REFUSES:
+            return model.Rejection(Reason.STOCK_CLAIM)
+        return model.Rejection(Reason.STOCK_SEARCH, needed=at_most)
+
+    def _limits_of(
+        self, host: host_manager.HostState
+    ) -> tuple[numa.NUMATopologyLimits, model.Limits]:
+        """Get the limits, for the claim and for the fit.
+
+        Hosts with equal ratios share them.
+        """
+        key = (host.cpu_allocation_ratio, host.ram_allocation_ratio)
+        if key not in self._limits:
+            limits = numa.NUMATopologyLimits(
+                cpu_allocation_ratio=key[0] or 1.0,
+                ram_allocation_ratio=key[1] or 1.0,
+            )
+            if self._network_metadata:
+                limits.network_metadata = self._network_metadata
+            read = model.Limits(
+                cpu_ratio=key[0] or 1.0, ram_ratio=key[1] or 1.0
+            )
+            self._limits[key] = limits, read
+        return self._limits[key]
+
+
+def _requires_threads(spec: request_spec.RequestSpec) -> bool:
+    """Tell whether the flavor or the image asks for thread siblings."""
+    properties = spec.image.properties if spec.image else {}
+    flavor = spec.flavor.extra_specs if 'extra_specs' in spec.flavor else {}
+    policies = (flavor.get('hw:cpu_policy'), properties.get('hw_cpu_policy'))
+    threads = (
+        flavor.get('hw:cpu_thread_policy'),
+        properties.get('hw_cpu_thread_policy'),
+    )
+    return (
+        fields.CPUAllocationPolicy.DEDICATED in policies
+        and fields.CPUThreadAllocationPolicy.REQUIRE in threads
+    )

@@ -1,0 +1,262 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A host of a made-up kernel, with a ledger, for tests of the commands."""
+
+import contextlib
+import dataclasses
+import io
+import pathlib
+import sqlite3
+import threading
+
+import pytest
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd import main
+from nova_numa_hugepages.cmd.host.inspect import host_root
+from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import policy
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
+from tests.fixtures.kernel import Event
+from tests.fixtures.kernel import FakeKernel
+from tests.fixtures.kernel import FakeNode
+from tests.fixtures.kernel import LARGE_KIB
+from tests.fixtures.kernel import SMALL_KIB
+
+SMALL = SMALL_KIB
+LARGE = LARGE_KIB
+ONE = '11111111-1111-4111-8111-111111111111'
+TWO = '22222222-2222-4222-8222-222222222222'
+THREE = '33333333-3333-4333-8333-333333333333'
+
+
+class Answers(io.StringIO):
+    """What somebody types at a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Host:
+    """A host, and the commands on it.
+
+    :ivar kernel: its kernel
+    :ivar state: the folder of its ledger
+    :ivar ledger: its ledger
+    :ivar conf: the configuration of its service
+    """
+
+    def __init__(self, root: pathlib.Path, nodes=None) -> None:
+        self.root = root / 'host'
+        self.state = root / 'state'
+        self.ledger = self.state / FILE_NAME
+        self.root.mkdir()
+        self.state.mkdir()
+        self.kernel = FakeKernel(self.root, nodes)
+        self.conf = root / 'usual.conf'
+        self.conf.write_text(f'[DEFAULT]\nstate_path = {self.state}\n')
+        # The processes are those of the host.
+        self.process(2).joinpath('comm').write_text('kthreadd\n')
+
+    def mount(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have its files be mounted, and its kernel be the one that runs."""
+        proc = self.root.parent / 'own'
+        (proc / 'self').mkdir(parents=True)
+        (proc / 'sys').symlink_to(self.root / 'proc/sys')
+        real = str(self.root.resolve()).replace(' ', r'\040')
+        (proc / 'self/mountinfo').write_text(
+            '22 1 0:20 / / rw shared:1 - ext4 /dev/vda rw\n'
+            f'23 22 0:21 / {real}/sys rw,nosuid shared:2 - sysfs sysfs rw\n'
+            f'24 22 0:22 / {real}/proc rw - proc proc rw\n'
+        )
+        monkeypatch.setattr(
+            host_root, 'OWN', hostfs.HostFS(self.root / 'sys', proc)
+        )
+
+    def pools(self) -> Pools:
+        """Open the pools as the service does, and make a ledger."""
+        pools = Pools(
+            hugetlb.Hugetlb(self.kernel.fs, self.kernel),
+            Ledger.open(self.ledger),
+            self.kernel.fs,
+            policy.PoolPolicy(node_free_mib=256),
+            lock=threading.RLock(),
+            read_maps=self.kernel.read_maps,
+        )
+        pools.accounts.refresh()
+        return pools
+
+    def hold(self, uuid, *cells, purpose=model.Purpose.GUEST) -> None:
+        """Have the service hold pages.
+
+        :param cells: node and pages for each guest cell
+        """
+        pools = self.pools()
+        pools.hold(
+            uuid,
+            [
+                model.PageNeed(cell, node, SMALL, count)
+                for cell, (node, count) in enumerate(cells)
+            ],
+            purpose,
+        )
+        pools.ledger.close()
+
+    def start(self, uuid, counts, name='instance-00000001') -> int:
+        """Start a guest on 2 MiB pages, by node."""
+        return self.kernel.start_guest(
+            uuid,
+            {
+                model.PoolKey(node, SMALL): count
+                for node, count in counts.items()
+            },
+            name=name,
+        )
+
+    def holders(self) -> dict[str, int]:
+        """Tell how many pages each holder has in the ledger."""
+        found: dict[str, int] = {}
+        with Ledger.open(self.ledger, read_only=True) as ledger:
+            for hold in ledger.holds():
+                found[hold.holder] = found.get(hold.holder, 0) + hold.pages
+        return found
+
+    def process(self, pid: int, *command: str) -> pathlib.Path:
+        """Have a process run on the host.
+
+        :returns: its folder
+        """
+        folder = self.root / 'proc' / str(pid)
+        (folder / 'fd').mkdir(parents=True)
+        (folder / 'cmdline').write_text(''.join(f'{one}\0' for one in command))
+        return folder
+
+    def open_ledger(
+        self, pid: int, *command: str, path: pathlib.Path | None = None
+    ) -> None:
+        """Have a process of the host have the ledger open, or another."""
+        folder = self.process(pid, *command)
+        (folder / 'fd/7').symlink_to(path or self.ledger)
+
+    def long_ago(self) -> None:
+        """Make all holds so old that no guest is starting any more."""
+        with Ledger.open(self.ledger) as ledger:
+            for holder, purpose in {
+                (hold.holder, hold.purpose) for hold in ledger.holds()
+            }:
+                ledger.replace_holds(
+                    holder,
+                    purpose,
+                    [
+                        dataclasses.replace(hold, since=1.0)
+                        for hold in ledger.holds(holder)
+                        if hold.purpose is purpose
+                    ],
+                )
+
+    def dump(self) -> list[str]:
+        """Get all that is in the ledger."""
+        with contextlib.closing(sqlite3.connect(self.ledger)) as connection:
+            return list(connection.iterdump())
+
+    def total(self, node: int) -> int:
+        """Tell how many 2 MiB pages a node has."""
+        return self.kernel.pool(model.PoolKey(node, SMALL)).total
+
+    def run(self, *words: str) -> int:
+        """Run ``nova-numa-hugepages host`` on it.
+
+        :returns: the exit code
+        """
+        options = ['--root', str(self.root), '--ledger', str(self.ledger)]
+        if words[0] != 'show':
+            options += ['--config-file', str(self.conf)]
+        return main.run(['host', words[0], *options, *words[1:]])
+
+
+def two_guests(folder: pathlib.Path) -> Host:
+    """Make a host on which one guest runs, and another one is off.
+
+    The first has pages on both nodes, the second holds some on node 1. Open
+    vSwitch has some on node 0.
+    """
+    host = Host(
+        folder,
+        {
+            0: FakeNode(pools={SMALL: 128}),
+            1: FakeNode(pools={SMALL: 16}),
+        },
+    )
+    host.hold(ONE, (0, 64), (1, 32))
+    host.hold(TWO, (1, 100))
+    host.start(ONE, {0: 64, 1: 32})
+    host.kernel.take({model.PoolKey(0, SMALL): 8})
+    return host
+
+
+def one_runs_one_is_off(folder: pathlib.Path) -> Host:
+    """Make a host of two guests, each on 64 pages that were made for it.
+
+    The first runs on node 0, the second holds its pages on node 1.
+    """
+    host = Host(folder, {0: FakeNode(), 1: FakeNode()})
+    host.hold(ONE, (0, 64))
+    host.hold(TWO, (1, 64))
+    host.start(ONE, {0: 64})
+    return host
+
+
+def to_be_healed(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> Host:
+    """Make the host of `one_runs_one_is_off`, with pools to be changed."""
+    host = one_runs_one_is_off(folder)
+    monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
+    host.mount(monkeypatch)
+    return host
+
+
+def refuse_writes(event: Event) -> None:
+    """Let no pool be written, as a hook of the kernel."""
+    if event.kind == 'write':
+        raise exception.PoolsReadOnly('nr_hugepages: Permission denied')
+
+
+def define(monkeypatch: pytest.MonkeyPatch, *uuids: str) -> None:
+    """Have libvirt know some guests, and no others."""
+    monkeypatch.setattr(
+        libvirt_domains,
+        'defined',
+        lambda *_: (frozenset(uuids), 'libvirt knows them'),
+    )
+
+
+def guests_unknown(drawn: str, holder: str, held: str) -> str:
+    """See that a picture says of guests only what is held for them.
+
+    :param drawn: the picture
+    :param held: what is held for the holder, in words
+    :returns: the picture as one line
+    """
+    text = ' '.join(drawn.split())
+    assert 'Which guests run here is not known.' in text
+    assert f'{holder} holds 2 MiB pages: {held}' in text
+    assert 'does not run' not in text
+    assert 'not there' not in text
+    assert 'used by' not in text
+    return text

@@ -1,0 +1,276 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Tests of the words in which an operator is told why a guest doesn't fit."""
+
+import pytest
+
+from nova_numa_hugepages.core.model import Rejection
+from nova_numa_hugepages.core.rejection import explain
+from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import summarize
+from tests.unit.core.builders import GIB_1
+from tests.unit.core.builders import MIB_2
+
+
+def no_pages(best, needed=512, size=MIB_2, **others):
+    return Rejection(
+        Reason.PAGES, needed=needed, best=best, page_size_kib=size, **others
+    )
+
+
+def no_cpus(best, needed=8):
+    return Rejection(Reason.DEDICATED_CPUS, needed=needed, best=best)
+
+
+# Of each reason: what one host is told, and what many are.
+TEXTS = {
+    Reason.EXTRA_SPEC: ('a bad extra spec', 'a bad extra spec'),
+    Reason.NO_TOPOLOGY: (
+        'the host reports no NUMA topology',
+        'no NUMA topology reported',
+    ),
+    Reason.TOO_FEW_CELLS: (
+        'needs 8 host cells, the host has 6',
+        'with fewer than 8 nodes (best 6)',
+    ),
+    Reason.PAGE_SIZE: (
+        'needs pages of 2 MiB, no host cell offers them',
+        'no pages of 2 MiB',
+    ),
+    Reason.WHOLE_PAGES: (
+        'its memory of 8 MiB is not a whole number of pages of 2 MiB',
+        'memory of 8 MiB is not a whole number of pages of 2 MiB',
+    ),
+    Reason.PAGES: (
+        'needs 8 pages of 2 MiB, most free on a host cell: 6',
+        'no node with 8 free pages of 2 MiB (best 6)',
+    ),
+    Reason.MEMORY: (
+        'needs 8 MiB, most on a host cell: 6 MiB',
+        'no node with 8 MiB (best 6)',
+    ),
+    Reason.DEDICATED_CPUS: (
+        'needs 8 dedicated CPUs, most free on a host cell: 6',
+        'not enough free dedicated CPUs (best 6 of 8)',
+    ),
+    Reason.SHARED_CPUS: (
+        'needs 8 shared CPUs, most on a host cell: 6',
+        'not enough shared CPUs (best 6 of 8)',
+    ),
+    Reason.HYPERTHREADS: (
+        'asks for isolated threads; this host has thread siblings and CPUs '
+        'for shared guests, so Placement would account the wrong CPUs',
+        'thread siblings where the guest asks for isolated threads',
+    ),
+    Reason.THREADS: (
+        'needs 8 free dedicated CPUs that are thread siblings, most on a '
+        'host cell: 6',
+        'not enough free thread siblings (best 6 of 8)',
+    ),
+    Reason.CORES: (
+        'needs 8 whole free cores, most on a host cell: 6',
+        'not enough whole free cores (best 6 of 8)',
+    ),
+    Reason.CPU_RATIO: (
+        'needs 8 shared vCPUs within the CPU allocation ratio, most left on '
+        'a host cell: 6',
+        'CPU allocation ratio reached (best 6 of 8 vCPUs)',
+    ),
+    Reason.RAM_RATIO: (
+        'needs 8 MiB within the RAM allocation ratio, most left on a host '
+        'cell: 6 MiB',
+        'RAM allocation ratio reached (best 6 of 8 MiB)',
+    ),
+    Reason.SMALL_PAGES: (
+        'needs 8 MiB outside of the page pools, most left on a host cell: 6 '
+        'MiB',
+        'not enough memory outside of the page pools (best 6 of 8 MiB)',
+    ),
+    Reason.CELL_MEMORY: (
+        'needs 8 MiB of memory that pages of all sizes share, most left on a '
+        'host cell: 6 MiB',
+        'not enough memory across page sizes (best 6 of 8 MiB)',
+    ),
+    Reason.NETWORK: (
+        'no fitting host cells are near a bad extra spec',
+        'no fitting nodes near a bad extra spec',
+    ),
+    Reason.DEVICES: (
+        'no fitting host cells have the PCI devices with the NUMA affinity '
+        'that is asked for',
+        'no fitting nodes with the PCI devices',
+    ),
+    Reason.DISTANCE: (
+        'its cells may be 8 apart, the nearest fitting host cells are 6 apart',
+        'fitting nodes are farther apart than 8 (best 6)',
+    ),
+    Reason.SMT: (
+        'the guest requires thread siblings, the host has none',
+        'no thread siblings',
+    ),
+    Reason.FLOATING: (
+        'needs 8 MiB outside of the page pools of all host cells, left: 6 MiB',
+        'not enough memory outside of the page pools of all nodes (best 6 of '
+        '8 MiB)',
+    ),
+    Reason.CANDIDATES: (
+        'no allocation candidate of Placement is left for this host',
+        'no allocation candidate left',
+    ),
+    Reason.STOCK_CLAIM: (
+        'the host runs the stock driver, whose claim would refuse this guest',
+        'the claim of the stock driver would refuse',
+    ),
+    Reason.STOCK_SEARCH: (
+        'the host runs the stock driver, whose claim does not find a place '
+        'among the first 8 arrangements',
+        'the claim of the stock driver finds no place among the first 8 '
+        'arrangements',
+    ),
+}
+
+
+def test_no_two_reasons_are_one():
+    # The order of the values decides which of several misses is told.
+    assert sorted(Reason.__members__) == sorted(
+        reason.name for reason in TEXTS
+    )
+    assert len(set(Reason)) == len(Reason.__members__)
+
+
+@pytest.mark.parametrize('reason', list(Reason))
+def test_each_reason_has_its_words(reason):
+    rejection = Rejection(
+        reason,
+        needed=8,
+        best=6,
+        page_size_kib=MIB_2,
+        detail='a bad extra spec',
+    )
+    one, many = TEXTS[reason]
+
+    assert str(rejection) == one
+    assert explain(rejection) == one
+    assert summarize([rejection], at_most=1) == [f'1 {many}']
+
+
+def test_the_guest_cell_that_finds_no_place_is_named():
+    assert str(no_pages(1536, 2048, guest_cell=1)) == (
+        'guest cell 1: needs 2048 pages of 2 MiB, most free on a host cell: '
+        '1536'
+    )
+    assert str(no_pages(0, 4, GIB_1, guest_cell=0)) == (
+        'guest cell 0: needs 4 pages of 1 GiB, most free on a host cell: 0'
+    )
+
+
+def test_no_size_that_is_known_is_told_in_words():
+    assert str(Rejection(Reason.PAGE_SIZE)) == (
+        'needs pages of a huge size, no host cell offers them'
+    )
+
+
+def test_a_percent_sign_or_brace_in_a_name_is_left_alone():
+    network = Rejection(Reason.NETWORK, detail='physical network {100%}')
+
+    assert str(network) == (
+        'no fitting host cells are near physical network {100%}'
+    )
+
+
+class TestSummarize:
+    """One line for many hosts."""
+
+    def test_rejections_are_counted_with_the_nearest_miss_of_each(self):
+        rejections = [
+            *[no_pages(best) for best in range(430, 449)],
+            *[no_cpus(best) for best in (0, 6, 4, 2) * 3],
+        ]
+
+        assert summarize(rejections, at_most=5) == [
+            '19 no node with 512 free pages of 2 MiB (best 448)',
+            '12 not enough free dedicated CPUs (best 6 of 8)',
+        ]
+
+    def test_the_order_of_the_hosts_makes_no_difference(self):
+        rejections = [no_cpus(2), no_pages(7), no_cpus(1), no_pages(9)]
+        expected = [
+            '2 no node with 512 free pages of 2 MiB (best 9)',
+            '2 not enough free dedicated CPUs (best 2 of 8)',
+        ]
+
+        assert summarize(rejections, at_most=5) == expected
+        assert summarize(rejections[::-1], at_most=5) == expected
+
+    def test_other_needs_and_sizes_are_counted_apart(self):
+        rejections = [
+            no_pages(1),
+            no_pages(2, needed=1024),
+            no_pages(3, size=GIB_1),
+            no_pages(4),
+        ]
+
+        assert sorted(summarize(rejections, at_most=5)) == [
+            '1 no node with 1024 free pages of 2 MiB (best 2)',
+            '1 no node with 512 free pages of 1 GiB (best 3)',
+            '2 no node with 512 free pages of 2 MiB (best 4)',
+        ]
+
+    def test_guest_cells_are_not_told_apart(self):
+        rejections = [no_pages(1, guest_cell=0), no_pages(2, guest_cell=1)]
+
+        assert summarize(rejections, at_most=5) == [
+            '2 no node with 512 free pages of 2 MiB (best 2)'
+        ]
+
+    def test_names_are_told_apart(self):
+        rejections = [
+            Rejection(Reason.NETWORK, detail='physical network red'),
+            Rejection(Reason.NETWORK, detail='physical network blue'),
+        ]
+
+        assert summarize(rejections, at_most=5) == [
+            '1 no fitting nodes near physical network blue',
+            '1 no fitting nodes near physical network red',
+        ]
+
+    def test_of_distances_the_smaller_one_is_the_nearer_miss(self):
+        rejections = [
+            Rejection(Reason.DISTANCE, needed=20, best=best)
+            for best in (32, 21, 31)
+        ]
+
+        assert summarize(rejections, at_most=5) == [
+            '3 fitting nodes are farther apart than 20 (best 21)'
+        ]
+
+    def test_what_is_beyond_the_limit_is_counted_only(self):
+        rejections = [
+            no_pages(1),
+            no_pages(1),
+            no_pages(1),
+            no_cpus(1),
+            no_cpus(1),
+            Rejection(Reason.SMT),
+            Rejection(Reason.NO_TOPOLOGY),
+        ]
+
+        assert summarize(rejections, at_most=2) == [
+            '3 no node with 512 free pages of 2 MiB (best 1)',
+            '2 not enough free dedicated CPUs (best 1 of 8)',
+            '2 for other reasons',
+        ]
+
+    def test_nothing_is_said_of_no_rejection(self):
+        assert summarize([], at_most=5) == []

@@ -1,0 +1,425 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What runs with privileges, and what comes back from it.
+
+`TestAsRoot` starts the privileged process on this machine. It writes nothing
+that changes a pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import errno
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+from oslo_privsep import capabilities
+from oslo_privsep import daemon
+import pytest
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import privsep
+from nova_numa_hugepages.hugepages.kernel import processes
+from tests.fixtures.kernel import FakeKernel
+from tests.fixtures.kernel import FakeNode
+
+KIB = 2048
+GIB = 1048576
+HERE = model.PoolKey(0, KIB)
+GUEST = '00000000-0000-4000-8000-000000000001'
+
+
+@pytest.fixture
+def privileged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is the privileged one."""
+    monkeypatch.setattr(privsep.context, 'client_mode', False)
+
+
+@pytest.fixture
+def kernel(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> FakeKernel:
+    """The kernel of this host."""
+    kernel = FakeKernel(tmp_path, {0: FakeNode(pools={KIB: 8}), 1: FakeNode()})
+    monkeypatch.setattr(privsep, '_FS', kernel.fs)
+    return kernel
+
+
+def nr_file(kernel: FakeKernel, node: int, size_kib: int) -> pathlib.Path:
+    return hugetlb.nr_file(kernel.fs, node, size_kib)
+
+
+class TestContext:
+    def test_it_keeps_one_capability(self) -> None:
+        # Nova's fixtures drop the defaults that modules gave to options when
+        # they were imported, so this takes a process of its own.
+        done = subprocess.run(
+            [
+                *(sys.executable, '-W', 'ignore', '-c'),
+                f'from {privsep.__name__} import context; '
+                'print(list(context.conf.capabilities))',
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+        assert done.stdout.strip() == f'[{capabilities.CAP_SYS_PTRACE:d}]', (
+            done.stderr
+        )
+
+    def test_the_helper_finds_it_by_its_name(self) -> None:
+        command = privsep.context.helper_command('/tmp/x/privsep.sock')
+
+        assert command[-4:] == [
+            '--privsep_context',
+            'nova_numa_hugepages.hugepages.kernel.privsep.context',
+            '--privsep_sock_path',
+            '/tmp/x/privsep.sock',
+        ]
+
+    def test_it_reaches_nothing_else(self) -> None:
+        reached = {
+            name
+            for name, value in vars(privsep).items()
+            if privsep.context.is_entrypoint(value)
+        }
+
+        assert reached == {
+            '_answer',
+            '_write_nr',
+            '_write_compact',
+            '_write_demote',
+            '_huge_maps',
+        }
+
+    def test_it_is_about_the_real_files(self) -> None:
+        assert (
+            hostfs.HostFS(pathlib.Path('/sys'), pathlib.Path('/proc'))
+            == privsep._FS
+        )
+
+
+@pytest.mark.usefixtures('privileged')
+class TestPrivileged:
+    def test_each_verb_writes_its_file(self, kernel: FakeKernel) -> None:
+        writer = privsep.PrivsepWriter()
+
+        writer.write_nr(1, KIB, 17)
+        writer.write_compact(1)
+        writer.write_demote(0, GIB, 2)
+
+        assert nr_file(kernel, 1, KIB).read_text() == '17'
+        assert hugetlb.compact_file(kernel.fs, 1).read_text() == '1'
+        assert hugetlb.demote_file(kernel.fs, 0, GIB).read_text() == '2'
+
+    @pytest.mark.parametrize(
+        ('node', 'size_kib', 'count', 'reason'),
+        [
+            (2, KIB, 1, '2 is no node of this host'),
+            (-1, KIB, 1, '-1 is no node of this host'),
+            (True, KIB, 1, 'True is no node of this host'),
+            ('0', KIB, 1, "'0' is no node of this host"),
+            ('../0', KIB, 1, "'../0' is no node of this host"),
+            (0, 4, 1, '4 KiB is no size of huge pages here'),
+            (0, '2048', 1, "'2048' KiB is no size of huge pages here"),
+            (0, KIB, -1, '-1 is not between 0 and 2048 pages'),
+            (0, KIB, 2049, '2049 is not between 0 and 2048 pages'),
+            (0, KIB, 1.0, '1.0 is not between 0 and 2048 pages'),
+            (0, KIB, '1', "'1' is not between 0 and 2048 pages"),
+            (0, GIB, 5, '5 is not between 0 and 4 pages'),
+        ],
+    )
+    def test_what_does_not_name_something_is_not_written(
+        self,
+        kernel: FakeKernel,
+        node: Any,
+        size_kib: Any,
+        count: Any,
+        reason: str,
+    ) -> None:
+        before = nr_file(kernel, 0, KIB).read_text()
+
+        for write in (privsep._write_nr, privsep._write_demote):
+            with pytest.raises(ValueError, match='is no') as caught:
+                write(node, size_kib, count)
+            assert str(caught.value) == reason
+
+        assert nr_file(kernel, 0, KIB).read_text() == before
+
+    @pytest.mark.parametrize('node', [2, '0', None, True])
+    def test_no_memory_but_of_a_node_is_compacted(
+        self, kernel: FakeKernel, node: Any
+    ) -> None:
+        with pytest.raises(ValueError, match='is no node of this host'):
+            privsep._write_compact(node)
+
+    def test_files_that_can_not_be_used(
+        self, kernel: FakeKernel, tmp_path: pathlib.Path
+    ) -> None:
+        # None of our errors can be made anew on the other side.
+        for path in ('node0/meminfo', 'online'):
+            (tmp_path / 'sys/devices/system/node' / path).unlink()
+
+            with pytest.raises(ValueError, match='No such file'):
+                privsep._write_nr(0, KIB, 1)
+
+    def test_the_huge_pages_of_a_guest(self, kernel: FakeKernel) -> None:
+        pid = kernel.start_guest(GUEST, {HERE: 3})
+
+        text = privsep.numa_maps(pid)
+
+        assert processes.pages_of(text) == {HERE: 3}
+        assert [line.split()[1] for line in text.splitlines()] == ['bind:0']
+
+    def test_other_processes_are_none_of_our_business(
+        self, kernel: FakeKernel
+    ) -> None:
+        other = kernel.take({HERE: 3})
+
+        for pid in (other, other + 1, 0, -1, str(other), '../1', None):
+            with pytest.raises(ProcessLookupError):
+                privsep._huge_maps(pid)
+
+    def test_a_guest_that_ends_while_it_is_looked_at(
+        self, kernel: FakeKernel
+    ) -> None:
+        pid = kernel.start_guest(GUEST, {HERE: 3})
+        (kernel.fs.proc / f'{pid}' / 'numa_maps').unlink()
+
+        with pytest.raises(ProcessLookupError):
+            privsep._huge_maps(pid)
+
+
+class TestClient:
+    """What the other side of the privileged process makes of its errors."""
+
+    @pytest.mark.parametrize(
+        ('raised', 'expected', 'text'),
+        [
+            (
+                PermissionError(errno.EACCES, 'Permission denied'),
+                exception.PoolsReadOnly,
+                'huge page pools cannot be changed: {path}: Permission denied',
+            ),
+            (
+                OSError(errno.EROFS, 'Read-only file system'),
+                exception.PoolsReadOnly,
+                'huge page pools cannot be changed: {path}: Read-only file '
+                'system',
+            ),
+            (
+                OSError(errno.EINVAL, 'Invalid argument'),
+                exception.KernelError,
+                '{path}: expected a file that can be written, found Invalid '
+                'argument',
+            ),
+            (
+                OSError('Premature eof'),
+                exception.KernelError,
+                '{path}: expected a file that can be written, found Premature '
+                'eof',
+            ),
+            (
+                ValueError('7 is no node of this host'),
+                exception.KernelError,
+                '{path}: expected what this host has, found 7 is no node of '
+                'this host',
+            ),
+            (
+                daemon.FailedToDropPrivileges('helper exited (1)'),
+                exception.PoolsReadOnly,
+                'huge page pools cannot be changed: the privileged helper '
+                'cannot be started: helper exited (1). Its command is the '
+                'option helper_command of [numa_hugepages_privileged]',
+            ),
+        ],
+    )
+    def test_writing(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        raised: Exception,
+        expected: type[Exception],
+        text: str,
+    ) -> None:
+        writer = privsep.PrivsepWriter()
+        fs = hostfs.HostFS()
+        verbs: list[tuple[str, Callable[[], None], pathlib.Path]] = [
+            (
+                '_write_nr',
+                lambda: writer.write_nr(0, KIB, 1),
+                hugetlb.nr_file(fs, 0, KIB),
+            ),
+            (
+                '_write_compact',
+                lambda: writer.write_compact(0),
+                hugetlb.compact_file(fs, 0),
+            ),
+            (
+                '_write_demote',
+                lambda: writer.write_demote(0, GIB, 1),
+                hugetlb.demote_file(fs, 0, GIB),
+            ),
+        ]
+        for name, write, path in verbs:
+            monkeypatch.setattr(privsep, name, failing(raised))
+
+            with pytest.raises(expected) as caught:
+                write()
+
+            assert str(caught.value) == text.format(path=path)
+
+    def test_a_command_that_is_not_there(
+        self, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        raised = FileNotFoundError(errno.ENOENT, 'No such file', 'sudo')
+        monkeypatch.setattr(privsep, '_write_nr', failing(raised))
+
+        with pytest.raises(
+            exception.PoolsReadOnly, match=r"cannot be started: .*'sudo'"
+        ):
+            privsep.PrivsepWriter().write_nr(0, KIB, 1)
+
+    def test_a_guest_that_is_gone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        raised = OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+        monkeypatch.setattr(privsep, '_huge_maps', failing(raised))
+
+        with pytest.raises(ProcessLookupError):
+            privsep.numa_maps(7)
+
+    @pytest.mark.parametrize(
+        ('raised', 'text'),
+        [
+            (
+                PermissionError(errno.EACCES, 'Permission denied'),
+                '/proc/7/numa_maps: expected a file that can be read, found '
+                'Permission denied',
+            ),
+            (
+                daemon.FailedToDropPrivileges('helper exited (1)'),
+                'the privileged helper cannot be started: helper exited (1). '
+                'Its command is the option helper_command of '
+                '[numa_hugepages_privileged]. Without it /proc/7/numa_maps '
+                'cannot be read',
+            ),
+            (
+                FileNotFoundError(errno.ENOENT, 'No such file', 'sudo'),
+                'the privileged helper cannot be started: [Errno 2] No such '
+                "file: 'sudo'. Its command is the option helper_command of "
+                '[numa_hugepages_privileged]. Without it /proc/7/numa_maps '
+                'cannot be read',
+            ),
+        ],
+    )
+    def test_a_guest_that_can_not_be_looked_at(
+        self, monkeypatch: pytest.MonkeyPatch, raised: Exception, text: str
+    ) -> None:
+        monkeypatch.setattr(privsep, '_huge_maps', failing(raised))
+
+        with pytest.raises(exception.KernelError) as caught:
+            privsep.numa_maps(7)
+
+        assert str(caught.value) == text
+
+    def test_the_helper_is_looked_for_first(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        error = daemon.FailedToDropPrivileges('helper exited (1)')
+        monkeypatch.setattr(privsep, '_answer', failing(error))
+
+        with pytest.raises(
+            exception.PoolsReadOnly, match='cannot be started: helper exited'
+        ):
+            privsep.check()
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*args: object) -> None:
+        raise error
+
+    return fail
+
+
+_HELPED = """
+import sys
+from oslo_config import cfg
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs, hugetlb, privsep
+cfg.CONF([], project='test')
+cfg.CONF.set_override('helper_command', sys.argv[1], privsep.CFG_SECTION)
+privsep.check()
+kernel = hugetlb.Hugetlb(hostfs.HostFS(), privsep.PrivsepWriter())
+node = kernel.nodes()[0]
+largest = model.PoolKey(node, kernel.sizes(node)[-1])
+kernel.set_persistent(largest, kernel.pool(largest).persistent)
+kernel.compact(node)
+try:
+    privsep.PrivsepWriter().write_nr(4711, 2048, 1)
+except exception.KernelError as error:
+    print(error)
+print('maps:', repr(privsep.numa_maps(int(sys.argv[2]))))
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or hugetlb.writable(hostfs.HostFS()) is not None,
+    reason='needs root on a host with huge pages',
+)
+class TestAsRoot:
+    @pytest.fixture
+    def stranger(self) -> Iterator[int]:
+        """What looks like a guest, of another user."""
+        with subprocess.Popen(
+            ['/bin/sh', '-c', 'echo up; read x', 'qemu', '-uuid', GUEST],
+            user=65534,
+            group=65534,
+            extra_groups=[],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield process.pid
+            process.kill()
+
+    def test_pools_are_written_and_a_guest_looked_at(
+        self, stranger: int
+    ) -> None:
+        helper = pathlib.Path(sys.executable).parent / 'privsep-helper'
+
+        done = subprocess.run(
+            [
+                *(sys.executable, '-W', 'ignore', '-c', _HELPED),
+                *(str(helper), str(stranger)),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+        assert done.stdout.splitlines() == [
+            '/sys/devices/system/node/node4711/hugepages/hugepages-2048kB'
+            '/nr_hugepages: expected what this host has, found 4711 is no '
+            'node of this host',
+            "maps: ''",
+        ], done.stderr

@@ -1,0 +1,218 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Guests that run, and where their memory is."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import processes
+from tests.fixtures.kernel import FakeKernel
+
+KIB = 2048
+GIB = 1048576
+HERE = model.PoolKey(0, KIB)
+GUEST = '00000000-0000-4000-8000-000000000001'
+OTHER = '00000000-0000-4000-8000-000000000002'
+
+
+@pytest.fixture
+def kernel(tmp_path: pathlib.Path) -> FakeKernel:
+    kernel = FakeKernel(tmp_path)
+    kernel.write_nr(0, KIB, 8)
+    return kernel
+
+
+def process(root: pathlib.Path, pid: int, *words: str, stat: str = '') -> None:
+    """Have a process that the kernel of the tests knows nothing of."""
+    folder = root / 'proc' / str(pid)
+    folder.mkdir(parents=True)
+    (folder / 'cmdline').write_text(''.join(f'{word}\0' for word in words))
+    (folder / 'stat').write_text(
+        stat or f'{pid} (qemu) S 1' + ' 0' * 17 + ' 77 0 0\n'
+    )
+
+
+class TestRunning:
+    def test_guests_beside_other_processes(self, kernel: FakeKernel) -> None:
+        one = kernel.start_guest(GUEST, {HERE: 1}, name='instance-0000000a')
+        two = kernel.start_guest(OTHER, {HERE: 1}, name='instance-0000000b')
+        kernel.take({HERE: 1})
+
+        assert processes.running(kernel.fs) == {
+            GUEST: processes.GuestProcess(
+                one, GUEST, 'instance-0000000a', 5100
+            ),
+            OTHER: processes.GuestProcess(
+                two, OTHER, 'instance-0000000b', 5200
+            ),
+        }
+
+    def test_a_guest_that_has_ended(self, kernel: FakeKernel) -> None:
+        kernel.start_guest(GUEST, {HERE: 1})
+        kernel.start_guest(OTHER, {HERE: 1})
+
+        kernel.stop_guest(GUEST)
+        kernel.stop_guest(OTHER, zombie=True)
+
+        assert processes.running(kernel.fs) == {}
+
+    def test_of_two_with_one_uuid_the_last_counts(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
+        fields = ' 0' * 17
+        for pid, started in ((7, 50), (8, 90), (9, 60)):
+            process(
+                tmp_path,
+                pid,
+                *('qemu', '-uuid', GUEST),
+                stat=f'{pid} (a) S 0) S 1{fields} {started} 0\n',
+            )
+
+        assert processes.running(fs) == {
+            GUEST: processes.GuestProcess(8, GUEST, '', 90)
+        }
+
+    @pytest.mark.parametrize(
+        'words',
+        [
+            ('qemu-system-x86_64', '-name', 'guest=a'),
+            ('qemu-system-x86_64', '-uuid'),
+            ('qemu-system-x86_64', '-uuid', 'none'),
+            ('qemu-system-x86_64', '-uuid', f'{GUEST}0'),
+            ('virt-install', '--uuid', GUEST),
+            ('sh', '-c', f'qemu -uuid {GUEST}'),
+            (),
+        ],
+    )
+    def test_what_is_no_guest(
+        self, tmp_path: pathlib.Path, words: tuple[str, ...]
+    ) -> None:
+        process(tmp_path, 7, *words)
+
+        fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
+        assert processes.running(fs) == {}
+        assert processes.guest(fs, 7) is None
+
+    @pytest.mark.parametrize(
+        ('argument', 'name'),
+        [
+            ('guest=instance-00000001,debug-threads=on', 'instance-00000001'),
+            ('guest=a,,b=c,debug-threads=on', 'a,b=c'),
+            ('old', 'old'),
+        ],
+    )
+    def test_names(
+        self, tmp_path: pathlib.Path, argument: str, name: str
+    ) -> None:
+        uuid = 'ABCDEF00-0000-4000-8000-000000000001'
+        process(tmp_path, 7, 'qemu', '-name', argument, '-uuid', uuid)
+
+        fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
+        expected = processes.GuestProcess(7, uuid.lower(), name, 77)
+        assert processes.running(fs) == {uuid.lower(): expected}
+        assert processes.guest(fs, 7) == expected
+
+    def test_a_process_that_ends_while_it_is_looked_at(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        process(tmp_path, 7, 'qemu', '-uuid', GUEST)
+        (tmp_path / 'proc/7/stat').unlink()
+        (tmp_path / 'proc/8').mkdir()
+
+        fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
+        assert processes.running(fs) == {}
+
+    def test_no_processes_at_all(self, tmp_path: pathlib.Path) -> None:
+        fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
+
+        with pytest.raises(exception.KernelError) as caught:
+            processes.running(fs)
+
+        assert str(caught.value) == (
+            f'{tmp_path}/proc: expected a folder for each process, found No '
+            'such file or directory'
+        )
+
+
+# From QEMU 7.2 under libvirt 9.0, and from a process with large pages.
+NUMA_MAPS = """\
+55d0c1a6f000 default file=/usr/bin/qemu-system-x86_64 mapped=2 N1=2 kernelpagesize_kB=4
+7f1a40000000 bind:1 file=/memfd:ram-node0\\040(deleted) huge dirty=512 N1=512 kernelpagesize_kB=2048
+7f1a80000000 bind:3 file=/dev/hugepages/libvirt/qemu/1-a/huge huge anon=3 dirty=510 active=0 N2=10 N3=500 kernelpagesize_kB=2048
+7f1ac0000000 prefer:1 file=/anon_hugepage\\040(deleted) huge anon=2 dirty=2 N1=2 kernelpagesize_kB=2048
+7f1b00000000 default file=/huge1G/x huge dirty=1 N3=1 kernelpagesize_kB=1048576
+7f1b40000000 default file=/mnt/huge mapped=77 N0=77 kernelpagesize_kB=4
+7f1b50000000 default file=/memfd:x huge
+7f1b60000000 default anon=512 dirty=512 N0=512 kernelpagesize_kB=4
+7ffd2f7e1000 default stack anon=4 dirty=4 N1=4 kernelpagesize_kB=4
+"""  # noqa: E501
+
+
+class TestPages:
+    def test_huge_mappings_only(self) -> None:
+        assert processes.pages_of(NUMA_MAPS) == {
+            model.PoolKey(1, KIB): 514,
+            model.PoolKey(2, KIB): 10,
+            model.PoolKey(3, KIB): 500,
+            model.PoolKey(3, GIB): 1,
+        }
+
+    def test_a_process_without(self) -> None:
+        assert processes.pages_of('') == {}
+
+    def test_a_guest_that_has_not_touched_all(
+        self, kernel: FakeKernel
+    ) -> None:
+        pid = kernel.start_guest(GUEST, {HERE: 5}, touch=False)
+        read = processes.MapsFile(kernel.fs)
+        assert processes.pages_of(read(pid)) == {}
+
+        kernel.touch(GUEST, 2)
+
+        assert processes.pages_of(read(pid)) == {HERE: 2}
+        assert read(pid) == kernel.read_maps(pid)
+
+
+class TestMapsFile:
+    @pytest.mark.parametrize('way', ['file', 'kernel'])
+    def test_a_process_that_is_gone(
+        self, kernel: FakeKernel, way: str
+    ) -> None:
+        pid = kernel.start_guest(GUEST, {HERE: 1})
+        kernel.stop_guest(GUEST)
+        read = (
+            processes.MapsFile(kernel.fs)
+            if way == 'file'
+            else kernel.read_maps
+        )
+
+        with pytest.raises(ProcessLookupError):
+            read(pid)
+
+    def test_a_file_that_can_not_be_read(self, tmp_path: pathlib.Path) -> None:
+        (tmp_path / '7/numa_maps').mkdir(parents=True)
+
+        with pytest.raises(exception.KernelError) as caught:
+            processes.MapsFile(hostfs.HostFS(tmp_path, tmp_path))(7)
+
+        assert str(caught.value) == (
+            f'{tmp_path}/7/numa_maps: expected a file that can be read, found '
+            'Is a directory'
+        )

@@ -1,0 +1,207 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A host's pools on a pretended kernel, in a process that can be killed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import pathlib
+import threading
+from typing import Any
+
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import reconcile
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
+from tests.fixtures import kernel as fake_kernel
+
+POLICY = PoolPolicy(
+    node_free_mib=64, ceiling_percent=90, time_limit_s=1.0, start_limit_s=0.0
+)
+
+
+def guest(number: int) -> str:
+    """Name a guest."""
+    return f'00000000-0000-4000-8000-{number:012d}'
+
+
+def pool(node: int, size_kib: int = 2048) -> model.PoolKey:
+    """Name a pool."""
+    return model.PoolKey(node, size_kib)
+
+
+def needs(*cells: tuple[int, int]) -> list[model.PageNeed]:
+    """Ask for 2 MiB pages: a node and a count for each guest cell."""
+    return [
+        model.PageNeed(number, node, 2048, count)
+        for number, (node, count) in enumerate(cells)
+    ]
+
+
+class Killed(BaseException):
+    """The process is dead."""
+
+
+class Steps:
+    """Counts the writes of a process, and kills it at one of them.
+
+    A dead process writes nothing more, whatever it catches.
+
+    :ivar kill_at: before which step; None for none
+    """
+
+    def __init__(self) -> None:
+        self.revive()
+
+    def revive(self) -> None:
+        """Start counting anew, in a process that lives."""
+        self.count = 0
+        self.kill_at: int | None = None
+
+    def step(self) -> None:
+        """Come to the next step."""
+        if self.kill_at is not None and self.count >= self.kill_at:
+            raise Killed
+        self.count += 1
+
+
+_WRITES = (
+    'announce',
+    'drop',
+    'forget_accounts',
+    'move',
+    'put_account',
+    'replace_holds',
+    'set_boot_id',
+    'set_state',
+    'settle',
+)
+
+
+def _stepping(ledger: Any, steps: Steps) -> Any:
+    """Make each write of a ledger a step; the one that ends it, too."""
+
+    def wrap(name: str) -> Any:
+        write = getattr(ledger, name)
+
+        def stepping(*args: Any) -> Any:
+            steps.step()
+            with type(ledger).transaction(ledger):
+                found = write(*args)
+                steps.step()
+            return found
+
+        return stepping
+
+    for name in _WRITES:
+        setattr(ledger, name, wrap(name))
+    return ledger
+
+
+class Rig:
+    """Pools with all that they stand on.
+
+    :ivar kernel: the pretended kernel
+    :ivar pools: of the process that lives
+    :ivar steps: its writes
+    """
+
+    def __init__(
+        self,
+        root: pathlib.Path,
+        nodes: Mapping[int, fake_kernel.FakeNode],
+        policy: PoolPolicy = POLICY,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.kernel = fake_kernel.FakeKernel(root, nodes)
+        self.kernel.hook = self._event
+        self.policy = policy
+        self.steps = Steps()
+        self.now = 1000.0
+        self._ledger = _stepping(ledger or Ledger.in_memory(), self.steps)
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, again if it was killed."""
+        self.steps.revive()
+        self.pools = Pools(
+            hugetlb.Hugetlb(self.kernel.fs, self.kernel),
+            self._ledger,
+            self.kernel.fs,
+            self.policy,
+            lock=threading.RLock(),
+            read_maps=self.kernel.read_maps,
+            clock=lambda: self.now,
+            ticks=self._tick,
+            sleep=lambda _: None,
+        )
+        self.reconciler = reconcile.Reconciler(self.pools)
+
+    def heal(
+        self,
+        defined: Sequence[str] | None = (),
+        migrating: Sequence[str] | None = (),
+        *,
+        busy: Sequence[str] = (),
+        starting: bool = False,
+    ) -> list[str]:
+        """Bring ledger, domains and kernel together."""
+        return self.reconciler.heal(
+            reconcile.Present(
+                None if defined is None else frozenset(defined),
+                None if migrating is None else frozenset(migrating),
+                busy=frozenset(busy),
+            ),
+            starting=starting,
+        )
+
+    def persistent(self) -> dict[model.PoolKey, int]:
+        """Tell the persistent 2 MiB pages of each node."""
+        return {
+            pool(node): self.kernel.pool(pool(node)).persistent
+            for node in self.pools.kernel.nodes()
+        }
+
+    def account(self, node: int, size_kib: int = 2048) -> tuple[int, int]:
+        """Tell the floor of a pool, and what of it is ours."""
+        found = self._ledger.account(pool(node, size_kib))
+        return found.floor, found.grown
+
+    def held(self) -> dict[tuple[str, str], dict[model.PoolKey, int]]:
+        """Tell who holds what, for what."""
+        found: dict[tuple[str, str], dict[model.PoolKey, int]] = {}
+        for hold in self._ledger.holds():
+            counts = found.setdefault((hold.holder, hold.purpose.value), {})
+            counts[hold.key] = counts.get(hold.key, 0) + hold.pages
+        return found
+
+    def run(self, holder: str, *, taken: bool = True) -> None:
+        """Start a guest on the pages that are held for it."""
+        counts: dict[model.PoolKey, int] = {}
+        for hold in self._ledger.holds(holder):
+            if hold.purpose is model.Purpose.GUEST:
+                counts[hold.key] = counts.get(hold.key, 0) + hold.pages
+        self.kernel.start_guest(holder, counts)
+        if taken:
+            self.pools.taken(holder)
+
+    def _event(self, event: fake_kernel.Event) -> None:
+        if event.kind != 'read':
+            self.steps.step()
+
+    def _tick(self) -> float:
+        self.now += 0.05
+        return self.now

@@ -1,0 +1,211 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Tests of the plots."""
+
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import textwrap
+from xml.etree import ElementTree
+
+import pytest
+
+from nova_numa_hugepages.simulate import curves
+from nova_numa_hugepages.simulate import extras
+from nova_numa_hugepages.simulate import output
+from nova_numa_hugepages.simulate import plots
+from tests.unit.simulate.simulated import churn
+from tests.unit.simulate.simulated import fill
+from tests.unit.simulate.simulated import found
+from tests.unit.simulate.simulated import OURS
+from tests.unit.simulate.simulated import sample
+from tests.unit.simulate.simulated import STOCK
+from tests.unit.simulate.simulated import TRACE
+
+SEVERAL = found(
+    *(
+        run
+        for seed in range(3)
+        for run in (
+            fill(STOCK, 40 + seed, seed=seed, bound=100),
+            fill(OURS, 80 + seed, seed=seed, bound=100),
+            churn(STOCK, {'large': 11}, seed=seed),
+            churn(OURS, {'large': 1}, seed=seed),
+        )
+    )
+)
+
+
+def both(*names):
+    return [f'{name}.{suffix}' for name in names for suffix in ('png', 'svg')]
+
+
+def size(path: pathlib.Path) -> tuple[int, int]:
+    """Read the size of a PNG file in pixels."""
+    data = path.read_bytes()
+    assert data.startswith(b'\x89PNG\r\n\x1a\n')
+    return struct.unpack('>II', data[16:24])
+
+
+@pytest.mark.parametrize(
+    ('results', 'names'),
+    [
+        (SEVERAL, ['fleet-churn', 'fleet-fill', 'placed', 'refusals-churn']),
+        # One seed, one policy.
+        (found(fill(OURS, 80)), ['fleet-fill', 'placed']),
+        # Each seed has another bound; of one run it isn't known.
+        (
+            found(
+                fill(OURS, 80, bound=90),
+                fill(OURS, 82, seed=2, bound=95),
+                fill(OURS, 84, seed=3),
+            ),
+            ['fleet-fill', 'placed'],
+        ),
+        # No refusals, and a bound that was not asked for.
+        (
+            found(churn(STOCK, {}, phase=TRACE), churn(OURS, {}, phase=TRACE)),
+            ['fleet-trace', 'placed', 'refusals-trace'],
+        ),
+        # Not a guest was placed, and no sample taken.
+        (found(fill(STOCK, 0, bound=0, samples=())), ['placed']),
+        # Ours was interrupted in the warm-up.
+        (
+            found(
+                churn(STOCK, {'large': 1}),
+                churn(OURS, {}, arrivals=0, placed=0, counted={}, samples=()),
+            ),
+            ['fleet-churn', 'placed', 'refusals-churn'],
+        ),
+        (found(complete=False), []),
+    ],
+)
+def test_which_plots_there_are(tmp_path, results, names):
+    # given
+    folder = tmp_path / 'plots'
+
+    # when
+    paths = plots.write_plots(results, folder)
+
+    # then
+    assert paths == [folder / name for name in both(*names)]
+    assert sorted(tmp_path.glob('*/*')) == paths
+    for path in paths:
+        if path.suffix == '.png':
+            width, height = size(path)
+            assert width == 1600
+            assert 200 < height < 1600
+        else:
+            root = ElementTree.parse(path).getroot()
+            assert root.tag == '{http://www.w3.org/2000/svg}svg'
+
+
+def test_the_same_results_give_the_same_files(tmp_path):
+    # given: a moment that is not the same, and a style of the user's
+    script = textwrap.dedent("""\
+        import pathlib, sys
+        from nova_numa_hugepages.simulate import plots
+        from tests.unit.simulate import test_plots
+        plots.write_plots(test_plots.SEVERAL, pathlib.Path(sys.argv[1]))
+        """)
+    (tmp_path / 'matplotlibrc').write_text('axes.facecolor: red\n')
+
+    # when
+    here = tmp_path / 'here'
+    there = tmp_path / 'there'
+    paths = plots.write_plots(SEVERAL, here)
+    subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', script, str(there)],
+        check=True,
+        cwd=pathlib.Path(__file__).parents[3],
+        env=os.environ
+        | {
+            'MATPLOTLIBRC': str(tmp_path / 'matplotlibrc'),
+            'PYTHONHASHSEED': '7',
+            'SOURCE_DATE_EPOCH': '1',
+        },
+    )
+
+    # then
+    assert {path.name for path in there.iterdir()} == {
+        path.name for path in paths
+    }
+    for path in paths:
+        assert (there / path.name).read_bytes() == path.read_bytes(), path
+
+
+def test_dollar_signs_are_no_formula(tmp_path):
+    run = churn(STOCK, {'$\\bad$': 1}, counted={'$\\bad$': 100})
+
+    assert plots.write_plots(found(run), tmp_path)
+
+
+def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
+    # given
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+
+    # when
+    with pytest.raises(extras.MissingLibrary) as caught:
+        plots.write_plots(SEVERAL, tmp_path)
+
+    # then
+    assert str(caught.value) == (
+        'Plotting needs matplotlib, which is not installed. Install it: '
+        "pip install 'nova-numa-hugepages[simulate]'"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    path = tmp_path / 'plots'
+    path.write_bytes(b'')
+
+    with pytest.raises(output.OutputError, match='name a folder'):
+        plots.write_plots(SEVERAL, path)
+
+
+def test_curves_go_from_nothing_through_the_samples_and_stay():
+    run = fill(STOCK, 4, samples=(sample(2, 0.5), sample(4, 0.25)))
+
+    curve = curves.median([run], 'cpus_used', [0, 1, 2, 3, 4, 9])
+
+    assert curve == [0, 0.25, 0.5, 0.375, 0.25, 0.25]
+
+
+def test_curves_are_medians_of_the_runs():
+    runs = [
+        fill(STOCK, 4, seed=seed, samples=(sample(4, used),))
+        for seed, used in enumerate((0.8, 0.2, 0.6))
+    ]
+
+    assert curves.median(runs, 'cpus_used', [2, 4]) == [0.3, 0.6]
+
+
+def test_curves_end_at_the_median_of_the_ends():
+    runs = [
+        fill(STOCK, 4, seed=end, samples=(sample(end, 0.5),))
+        for end in (10, 90, 40)
+    ]
+
+    moments = curves.grid(runs)
+
+    assert (moments[0], moments[-1]) == (0, 40)
+    assert moments == sorted(moments)
+
+
+def test_without_samples_there_is_nothing():
+    assert curves.median([], 'cpus_used', [0, 1]) == [0, 0]
+    assert set(curves.grid([])) == {0}

@@ -1,0 +1,252 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Tests of the runs, in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import dataclasses
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from nova_numa_hugepages.simulate import bound
+from nova_numa_hugepages.simulate import guests
+from nova_numa_hugepages.simulate import results
+from nova_numa_hugepages.simulate import runner
+from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import tasks
+from tests.unit.simulate import running
+from tests.unit.simulate.running import drawn
+from tests.unit.simulate.scenes import host
+from tests.unit.simulate.scenes import node
+from tests.unit.simulate.scenes import pinned
+from tests.unit.simulate.scenes import play
+from tests.unit.simulate.simulated import CHURN
+from tests.unit.simulate.simulated import churn
+from tests.unit.simulate.simulated import FILL
+from tests.unit.simulate.simulated import fill
+from tests.unit.simulate.simulated import OURS
+from tests.unit.simulate.simulated import STOCK
+from tests.unit.simulate.simulated import TRACE
+
+SCENE = play(
+    [host(node(8), node(8))],
+    [pinned('four', 4), pinned('twin', 4, numa_nodes=2)],
+)
+BOTH = [STOCK, OURS]
+
+
+@pytest.fixture(autouse=True)
+def nova() -> Iterator[None]:
+    # Ignored where the tests run in the background of a script.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with running.nova():
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def two_seeds(**fields: float) -> scenario.Scenario:
+    return drawn(SCENE, 20, seeds=(3, 5), **fields)
+
+
+def timeless(found: results.Results) -> results.Results:
+    return dataclasses.replace(
+        found,
+        runs=tuple(
+            dataclasses.replace(one, seconds=0.0) for one in found.runs
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ('scene', 'policies', 'planned'),
+    [
+        (
+            two_seeds(mean_lifetime=4.0),
+            BOTH,
+            [
+                (FILL, 3, STOCK),
+                (FILL, 3, OURS),
+                (FILL, 5, STOCK),
+                (FILL, 5, OURS),
+                (CHURN, 3, STOCK),
+                (CHURN, 3, OURS),
+                (CHURN, 5, STOCK),
+                (CHURN, 5, OURS),
+            ],
+        ),
+        (two_seeds(), [OURS], [(FILL, 3, OURS), (FILL, 5, OURS)]),
+        # A trace has no seeds.
+        (
+            dataclasses.replace(two_seeds(), trace=()),
+            BOTH,
+            [(TRACE, 0, STOCK), (TRACE, 0, OURS)],
+        ),
+    ],
+)
+def test_which_runs_are_planned(scene, policies, planned):
+    found = runner.plan(scene, policies, tasks.Learning.LEARNED)
+
+    assert found == [
+        tasks.Task(scene, policy, phase, seed, tasks.Learning.LEARNED)
+        for phase, seed, policy in planned
+    ]
+
+
+def test_several_processes_find_what_one_does():
+    # given
+    planned = runner.plan(two_seeds(), BOTH, tasks.Learning.FLAVORS)
+    told: dict[int, list[float]] = {}
+
+    # when
+    outcome = runner.run(
+        planned,
+        processes=2,
+        progress=lambda number, share: told.setdefault(number, []).append(
+            share
+        ),
+    )
+
+    # then
+    assert outcome.planned == 4
+    assert timeless(outcome.found) == results.Results(
+        'fleet.yaml',
+        tuple(
+            running.run(task.play, task.policy, task.phase, task.seed)
+            for task in planned
+        ),
+    )
+    assert multiprocessing.active_children() == []
+    for shares in told.values():
+        assert shares == sorted(shares)
+        assert 0 <= shares[0] <= shares[-1] <= 1
+
+
+def test_without_anything_to_do_nothing_is_done():
+    assert runner.run([], processes=3) == runner.Outcome(
+        results.Results('', ()), 0
+    )
+
+
+# A short run, and one that would take minutes.
+ENDLESS = drawn(SCENE, 1_000_000, mean_lifetime=3.0)
+PLANNED = runner.plan(ENDLESS, [OURS], tasks.Learning.FLAVORS)
+
+
+def test_an_interrupt_keeps_what_is_done():
+    # given: the user interrupts as soon as the first run is done
+    def interrupt(number: int, share: float) -> None:
+        if (number, share) == (0, 1.0):
+            # Until its result is there, too.
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    # when
+    outcome = runner.run(PLANNED, processes=2, progress=interrupt)
+
+    # then
+    assert outcome.planned == 2
+    assert timeless(outcome.found) == results.Results(
+        'fleet.yaml', (running.run(ENDLESS, OURS, FILL, 1),), complete=False
+    )
+    assert multiprocessing.active_children() == []
+    # An interrupt counts again.
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+def test_a_process_that_is_killed():
+    # given: the system runs out of memory
+    def kill(number: int, share: float) -> None:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid, signal.SIGKILL)
+
+    # when
+    with pytest.raises(runner.WorkerDied) as caught:
+        runner.run(PLANNED[1:], processes=1, progress=kill)
+
+    # then
+    assert str(caught.value) == (
+        'A process of the simulation was ended from outside, or ran out of '
+        'memory. Try again with fewer processes (--jobs).'
+    )
+    assert multiprocessing.active_children() == []
+
+
+def test_bounds_are_those_of_the_sequences():
+    # given: runs of two seeds, and one in which guests leave
+    runs = (
+        fill(STOCK, 3, seed=3),
+        fill(OURS, 4, seed=3),
+        fill(OURS, 4, seed=5),
+    )
+    leaving = churn(OURS, {})
+    found = results.Results('fleet.yaml', (*runs, leaving), complete=False)
+
+    # when
+    bounded = runner.add_bounds(SCENE, found)
+
+    # then
+    assert bounded == dataclasses.replace(
+        found,
+        runs=(
+            *(
+                dataclasses.replace(one, bound=at_most(one.seed))
+                for one in runs
+            ),
+            leaving,
+        ),
+    )
+
+
+def at_most(seed: int) -> int:
+    arriving = guests.arrive(SCENE, FILL, seed)
+    return bound.sequence_bound(
+        SCENE, [next(arriving).flavor for _ in range(20)]
+    )
+
+
+def test_a_fleet_of_more_guests_than_are_looked_at_first():
+    # given: room for 400 guests
+    scene = drawn(
+        play([host(node(4), count=100)], [pinned('one', 1)]), 1, seeds=(1,)
+    )
+
+    # when
+    (bounded,) = runner.add_bounds(
+        scene, results.Results('fleet.yaml', (fill(OURS, 390),))
+    ).runs
+
+    # then
+    assert bounded.bound == 400
+
+
+def test_a_trace_that_fits_is_its_own_bound():
+    # given
+    scene = dataclasses.replace(
+        SCENE, trace=(scenario.TraceEntry(0.0, 'four', None),) * 3
+    )
+
+    # when
+    (bounded,) = runner.add_bounds(
+        scene, results.Results('fleet.yaml', (fill(OURS, 3, seed=0),))
+    ).runs
+
+    # then
+    assert bounded.bound == 3
