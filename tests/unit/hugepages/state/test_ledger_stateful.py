@@ -24,6 +24,7 @@ import pytest
 
 from nova_numa_hugepages.hugepages import model as page_model
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
+from tests.unit.core.dice import examples
 from tests.unit.hugepages.state.ledgers import GIANT
 from tests.unit.hugepages.state.ledgers import NODE_0
 from tests.unit.hugepages.state.ledgers import NODE_1
@@ -254,5 +255,5 @@ class Machine(stateful.RuleBasedStateMachine):
 
 TestLedger = Machine.TestCase
 TestLedger.settings = hypothesis.settings(
-    max_examples=60, stateful_step_count=40, deadline=None
+    examples(0.03), stateful_step_count=40
 )
