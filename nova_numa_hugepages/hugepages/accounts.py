@@ -15,7 +15,7 @@
 The persistent pages of a pool are the floor and what we grew. Any difference
 comes from the operator, or from a write of ours that was cut off.
 
-Everything here that writes needs the host's lock.
+Writing needs the host's lock.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ class AccountsCheck:
 class Accounts:
     """Writes pools, and keeps account of it.
 
+    Each method raises `exception.KernelError` if the kernel's files can't be
+    used, and `exception.LedgerError` if the ledger can't be.
+
     :param kernel: the kernel's pools
     :param ledger: where the accounts are kept
     :param fs: where the kernel's files are
@@ -64,11 +67,7 @@ class Accounts:
         self._fs = fs
 
     def read(self) -> AccountsCheck:
-        """Compare the pools with the ledger; changes neither. Needs no lock.
-
-        :raises exception.KernelError: if the kernel's files can't be read
-        :raises exception.LedgerError: if the ledger can't be read
-        """
+        """Compare the pools with the ledger; changes neither."""
         last = self._ledger.boot_id
         rebooted = last is not None and last != self._fs.boot_id()
         changes: list[str] = []
@@ -89,8 +88,6 @@ class Accounts:
         """Bring the ledger in step with the pools. Idempotent.
 
         :returns: the accounts, and what was different
-        :raises exception.KernelError: if the kernel's files can't be read
-        :raises exception.LedgerError: if the ledger can't be used
         """
         check = self.read()
         known = self._ledger.accounts()
@@ -122,15 +119,13 @@ class Accounts:
 
         Free pages that the kernel doesn't remove it counts as surplus, and
         never removes them later. They are made persistent again, and stay
-        ours.
+        ours. If an error ends it, the pool may have changed; the next
+        `refresh` finds that out.
 
         :param count: how many pages, below 0 to remove them; the kernel adds
             or removes as many of them as it can
         :returns: how many persistent pages were gained, below 0 if lost
         :raises exception.PoolsReadOnly: if pools can't be written here
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used; the pool
-            may have changed then, and the next `refresh` finds out
         """
         before = self._kernel.pool(key)
         wanted = max(0, before.persistent + count)
@@ -165,7 +160,6 @@ class Accounts:
         """Record whose the pages of a pool are; the pool stays as it is.
 
         :param floor: how many are the operator's; the rest is ours
-        :raises exception.LedgerError: if the ledger can't be used
         """
         account = self.account(key)
         persistent = account.floor + account.grown

@@ -64,7 +64,9 @@ class Host:
 class Growth:
     """One attempt to allocate pages, all of them or none.
 
-    Needs the host's lock from its construction to the last call.
+    Needs the host's lock from its construction to the last call. Its methods
+    raise `exception.KernelError` if the kernel's files can't be used, and
+    `exception.LedgerError` if the ledger can't be.
 
     :param policy: what is allowed for it
     :param wanted: the pages that it is for, which don't count as idle
@@ -115,8 +117,6 @@ class Growth:
 
         :param missing: free pages to add
         :returns: how many are still missing, by pool; empty if none is
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used
         """
         # The goals are totals, which others don't change by taking pages.
         goals = {
@@ -151,7 +151,6 @@ class Growth:
 
         :returns: a sentence for each step that could not be undone; what was
             ours stays accounted as ours, and is freed later
-        :raises: as for `grow`
         """
         left = []
         while self._done:
