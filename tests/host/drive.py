@@ -124,7 +124,7 @@ class Service:
         )
 
     def runs_on(self, holder: str) -> dict[str, int]:
-        """Return how many pages a guest has, by node."""
+        """Return the pages of a guest by node."""
         process = processes.running(hostfs.HostFS())[holder]
         return {
             str(key.node): count
