@@ -13,8 +13,9 @@
 
 """Run Nova's own tests of NUMA placement with our fit in place of Nova's.
 
-Functional tests also have our driver in place of the one for libvirt. To these
-come ours of every road on which a guest starts and stops (``roads*.py``).
+Functional tests also have our driver in place of the one for libvirt. The
+functional tests of our own, of instances that start, stop and move, are in
+``lifecycle*.py``.
 
 ``python -m tests.nova_own`` runs them all; with an argument it runs those
 whose id contains it. ``--stock`` runs them with Nova's own fit, to tell
@@ -54,9 +55,9 @@ MODULES = {
         'nova.tests.functional.libvirt.test_pci_sriov_servers',
     ),
     'tests.nova_own': (
-        'tests.nova_own.roads',
-        'tests.nova_own.roads_back',
-        'tests.nova_own.roads_live',
+        'tests.nova_own.lifecycle',
+        'tests.nova_own.lifecycle_recovery',
+        'tests.nova_own.lifecycle_live_migration',
     ),
 }
 # Those of them that are ours, made of what Nova's are made of.

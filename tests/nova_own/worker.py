@@ -174,9 +174,9 @@ def run_tests(package: str, ids: list[str], *, stock: bool) -> Reporter:
         numa_fit.install()
         check_installed()
         if package == 'nova.tests.functional':
-            from tests.nova_own import underdriver
+            from tests.nova_own import driver_under_test
 
-            underdriver.install()
+            driver_under_test.install()
     reporter = Reporter(stream)
     suite = unittest.TestLoader().loadTestsFromNames(ids)
     for test in list(cases(suite)):

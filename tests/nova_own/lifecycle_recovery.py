@@ -23,11 +23,12 @@ from nova.tests.functional.api import client
 import pytest
 
 from nova_numa_hugepages.hugepages import model
-from tests.fixtures import novas
-from tests.nova_own import roads
+from tests.fixtures import nova_compat
+from tests.nova_own.lifecycle_base import GIB_PAGES
+from tests.nova_own.lifecycle_base import LifecycleTest
 
 
-class OnOneHost(roads._Roads):
+class OnOneHost(LifecycleTest):
     """Guests that don't leave their host."""
 
     HOSTS = ('one',)
@@ -79,7 +80,7 @@ class OnOneHost(roads._Roads):
         self.assert_runs(server)
 
 
-class OnTwoHosts(roads._Roads):
+class OnTwoHosts(LifecycleTest):
     """Guests that are sent more than once."""
 
     def test_a_live_migration_after_one_that_was_given_up(self) -> None:
@@ -93,11 +94,11 @@ class OnTwoHosts(roads._Roads):
         assert keeper is not None
         keeper.incoming(
             server['id'],
-            [model.PageNeed(0, other_node, 2048, roads.GIB_PAGES)],
+            [model.PageNeed(0, other_node, 2048, GIB_PAGES)],
         )
         # when it is migrated, then it has those of the new plan,
-        novas.live_migrate(self, server, second)
-        planned = {(self.nodes_of(server)[0], 2048): roads.GIB_PAGES}
+        nova_compat.live_migrate(self, server, second)
+        planned = {(self.nodes_of(server)[0], 2048): GIB_PAGES}
         assert self.host_of(server).held(server['id']) == {'guest': planned}
         # and the others go back.
         self.update()

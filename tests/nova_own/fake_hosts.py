@@ -56,7 +56,7 @@ class _HostConf:
 
 
 @dataclasses.dataclass
-class Host:
+class FakeHost:
     """What is under one compute.
 
     :ivar keeper: of the service that runs now
@@ -89,14 +89,14 @@ class Host:
         }
 
 
-class PageHosts(fixtures.Fixture):
+class FakeHosts(fixtures.Fixture):
     """Puts a kernel under each compute that is started.
 
     :ivar hosts: by the name of the compute
     """
 
     def __init__(self) -> None:
-        self.hosts: dict[str, Host] = {}
+        self.hosts: dict[str, FakeHost] = {}
         self._connections: dict[int, str] = {}
 
     def _setUp(self) -> None:
@@ -142,12 +142,12 @@ class PageHosts(fixtures.Fixture):
             self.useFixture(fixtures.MonkeyPatch(target, value))
         self._watch_domains()
 
-    def _host(self, name: str) -> Host:
+    def _host(self, name: str) -> FakeHost:
         connection = self._current
         if name not in self.hosts:
             root = pathlib.Path(tempfile.mkdtemp(dir=self._folder))
             (root / 'state').mkdir()
-            self.hosts[name] = Host(
+            self.hosts[name] = FakeHost(
                 fake_kernel.FakeKernel(
                     root / 'kernel', nodes_of(connection.host_info)
                 ),

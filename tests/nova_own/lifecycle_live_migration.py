@@ -22,11 +22,11 @@ from nova import objects
 from nova.tests.functional.api import client
 import pytest
 
-from tests.fixtures import novas
-from tests.nova_own import roads
+from tests.fixtures import nova_compat
+from tests.nova_own.lifecycle_base import LifecycleTest
 
 
-class LiveMigrations(roads._Roads):
+class LiveMigrations(LifecycleTest):
     """A guest that is sent to another host while it runs."""
 
     def setUp(self) -> None:
@@ -56,7 +56,7 @@ class LiveMigrations(roads._Roads):
                 ),
             )
         )
-        novas.live_migrate(self, self.server, self.second)
+        nova_compat.live_migrate(self, self.server, self.second)
         self.assert_runs(self.server)
         self.assert_nothing(self.first)
 

@@ -10,11 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Every road on which a guest starts, stops and moves, under our driver.
-
-On Nova's own functional tests: a whole Nova with a simulated libvirt, and a
-pretended kernel under each compute.
-"""
+"""Instances that start, stop and move, under our driver."""
 
 from __future__ import annotations
 
@@ -25,139 +21,18 @@ import fixtures
 from nova import context
 from nova import objects
 import nova.conf
-from nova.tests.fixtures import libvirt as fakelibvirt
-from nova.tests.functional import integrated_helpers
-from nova.tests.functional.libvirt import base
 
 from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.hugepages import model
-from tests.fixtures import novas
-from tests.nova_own import pagehosts
+from tests.fixtures import nova_compat
+from tests.nova_own.lifecycle_base import GIB_PAGES
+from tests.nova_own.lifecycle_base import LifecycleTest
+from tests.nova_own.lifecycle_base import POOL
 
 CONF = nova.conf.CONF
 
-_POOL = 2048
-GIB_PAGES = 512
 
-
-class _Roads(
-    base.LibvirtMigrationMixin,
-    base.ServersTestBase,
-    integrated_helpers.InstanceHelperMixin,
-):
-    microversion = 'latest'
-    ADMIN_API = True
-    ADDITIONAL_FILTERS = ['NUMATopologyFilter']
-    HOSTS = ('one', 'two')
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.pages = self.useFixture(pagehosts.PageHosts())
-        self.flags(
-            page_pools='dynamic',
-            node_free_memory_mib=64,
-            grow_time_limit=1,
-            group='numa_hugepages',
-        )
-        self.flags(allow_resize_to_same_host=False)
-        self.flags(compute_driver=pagehosts.DRIVER)
-        self.flags(cpu_dedicated_set='0-7', group='compute')
-        self.useFixture(
-            fixtures.MonkeyPatch(
-                'nova.virt.libvirt.driver.LibvirtDriver.'
-                'migrate_disk_and_power_off',
-                _power_off_only,
-            )
-        )
-        for name in self.HOSTS:
-            self.start_compute(
-                hostname=name,
-                host_info=fakelibvirt.HostInfo(
-                    cpu_nodes=2,
-                    cpu_sockets=1,
-                    cpu_cores=4,
-                    cpu_threads=1,
-                    kB_mem=8 * 1024 * 1024,
-                    mempages=[
-                        fakelibvirt.create_mempages(
-                            [(4, 1024 * 1024), (_POOL, 0)]
-                        )
-                    ]
-                    * 2,
-                ),
-            )
-
-    def boot(self, cells: int = 1, **create: Any) -> dict[str, Any]:
-        """Boot a guest of 1 GiB a cell on 2 MiB pages."""
-        server: dict[str, Any] = self._create_server(
-            flavor_id=self.flavor(cells), networks='none', **create
-        )
-        return server
-
-    def flavor(self, cells: int = 1, gib: int = 1) -> str:
-        """Make a flavor whose guest cells have memory on 2 MiB pages."""
-        flavor: str = self._create_flavor(
-            vcpu=cells,
-            memory_mb=cells * gib * 1024,
-            extra_spec={
-                'hw:cpu_policy': 'dedicated',
-                'hw:mem_page_size': str(_POOL),
-                'hw:numa_nodes': str(cells),
-            },
-        )
-        return flavor
-
-    def host_of(self, server: dict[str, Any]) -> pagehosts.Host:
-        """Give the host that a server is on."""
-        return self.pages.hosts[self.name_of(server)]
-
-    def name_of(self, server: dict[str, Any]) -> str:
-        """Tell the name of the host that a server is on."""
-        name: str = self.api.get_server(server['id'])['OS-EXT-SRV-ATTR:host']
-        return name
-
-    def other(self, name: str) -> str:
-        """Tell the name of the other host."""
-        return next(host for host in self.HOSTS if host != name)
-
-    def nodes_of(self, server: dict[str, Any]) -> list[int]:
-        """Tell which host cells Nova has planned for a server."""
-        instance = objects.Instance.get_by_uuid(
-            context.get_admin_context(),
-            server['id'],
-            expected_attrs=['numa_topology'],
-        )
-        return [cell.id for cell in instance.numa_topology.cells]
-
-    def assert_runs(self, server: dict[str, Any]) -> None:
-        """Check that a server has its pages, and the host no others."""
-        host = self.host_of(server)
-        planned = {(node, _POOL): GIB_PAGES for node in self.nodes_of(server)}
-        assert planned == host.has(server['id'])
-        assert {'guest': planned} == host.held(server['id'])
-        assert sum(planned.values()) == host.total(0) + host.total(1)
-
-    def assert_nothing(self, *names: str) -> None:
-        """Check that hosts hold nothing and have no pages."""
-        for name in names or self.HOSTS:
-            host = self.pages.hosts[name]
-            assert host.keeper is not None
-            assert host.keeper._pools.ledger.holds() == []
-            assert (host.total(0), host.total(1)) == (0, 0)
-
-    def update(self) -> None:
-        """Have all computes do what they do each minute."""
-        self._run_periodics()
-
-
-def _power_off_only(
-    driver: Any, context: Any, instance: Any, *args: Any, **kwargs: Any
-) -> str:
-    driver.power_off(instance)
-    return '[]'
-
-
-class StartsAndStops(_Roads):
+class StartsAndStops(LifecycleTest):
     """Guests on one host."""
 
     HOSTS = ('one',)
@@ -179,9 +54,9 @@ class StartsAndStops(_Roads):
         assert dict(known.distances) == {0: (10, 21), 1: (21, 10)}
         topology = objects.NUMATopology.obj_from_db_obj(node.numa_topology)
         for cell in topology.cells:
-            pool = next(p for p in cell.mempages if p.size_kb == _POOL)
+            pool = next(p for p in cell.mempages if p.size_kb == POOL)
             assert (GIB_PAGES if cell.id == taken else 0) == pool.used
-            assert pool.used + known.allocatable[cell.id][_POOL] == pool.total
+            assert pool.used + known.allocatable[cell.id][POOL] == pool.total
 
     def test_stop_and_start(self) -> None:
         server = self.boot()
@@ -253,11 +128,11 @@ class StartsAndStops(_Roads):
         for path in host.folder.glob('*.sqlite*'):
             path.unlink()
         self.restart_compute_service('one')
-        planned = {(self.nodes_of(server)[0], _POOL): GIB_PAGES}
+        planned = {(self.nodes_of(server)[0], POOL): GIB_PAGES}
         assert {'guest': planned} == host.held(server['id'])
 
 
-class Moves(_Roads):
+class Moves(LifecycleTest):
     """Guests that go from host to host."""
 
     def setUp(self) -> None:
@@ -303,7 +178,7 @@ class Moves(_Roads):
         assert host.total(0) + host.total(1) == 2 * GIB_PAGES
 
     def test_live_migration(self) -> None:
-        novas.live_migrate(self, self.server, self.second)
+        nova_compat.live_migrate(self, self.server, self.second)
         assert self.migrate_stub_ran
         assert self.second == self.name_of(self.server)
         self.assert_runs(self.server)
@@ -321,8 +196,8 @@ class Moves(_Roads):
                 'nova.tests.fixtures.libvirt.Domain.migrateToURI3', look
             )
         )
-        novas.live_migrate(self, self.server, self.second)
-        planned = {(self.nodes_of(self.server)[0], _POOL): GIB_PAGES}
+        nova_compat.live_migrate(self, self.server, self.second)
+        planned = {(self.nodes_of(self.server)[0], POOL): GIB_PAGES}
         assert [{'incoming': planned}] == seen
 
     def test_live_migration_that_fails(self) -> None:
@@ -334,7 +209,7 @@ class Moves(_Roads):
                 'nova.tests.fixtures.libvirt.Domain.migrateToURI3', fail
             )
         )
-        novas.live_migrate(self, self.server, self.second, 'failed')
+        nova_compat.live_migrate(self, self.server, self.second, 'failed')
         self.update()
         self.assert_nothing(self.second)
         self.assert_runs(self.server)
@@ -357,7 +232,7 @@ class Moves(_Roads):
         return service
 
 
-class Shortage(_Roads):
+class Shortage(LifecycleTest):
     """A host that has less than it had told."""
 
     def test_the_next_host_is_tried(self) -> None:
@@ -384,7 +259,7 @@ class Shortage(_Roads):
 
     def test_pages_of_others_are_not_offered(self) -> None:
         host = self.pages.hosts['one']
-        key = model.PoolKey(0, _POOL)
+        key = model.PoolKey(0, POOL)
         host.kernel.operator_writes(key, 100)
         host.kernel.take({key: 100})
         self.update()
@@ -393,7 +268,5 @@ class Shortage(_Roads):
         )
         known = host_stats.parse(node.stats[host_stats.STATS_KEY])
         topology = objects.NUMATopology.obj_from_db_obj(node.numa_topology)
-        pool = next(
-            p for p in topology.cells[0].mempages if p.size_kb == _POOL
-        )
-        assert known.allocatable[0][_POOL] == pool.total
+        pool = next(p for p in topology.cells[0].mempages if p.size_kb == POOL)
+        assert known.allocatable[0][POOL] == pool.total
