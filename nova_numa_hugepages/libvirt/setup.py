@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Where a compute service has its pools, its ledger and its privileges."""
+"""Set-up of the huge page manager of a compute service."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Access:
-    """How the kernel is reached.
+class KernelAccess:
+    """The means to read and change the huge pages of a kernel.
 
-    :ivar fs: where its files are
+    :ivar fs: the files of the kernel
     :ivar writer: changes pools
     :ivar read_maps: reads where the memory of a process is
-    :ivar check: sees that these two have what they need for it; raises
-        `exception.PoolsReadOnly` if they don't
+    :ivar check: checks the privileges that these two need; raises
+        `exception.PoolsReadOnly` if they are missing
     """
 
     fs: hostfs.HostFS
@@ -55,9 +55,9 @@ class Access:
     check: Callable[[], None]
 
 
-def host() -> Access:
-    """Reach the kernel of this host, with privileges of their own."""
-    return Access(
+def kernel_access() -> KernelAccess:
+    """Return access to the kernel of this host, through the helper."""
+    return KernelAccess(
         hostfs.HostFS(),
         privsep.PrivsepWriter(),
         privsep.numa_maps,
@@ -65,28 +65,28 @@ def host() -> Access:
     )
 
 
-def keeper(
-    conf: cfg.ConfigOpts, access: Access
+def open_manager(
+    conf: cfg.ConfigOpts, kernel: KernelAccess
 ) -> manager.HugePageManager | None:
-    """Open the ledger, and take care of the pools.
+    """Open the ledger and return the manager of this host's huge pages.
 
-    What can't be done on this host is told in the log.
+    What this host can't do is logged.
 
     :param conf: the configuration of the service
     :returns: None if the kernel has no huge pages
     :raises exception.LedgerError: if the ledger can't be used
     """
-    fs = access.fs
-    writer = access.writer
+    fs = kernel.fs
+    writer = kernel.writer
     if not fs.nodes_folder.is_dir() or not hugetlb.Hugetlb(fs, writer).nodes():
         LOG.warning(
-            'The kernel of this host has no huge pages, or tells of no NUMA '
-            'nodes, so none are held for '
-            'guests. Where the hardware has them, hugepagesz= on the kernel '
-            'command line makes them known.'
+            'No huge page support found; NUMAHugepagesDriver will not manage '
+            'pools: no NUMA node has huge pages in %s. If the hardware '
+            'supports them, add hugepagesz= to the kernel command line.',
+            fs.nodes_folder,
         )
         return None
-    reason = _why_read_only(access)
+    reason = _read_only_reason(kernel)
     if reason is not None:
         LOG.warning(manager.READ_ONLY, reason)
         writer = hugetlb.NoWriter(reason)
@@ -95,30 +95,30 @@ def keeper(
         for node, counts in hardware.numa_get_reserved_huge_pages().items()
         for size_kib, count in counts.items()
     }
-    allowed = policy.read(conf.numa_hugepages, reserved)
+    pool_policy = policy.read(conf.numa_hugepages, reserved)
     if reason is not None:
-        # Nor is the scheduler told of pages that could be made.
-        allowed = dataclasses.replace(allowed, dynamic=False)
+        # The scheduler isn't offered pages that can't be allocated either.
+        pool_policy = dataclasses.replace(pool_policy, dynamic=False)
     folder = pathlib.Path(conf.state_path)
     return manager.HugePageManager(
         pools.Pools(
             hugetlb.Hugetlb(fs, writer),
             Ledger.open(folder / FILE_NAME),
             fs,
-            allowed,
+            pool_policy,
             lock=lock.HostLock(folder),
-            read_maps=access.read_maps,
+            read_maps=kernel.read_maps,
             writable=reason is None,
         )
     )
 
 
-def _why_read_only(access: Access) -> str | None:
-    """Tell why pools can't be changed, None if they can."""
-    reason = hugetlb.writable(access.fs)
+def _read_only_reason(kernel: KernelAccess) -> str | None:
+    """Return why pools can't be changed, None if they can."""
+    reason = hugetlb.writable(kernel.fs)
     if reason is None:
         try:
-            access.check()
+            kernel.check()
         except exception.PoolsReadOnly as error:
             reason = error.reason
     return reason

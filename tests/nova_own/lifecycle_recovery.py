@@ -90,9 +90,9 @@ class OnTwoHosts(LifecycleTest):
         self.src, self.dest = self.computes[first], self.computes[second]
         # Given that pages are still held for a plan that came to nothing,
         other_node = 1 - self.nodes_of(server)[0]
-        keeper = self.pages.hosts[second].keeper
-        assert keeper is not None
-        keeper.incoming(
+        manager = self.pages.hosts[second].manager
+        assert manager is not None
+        manager.incoming(
             server['id'],
             [model.PageNeed(0, other_node, 2048, GIB_PAGES)],
         )
