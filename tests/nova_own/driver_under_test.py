@@ -13,8 +13,8 @@
 """Nova's functional tests of its libvirt driver, with ours in its place.
 
 Each compute gets a fake kernel with the pools that its simulated libvirt
-reports. The pools stay as they are (``page_pools = static``), because Nova's
-tests count on the pages that they set up.
+reports. The pools keep their size (``page_pools = static``), because Nova's
+tests rely on the pages that they set up.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def install() -> None:
 
     def start_compute(self: Any, *args: Any, **kwargs: Any) -> str:
         name: str = start(self, *args, **kwargs)
-        # Another driver would pass, too, and show nothing.
-        found = self.computes[name].driver
-        if not isinstance(found, driver.NUMAHugepagesDriver):
-            raise RuntimeError(f'{name} has the driver {found!r}')
+        # The tests would pass with another driver, too, and prove nothing.
+        loaded = self.computes[name].driver
+        if not isinstance(loaded, driver.NUMAHugepagesDriver):
+            raise RuntimeError(f'{name} has the driver {loaded!r}')
         return name
 
     case.start_compute = start_compute

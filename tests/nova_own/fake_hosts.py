@@ -240,7 +240,7 @@ def _with_memory(xml: str, original: Any) -> str:
 
 
 def nodes_of(host_info: Any) -> Mapping[int, fake_kernel.FakeNode]:
-    """Read the nodes and pools of a simulated host."""
+    """Return the nodes and pools of a simulated host."""
     found = {}
     for cell in host_info.numa_topology.cells:
         pools = {

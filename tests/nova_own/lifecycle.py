@@ -33,7 +33,7 @@ CONF = nova.conf.CONF
 
 
 class StartsAndStops(LifecycleTest):
-    """Guests on one host."""
+    """Instances on one host."""
 
     HOSTS = ('one',)
 
@@ -43,7 +43,7 @@ class StartsAndStops(LifecycleTest):
         self._delete_server(server)
         self.assert_nothing()
 
-    def test_the_scheduler_is_told(self) -> None:
+    def test_the_host_reports_its_pages(self) -> None:
         server = self.boot()
         self.update()
         node = objects.ComputeNode.get_by_nodename(
@@ -68,7 +68,7 @@ class StartsAndStops(LifecycleTest):
         self._start_server(server)
         self.assert_runs(server)
 
-    def test_stop_and_start_with_pages_given_back(self) -> None:
+    def test_stop_and_start_with_pages_released(self) -> None:
         self.flags(powered_off_pages='release', group='numa_hugepages')
         self.restart_compute_service('one')
         server = self.boot()
@@ -133,7 +133,7 @@ class StartsAndStops(LifecycleTest):
 
 
 class Moves(LifecycleTest):
-    """Guests that go from host to host."""
+    """Instances that move to another host."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -145,7 +145,7 @@ class Moves(LifecycleTest):
 
     def test_cold_migration_confirmed(self) -> None:
         self._migrate_server(self.server)
-        # Both hosts hold the pages until it is confirmed.
+        # Both hosts hold pages until it is confirmed.
         source = self.pages.hosts[self.first]
         assert list(source.held(self.server['id'])) == ['resize']
         assert source.total(0) + source.total(1) == GIB_PAGES
@@ -187,13 +187,13 @@ class Moves(LifecycleTest):
         seen = []
         stub = self._migrate_stub
 
-        def look(*args: Any, **kwargs: Any) -> None:
+        def migrate(*args: Any, **kwargs: Any) -> None:
             seen.append(self.pages.hosts[self.second].held(self.server['id']))
             stub(*args, **kwargs)
 
         self.useFixture(
             fixtures.MonkeyPatch(
-                'nova.tests.fixtures.libvirt.Domain.migrateToURI3', look
+                'nova.tests.fixtures.libvirt.Domain.migrateToURI3', migrate
             )
         )
         nova_compat.live_migrate(self, self.server, self.second)
@@ -220,7 +220,7 @@ class Moves(LifecycleTest):
         self._evacuate_server(self.server, expected_host=self.second)
         self._start_server(self.server)
         self.assert_runs(self.server)
-        # The host that was lost comes back.
+        # The lost host comes back.
         self.restart_compute_service(self.first)
         self.update()
         self.assert_nothing(self.first)
@@ -233,10 +233,10 @@ class Moves(LifecycleTest):
 
 
 class Shortage(LifecycleTest):
-    """A host that has less than it had told."""
+    """A host that has less than it reported."""
 
     def test_the_next_host_is_tried(self) -> None:
-        # Given hosts whose memory was broken up since they reported it.
+        # Given hosts whose memory was fragmented since they reported it.
         tried = []
         for name in self.HOSTS:
             kernel = self.pages.hosts[name].kernel
@@ -250,11 +250,11 @@ class Shortage(LifecycleTest):
                         kernel.fragment(node, 4 * 1024 * 1024, 0)
 
             kernel.hook = first_only
-        # When a guest is booted, Then it is on the other one,
+        # When an instance is booted, then it is on the other one,
         server = self.boot()
         assert self.other(tried[0]) == self.name_of(server)
         self.assert_runs(server)
-        # And nothing stays held on the first.
+        # and the first holds nothing.
         self.assert_nothing(tried[0])
 
     def test_pages_of_others_are_not_offered(self) -> None:

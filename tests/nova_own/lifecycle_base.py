@@ -80,14 +80,14 @@ class LifecycleTest(
             )
 
     def boot(self, cells: int = 1, **create: Any) -> dict[str, Any]:
-        """Boot a guest of 1 GiB a cell on 2 MiB pages."""
+        """Boot an instance with 1 GiB of 2 MiB pages in each cell."""
         server: dict[str, Any] = self._create_server(
             flavor_id=self.flavor(cells), networks='none', **create
         )
         return server
 
     def flavor(self, cells: int = 1, gib: int = 1) -> str:
-        """Make a flavor whose guest cells have memory on 2 MiB pages."""
+        """Create a flavor whose cells have their memory on 2 MiB pages."""
         flavor: str = self._create_flavor(
             vcpu=cells,
             memory_mb=cells * gib * 1024,
@@ -100,20 +100,20 @@ class LifecycleTest(
         return flavor
 
     def host_of(self, server: dict[str, Any]) -> fake_hosts.FakeHost:
-        """Give the host that a server is on."""
+        """Return the host that a server is on."""
         return self.pages.hosts[self.name_of(server)]
 
     def name_of(self, server: dict[str, Any]) -> str:
-        """Tell the name of the host that a server is on."""
+        """Return the name of the host that a server is on."""
         name: str = self.api.get_server(server['id'])['OS-EXT-SRV-ATTR:host']
         return name
 
     def other(self, name: str) -> str:
-        """Tell the name of the other host."""
+        """Return the name of the other host."""
         return next(host for host in self.HOSTS if host != name)
 
     def nodes_of(self, server: dict[str, Any]) -> list[int]:
-        """Tell which host cells Nova has planned for a server."""
+        """Return the host cells that Nova has planned for a server."""
         instance = objects.Instance.get_by_uuid(
             context.get_admin_context(),
             server['id'],
@@ -138,7 +138,7 @@ class LifecycleTest(
             assert (host.total(0), host.total(1)) == (0, 0)
 
     def update(self) -> None:
-        """Have all computes do what they do each minute."""
+        """Run the periodic tasks of all computes."""
         self._run_periodics()
 
 
