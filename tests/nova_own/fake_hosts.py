@@ -33,6 +33,8 @@ from nova.tests.functional.libvirt import base
 
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.manager import HugePageManager
+from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from nova_numa_hugepages.libvirt import domain_xml
 from nova_numa_hugepages.libvirt import setup
 from tests.fixtures import kernel as fake_kernel
@@ -70,16 +72,20 @@ class FakeHost:
         """Return how many pages a pool has."""
         return self.kernel.pool(model.PoolKey(node, size_kib)).total
 
+    def holds(self) -> list[model.Hold]:
+        """Return all that the ledger of this host holds."""
+        with Ledger.open(self.folder / FILE_NAME, read_only=True) as ledger:
+            return ledger.holds()
+
     def held(self, server_id: str) -> dict[str, dict[tuple[int, int], int]]:
         """Return what is held for a guest, by purpose and pool."""
-        assert self.manager is not None
-        found: dict[str, dict[tuple[int, int], int]] = {}
-        for purpose in model.Purpose:
-            for hold in self.manager.holds(server_id, purpose):
-                counts = found.setdefault(purpose.value, {})
+        held: dict[str, dict[tuple[int, int], int]] = {}
+        for hold in self.holds():
+            if hold.holder == server_id:
+                counts = held.setdefault(hold.purpose.value, {})
                 key = (hold.node, hold.size_kib)
                 counts[key] = counts.get(key, 0) + hold.pages
-        return found
+        return held
 
     def has(self, server_id: str) -> dict[tuple[int, int], int]:
         """Return the pages of a guest; raises KeyError if it doesn't run."""

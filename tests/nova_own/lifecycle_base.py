@@ -133,8 +133,7 @@ class LifecycleTest(
         """Check that hosts hold nothing and have no pages."""
         for name in names or self.HOSTS:
             host = self.pages.hosts[name]
-            assert host.manager is not None
-            assert host.manager._pools.ledger.holds() == []
+            assert host.holds() == []
             assert (host.total(0), host.total(1)) == (0, 0)
 
     def update(self) -> None:
