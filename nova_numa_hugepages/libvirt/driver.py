@@ -24,6 +24,7 @@ starts, and once a minute, when Nova asks for the resources of the host.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -77,6 +78,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         super().__init__(virtapi, read_only)
         conf.register_opts(CONF)
         self._kernel = kernel
+        self._cleanup = contextlib.ExitStack()
         # None unless this driver has guests to care for.
         self._fs: hostfs.HostFS | None = None
         self._snapshot: HostSnapshot | None = None
@@ -107,7 +109,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         )
         kernel = self._kernel or setup.kernel_access()
         self._fs = kernel.fs
-        self._manager = setup.open_manager(CONF, kernel)
+        self._manager = setup.open_manager(CONF, kernel, self._cleanup)
         try:
             self._reconcile(starting=True)
         except exception.KernelError as error:
@@ -116,10 +118,9 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
             )
 
     def cleanup_host(self, host: str) -> None:
-        """Close the ledger."""
-        super().cleanup_host(host)
-        if self._manager is not None:
-            self._manager.close()
+        """Close the ledger, and release the lock of the service."""
+        with self._cleanup:
+            super().cleanup_host(host)
 
     def emit_event(self, event: virtevent.InstanceEvent) -> None:
         """Notice a guest that powered itself off."""

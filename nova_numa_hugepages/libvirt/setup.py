@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import pathlib
 
@@ -32,6 +33,7 @@ from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import privsep
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state import service_lock
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
@@ -66,15 +68,18 @@ def kernel_access() -> KernelAccess:
 
 
 def open_manager(
-    conf: cfg.ConfigOpts, kernel: KernelAccess
+    conf: cfg.ConfigOpts, kernel: KernelAccess, cleanup: contextlib.ExitStack
 ) -> manager.HugePageManager | None:
     """Open the ledger and return the manager of this host's huge pages.
 
     What this host can't do is logged.
 
     :param conf: the configuration of the service
+    :param cleanup: gets what has to be done when the service stops
     :returns: None if the kernel has no huge pages
     :raises exception.LedgerError: if the ledger can't be used
+    :raises lock.LockError: if another service uses this ledger, or a lock file
+        can't be used
     """
     fs = kernel.fs
     writer = kernel.writer
@@ -100,10 +105,12 @@ def open_manager(
         # The scheduler isn't offered pages that can't be allocated either.
         pool_policy = dataclasses.replace(pool_policy, dynamic=False)
     folder = pathlib.Path(conf.state_path)
+    _hold_service_lock(folder, cleanup)
+    ledger = cleanup.enter_context(Ledger.open(folder / FILE_NAME))
     return manager.HugePageManager(
         pools.Pools(
             hugetlb.Hugetlb(fs, writer),
-            Ledger.open(folder / FILE_NAME),
+            ledger,
             fs,
             pool_policy,
             lock=lock.HostLock(folder),
@@ -111,6 +118,21 @@ def open_manager(
             writable=reason is None,
         )
     )
+
+
+def _hold_service_lock(
+    folder: pathlib.Path, cleanup: contextlib.ExitStack
+) -> None:
+    holder = service_lock.holder(folder)
+    if holder is not None:
+        raise lock.LockError(
+            folder / service_lock.NAME,
+            f'is held by {holder}',
+            'Two compute services cannot share a ledger: stop the other one, '
+            'or give one of them another [DEFAULT] state_path.',
+        )
+    service_lock.hold(folder)
+    cleanup.callback(service_lock.release, folder)
 
 
 def _read_only_reason(kernel: KernelAccess) -> str | None:

@@ -131,10 +131,12 @@ class FakeHosts(fixtures.Fixture):
             )
 
         def open_in_folder(
-            conf: Any, kernel: setup.KernelAccess
+            conf: Any, kernel: setup.KernelAccess, cleanup: Any
         ) -> HugePageManager | None:
             host = fixture._host(CONF.host)
-            host.manager = open_manager(_HostConf(host.folder), kernel)
+            host.manager = open_manager(
+                _HostConf(host.folder), kernel, cleanup
+            )
             return host.manager
 
         for target, value in (

@@ -51,6 +51,7 @@ def make(options, monkeypatch, tmp_path):
     """Make a driver on a fake kernel, without the rest of Nova's driver."""
     monkeypatch.setattr(STOCK, '__init__', lambda *args: None)
     monkeypatch.setattr(STOCK, 'init_host', lambda self, host: None)
+    monkeypatch.setattr(STOCK, 'cleanup_host', lambda self, host: None)
     monkeypatch.setattr(STOCK, 'emit_event', lambda self, event: None)
 
     def get_resources(self, nodename):
@@ -61,6 +62,8 @@ def make(options, monkeypatch, tmp_path):
         }
 
     monkeypatch.setattr(STOCK, 'get_available_resource', get_resources)
+
+    drivers = []
 
     def make_driver(*pools, kernel=None, writer=None, check=lambda: None):
         kernel = kernel or fake_nova.kernel_of(tmp_path, *pools)
@@ -75,7 +78,10 @@ def make(options, monkeypatch, tmp_path):
         made = driver.NUMAHugepagesDriver(None, kernel=access)
         made._host = fake_nova.LibvirtHost()
         made.kernel = kernel
+        drivers.append(made)
         return made
 
     yield make_driver
+    for made in drivers:
+        made.cleanup_host('one')
     numa_fit.uninstall()

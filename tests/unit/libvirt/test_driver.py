@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import types
 
 from nova import exception as nova_exception
@@ -33,6 +35,8 @@ from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.state import ledger
+from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state import service_lock
 from nova_numa_hugepages.nova_fit import numa_fit
 from tests.unit.hugepages import page_host
 from tests.unit.libvirt.fake_nova import kernel_of
@@ -157,6 +161,46 @@ def test_a_damaged_ledger_stops_the_service(make, tmp_path):
 
     with pytest.raises(exception.LedgerDamaged, match=r'[Mm]ove'):
         made.init_host('one')
+
+
+def test_a_second_service_with_the_same_ledger_does_not_start(make, tmp_path):
+    # given: another process that holds the lock of the service
+    code = (
+        'import pathlib, sys\n'
+        'from nova_numa_hugepages.hugepages.state import service_lock\n'
+        'service_lock.hold(pathlib.Path(sys.argv[1]))\n'
+        'print("held", flush=True)\n'
+        'sys.stdin.read()\n'
+    )
+    made = make({2048: 100})
+    with subprocess.Popen(
+        [sys.executable, '-c', code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout.readline() == b'held\n'
+
+        # when, then
+        with pytest.raises(lock.LockError, match='state_path') as caught:
+            made.init_host('one')
+        assert f'is held by process {other.pid} ' in str(caught.value)
+
+        # and when: it has ended
+        other.stdin.close()
+        other.wait()
+    made.init_host('one')
+
+
+def test_a_service_that_stops_releases_its_lock(make, tmp_path):
+    made = make({2048: 100})
+    made.init_host('one')
+    assert service_lock.holder(tmp_path) is not None
+
+    made.cleanup_host('one')
+
+    assert service_lock.holder(tmp_path) is None
+    # A service that is restarted in its process starts again.
+    made.init_host('one')
 
 
 def test_a_bad_option_stops_the_service(make, options):
