@@ -288,7 +288,7 @@ def demand_shares(shares: Mapping[str, str]) -> dict[str, float]:
     :raises: :class:`nova_numa_hugepages.exception.InvalidOption` if a share is
         not a number above 0
     """
-    found = {}
+    numbers = {}
     for name, text in shares.items():
         try:
             share = float(text)
@@ -301,5 +301,5 @@ def demand_shares(shares: Mapping[str, str]) -> dict[str, float]:
                 f'flavor {name} has the share {text!r}, expected a number '
                 'above 0',
             )
-        found[name] = share
-    return found
+        numbers[name] = share
+    return numbers

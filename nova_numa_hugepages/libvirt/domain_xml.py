@@ -64,7 +64,7 @@ def page_needs(xml: str) -> list[model.PageNeed]:
     if backing is None:
         return []
     sizes, common = _page_sizes(backing)
-    found = []
+    needs = []
     for cell, memory in _cells(root):
         size = sizes.get(cell, common)
         if size is None:
@@ -75,12 +75,12 @@ def page_needs(xml: str) -> list[model.PageNeed]:
                 f'guest cell {cell} has {memory} bytes, which is no number '
                 f'of pages of {size} bytes'
             )
-        found.append(
+        needs.append(
             model.PageNeed(cell, _host_node(root, cell), size // 1024, count)
         )
-    if not found:
+    if not needs:
         raise exception.InvalidDomain('no guest cell uses its huge pages')
-    return found
+    return needs
 
 
 def _page_sizes(
@@ -106,7 +106,7 @@ def _page_sizes(
 
 def _cells(root: ElementTree.Element) -> list[tuple[int, int]]:
     """Return the guest cells with their memory in bytes."""
-    found = []
+    cells = []
     for index, cell in enumerate(root.findall('./cpu/numa/cell')):
         number = cell.get('id', str(index))
         if not number.isdecimal():
@@ -114,9 +114,9 @@ def _cells(root: ElementTree.Element) -> list[tuple[int, int]]:
         memory = _bytes(
             cell.get('memory'), cell.get('unit'), f'guest cell {number}'
         )
-        found.append((int(number), memory))
-    if found:
-        return found
+        cells.append((int(number), memory))
+    if cells:
+        return cells
     # Without cells there is one, with all of the memory.
     element = root.find('memory')
     if element is None:
@@ -146,12 +146,12 @@ def _host_node(root: ElementTree.Element, cell: int) -> int:
 
 def _numbers(text: str) -> set[int]:
     try:
-        found: set[int] = hardware.parse_cpu_spec(text)
+        numbers: set[int] = hardware.parse_cpu_spec(text)
     except nova_exception.Invalid:
-        found = set()
-    if not found:
+        numbers = set()
+    if not numbers:
         raise exception.InvalidDomain(f'{text!r} is no set of nodes')
-    return found
+    return numbers
 
 
 def _bytes(count: str | None, unit: str | None, of_what: str) -> int:

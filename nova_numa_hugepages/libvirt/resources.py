@@ -96,7 +96,7 @@ def build_stats(snapshot: HostSnapshot, cell_ids: Sequence[int]) -> HostStats:
 
 
 def distances(
-    known: Mapping[int, nodes.Node], cell_ids: Sequence[int]
+    by_id: Mapping[int, nodes.Node], cell_ids: Sequence[int]
 ) -> dict[int, tuple[int, ...]]:
     """Return the distances between host cells, in the order of the cells.
 
@@ -104,7 +104,7 @@ def distances(
     """
     rows = {}
     for cell_id in cell_ids:
-        node = known.get(cell_id)
+        node = by_id.get(cell_id)
         if node is None or not set(cell_ids) <= node.distances.keys():
             return {}
         rows[cell_id] = tuple(node.distances[other] for other in cell_ids)

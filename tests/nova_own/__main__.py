@@ -117,11 +117,11 @@ def list_ids(modules: Sequence[str]) -> list[str]:
     if done.returncode:
         raise UsageError(f"Nova's tests can't be listed:\n{done.stderr}")
     # A library may print when it is imported.
-    found = [i for i in done.stdout.split() if i.startswith(tuple(modules))]
+    ids = [i for i in done.stdout.split() if i.startswith(tuple(modules))]
     for module in modules:
-        if not any(test_id.startswith(f'{module}.') for test_id in found):
+        if not any(test_id.startswith(f'{module}.') for test_id in ids):
             raise UsageError(f'there is no test in {module}')
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(ids))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

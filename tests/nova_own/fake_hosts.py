@@ -222,11 +222,11 @@ class FakeHosts(fixtures.Fixture):
 
 
 def _needs(xml: Any) -> dict[model.PoolKey, int]:
-    found: dict[model.PoolKey, int] = {}
+    needs: dict[model.PoolKey, int] = {}
     text = xml.decode() if isinstance(xml, bytes) else xml
     for need in domain_xml.page_needs(text):
-        found[need.key] = found.get(need.key, 0) + need.pages
-    return found
+        needs[need.key] = needs.get(need.key, 0) + need.pages
+    return needs
 
 
 # Elements that Nova's simulated libvirt drops from a domain.
@@ -238,27 +238,27 @@ def _with_memory(xml: str, original: Any) -> str:
     root = etree.fromstring(xml)
     original_root = etree.fromstring(original)
     for name in _DROPPED:
-        known = original_root.find(name)
-        if known is not None:
+        original_element = original_root.find(name)
+        if original_element is not None:
             for element in root.findall(name):
                 root.remove(element)
-            root.append(known)
+            root.append(original_element)
     text: str = etree.tostring(root, encoding='unicode')
     return text
 
 
 def nodes_of(host_info: Any) -> Mapping[int, fake_kernel.FakeNode]:
     """Return the nodes and pools of a simulated host."""
-    found = {}
+    nodes = {}
     for cell in host_info.numa_topology.cells:
         pools = {
             page.size: page.total for page in cell.mempages if page.size > 4
         }
         pooled_mib = sum(size * count for size, count in pools.items()) // 1024
-        found[cell.id] = fake_kernel.FakeNode(
+        nodes[cell.id] = fake_kernel.FakeNode(
             total=max(cell.memory // 1024, pooled_mib + 2 * _KERNEL_MIB),
             used=_KERNEL_MIB,
             pools=pools,
             cpus=[cpu.id for cpu in cell.cpus],
         )
-    return found
+    return nodes

@@ -49,14 +49,14 @@ class StartsAndStops(LifecycleTest):
         node = objects.ComputeNode.get_by_nodename(
             context.get_admin_context(), 'one'
         )
-        known = host_stats.parse(node.stats[host_stats.STATS_KEY])
-        taken = self.nodes_of(server)[0]
-        assert dict(known.distances) == {0: (10, 21), 1: (21, 10)}
+        stats = host_stats.parse(node.stats[host_stats.STATS_KEY])
+        used_node = self.nodes_of(server)[0]
+        assert dict(stats.distances) == {0: (10, 21), 1: (21, 10)}
         topology = objects.NUMATopology.obj_from_db_obj(node.numa_topology)
         for cell in topology.cells:
             pool = next(p for p in cell.mempages if p.size_kb == POOL)
-            assert (GIB_PAGES if cell.id == taken else 0) == pool.used
-            assert pool.used + known.allocatable[cell.id][POOL] == pool.total
+            assert (GIB_PAGES if cell.id == used_node else 0) == pool.used
+            assert pool.used + stats.allocatable[cell.id][POOL] == pool.total
 
     def test_stop_and_start(self) -> None:
         server = self.boot()
@@ -184,11 +184,11 @@ class Moves(LifecycleTest):
         self.assert_runs(self.server)
 
     def test_live_migration_holds_before_memory_moves(self) -> None:
-        seen = []
+        held = []
         stub = self._migrate_stub
 
         def migrate(*args: Any, **kwargs: Any) -> None:
-            seen.append(self.pages.hosts[self.second].held(self.server['id']))
+            held.append(self.pages.hosts[self.second].held(self.server['id']))
             stub(*args, **kwargs)
 
         self.useFixture(
@@ -198,7 +198,7 @@ class Moves(LifecycleTest):
         )
         nova_compat.live_migrate(self, self.server, self.second)
         planned = {(self.nodes_of(self.server)[0], POOL): GIB_PAGES}
-        assert [{'incoming': planned}] == seen
+        assert [{'incoming': planned}] == held
 
     def test_live_migration_that_fails(self) -> None:
         def fail(domain: Any, *args: Any, **kwargs: Any) -> None:
@@ -266,7 +266,7 @@ class Shortage(LifecycleTest):
         node = objects.ComputeNode.get_by_nodename(
             context.get_admin_context(), 'one'
         )
-        known = host_stats.parse(node.stats[host_stats.STATS_KEY])
+        stats = host_stats.parse(node.stats[host_stats.STATS_KEY])
         topology = objects.NUMATopology.obj_from_db_obj(node.numa_topology)
         pool = next(p for p in topology.cells[0].mempages if p.size_kb == POOL)
-        assert known.allocatable[0][POOL] == pool.total
+        assert stats.allocatable[0][POOL] == pool.total

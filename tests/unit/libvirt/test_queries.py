@@ -39,8 +39,8 @@ def stock_nova():
 
 def service(stats):
     """Return what the compute service gives to the driver."""
-    known = None if stats is None else types.SimpleNamespace(stats=stats)
-    tracker = types.SimpleNamespace(pci_tracker=known)
+    pci_tracker = None if stats is None else types.SimpleNamespace(stats=stats)
+    tracker = types.SimpleNamespace(pci_tracker=pci_tracker)
     return types.SimpleNamespace(_compute=types.SimpleNamespace(rt=tracker))
 
 
