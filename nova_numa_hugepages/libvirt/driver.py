@@ -78,7 +78,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         super().__init__(virtapi, read_only)
         conf.register_opts(CONF)
         self._kernel = kernel
-        self._cleanup = contextlib.ExitStack()
+        self._exit_stack = contextlib.ExitStack()
         # None unless this driver has guests to care for.
         self._fs: hostfs.HostFS | None = None
         self._snapshot: HostSnapshot | None = None
@@ -109,7 +109,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         )
         kernel = self._kernel or setup.kernel_access()
         self._fs = kernel.fs
-        self._manager = setup.open_manager(CONF, kernel, self._cleanup)
+        self._manager = setup.open_manager(CONF, kernel, self._exit_stack)
         try:
             self._reconcile(starting=True)
         except exception.KernelError as error:
@@ -119,7 +119,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
 
     def cleanup_host(self, host: str) -> None:
         """Close the ledger, and release the lock of the service."""
-        with self._cleanup:
+        with self._exit_stack:
             super().cleanup_host(host)
 
     def emit_event(self, event: virtevent.InstanceEvent) -> None:

@@ -59,6 +59,12 @@ XML = """
 """
 
 
+def test_no_attribute_hides_one_of_novas_driver(make):
+    made = make({2048: 0})
+
+    assert [name for name in vars(made) if hasattr(STOCK, name)] == []
+
+
 def can_be_allocated(stats):
     """Return whether the scheduler is offered pages to be allocated."""
     return any(
