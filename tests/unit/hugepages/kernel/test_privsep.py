@@ -363,13 +363,14 @@ _HELPED = """
 import sys
 from oslo_config import cfg
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import hostfs, hugetlb, pages, privsep
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs, hugetlb, privsep
 cfg.CONF([], project='test')
 cfg.CONF.set_override('helper_command', sys.argv[1], privsep.CFG_SECTION)
 privsep.check()
 kernel = hugetlb.Hugetlb(hostfs.HostFS(), privsep.PrivsepWriter())
 node = kernel.nodes()[0]
-largest = pages.PoolKey(node, kernel.sizes(node)[-1])
+largest = model.PoolKey(node, kernel.sizes(node)[-1])
 kernel.set_persistent(largest, kernel.pool(largest).persistent)
 kernel.compact(node)
 try:
