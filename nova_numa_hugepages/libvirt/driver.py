@@ -161,7 +161,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
                 is_defined=functools.partial(
                     queries.is_defined, self._host, instance
                 ),
-                comes_new=instance.task_state == task_states.RESIZE_FINISH,
+                after_resize=instance.task_state == task_states.RESIZE_FINISH,
             ):
                 guest = super()._create_guest(
                     context, xml, instance, power_on, pause, post_xml_callback
@@ -324,14 +324,14 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
             service = self._service_host
             node = self._host.get_hostname()
             try:
-                self._manager.heal(
+                self._manager.reconcile(
                     lambda: queries.defined_domains(self._host),
                     lambda: queries.migrating_instances(service, node),
                     lambda: queries.instances_on(service, node),
                     starting=starting,
                 )
             finally:
-                self._snapshot = self._manager.survey()
+                self._snapshot = self._manager.snapshot()
         elif self._fs is not None:
             self._snapshot = resources.snapshot_without_pools(self._fs)
 

@@ -82,7 +82,7 @@ def build_stats(snapshot: HostSnapshot, cell_ids: Sequence[int]) -> HostStats:
         if node not in cell_ids:
             continue
         for counts, value in (
-            (free, max(0, pool.standing.available)),
+            (free, max(0, pool.usage.available)),
             (allocatable, pool.allocatable),
             (unusable_permille, pool.unusable_permille),
         ):

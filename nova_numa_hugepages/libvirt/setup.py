@@ -24,14 +24,14 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
-from nova_numa_hugepages.hugepages import pools
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import privsep
 from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.manager import HugePageManager
+from nova_numa_hugepages.hugepages.pools import Pools
 from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state import service_lock
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
@@ -69,7 +69,7 @@ def kernel_access() -> KernelAccess:
 
 def open_manager(
     conf: cfg.ConfigOpts, kernel: KernelAccess, cleanup: contextlib.ExitStack
-) -> manager.HugePageManager | None:
+) -> HugePageManager | None:
     """Open the ledger and return the manager of this host's huge pages.
 
     What this host can't do is logged.
@@ -82,8 +82,8 @@ def open_manager(
         can't be used
     """
     fs = kernel.fs
-    writer = kernel.writer
-    if not fs.nodes_folder.is_dir() or not hugetlb.Hugetlb(fs, writer).nodes():
+    huge_pages = hugetlb.Hugetlb(fs, kernel.writer)
+    if not fs.nodes_folder.is_dir() or not huge_pages.nodes():
         LOG.warning(
             'No huge page support found; NUMAHugepagesDriver will not manage '
             'pools: no NUMA node has huge pages in %s. If the hardware '
@@ -91,33 +91,26 @@ def open_manager(
             fs.nodes_folder,
         )
         return None
-    reason = _read_only_reason(kernel)
-    if reason is not None:
-        LOG.warning(manager.READ_ONLY, reason)
-        writer = hugetlb.NoWriter(reason)
     reserved = {
         model.PoolKey(node, int(size_kib)): count
         for node, counts in hardware.numa_get_reserved_huge_pages().items()
         for size_kib, count in counts.items()
     }
-    pool_policy = policy.read(conf.numa_hugepages, reserved)
-    if reason is not None:
-        # The scheduler isn't offered pages that can't be allocated either.
-        pool_policy = dataclasses.replace(pool_policy, dynamic=False)
     folder = pathlib.Path(conf.state_path)
     _hold_service_lock(folder, cleanup)
     ledger = cleanup.enter_context(Ledger.open(folder / FILE_NAME))
-    return manager.HugePageManager(
-        pools.Pools(
-            hugetlb.Hugetlb(fs, writer),
-            ledger,
-            fs,
-            pool_policy,
-            lock=lock.HostLock(folder),
-            read_maps=kernel.read_maps,
-            writable=reason is None,
-        )
+    pools = Pools(
+        huge_pages,
+        ledger,
+        fs,
+        policy.read(conf.numa_hugepages, reserved),
+        lock=lock.HostLock(folder),
+        read_maps=kernel.read_maps,
     )
+    reason = _read_only_reason(kernel)
+    if reason is not None:
+        pools.make_read_only(reason)
+    return HugePageManager(pools)
 
 
 def _hold_service_lock(
