@@ -46,10 +46,10 @@ import sys
 import time
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import ledger
-from nova_numa_hugepages.virt import lock
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages.state import ledger
+from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state import service_lock
+from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit.hugepages.state.ledgers import *
 
 folder = pathlib.Path(sys.argv[1])
@@ -62,6 +62,25 @@ def die():
 
 def tell(text):
     print(text, flush=True)
+"""
+
+# Dies at a statement of the ledger, before it or after it.
+FATAL = """
+class Fatal(sqlite3.Connection):
+    left = int(sys.argv[2])
+
+    def execute(self, *args):
+        if not Fatal.left and sys.argv[3] == 'before':
+            die()
+        found = super().execute(*args)
+        if not Fatal.left and sys.argv[3] == 'after':
+            die()
+        Fatal.left -= 1
+        return found
+
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *args, **named: connect(*args, factory=Fatal, **named)
 """
 
 # The process is killed with the log not yet in the database.

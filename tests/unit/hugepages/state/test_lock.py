@@ -298,50 +298,32 @@ class TestFile:
 
 
 class TestHolder:
-    def proc(self, folder, status, *lines):
-        """Make the kernel's files on locks and on process 17."""
-        device = f'{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}'
-        (folder / '17').mkdir()
-        (folder / '17' / 'comm').write_text('nova-compute\n')
-        (folder / 'locks').write_text(
-            ''.join(f'{line}\n' for line in lines).replace(
-                'FILE', f'{device}:{status.st_ino}'
-            )
-        )
-        return folder
+    def holder(self, path):
+        with open(path, 'rb') as file:
+            return lock_module.holder(file.fileno())
+
+    def test_is_the_process_that_has_the_lock(self, tmp_path):
+        with process(tmp_path, HOLD) as other:
+            assert told(other) == 'has it'
+            name = pathlib.Path(f'/proc/{other.pid}/comm').read_text().strip()
+
+            found = self.holder(tmp_path / lock_module.NAME)
+
+        assert found == f'process {other.pid} ({name})'
+
+    def test_is_none_of_a_file_without_a_lock(self, tmp_path):
+        path = tmp_path / 'file'
+        path.touch()
+
+        assert self.holder(path) is None
 
     @pytest.mark.parametrize(
-        ('lines', 'found'),
+        ('pid', 'name'),
         [
-            (
-                (
-                    '1: POSIX  ADVISORY  WRITE 5 fe:00:1 0 EOF',
-                    '2: FLOCK  ADVISORY  WRITE 6 FILE 0 EOF',
-                    '3: POSIX  ADVISORY  WRITE 17 FILE 0 EOF',
-                    '3: -> POSIX  ADVISORY  WRITE 18 FILE 0 EOF',
-                ),
-                'process 17 (nova-compute)',
-            ),
-            (
-                ('1: POSIX  ADVISORY  WRITE 99 FILE 0 EOF',),
-                'process 99 (ended since)',
-            ),
-            (
-                ('1: -> POSIX  ADVISORY  WRITE 18 FILE 0 EOF',),
-                'a process that cannot be told',
-            ),
-            ((), 'a process that cannot be told'),
+            (0, 'a process outside this container'),
+            # There is no larger number of a process.
+            (2**22 + 1, 'process 4194305 (ended since)'),
         ],
     )
-    def test_is_the_one_of_the_file(self, tmp_path, lines, found):
-        file = tmp_path / 'file'
-        file.touch()
-        proc = self.proc(tmp_path, file.stat(), *lines)
-
-        assert lock_module.holder(file, proc) == found
-
-    def test_is_not_known_without_the_kernels_file(self, tmp_path):
-        assert lock_module.holder(tmp_path, tmp_path / 'proc') == (
-            'a process that cannot be told ([Errno 2] No such file or '
-            f"directory: '{tmp_path}/proc/locks')"
-        )
+    def test_has_a_name_in_any_case(self, pid, name):
+        assert lock_module.name_process(pid) == name
