@@ -106,7 +106,7 @@ def take(
                 (other.pool for other in usage.values()), key.node
             )
             room = min(
-                nodes.mintable(fs, key, zones),
+                nodes.allocatable_pages(fs, key, zones),
                 _allowed(key, memory[key.node], pooled_kib, policy),
             )
         pools[key] = PoolSnapshot(

@@ -130,7 +130,7 @@ def _hold_service_lock(
 
 def _read_only_reason(kernel: KernelAccess) -> str | None:
     """Return why pools can't be changed, None if they can."""
-    reason = hugetlb.writable(kernel.fs)
+    reason = hugetlb.read_only_reason(kernel.fs)
     if reason is None:
         try:
             kernel.check()

@@ -50,7 +50,7 @@ def opened(
     :raises exception.LedgerError: if there is no ledger, or none that can be
         used
     """
-    reason = hugetlb.writable(fs)
+    reason = hugetlb.read_only_reason(fs)
     writer: hugetlb.Writer = hugetlb.DirectWriter(fs)
     if to_change and reason is None:
         _check_pools(fs)
