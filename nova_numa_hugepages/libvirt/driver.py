@@ -148,7 +148,7 @@ class NUMAHugepagesDriver(migration.MovingGuests):
                 is_defined=functools.partial(
                     queries.is_defined, self._host, instance
                 ),
-                comes_new=instance.task_state == task_states.RESIZE_FINISH,
+                after_resize=instance.task_state == task_states.RESIZE_FINISH,
             ):
                 guest = super()._create_guest(
                     context, xml, instance, power_on, pause, post_xml_callback
@@ -307,14 +307,14 @@ class NUMAHugepagesDriver(migration.MovingGuests):
         if self._keeper is not None:
             node = self._host.get_hostname()
             try:
-                self._keeper.heal(
+                self._keeper.reconcile(
                     lambda: queries.defined(self._host),
                     lambda: queries.migrating(self._service_host, node),
                     lambda: queries.here(self._service_host, node),
                     starting=starting,
                 )
             finally:
-                self._view = self._keeper.survey()
+                self._view = self._keeper.snapshot()
         elif self._access is not None:
             self._view = resources.without_pools(self._access.fs)
 

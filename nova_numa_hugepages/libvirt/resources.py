@@ -83,7 +83,7 @@ def host_facts(
         if key.node not in cell_ids:
             continue
         for name, value in (
-            ('free', max(0, pool.standing.available)),
+            ('free', max(0, pool.usage.available)),
             ('allocatable', pool.allocatable),
             ('unusable_permille', pool.unusable_permille),
         ):

@@ -77,8 +77,8 @@ def keeper(
     :raises exception.LedgerError: if the ledger can't be used
     """
     fs = access.fs
-    writer = access.writer
-    if not fs.nodes_folder.is_dir() or not hugetlb.Hugetlb(fs, writer).nodes():
+    kernel = hugetlb.Hugetlb(fs, access.writer)
+    if not fs.nodes_folder.is_dir() or not kernel.nodes():
         LOG.warning(
             'The kernel of this host has no huge pages, or tells of no NUMA '
             'nodes, so none are held for '
@@ -86,31 +86,24 @@ def keeper(
             'command line makes them known.'
         )
         return None
-    reason = _why_read_only(access)
-    if reason is not None:
-        LOG.warning(manager.READ_ONLY, reason)
-        writer = hugetlb.NoWriter(reason)
     reserved = {
         model.PoolKey(node, int(size_kib)): count
         for node, counts in hardware.numa_get_reserved_huge_pages().items()
         for size_kib, count in counts.items()
     }
-    allowed = policy.read(conf.numa_hugepages, reserved)
-    if reason is not None:
-        # Nor is the scheduler told of pages that could be made.
-        allowed = dataclasses.replace(allowed, dynamic=False)
     folder = pathlib.Path(conf.state_path)
-    return manager.HugePageManager(
-        pools.Pools(
-            hugetlb.Hugetlb(fs, writer),
-            Ledger.open(folder / FILE_NAME),
-            fs,
-            allowed,
-            lock=lock.HostLock(folder),
-            read_maps=access.read_maps,
-            writable=reason is None,
-        )
+    found = pools.Pools(
+        kernel,
+        Ledger.open(folder / FILE_NAME),
+        fs,
+        policy.read(conf.numa_hugepages, reserved),
+        lock=lock.HostLock(folder),
+        read_maps=access.read_maps,
     )
+    reason = _why_read_only(access)
+    if reason is not None:
+        found.make_read_only(reason)
+    return manager.HugePageManager(found)
 
 
 def _why_read_only(access: Access) -> str | None:

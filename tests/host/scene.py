@@ -165,7 +165,7 @@ class Service:
         return self.host.spawn(_COMMAND, stdin=self._request(steps))
 
     def pools(self) -> dict[str, dict[str, int]]:
-        """Tell how the pools stand, by node."""
+        """Read the use of the pools, by node."""
         found: dict[str, dict[str, int]] = self.do(['pools'])[0]
         return found
 

@@ -72,14 +72,19 @@ class Host:
 
     def held(self, server_id: str) -> dict[str, dict[tuple[int, int], int]]:
         """Tell what is held for a guest, by purpose and pool."""
-        assert self.keeper is not None
         found: dict[str, dict[tuple[int, int], int]] = {}
-        for purpose in model.Purpose:
-            for hold in self.keeper.holds(server_id, purpose):
-                counts = found.setdefault(purpose.value, {})
+        for hold in self.holds():
+            if hold.holder == server_id:
+                counts = found.setdefault(hold.purpose.value, {})
                 key = (hold.node, hold.size_kib)
                 counts[key] = counts.get(key, 0) + hold.pages
         return found
+
+    def holds(self) -> list[model.Hold]:
+        """List all that is held."""
+        assert self.keeper is not None
+        pools = self.keeper.snapshot().pools.values()
+        return [hold for pool in pools for hold in pool.holds]
 
     def has(self, server_id: str) -> dict[tuple[int, int], int]:
         """Tell which pages a guest has; raises KeyError if it doesn't run."""

@@ -141,8 +141,7 @@ class _Roads(
         """Check that hosts hold nothing and have no pages."""
         for name in names or self.HOSTS:
             host = self.pages.hosts[name]
-            assert host.keeper is not None
-            assert host.keeper._pools.ledger.holds() == []
+            assert host.holds() == []
             assert (host.total(0), host.total(1)) == (0, 0)
 
     def update(self) -> None:

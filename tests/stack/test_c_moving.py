@@ -70,7 +70,7 @@ def test_live_migration(
     [after] = placed.check(client, node2, server)
     assert after != before
     assert re.search(
-        rf'Holding .* for {server} \(incoming\)', node2.log[logged:]
+        rf'{server}\] Reserved .* \(purpose: incoming', node2.log[logged:]
     )
     seen = look.look(node1)
     assert (seen.holds, seen.total) == ({}, [0, 0, 0, 0])

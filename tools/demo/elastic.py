@@ -140,7 +140,7 @@ class _Scene:
             raise ElasticError('a guest that was refused has left pages')
 
     def _heal(self) -> None:
-        self._keeper.heal(
+        self._keeper.reconcile(
             lambda: frozenset(), lambda: frozenset(), starting=True
         )
 

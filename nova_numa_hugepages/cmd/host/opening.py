@@ -79,7 +79,7 @@ def opened(
                 waiting=_wait,
             ),
             read_maps=processes.MapsFile(fs),
-            writable=reason is None,
+            read_only=reason,
         )
 
 

@@ -26,9 +26,10 @@ from nova_numa_hugepages.cmd.host.inspect import ledger_users
 
 # cliff loads all commands, whichever is run, so each loads late what it needs.
 if TYPE_CHECKING:
-    from nova_numa_hugepages.hugepages import reconcile
     from nova_numa_hugepages.hugepages.kernel import hostfs
     from nova_numa_hugepages.hugepages.pools import Pools
+    from nova_numa_hugepages.hugepages.reconcile import Reconciler
+    from nova_numa_hugepages.hugepages.reconcile_rules import Present
 
 EXIT_TO_HEAL = 3
 EXIT_NOT_JUDGED = 4
@@ -86,19 +87,19 @@ class Reconcile(base.HostCommand):
         :returns: the exit code
         """
         from nova_numa_hugepages.cmd.host import opening
-        from nova_numa_hugepages.hugepages import reconcile
+        from nova_numa_hugepages.hugepages.reconcile import Reconciler
 
         fs = host_root.host_fs(options.root)
         heals = self.changes(options)
         if heals:
             _check_unused(fs, found, options)
         with opening.opened(fs, found, to_change=heals) as pools:
-            reconciler = reconcile.Reconciler(pools)
+            reconciler = Reconciler(pools)
             if not heals:
                 present = _present(pools, found, options)
                 return _result(reconciler, present, options, 'To heal:')
             opening.quieten(self.app)
-            with pools.lock:
+            with pools.locked():
                 # It may have been started while the lock was waited for.
                 _check_unused(fs, found, options)
                 present = _present(pools, found, options)
@@ -131,8 +132,8 @@ def _check_unused(
 
 
 def _heal(
-    reconciler: reconcile.Reconciler,
-    present: reconcile.Present,
+    reconciler: Reconciler,
+    present: Present,
     fs: hostfs.HostFS,
 ) -> bool:
     """Heal, and tell what was healed, however far that goes.
@@ -144,19 +145,20 @@ def _heal(
     # All that is needed is read before anything is written, so that where the
     # kernel's files can't be read all stays as it is. The service does
     # without: it looks once a minute.
-    reconciler.look(present)
+    plan = reconciler.plan(present, strict=True)
+    reconciler.describe(plan)
     nodes.memory(fs)
     healed: list[str] = []
     try:
-        reconciler.heal(present, quick=False, healed=healed)
+        reconciler.apply(plan, quick=False, done=healed)
     finally:
         _tell('Healed:', healed)
     return bool(healed)
 
 
 def _result(
-    reconciler: reconcile.Reconciler,
-    present: reconcile.Present,
+    reconciler: Reconciler,
+    present: Present,
     options: argparse.Namespace,
     title: str,
     healed: bool = False,
@@ -166,8 +168,9 @@ def _result(
     :param healed: whether something was healed before
     :returns: the exit code
     """
-    left = reconciler.look(present)
-    doubtful, young = reconciler.unsure(present)
+    plan = reconciler.plan(present, strict=True)
+    left = reconciler.describe(plan)
+    doubtful, young = plan.doubtful, plan.young
     _tell(title, left)
     if not left and not healed:
         known = present.defined is not None and not doubtful and not young
@@ -195,14 +198,13 @@ def _present(
     pools: Pools,
     found: settings.Settings,
     options: argparse.Namespace,
-) -> reconcile.Present:
+) -> Present:
     from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
     from nova_numa_hugepages.hugepages import model
-    from nova_numa_hugepages.hugepages import reconcile
-    from nova_numa_hugepages.hugepages.kernel import processes
+    from nova_numa_hugepages.hugepages.reconcile_rules import Present
 
-    holds = pools.ledger.holds()
-    running = processes.running(pools.fs).keys()
+    holds = pools.holds()
+    running = pools.running().keys()
     defined, how = libvirt_domains.defined(
         found.libvirt_uri,
         {hold.holder for hold in holds} & running,
@@ -222,7 +224,7 @@ def _present(
             'not in the ledger are not added to it.',
             file=sys.stderr,
         )
-    return reconcile.Present(
+    return Present(
         defined, here=frozenset() if options.gone_without_domain else None
     )
 

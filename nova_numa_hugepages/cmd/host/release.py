@@ -36,6 +36,7 @@ from nova_numa_hugepages.hugepages.kernel import processes
 
 # cliff loads all commands, whichever is run, so each loads late what it needs.
 if TYPE_CHECKING:
+    from nova_numa_hugepages.hugepages.kernel import hostfs
     from nova_numa_hugepages.hugepages.pools import Pools
 
 _DESCRIPTION = """
@@ -99,9 +100,10 @@ class Release(base.HostCommand):
         """
         from nova_numa_hugepages.cmd.host import opening
 
-        with opening.opened(host_root.host_fs(options.root), found) as pools:
+        fs = host_root.host_fs(options.root)
+        with opening.opened(fs, found) as pools:
             holder = _uuid(options.holder)
-            seen = _see(pools, holder)
+            seen = _see(fs, pools, holder)
             if not seen.holds:
                 raise _UnknownHolder(
                     _unknown(pools, options.holder, settings.as_given(options))
@@ -122,8 +124,8 @@ class Release(base.HostCommand):
             if not options.yes:
                 self._confirm()
             opening.quieten(self.app)
-            with pools.lock:
-                if _see(pools, holder) != seen:
+            with pools.locked():
+                if _see(fs, pools, holder) != seen:
                     raise _Refused(
                         'Not released: the guest, or what is held for it, or '
                         'who has the ledger open, changed meanwhile. Look at '
@@ -145,11 +147,11 @@ class Release(base.HostCommand):
             raise _Refused('Nothing was released.')
 
 
-def _see(pools: Pools, holder: str) -> _Seen:
+def _see(fs: hostfs.HostFS, pools: Pools, holder: str) -> _Seen:
     return _Seen(
-        pools.ledger.holds(holder),
-        processes.running(pools.fs).get(holder),
-        ledger_users.users(pools.fs, pools.ledger.path),
+        pools.holds(holder),
+        pools.running().get(holder),
+        ledger_users.users(fs, pools.ledger_path),
     )
 
 
@@ -165,7 +167,7 @@ def _check_settled(pools: Pools, holds: Sequence[model.Hold]) -> None:
         hold.since
         for hold in holds
         if hold.state is model.State.HELD
-        and pools.clock() - hold.since < limit_s
+        and pools.now() - hold.since < limit_s
     ]
     if young:
         raise _Refused(
@@ -245,7 +247,7 @@ def _unknown(pools: Pools, holder: str, options: str) -> str:
 
     :param options: what has to be repeated for another command
     """
-    holders = sorted({hold.holder for hold in pools.ledger.holds()})
+    holders = sorted({hold.holder for hold in pools.holds()})
     wanted = _uuid(holder)
     text = (
         f'Nothing is held for {wanted}.'
@@ -257,7 +259,7 @@ def _unknown(pools: Pools, holder: str, options: str) -> str:
     near = [one for one in holders if one.startswith(wanted)]
     near += [
         process.uuid
-        for process in processes.running(pools.fs).values()
+        for process in pools.running().values()
         if process.name == holder and process.uuid in holders
     ]
     near = near or difflib.get_close_matches(wanted, holders)

@@ -42,7 +42,7 @@ def make(
         dict(enumerate(nodes)),
         dataclasses.replace(page_host.POLICY, **policy),
     )
-    rig.heal(starting=True)
+    rig.reconcile(starting=True)
     return rig
 
 
@@ -153,8 +153,8 @@ class TestDemotion:
         node = dataclasses.replace(TWO_LARGE, lucky=joined)
         rig = make(tmp_path, node, demote=True)
         wanted = {page_host.pool(0): 600}
-        with rig.pools.lock:
-            growth = rig.pools.growth(wanted)
+        with rig.pools.locked():
+            growth = rig.growth(wanted)
             assert growth.grow(wanted) == {}
             assert rig.account(0, LARGE) == (0, 0)
             growth.undo()
@@ -165,7 +165,7 @@ class TestDemotion:
             (left, 0),
         )
         # and nothing is given back.
-        rig.heal()
+        rig.reconcile()
         assert (rig.account(0, LARGE), rig.account(0)) == (
             (joined, 0),
             (left, 0),
@@ -186,7 +186,7 @@ class TestDemotion:
             else:
                 break
             rig.start()
-            rig.heal(starting=True)
+            rig.reconcile(starting=True)
             # What was in large pages is in pages, of whatever size.
             large = rig.kernel.pool(page_host.pool(0, LARGE)).total
             small = rig.kernel.pool(page_host.pool(0)).total

@@ -21,9 +21,8 @@ import threading
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.manager import HugePageManager
 from tests.fixtures import kernel as fake_kernel
 from tests.unit.hugepages import page_host
 
@@ -59,39 +58,41 @@ def ticks():
 
 
 @pytest.fixture
-def keeper(rig, ticks):
-    return manager.HugePageManager(rig.pools, ticks=ticks)
+def manager(rig, ticks):
+    return HugePageManager(rig.pools, ticks=ticks)
 
 
-def start(keeper, rig, needs=NEEDS, counts=ALL, comes_new=False):
+def start(manager, rig, needs=NEEDS, counts=ALL, after_resize=False):
     """Start a guest as the driver does."""
-    with keeper.starting(
-        ONE, needs, is_defined=lambda: False, comes_new=comes_new
+    with manager.starting(
+        ONE, needs, is_defined=lambda: False, after_resize=after_resize
     ):
         rig.kernel.start_guest(ONE, counts)
-        keeper.started(ONE)
+        manager.started(ONE)
 
 
-def releasing(rig, ticks):
-    """Make a keeper where guests that are off give their pages back."""
-    rig.policy = dataclasses.replace(rig.policy, keep_powered_off=False)
+def restarted(rig, ticks, **policy):
+    """Start the service again with another policy."""
+    rig.policy = dataclasses.replace(rig.policy, **policy)
     rig.start()
-    return manager.HugePageManager(rig.pools, ticks=ticks)
+    return HugePageManager(rig.pools, ticks=ticks)
 
 
-def test_a_guest_starts_on_pages_that_were_made_for_it(keeper, rig):
-    start(keeper, rig)
+def test_a_guest_starts_on_pages_that_were_made_for_it(manager, rig):
+    start(manager, rig)
 
     assert rig.persistent() == ALL
-    assert {h.state for h in keeper.holds(ONE, GUEST)} == {model.State.TAKEN}
-    assert rig.pools.ledger.placements(ONE) == ALL
-    assert keeper.busy() == frozenset()
+    assert {h.state for h in rig.pools.holds(ONE, GUEST)} == {
+        model.State.TAKEN
+    }
+    assert rig.ledger.placements(ONE) == ALL
+    assert manager.busy() == frozenset()
 
 
-def test_nothing_stays_held_if_the_guest_cannot_be_defined(keeper, rig):
+def test_nothing_stays_held_if_the_guest_cannot_be_defined(manager, rig):
     with (
         pytest.raises(RuntimeError, match='libvirt'),
-        keeper.starting(ONE, NEEDS, is_defined=lambda: False),
+        manager.starting(ONE, NEEDS, is_defined=lambda: False),
     ):
         raise RuntimeError('libvirt')
 
@@ -100,36 +101,36 @@ def test_nothing_stays_held_if_the_guest_cannot_be_defined(keeper, rig):
 
 
 def test_a_guest_that_is_defined_keeps_its_pages_if_it_does_not_start(
-    keeper, rig
+    manager, rig
 ):
     with (
         pytest.raises(RuntimeError, match='libvirt'),
-        keeper.starting(ONE, NEEDS, is_defined=lambda: True),
+        manager.starting(ONE, NEEDS, is_defined=lambda: True),
     ):
         raise RuntimeError('libvirt')
 
     assert rig.held() == {(ONE, 'guest'): ALL}
 
 
-def test_a_guest_that_held_before_keeps_its_pages(keeper, rig):
-    start(keeper, rig)
+def test_a_guest_that_held_before_keeps_its_pages(manager, rig):
+    start(manager, rig)
     rig.kernel.stop_guest(ONE)
 
     with (
         pytest.raises(RuntimeError, match='libvirt'),
-        keeper.starting(ONE, NEEDS, is_defined=lambda: False),
+        manager.starting(ONE, NEEDS, is_defined=lambda: False),
     ):
         raise RuntimeError('libvirt')
 
     assert rig.held() == {(ONE, 'guest'): ALL}
 
 
-def test_too_few_pages_stop_the_start_and_hold_nothing(keeper, rig):
+def test_too_few_pages_stop_the_start_and_hold_nothing(manager, rig):
     too_many = page_host.needs((0, 10), (1, 100000))
 
     with (
         pytest.raises(exception.NotEnoughPages, match='100000 pages'),
-        keeper.starting(ONE, too_many, is_defined=lambda: False),
+        manager.starting(ONE, too_many, is_defined=lambda: False),
     ):
         pytest.fail('it was started')
 
@@ -138,317 +139,333 @@ def test_too_few_pages_stop_the_start_and_hold_nothing(keeper, rig):
 
 
 def test_pools_that_turn_out_read_only_are_offered_no_more(
-    keeper, rig, monkeypatch, caplog
+    manager, rig, caplog
 ):
-    assert offered(keeper)
-    writer = hugetlb.NoWriter('the privileged helper cannot be started')
-    monkeypatch.setattr(rig.pools.kernel, '_writer', writer)
+    assert offered(manager)
+    rig.kernel.hook = helper_dies
 
     with (
         pytest.raises(exception.PoolsReadOnly),
-        keeper.starting(ONE, NEEDS, is_defined=lambda: False),
+        manager.starting(ONE, NEEDS, is_defined=lambda: False),
     ):
         pytest.fail('it was started')
 
     assert rig.held() == {}
-    assert not offered(keeper)
+    assert not offered(manager)
     assert [record.getMessage() for record in caplog.records] == [
-        'The page pools of this host cannot be changed (the privileged helper '
-        'cannot be started). What they have is held and checked; they neither '
-        'grow nor shrink until the service is started again.'
+        'Huge page pools are read-only (the privileged helper cannot be '
+        'started): reserving from existing pages only. Restart nova-compute '
+        'once this is fixed.'
     ]
 
 
-def test_a_guest_that_was_to_come_finds_out_as_well(keeper, rig, monkeypatch):
-    writer = hugetlb.NoWriter('the privileged helper cannot be started')
-    monkeypatch.setattr(rig.pools.kernel, '_writer', writer)
+def test_a_guest_that_was_to_come_finds_out_as_well(manager, rig):
+    rig.kernel.hook = helper_dies
 
     with pytest.raises(exception.PoolsReadOnly):
-        keeper.incoming(ONE, NEEDS)
+        manager.incoming(ONE, NEEDS)
 
     assert rig.held() == {}
-    assert not offered(keeper)
+    assert not offered(manager)
 
 
-def offered(keeper):
-    """Tell whether the scheduler is told of pages that could be made."""
-    return any(view.allocatable for view in keeper.survey().pools.values())
+def helper_dies(event):
+    """Let no pool be written, as a hook of the kernel."""
+    if event.kind == 'write':
+        raise exception.PoolsReadOnly(
+            'the privileged helper cannot be started'
+        )
 
 
-def test_a_guest_on_the_wrong_node_is_told(keeper, rig, caplog):
+def offered(manager):
+    """Check whether the scheduler is offered pages to be allocated."""
+    return any(view.allocatable for view in manager.snapshot().pools.values())
+
+
+def test_a_guest_on_the_wrong_node_is_told(manager, rig, caplog):
     rig.kernel.operator_writes(page_host.pool(1), 30)
 
-    start(keeper, rig, counts={page_host.pool(1): 30})
+    start(manager, rig, counts={page_host.pool(1): 30})
 
     (error,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert error.instance_uuid == ONE
     assert error.getMessage() == (
-        f'Guest {ONE} does not have its memory where it should be: expected '
-        '10 pages of 2048 KiB on node 0, 20 pages of 2048 KiB on node 1, '
-        'found 30 pages of 2048 KiB on node 1.'
+        'Huge pages are not on the planned NUMA nodes: expected 10 pages of '
+        '2 MiB on NUMA node 0, 20 pages of 2 MiB on NUMA node 1, found 30 '
+        'pages of 2 MiB on NUMA node 1.'
     )
-    assert rig.pools.ledger.placements(ONE) == {page_host.pool(1): 30}
-    assert {h.state for h in keeper.holds(ONE, GUEST)} == {model.State.HELD}
+    assert rig.ledger.placements(ONE) == {page_host.pool(1): 30}
+    assert {h.state for h in rig.pools.holds(ONE, GUEST)} == {model.State.HELD}
 
 
-def test_a_process_that_is_not_found_is_told(keeper, rig, caplog):
-    with keeper.starting(ONE, NEEDS, is_defined=lambda: True):
-        keeper.started(ONE)
+def test_a_process_that_is_not_found_is_told(manager, rig, caplog):
+    with manager.starting(ONE, NEEDS, is_defined=lambda: True):
+        manager.started(ONE)
 
-    assert 'was not checked' in caplog.text
-    assert {h.state for h in keeper.holds(ONE, GUEST)} == {model.State.HELD}
+    assert 'skipped the huge page placement check' in caplog.text
+    assert {h.state for h in rig.pools.holds(ONE, GUEST)} == {model.State.HELD}
 
 
-def test_a_guest_without_huge_pages_is_not_looked_at(keeper, rig, caplog):
-    with keeper.starting(ONE, [], is_defined=lambda: True):
-        keeper.started(ONE)
+def test_a_guest_without_huge_pages_is_not_looked_at(manager, rig, caplog):
+    with manager.starting(ONE, [], is_defined=lambda: True):
+        manager.started(ONE)
 
     assert rig.held() == {}
     assert caplog.text == ''
 
 
-def test_memory_that_cannot_be_looked_at_stops_nothing(keeper, rig, caplog):
-    def forbidden(pid):
-        raise exception.KernelError('/proc/1/numa_maps', 'EACCES', 'lines')
+def forbidden(pid):
+    """Let no process be read."""
+    raise exception.KernelError('/proc/1/numa_maps', 'EACCES', 'lines')
 
-    rig.pools._promises._read_maps = forbidden
 
-    with keeper.starting(ONE, NEEDS, is_defined=lambda: True):
+def test_memory_that_cannot_be_looked_at_stops_nothing(rig, caplog):
+    rig.read_maps = forbidden
+    rig.start()
+    manager = HugePageManager(rig.pools)
+
+    with manager.starting(ONE, NEEDS, is_defined=lambda: True):
         rig.kernel.start_guest(ONE, ALL)
-        keeper.started(ONE)
+        manager.started(ONE)
 
     # It has taken what was held for it, as QEMU does before it runs,
     (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
-    assert f'Where guest {ONE} has its huge pages' in warning.getMessage()
+    assert warning.instance_uuid == ONE
     assert '/proc/1/numa_maps' in warning.getMessage()
     assert rig.held() == {(ONE, 'guest'): ALL}
-    assert {h.state for h in keeper.holds(ONE, GUEST)} == {model.State.TAKEN}
+    assert {h.state for h in rig.pools.holds(ONE, GUEST)} == {
+        model.State.TAKEN
+    }
 
 
-def test_a_start_that_cannot_be_looked_at_stops_no_other(keeper, rig):
-    def forbidden(pid):
-        raise exception.KernelError('/proc/1/numa_maps', 'EACCES', 'lines')
-
-    rig.pools._promises._read_maps = forbidden
+def test_a_start_that_cannot_be_looked_at_stops_no_other(rig):
+    rig.read_maps = forbidden
+    rig.start()
+    manager = HugePageManager(rig.pools)
     # Given a guest that runs and whose start is not over,
-    with keeper.starting(ONE, NEEDS, is_defined=lambda: True):
+    with manager.starting(ONE, NEEDS, is_defined=lambda: True):
         rig.kernel.start_guest(ONE, ALL)
 
         # when another one starts,
-        with keeper.starting(TWO, NEEDS, is_defined=lambda: True):
+        with manager.starting(TWO, NEEDS, is_defined=lambda: True):
             pass
 
     # then both have their own.
     assert rig.held() == {(ONE, 'guest'): ALL, (TWO, 'guest'): ALL}
 
 
-def test_what_a_guest_returns_stays_its_own(keeper, rig):
+def test_what_a_guest_returns_stays_its_own(manager, rig):
     # Given a guest that has given most of its pages back,
-    start(keeper, rig)
+    start(manager, rig)
     key = page_host.pool(1)
     rig.kernel.discard(ONE, key, 15)
     assert rig.kernel.pool(key).free == 15
 
     # when pools are put in order, and another guest starts,
-    keeper.heal(lambda: frozenset({ONE}), frozenset)
-    with keeper.starting(
+    manager.reconcile(lambda: frozenset({ONE}), frozenset)
+    with manager.starting(
         TWO, page_host.needs((1, 10)), is_defined=lambda: True
     ):
         rig.kernel.start_guest(TWO, {key: 10})
-        keeper.started(TWO)
+        manager.started(TWO)
 
     # then there is still what the first one may want back.
     assert rig.kernel.pool(key).free == 15
-    assert rig.pools.standings()[key].promised == 15
-    assert rig.pools.standings()[key].available == 0
+    assert rig.pools.usage()[key].promised == 15
+    assert rig.pools.usage()[key].available == 0
 
 
-def test_a_guest_that_is_gone_gives_its_pages_back(keeper, rig):
-    start(keeper, rig)
+def test_a_guest_that_is_gone_gives_its_pages_back(manager, rig):
+    start(manager, rig)
     rig.kernel.stop_guest(ONE)
 
-    keeper.gone(ONE)
-    keeper.gone(ONE)
+    manager.gone(ONE)
+    manager.gone(ONE)
 
     assert rig.held() == {}
     assert rig.persistent() == NONE
 
 
-def test_a_guest_that_is_restarted_keeps_its_pages(keeper, rig):
-    start(keeper, rig)
+def test_a_guest_that_is_restarted_keeps_its_pages(manager, rig):
+    start(manager, rig)
 
-    with keeper.restarting(ONE):
+    with manager.restarting(ONE):
         rig.kernel.stop_guest(ONE)
-        keeper.gone(ONE)
-        assert keeper.heal(frozenset, frozenset) == []
+        manager.gone(ONE)
+        assert manager.reconcile(frozenset, frozenset) == []
         assert rig.persistent() == ALL
-        start(keeper, rig)
+        start(manager, rig)
 
     assert rig.held() == {(ONE, 'guest'): ALL}
-    assert keeper.busy() == frozenset()
+    assert manager.busy() == frozenset()
 
 
-def test_another_thread_may_delete_a_guest_that_is_restarted(keeper, rig):
-    start(keeper, rig)
+def test_another_thread_may_delete_a_guest_that_is_restarted(manager, rig):
+    start(manager, rig)
     rig.kernel.stop_guest(ONE)
 
-    with keeper.restarting(ONE):
-        thread = threading.Thread(target=keeper.gone, args=(ONE,))
+    with manager.restarting(ONE):
+        thread = threading.Thread(target=manager.gone, args=(ONE,))
         thread.start()
         thread.join()
 
     assert rig.held() == {}
 
 
-def test_a_guest_that_is_to_come_back_is_waited_for(keeper, rig, ticks):
+def test_a_guest_that_is_to_come_back_is_waited_for(rig, ticks):
     # Given: a guest that is rebuilt, which has as long as one to start
-    rig.pools.policy = dataclasses.replace(rig.policy, start_limit_s=600.0)
-    start(keeper, rig)
+    manager = restarted(rig, ticks, start_limit_s=600.0)
+    start(manager, rig)
     rig.kernel.stop_guest(ONE)
-    keeper.expect(ONE)
+    manager.expect(ONE)
     rig.now += 599
     ticks.now += 599
 
     # when it takes long, but not too long
-    assert keeper.heal(frozenset, frozenset) == []
+    assert manager.reconcile(frozenset, frozenset) == []
 
     # and then too long
     ticks.now += 2
     rig.now += 2
-    keeper.heal(frozenset, frozenset)
+    manager.reconcile(frozenset, frozenset)
     assert rig.held() == {}
 
 
-def test_a_guest_that_is_off_keeps_its_pages(keeper, rig):
-    start(keeper, rig)
+def test_a_guest_that_is_off_keeps_its_pages(manager, rig):
+    start(manager, rig)
     rig.kernel.stop_guest(ONE)
 
-    keeper.stopped(ONE)
+    manager.stopped(ONE)
 
-    assert keeper.keeps_powered_off
+    assert manager.keeps_powered_off
     assert rig.held() == {(ONE, 'guest'): ALL}
 
 
 def test_a_guest_that_is_off_gives_its_pages_back_if_so_wanted(rig, ticks):
-    keeper = releasing(rig, ticks)
-    start(keeper, rig)
+    manager = restarted(rig, ticks, keep_powered_off=False)
+    start(manager, rig)
 
     # An event of the past, or one that belongs to a restart, changes nothing.
-    keeper.stopped(ONE)
+    manager.stopped(ONE)
     rig.kernel.stop_guest(ONE)
-    with keeper.at_work(ONE):
-        keeper.stopped(ONE)
+    with manager.at_work(ONE):
+        manager.stopped(ONE)
     assert rig.held() == {(ONE, 'guest'): ALL}
 
-    keeper.stopped(ONE)
+    manager.stopped(ONE)
     assert rig.held() == {}
     assert rig.persistent() == NONE
 
 
-def test_a_guest_that_arrives_has_what_was_held_for_it(keeper, rig):
-    keeper.incoming(ONE, NEEDS)
-    keeper.incoming(ONE, NEEDS)
+def test_a_guest_that_arrives_has_what_was_held_for_it(manager, rig):
+    manager.incoming(ONE, NEEDS)
+    manager.incoming(ONE, NEEDS)
     assert rig.held() == {(ONE, 'incoming'): ALL}
 
     rig.kernel.start_guest(ONE, ALL)
-    keeper.arrived(ONE)
-    keeper.started(ONE)
+    manager.arrived(ONE)
+    manager.started(ONE)
 
     assert rig.held() == {(ONE, 'guest'): ALL}
-    assert rig.pools.ledger.placements(ONE) == ALL
+    assert rig.ledger.placements(ONE) == ALL
 
 
-def test_a_guest_that_does_not_arrive_gives_back(keeper, rig):
-    keeper.incoming(ONE, NEEDS)
+def test_a_guest_that_does_not_arrive_gives_back(manager, rig):
+    manager.incoming(ONE, NEEDS)
 
-    keeper.gone(ONE)
+    manager.gone(ONE)
 
     assert rig.held() == {}
     assert rig.persistent() == NONE
 
 
-def test_a_resize_that_is_reverted(keeper, rig):
-    start(keeper, rig)
+def test_a_resize_that_is_reverted(manager, rig):
+    start(manager, rig)
     rig.kernel.stop_guest(ONE)
 
-    keeper.resized(ONE)
-    keeper.gone(ONE)
+    manager.resized(ONE)
+    manager.gone(ONE)
     assert rig.held() == {(ONE, 'resize'): ALL}
 
-    keeper.reverted(ONE)
+    manager.reverted(ONE)
     assert rig.held() == {(ONE, 'guest'): ALL}
 
 
-def test_a_resize_on_the_same_host_that_is_confirmed(keeper, rig):
-    start(keeper, rig)
+def test_a_resize_on_the_same_host_that_is_confirmed(manager, rig):
+    start(manager, rig)
     rig.kernel.stop_guest(ONE)
-    keeper.resized(ONE)
+    manager.resized(ONE)
     smaller = page_host.needs((0, 5))
-    start(keeper, rig, smaller, {page_host.pool(0): 5}, comes_new=True)
+    start(manager, rig, smaller, {page_host.pool(0): 5}, after_resize=True)
 
-    keeper.release(ONE, RESIZE)
+    manager.release(ONE, RESIZE)
 
     assert rig.held() == {(ONE, 'guest'): {page_host.pool(0): 5}}
     assert rig.persistent() == {page_host.pool(0): 5, page_host.pool(1): 0}
 
 
-def test_a_resize_that_failed_leaves_the_guest_its_pages(keeper, rig):
+def test_a_resize_that_failed_leaves_the_guest_its_pages(manager, rig):
     # Given a guest that was about to go, and is started again instead.
-    start(keeper, rig)
+    start(manager, rig)
     rig.kernel.stop_guest(ONE)
-    keeper.resized(ONE)
-    start(keeper, rig)
+    manager.resized(ONE)
+    start(manager, rig)
 
     assert rig.held() == {(ONE, 'guest'): ALL}
     assert sum(rig.persistent().values()) == sum(ALL.values())
 
 
-def test_a_migration_with_another_plan_gives_up_the_one_before(keeper, rig):
-    keeper.incoming(ONE, page_host.needs((0, 5)))
-    keeper.incoming(ONE, page_host.needs((1, 7)))
+def test_a_migration_with_another_plan_gives_up_the_one_before(manager, rig):
+    manager.incoming(ONE, page_host.needs((0, 5)))
+    manager.incoming(ONE, page_host.needs((1, 7)))
 
     assert rig.held() == {(ONE, 'incoming'): {page_host.pool(1): 7}}
 
 
-def test_a_guest_that_nova_has_here_is_not_gone(keeper, rig):
-    start(keeper, rig)
+def test_a_guest_that_nova_has_here_is_not_gone(manager, rig):
+    start(manager, rig)
     rig.kernel.stop_guest(ONE)
-    keeper.heal(frozenset, frozenset, lambda: frozenset({ONE}), starting=True)
+    manager.reconcile(
+        frozenset, frozenset, lambda: frozenset({ONE}), starting=True
+    )
     assert rig.held() == {(ONE, 'guest'): ALL}
-    keeper.heal(frozenset, frozenset, frozenset, starting=True)
+    manager.reconcile(frozenset, frozenset, frozenset, starting=True)
     assert rig.held() == {}
 
 
 def test_migrations_are_asked_for_only_if_something_is_held_for_one(
-    keeper, rig
+    manager, rig
 ):
-    start(keeper, rig)
+    start(manager, rig)
 
     def fail():
         pytest.fail('it was asked')
 
-    keeper.heal(lambda: frozenset({ONE}), fail)
-    keeper.incoming(page_host.guest(2), page_host.needs((0, 3)))
+    manager.reconcile(lambda: frozenset({ONE}), fail)
+    manager.incoming(page_host.guest(2), page_host.needs((0, 3)))
     rig.now += 1
-    keeper.heal(lambda: frozenset({ONE}), frozenset)
+    manager.reconcile(lambda: frozenset({ONE}), frozenset)
 
     assert rig.held() == {(ONE, 'guest'): ALL}
 
 
-def test_a_ledger_that_fails_stops_no_deletion(
-    keeper, rig, monkeypatch, caplog
-):
-    start(keeper, rig)
+def test_a_ledger_that_fails_stops_no_deletion(manager, rig, caplog):
+    start(manager, rig)
     rig.kernel.stop_guest(ONE)
 
-    def broken(*args):
-        raise exception.LedgerError('/ledger', 'is full', 'Make room.')
-
-    monkeypatch.setattr(rig.pools.ledger, 'drop', broken)
-    keeper.gone(ONE)
-    assert 'Make room.' in caplog.text
+    rig.steps.errors['replace_holds'] = exception.LedgerError(
+        '/ledger', 'is full', 'Make room.'
+    )
+    manager.gone(ONE)
+    (error,) = caplog.records
+    assert error.instance_uuid == ONE
+    assert error.getMessage() == (
+        'Failed to release huge pages: the ledger of huge pages /ledger is '
+        'full. Make room. Will retry in the next resource update.'
+    )
     assert rig.held() == {(ONE, 'guest'): ALL}
 
     # The next comparison makes up for it.
-    monkeypatch.undo()
-    keeper.heal(frozenset, frozenset)
+    rig.steps.revive()
+    manager.reconcile(frozenset, frozenset)
     assert rig.held() == {}

@@ -40,7 +40,7 @@ def make(
         dict(enumerate(nodes or (NODE, NODE))),
         dataclasses.replace(page_host.POLICY, **policy),
     )
-    rig.heal(starting=True)
+    rig.reconcile(starting=True)
     return rig
 
 
@@ -65,7 +65,7 @@ class TestHold:
         assert rig.held() == {
             (A, 'guest'): {page_host.pool(0): 20, page_host.pool(1): 30}
         }
-        assert [hold.grown for hold in rig.pools.ledger.holds(A)] == [30, 20]
+        assert [hold.grown for hold in rig.ledger.holds(A)] == [30, 20]
         assert (rig.account(0), rig.account(1)) == ((0, 20), (0, 30))
 
     def test_only_what_lacks_is_made(self, tmp_path: pathlib.Path) -> None:
@@ -153,7 +153,7 @@ class TestNotEnough:
         assert (rig.account(0), rig.account(1)) == ((0, 0), (0, 0))
         # And the numbers are told.
         assert len(caught.value.shortages) == 1
-        assert '600 pages of 2048 KiB on node 1' in str(caught.value)
+        assert '600 pages of 2 MiB on NUMA node 1' in str(caught.value)
 
     def test_what_was_held_before_stays_held(
         self, tmp_path: pathlib.Path
@@ -167,7 +167,7 @@ class TestNotEnough:
 
     def test_static_pools_never_grow(self, tmp_path: pathlib.Path) -> None:
         rig = make(tmp_path, grown(20), dynamic=False)
-        with pytest.raises(exception.NotEnoughPages, match='static'):
+        with pytest.raises(exception.NotEnoughPages, match='pools are static'):
             rig.pools.hold(A, page_host.needs((0, 21)))
         rig.pools.hold(A, page_host.needs((0, 20)))
         assert rig.persistent()[page_host.pool(0)] == 20
@@ -247,7 +247,7 @@ class TestNotEnough:
         # When a guest needs 20, Then it gets 20 all the same.
         rig.pools.hold(A, page_host.needs((0, 20)))
         assert took
-        assert rig.pools.standings()[page_host.pool(0)].available == 0
+        assert rig.pools.usage()[page_host.pool(0)].available == 0
         rig.run(A)
 
 
@@ -307,7 +307,7 @@ class TestRelease:
             0, 2048, total=50, free=0
         )
         rig.kernel.stop_guest(A)
-        rig.heal()
+        rig.reconcile()
         assert rig.persistent()[page_host.pool(0)] == 0
 
     def test_a_kernel_that_keeps_pages_is_asked_again(
@@ -325,7 +325,7 @@ class TestRelease:
         assert rig.account(0) == (0, 30)
         # When it does again what it is asked, Then they go.
         rig.kernel.refuse_shrink(page_host.pool(0), None)
-        rig.heal()
+        rig.reconcile()
         assert rig.kernel.pool(page_host.pool(0)).total == 0
 
     def test_surplus_pages_of_another_node_do_not_stay_for_ever(
@@ -341,7 +341,7 @@ class TestRelease:
         rig.pools.release(B)
         rig.kernel.stop_guest(A)
         rig.pools.release(A)
-        rig.heal()
+        rig.reconcile()
         # Then none is left on either.
         assert {
             node: rig.kernel.pool(page_host.pool(node)).total
@@ -349,28 +349,63 @@ class TestRelease:
         } == {0: 0, 1: 0}
 
 
-def test_pools_that_cannot_be_written_are_held_and_checked(
-    tmp_path: pathlib.Path,
-) -> None:
-    # Given pools with pages, on a host where they can't be changed.
-    rig = make(tmp_path, grown(20))
-    rig.pools.writable = False
-    # Then what is there is held, and no more.
-    rig.pools.hold(A, page_host.needs((0, 20)))
-    with pytest.raises(exception.NotEnoughPages):
-        rig.pools.hold(B, page_host.needs((0, 1)))
-    rig.pools.release(A)
-    assert rig.persistent()[page_host.pool(0)] == 20
+class TestReadOnly:
+    def test_from_the_start(self, tmp_path: pathlib.Path) -> None:
+        # Given pools with pages, on a host where they can't be changed.
+        rig = make(tmp_path, grown(20))
+        rig.start(read_only='/sys is mounted read-only')
+        # Then what is there is held, and no more; the reason is told.
+        rig.pools.hold(A, page_host.needs((0, 20)))
+        with pytest.raises(exception.NotEnoughPages) as caught:
+            rig.pools.hold(B, page_host.needs((0, 1)))
+        assert caught.value.shortages == (
+            '1 of 1 pages of 2 MiB on NUMA node 0 are missing (20 there, 20 '
+            'free, 20 promised to other instances): pools are read-only: '
+            '/sys is mounted read-only',
+        )
+        assert not rig.pools.can_grow
+        # And nothing is freed.
+        rig.pools.release(A)
+        assert rig.persistent()[page_host.pool(0)] == 20
+
+    def test_later_on(self, tmp_path: pathlib.Path) -> None:
+        # Given a helper that dies while pages are allocated.
+        rig = make(tmp_path, grown(20))
+
+        def die(event: fake_kernel.Event) -> None:
+            if event.kind == 'write':
+                raise exception.PoolsReadOnly('the helper has died')
+
+        rig.kernel.hook = die
+        with pytest.raises(exception.PoolsReadOnly):
+            rig.pools.hold(A, page_host.needs((0, 21)))
+        # Then its cause is told from then on.
+        assert rig.pools.read_only == 'the helper has died'
+        with pytest.raises(
+            exception.NotEnoughPages,
+            match=r'pools are read-only: the helper has died$',
+        ):
+            rig.pools.hold(A, page_host.needs((0, 21)))
+        # And what is there can still be held.
+        rig.pools.hold(A, page_host.needs((0, 20)))
+
+    def test_static_pools_that_are_also_read_only(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        # Then the reason is the one that `dynamic` would not change.
+        rig = make(tmp_path, dynamic=False)
+        rig.start(read_only='/sys is mounted read-only')
+        with pytest.raises(exception.NotEnoughPages) as caught:
+            rig.pools.hold(A, page_host.needs((0, 1)))
+        assert 'static' not in str(caught.value)
 
 
 def test_a_ledger_that_fails_leaves_no_pages(tmp_path: pathlib.Path) -> None:
     # Given a ledger that can't be written when the pages are there.
     rig = make(tmp_path)
-
-    def fail(*_: object) -> None:
-        raise exception.LedgerError('ledger', 'is on a full disk', 'Mend it.')
-
-    rig.pools.ledger.replace_holds = fail  # type: ignore[method-assign]
+    rig.steps.errors['replace_holds'] = exception.LedgerError(
+        'ledger', 'is on a full disk', 'Make room.'
+    )
     # When pages are to be held, Then none are left.
     with pytest.raises(exception.LedgerError):
         rig.pools.hold(A, page_host.needs((0, 20)))

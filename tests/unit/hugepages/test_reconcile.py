@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import logging
 import pathlib
@@ -22,7 +23,7 @@ import pytest
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import reconcile
+from nova_numa_hugepages.hugepages.reconcile_rules import Present
 from tests.fixtures import kernel as fake_kernel
 from tests.unit.hugepages import page_host
 
@@ -35,7 +36,7 @@ def make(path: pathlib.Path, **policy: object) -> page_host.Rig:
     rig = page_host.Rig(
         path, {0: NODE}, dataclasses.replace(page_host.POLICY, **policy)
     )
-    rig.heal(starting=True)
+    rig.reconcile(starting=True)
     rig.pools.hold(A, page_host.needs((0, 20)))
     rig.run(A)
     return rig
@@ -57,28 +58,42 @@ def refuse_node_1(event: fake_kernel.Event) -> None:
         raise exception.PoolsReadOnly('no')
 
 
+def apply(
+    rig: page_host.Rig,
+    *defined: str,
+    starting: bool = False,
+    quick: bool = True,
+    done: list[str] | None = None,
+) -> None:
+    """Plan and apply with these domains."""
+    present = Present(frozenset(defined), frozenset())
+    with rig.pools.locked():
+        plan = rig.reconciler.plan(present, starting=starting)
+        rig.reconciler.apply(plan, quick=quick, done=done)
+
+
 class TestGuests:
     def test_nothing_to_heal(self, tmp_path: pathlib.Path) -> None:
         rig = make(tmp_path)
-        assert rig.heal([A]) == []
-        assert rig.reconciler.look(_present(A)) == []
+        assert rig.reconcile([A]) == []
+        assert rig.dry_run(A) == []
 
     def test_a_guest_that_is_gone(self, tmp_path: pathlib.Path) -> None:
         rig = make(tmp_path)
         rig.kernel.stop_guest(A)
-        assert rig.heal([]) == [
-            f'guest {A} is gone, so its pages were released',
-            '20 idle pages of 2048 KiB on node 0 were given back',
+        assert rig.reconcile([]) == [
+            f'instance {A} is gone; its pages were released',
+            '20 idle pages of 2 MiB on NUMA node 0 were freed',
         ]
         assert (held(rig), total(rig)) == (set(), 0)
-        assert rig.heal([]) == []
+        assert rig.reconcile([]) == []
 
     def test_a_guest_that_powered_itself_off(
         self, tmp_path: pathlib.Path
     ) -> None:
         rig = make(tmp_path)
         rig.kernel.stop_guest(A)
-        assert rig.heal([A]) == []
+        assert rig.reconcile([A]) == []
         assert (held(rig), total(rig)) == ({(A, 'guest')}, 20)
 
     def test_a_guest_that_is_off_and_does_not_keep_its_pages(
@@ -86,7 +101,7 @@ class TestGuests:
     ) -> None:
         rig = make(tmp_path, keep_powered_off=False)
         rig.kernel.stop_guest(A)
-        rig.heal([A])
+        rig.reconcile([A])
         assert (held(rig), total(rig)) == (set(), 0)
 
     @pytest.mark.parametrize('here', [None, frozenset({A})])
@@ -96,8 +111,8 @@ class TestGuests:
         # Given a service that was killed in the middle of a hard reboot.
         rig = make(tmp_path)
         rig.kernel.stop_guest(A)
-        present = reconcile.Present(frozenset(), frozenset(), here)
-        assert rig.reconciler.heal(present, starting=True) == []
+        present = Present(frozenset(), frozenset(), here)
+        assert rig.reconciler.reconcile(present, starting=True) == []
         assert held(rig) == {(A, 'guest')}
 
     def test_domains_that_nobody_can_tell(
@@ -105,13 +120,13 @@ class TestGuests:
     ) -> None:
         rig = make(tmp_path)
         rig.kernel.stop_guest(A)
-        assert rig.heal(None) == []
+        assert rig.reconcile(None) == []
         assert held(rig) == {(A, 'guest')}
 
     def test_a_guest_that_is_worked_on(self, tmp_path: pathlib.Path) -> None:
         rig = make(tmp_path)
         rig.kernel.stop_guest(A)
-        assert rig.heal([], busy=[A]) == []
+        assert rig.reconcile([], busy=[A]) == []
         assert held(rig) == {(A, 'guest')}
 
     def test_a_guest_that_was_not_seen_to_start(
@@ -122,11 +137,11 @@ class TestGuests:
         rig.pools.hold(B, page_host.needs((0, 10)))
         rig.run(B, taken=False)
         rig.start()
-        assert rig.heal([A, B], starting=True) == [
-            f'guest {B} runs on the pages that were held for it'
+        assert rig.reconcile([A, B], starting=True) == [
+            f'instance {B} runs on the pages that were reserved for it'
         ]
         # Then what it has is not promised to it once more.
-        assert rig.pools.standings()[page_host.pool(0)].promised == 0
+        assert rig.pools.usage()[page_host.pool(0)].promised == 0
 
     def test_pages_held_for_a_guest_that_never_started(
         self, tmp_path: pathlib.Path
@@ -134,10 +149,10 @@ class TestGuests:
         rig = make(tmp_path, start_limit_s=600.0)
         rig.pools.hold(B, page_host.needs((0, 10)))
         # While the service lives, it may still be about to start.
-        assert rig.heal([A]) == []
+        assert rig.reconcile([A]) == []
         # A service that starts has nothing under way.
         rig.start()
-        rig.heal([A], starting=True)
+        rig.reconcile([A], starting=True)
         assert (held(rig), total(rig)) == ({(A, 'guest')}, 20)
 
     def test_pages_held_for_a_guest_for_too_long(
@@ -146,7 +161,7 @@ class TestGuests:
         rig = make(tmp_path, start_limit_s=600.0)
         rig.pools.hold(B, page_host.needs((0, 10)))
         rig.now += 601
-        rig.heal([A])
+        rig.reconcile([A])
         assert held(rig) == {(A, 'guest')}
 
     def test_a_guest_that_is_in_no_ledger(
@@ -154,19 +169,19 @@ class TestGuests:
     ) -> None:
         # Given a ledger that was lost.
         rig = make(tmp_path)
-        rig.pools.ledger.drop(A)
-        rig.pools.ledger.forget_accounts()
-        assert rig.reconciler.look(_present(A)) == [
-            f'guest {A} runs on pages that are in no ledger'
+        rig.ledger.drop(A)
+        rig.ledger.forget_accounts()
+        assert rig.dry_run(A) == [
+            f'instance {A} runs on pages that are not in the ledger'
         ]
         # When the service starts, Then it knows what the guest has,
-        assert rig.heal([A], starting=True) == [
-            f'guest {A} runs on pages that were in no ledger'
+        assert rig.reconcile([A], starting=True) == [
+            f'instance {A} runs on pages that are not in the ledger'
         ]
         assert rig.held() == {(A, 'guest'): {page_host.pool(0): 20}}
         # And takes no page for its own that may have been there before.
         rig.kernel.stop_guest(A)
-        rig.heal([])
+        rig.reconcile([])
         assert total(rig) == 20
 
     def test_a_guest_in_no_ledger_that_cannot_be_looked_at(
@@ -176,7 +191,7 @@ class TestGuests:
         rig = make(tmp_path)
         rig.kernel.operator_writes(page_host.pool(0), 30)
         rig.kernel.start_guest(B, {page_host.pool(0): 10})
-        rig.pools.ledger.drop(A)
+        rig.ledger.drop(A)
         hidden = rig.kernel.pid(A)
 
         def read_maps(pid: int) -> str:
@@ -184,12 +199,13 @@ class TestGuests:
                 raise exception.KernelError('maps', 'EACCES', 'lines')
             return rig.kernel.read_maps(pid)
 
-        rig.pools._promises._read_maps = read_maps
+        rig.read_maps = read_maps
+        rig.start()
         # When it is healed, then the other one is, and it is told once.
         for _ in range(2):
-            rig.heal([A, B])
+            rig.reconcile([A, B])
         assert rig.held() == {(B, 'guest'): {page_host.pool(0): 10}}
-        assert caplog.text.count(f'Guest {A} is in no ledger') == 1
+        assert caplog.text.count('Instance is not in the ledger') == 1
 
     def test_guests_of_others_are_left_alone(
         self, tmp_path: pathlib.Path
@@ -197,7 +213,7 @@ class TestGuests:
         rig = make(tmp_path)
         rig.kernel.operator_writes(page_host.pool(0), 25)
         rig.kernel.start_guest(B, {page_host.pool(0): 5})
-        rig.heal([A])
+        rig.reconcile([A])
         assert held(rig) == {(A, 'guest')}
 
 
@@ -207,7 +223,7 @@ class TestMoves:
     ) -> None:
         rig = make(tmp_path)
         rig.pools.hold(B, page_host.needs((0, 10)), model.Purpose.INCOMING)
-        assert rig.heal([A], [B], starting=True) == []
+        assert rig.reconcile([A], [B], starting=True) == []
         assert held(rig) == {(A, 'guest'), (B, 'incoming')}
 
     @pytest.mark.parametrize(
@@ -218,7 +234,7 @@ class TestMoves:
     ) -> None:
         rig = make(tmp_path)
         rig.pools.hold(B, page_host.needs((0, 10)), purpose)
-        rig.heal([A])
+        rig.reconcile([A])
         assert (held(rig), total(rig)) == ({(A, 'guest')}, 20)
 
     def test_one_of_which_nothing_is_known(
@@ -226,16 +242,18 @@ class TestMoves:
     ) -> None:
         rig = make(tmp_path)
         rig.pools.hold(B, page_host.needs((0, 10)), model.Purpose.RESIZE)
-        assert rig.heal([A], None) == []
+        assert rig.reconcile([A], None) == []
 
     def test_a_guest_that_has_arrived(self, tmp_path: pathlib.Path) -> None:
         # Given a guest that runs here, although Nova's migration has ended.
         rig = make(tmp_path)
         rig.pools.hold(B, page_host.needs((0, 10)), model.Purpose.INCOMING)
         rig.kernel.start_guest(B, {page_host.pool(0): 10})
-        told = [f'guest {B} has arrived on the pages that were held for it']
-        assert rig.reconciler.look(_present(A, B)) == told
-        assert rig.heal([A, B]) == told
+        told = [
+            f'instance {B} has arrived on the pages that were reserved for it'
+        ]
+        assert rig.dry_run(A, B) == told
+        assert rig.reconcile([A, B]) == told
         assert held(rig) == {(A, 'guest'), (B, 'guest')}
 
 
@@ -243,15 +261,15 @@ class TestPools:
     def test_an_operator_who_adds_pages(self, tmp_path: pathlib.Path) -> None:
         rig = make(tmp_path)
         rig.kernel.operator_writes(page_host.pool(0), 32)
-        assert rig.heal([A]) == [
-            '12 pages of 2048 KiB on node 0 were added by someone else; '
-            'the pool is kept at 12 pages or more',
-            '12 idle pages of 2048 KiB on node 0 were given back',
+        assert rig.reconcile([A]) == [
+            '12 pages of 2 MiB on NUMA node 0 were added from outside; the '
+            'pool will keep at least 12 pages',
+            '12 idle pages of 2 MiB on NUMA node 0 were freed',
         ]
         # The guest has those that were added, and 8 of ours.
         assert (rig.account(0), total(rig)) == ((12, 8), 20)
         rig.kernel.stop_guest(A)
-        rig.heal([])
+        rig.reconcile([])
         assert total(rig) == 12
 
     def test_an_operator_who_takes_pages_away(
@@ -262,10 +280,10 @@ class TestPools:
         rig.kernel.stop_guest(A)
         rig.kernel.operator_writes(page_host.pool(0), 0)
         # Then they are made again, since they are promised.
-        assert rig.heal([A]) == [
-            '20 pages of 2048 KiB on node 0 were taken away by someone else',
-            '20 of 20 pages of 2048 KiB on node 0 that are promised to '
-            'guests were missing, and made anew',
+        assert rig.reconcile([A]) == [
+            '20 pages of 2 MiB on NUMA node 0 were removed from outside',
+            '20 of 20 pages of 2 MiB on NUMA node 0 that are reserved for '
+            'instances were missing, and were allocated',
         ]
         rig.run(A)
 
@@ -276,19 +294,19 @@ class TestPools:
         rig.kernel.stop_guest(A)
         rig.kernel.operator_writes(page_host.pool(0), 0)
         rig.kernel.fragment(0, 1024 * 1024, 0)
-        told = rig.heal([A])
+        told = rig.reconcile([A])
         assert told[-1].startswith(
-            '20 pages of 2048 KiB on node 0 that are promised to guests are '
-            'missing'
+            '20 pages of 2 MiB on NUMA node 0 that are reserved for instances '
+            'are missing'
         )
-        assert rig.heal([A]) == []
+        assert rig.reconcile([A]) == []
         assert held(rig) == {(A, 'guest')}
 
     def test_a_host_that_started_anew(self, tmp_path: pathlib.Path) -> None:
         rig = make(tmp_path)
         rig.kernel.reboot()
         rig.start()
-        rig.heal([A], starting=True)
+        rig.reconcile([A], starting=True)
         # Then the guest, which is off, has its pages waiting for it.
         assert (rig.account(0), total(rig)) == ((0, 20), 20)
         rig.run(A)
@@ -298,9 +316,9 @@ class TestPools:
         rig.kernel.stop_guest(A)
         rig.kernel.operator_writes(page_host.pool(0), 32)
         before = (rig.held(), rig.account(0), total(rig))
-        found = rig.reconciler.look(_present())
+        found = rig.dry_run()
         assert found[0].startswith('12 pages')
-        assert found[1] == f'guest {A} is gone, so its pages would be released'
+        assert found[1] == f'instance {A} is gone; its pages would be released'
         assert (rig.held(), rig.account(0), total(rig)) == before
 
     @pytest.mark.parametrize('reboots', [False, True])
@@ -313,15 +331,15 @@ class TestPools:
         if reboots:
             rig.kernel.reboot()
         rig.kernel.operator_writes(page_host.pool(0), 32)
-        told = rig.reconciler.look(_present())
-        healed = rig.heal([])
+        told = rig.dry_run()
+        healed = rig.reconcile([])
         assert told == [
             one.replace('were released', 'would be released').replace(
-                'were given back', 'would be given back'
+                'were freed', 'would be freed'
             )
             for one in healed
         ]
-        assert rig.reconciler.look(_present()) == []
+        assert rig.dry_run() == []
 
     def test_what_was_healed_before_an_error_is_told(
         self, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
@@ -331,15 +349,21 @@ class TestPools:
         rig.pools.hold(A, page_host.needs((0, 20), (1, 20)))
 
         rig.kernel.hook = refuse_node_1
-        healed: list[str] = []
+        done: list[str] = []
         with pytest.raises(exception.PoolsReadOnly):
-            rig.reconciler.heal(_present(), starting=True, healed=healed)
-        why = f'guest {A} is gone, so its pages were released'
-        assert healed == [
+            apply(rig, starting=True, done=done)
+        why = f'instance {A} is gone; its pages were released'
+        assert done == [
             why,
-            '20 idle pages of 2048 KiB on node 0 were given back',
+            '20 idle pages of 2 MiB on NUMA node 0 were freed',
         ]
-        assert f'Huge pages: {why}.' in caplog.messages
+        assert (
+            'Huge pages: instance is gone; its pages were released.',
+            A,
+        ) in [
+            (record.getMessage(), getattr(record, 'instance_uuid', None))
+            for record in caplog.records
+        ]
 
     def test_what_was_made_before_an_error_is_told(
         self, tmp_path: pathlib.Path
@@ -351,10 +375,10 @@ class TestPools:
             rig.kernel.operator_writes(page_host.pool(node), 0)
 
         rig.kernel.hook = refuse_node_1
-        healed: list[str] = []
+        done: list[str] = []
         with pytest.raises(exception.PoolsReadOnly):
-            rig.reconciler.heal(_present(A), healed=healed)
-        assert healed[-1] == '20 pages of 2048 KiB on node 0 were made anew'
+            apply(rig, A, done=done)
+        assert done[-1] == '20 pages of 2 MiB on NUMA node 0 were allocated'
 
     def test_there_is_time_to_make_pages_if_nobody_waits(
         self, tmp_path: pathlib.Path
@@ -364,10 +388,10 @@ class TestPools:
         rig.kernel.stop_guest(A)
         rig.kernel.operator_writes(page_host.pool(0), 0)
         rig.kernel.fragment(0, 1024 * 1024)
-        rig.heal([A])
+        rig.reconcile([A])
         assert total(rig) == 0
         # When nobody waits, Then what is missing is made by compaction.
-        rig.reconciler.heal(_present(A), quick=False)
+        apply(rig, A, quick=False)
         assert total(rig) == 20
 
     def test_guests_of_which_it_is_not_sure_whether_they_are_gone(
@@ -378,13 +402,17 @@ class TestPools:
         rig.kernel.stop_guest(A)
         rig.now += 601
         rig.pools.hold(B, page_host.needs((0, 10)))
-        unsure = rig.reconciler.unsure
+
+        def unsure(present: Present) -> tuple[Sequence[str], Sequence[str]]:
+            plan = rig.reconciler.plan(present)
+            return plan.doubtful, plan.young
+
         nothing = frozenset[str]()
         # Then it depends on what is known of them.
-        assert unsure(reconcile.Present(nothing, here=None)) == ([A], [B])
-        assert unsure(reconcile.Present(nothing)) == ([], [B])
-        assert unsure(reconcile.Present(frozenset({A, B}))) == ([], [])
-        assert unsure(reconcile.Present(None, here=None)) == ([], [])
+        assert unsure(Present(nothing, here=None)) == ([A], [B])
+        assert unsure(Present(nothing)) == ([], [B])
+        assert unsure(Present(frozenset({A, B}))) == ([], [])
+        assert unsure(Present(None, here=None)) == ([], [])
 
     def test_what_an_operator_should_know_is_a_warning(
         self, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
@@ -392,19 +420,15 @@ class TestPools:
         rig = make(tmp_path)
         rig.kernel.stop_guest(A)
         with caplog.at_level(logging.INFO):
-            rig.heal([])
+            rig.reconcile([])
         levels = [(r.levelname, r.getMessage()) for r in caplog.records]
         assert levels == [
             (
                 'WARNING',
-                f'Huge pages: guest {A} is gone, so its pages were released.',
+                'Huge pages: instance is gone; its pages were released.',
             ),
             (
                 'INFO',
-                'Gave 20 pages of 2048 KiB on node 0 back to the kernel.',
+                'Freed idle huge pages: 20 pages of 2 MiB on NUMA node 0.',
             ),
         ]
-
-
-def _present(*defined: str) -> reconcile.Present:
-    return reconcile.Present(frozenset(defined), frozenset())

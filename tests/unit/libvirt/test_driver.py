@@ -313,7 +313,7 @@ def test_a_helper_that_cannot_be_started_is_told_at_the_start(make, caplog):
     assert totals[0][2048] == 100
     assert not can_be_made(known)
     (warning,) = warnings(caplog)
-    assert 'cannot be changed (the helper cannot be started)' in warning
+    assert 'read-only (the helper cannot be started)' in warning
 
 
 def test_pools_that_cannot_be_changed_refuse_the_guest(
@@ -360,7 +360,7 @@ def test_what_was_known_is_told_if_the_kernel_cannot_be_read(
     def broken(*args, **kwargs):
         raise exception.KernelError('/sys/x', 'nothing', 'a number')
 
-    monkeypatch.setattr(made._keeper, 'survey', broken)
+    monkeypatch.setattr(made._keeper, 'snapshot', broken)
 
     assert told(made) == before
     assert '/sys/x' in caplog.text

@@ -24,15 +24,15 @@ from nova_numa_hugepages.cmd.host import ledgers
 from nova_numa_hugepages.cmd.host import reserved
 from nova_numa_hugepages.cmd.host.inspect import partial_fs
 from nova_numa_hugepages.cmd.host.settings import Settings
-from nova_numa_hugepages.hugepages import accounts
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import snapshot
-from nova_numa_hugepages.hugepages import usage
+from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import cgroups
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
+from nova_numa_hugepages.hugepages.usage import UsageReader
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,12 +83,15 @@ def look(
     maps = _Maps(files)
     with ledger:
         holds = ledger.holds()
-        books = accounts.Accounts(kernel, ledger, files).read()
-    standings = usage.Promises(files, maps.read).standings(
-        kernel, holds, settings.policy.reserved
-    )
-    view = snapshot.survey(
-        files, kernel, settings.policy, books, holds, standings
+        check = Accounts(kernel, ledger, files).read()
+    policy = settings.policy
+    view = snapshot.take(
+        files,
+        policy,
+        check.accounts,
+        holds,
+        UsageReader(kernel, files, maps.read, policy.reserved).read(holds),
+        can_grow=policy.dynamic,
     )
     has = {uuid: maps.pages_of(one) for uuid, one in view.guests.items()}
     notes += files.notes()
@@ -202,7 +205,7 @@ def _others(
             ours[key] = ours.get(key, 0) + count
     return cgroups.occupants(
         fs,
-        {key: one.standing.pool for key, one in view.pools.items()},
+        {key: one.usage.pool for key, one in view.pools.items()},
         ours,
         {process.pid for process in view.guests.values()},
     )

@@ -122,7 +122,7 @@ def draw(seen: collect.Seen, name: str) -> Iterable[console.RenderableType]:
     )
     for node in sorted(seen.view.nodes.values(), key=lambda node: node.id):
         yield _node(seen, node, letters)
-    if any(one.standing.pool.total for one in seen.view.pools.values()):
+    if any(one.usage.pool.total for one in seen.view.pools.values()):
         yield text.Text(
             LEGEND + _last_sign(seen),
             'dim',
@@ -174,7 +174,7 @@ def _node(
     for key, view in sorted(seen.view.pools.items()):
         if key.node == node.id:
             size = units.format_kib(key.size_kib)
-            if view.standing.pool.total:
+            if view.usage.pool.total:
                 grid.add_row(size, Bar(_parts(seen, key, letters)))
                 size = ''
             grid.add_row(size, _numbers(seen, key))
@@ -228,7 +228,7 @@ def _parts(
     seen: collect.Seen, key: model.PoolKey, letters: Mapping[str, str]
 ) -> list[tuple[int, str, str]]:
     """Divide a pool among guests, others and what is left."""
-    standing = seen.view.pools[key].standing
+    standing = seen.view.pools[key].usage
     parts = []
     left = standing.pool.total
     for uuid, letter in letters.items() if seen.knows('has') else ():
@@ -252,7 +252,7 @@ def _parts(
 
 def _numbers(seen: collect.Seen, key: model.PoolKey) -> text.Text:
     view = seen.view.pools[key]
-    standing = view.standing
+    standing = view.usage
     sentences = []
     if standing.pool.total:
         parts = [f'{standing.pool.free} of {standing.pool.total} free']

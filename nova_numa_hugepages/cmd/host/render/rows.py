@@ -138,7 +138,7 @@ def _row(
         return row
     key = model.PoolKey(node, size_kib)
     view = seen.view.pools[key]
-    standing = view.standing
+    standing = view.usage
     row.update(
         total=standing.pool.total,
         free=standing.pool.free,

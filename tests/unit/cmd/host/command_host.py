@@ -98,7 +98,7 @@ class Host:
             lock=threading.RLock(),
             read_maps=self.kernel.read_maps,
         )
-        pools.accounts.refresh()
+        pools.refresh()
         return pools
 
     def hold(self, uuid, *cells, purpose=model.Purpose.GUEST) -> None:
@@ -115,7 +115,7 @@ class Host:
             ],
             purpose,
         )
-        pools.ledger.close()
+        pools.close()
 
     def start(self, uuid, counts, name='instance-00000001') -> int:
         """Start a guest on 2 MiB pages, by node."""

@@ -62,7 +62,7 @@ def test_a_guest_that_is_gone(host, defined, capsys):
     # when, then: a look changes nothing
     assert host.run('reconcile', '--dry-run', GONE) == 3
     out = capsys.readouterr().out
-    assert f'- guest {TWO} is gone, so its pages would be released' in out
+    assert f'- instance {TWO} is gone; its pages would be released' in out
     assert f'- 64 idle pages of {model.PoolKey(1, SMALL)} would be' in out
     assert host.holders() == {ONE: 64, TWO: 64}
     assert host.total(1) == 64
@@ -71,7 +71,7 @@ def test_a_guest_that_is_gone(host, defined, capsys):
     assert host.run('reconcile', GONE) == 0
     result = capsys.readouterr()
     assert result.out.startswith('Healed:\n')
-    assert f'- guest {TWO} is gone, so its pages were released' in result.out
+    assert f'- instance {TWO} is gone; its pages were released' in result.out
     assert '64' in result.out
     assert result.err == ''
     assert host.holders() == {ONE: 64}
@@ -136,7 +136,7 @@ def test_without_libvirt_nobody_is_taken_for_gone(host, capsys):
     assert 'libvirt is not asked with --root' in result.err
     assert 'gone' not in result.out
     assert code == 3
-    assert f'guest {ONE} runs on the pages that were held' in result.out
+    assert f'instance {ONE} runs on the pages that were' in result.out
 
 
 def test_what_the_operator_changed(host, defined, capsys):
@@ -146,7 +146,7 @@ def test_what_the_operator_changed(host, defined, capsys):
     assert host.run('reconcile') == 0
 
     assert (
-        f'36 pages of {model.PoolKey(0, SMALL)} were added by someone else'
+        f'36 pages of {model.PoolKey(0, SMALL)} were added from outside'
         in capsys.readouterr().out
     )
 
@@ -155,9 +155,13 @@ def test_what_the_operator_changed(host, defined, capsys):
     ('mendable_kib', 'code', 'said'),
     [
         # Nothing was healed of what is missing.
-        (0, 3, 'Still to heal:\n- 64 of 64 pages of {} that are promised'),
+        (0, 3, 'Still to heal:\n- 64 of 64 pages of {} that are reserved'),
         # Only compaction makes the pages: there is time for it.
-        (None, 0, '- 64 of 64 pages of {} that are promised to guests were'),
+        (
+            None,
+            0,
+            '- 64 of 64 pages of {} that are reserved for instances were',
+        ),
     ],
 )
 def test_pages_that_are_missing_in_small_blocks(
@@ -203,7 +207,7 @@ def test_pages_that_the_kernel_keeps_are_still_to_be_healed(
     # when, then
     assert host.run('reconcile') == 3
     assert capsys.readouterr().out == (
-        f'Still to heal:\n- 64 idle pages of {key} would be given back\n'
+        f'Still to heal:\n- 64 idle pages of {key} would be freed\n'
     )
 
 
@@ -221,7 +225,7 @@ def test_what_was_healed_is_told_where_pools_cannot_be_written(
 
     # then
     result = capsys.readouterr()
-    assert f'- guest {TWO} is gone, so its pages were released' in result.out
+    assert f'- instance {TWO} is gone; its pages were released' in result.out
     assert result.err == (
         'Huge page pools cannot be changed: nr_hugepages: Permission denied. '
         'Run it as root, where /sys can be written.\n'
@@ -242,9 +246,9 @@ def test_a_dry_run_after_a_reboot_threatens_no_pool_of_the_operator(
     assert host.run('reconcile', '--dry-run') == 3
 
     # then: it is what healing does
-    assert 'given back' not in capsys.readouterr().out
+    assert 'freed' not in capsys.readouterr().out
     assert host.run('reconcile') == 0
-    assert 'given back' not in capsys.readouterr().out
+    assert 'freed' not in capsys.readouterr().out
     assert host.total(0) == 200
 
 
@@ -304,15 +308,17 @@ def test_a_dry_run_counts_as_the_real_one_does(host, defined, capsys):
     defined(ONE, TWO)
     host.kernel.operator_writes(model.PoolKey(1, SMALL), 40)
     text = (
-        f'- 24 of 64 pages of {model.PoolKey(1, SMALL)} that are promised to '
-        'guests '
+        f'- 24 of 64 pages of {model.PoolKey(1, SMALL)} that are reserved for '
+        'instances '
     )
 
     # when, then
     assert host.run('reconcile', '--dry-run') == 3
     assert f'{text}are missing\n' in capsys.readouterr().out
     assert host.run('reconcile') == 0
-    assert f'{text}were missing, and made anew\n' in capsys.readouterr().out
+    assert (
+        f'{text}were missing, and were allocated\n' in capsys.readouterr().out
+    )
 
 
 def test_a_libvirt_that_knows_no_holder_is_believed_when_forced(

@@ -337,10 +337,10 @@ def test_pages_reserved_where_there_are_none(
 
     err = capsys.readouterr().err
     assert (
-        'reserved_huge_pages names 2048 KiB on node 7, and this host has huge '
-        'pages on node 0, 1 only.' in err
+        'reserved_huge_pages names 2 MiB on NUMA node 7, and this host has '
+        'huge pages on node 0, 1 only.' in err
     )
     assert (
-        'reserved_huge_pages names 64 KiB on node 1, and this host has pages '
-        'of 2048, 1048576 KiB there.' in err
+        'reserved_huge_pages names 64 KiB on NUMA node 1, and this host has '
+        'pages of 2048, 1048576 KiB there.' in err
     )

@@ -94,7 +94,7 @@ def test_with_neither_guests_nor_a_ledger(tmp_path, capsys):
 
 def test_with_neither_guests_nor_holds(tmp_path, capsys):
     host = command_host.Host(tmp_path)
-    host.pools().ledger.close()
+    host.pools().close()
 
     assert shown(host, capsys).out.endswith(
         'No guest runs here, and none holds pages.\n'
@@ -113,7 +113,7 @@ def test_more_reserved_than_there_is_stands_out(host, tmp_path, capsys):
     drawn = picture._numbers(seen, key)
 
     # then
-    assert seen.view.pools[key].standing.available == -3
+    assert seen.view.pools[key].usage.available == -3
     assert drawn.plain.endswith(
         '; 3 too few for what is promised and held back'
     )
