@@ -25,6 +25,7 @@ from rich import console as rich_console
 from rich import padding
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import opening
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.cmd.host.inspect import collect
 from nova_numa_hugepages.cmd.host.render import picture
@@ -145,13 +146,14 @@ class _Scene:
         )
 
     def _draw(self) -> None:
-        seen = collect.look(
-            self._kernel.fs,
-            settings.Settings(
-                ledger=self._ledger, policy=self._policy, libvirt_uri=''
+        host = collect.inspect(
+            opening.Machine(
+                self._kernel.fs, read_maps=lambda fs: self._kernel.read_maps
             ),
+            None,
+            settings.Settings(self._ledger, self._policy),
         )
-        for part in list(picture.draw(seen, HOST))[1:]:
+        for part in list(picture.draw(host, HOST))[1:]:
             self._console.print(padding.Padding(part, (0, 0, 0, 2)))
 
     def _say(self, line: str) -> None:
