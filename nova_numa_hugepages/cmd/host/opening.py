@@ -133,8 +133,8 @@ def service(settings: Settings) -> str | None:
     path = settings.ledger.parent / service_lock.NAME
     if not path.exists():
         return (
-            f'it is not known whether nova-compute runs, as there is no {path} '
-            'of it'
+            'it is not known whether nova-compute runs, as there is no '
+            f'{path} of it'
         )
     return None
 
