@@ -133,8 +133,8 @@ def service(settings: Settings) -> str | None:
     path = settings.ledger.parent / service_lock.NAME
     if not path.exists():
         return (
-            'it is not known whether nova-compute runs, as there is no '
-            f'{path} of it'
+            'it is not known whether nova-compute runs, as it has not made '
+            f'its lock file {path}'
         )
     return None
 

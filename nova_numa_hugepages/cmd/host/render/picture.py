@@ -118,7 +118,7 @@ def draw(host: HostInspection, name: str) -> Iterable[console.RenderableType]:
     }
     count = len(snapshot.nodes)
     yield text.Text(
-        f'{name}: {count} NUMA node{"" if count == 1 else "s"}; '
+        f'{name}: {count} node{"" if count == 1 else "s"}; '
         + (f'ledger {host.ledger}' if host.ledger else 'no ledger was read')
     )
     for node in sorted(snapshot.nodes.values(), key=lambda node: node.id):

@@ -76,8 +76,8 @@ def test_a_service_of_a_version_without_the_lock_file_may_run(host, capsys):
 
     assert host.run('reconcile', GONE) == 1
     assert (
-        'Nothing was fixed: it is not known whether nova-compute runs, as '
-        f'there is no {path} of it.' in capsys.readouterr().err
+        'Nothing was fixed: it is not known whether nova-compute runs, as it '
+        f'has not made its lock file {path}.' in capsys.readouterr().err
     )
     assert host.holders() == {ONE: 64, TWO: 64}
 

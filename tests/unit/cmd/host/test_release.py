@@ -285,8 +285,9 @@ def test_a_service_that_cannot_be_seen_is_warned_of(host, capsys):
     assert host.run('release', '--yes', TWO) == 0
 
     assert (
-        'Warning: it is not known whether nova-compute runs, as there is no '
-        f'{path} of it, and it may be about' in capsys.readouterr().err
+        'Warning: it is not known whether nova-compute runs, as it has not '
+        f'made its lock file {path}, and it may be about'
+        in capsys.readouterr().err
     )
 
 
