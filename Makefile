@@ -144,10 +144,11 @@ bench-spawn: $(STACK_STAMP) ## time of a spawn on that cloud, ours and stock Nov
 	@$(STACK_BIN) -m benchmarks.spawning
 
 .PHONY: lint
-lint: $(STAMP) ## ruff, hacking and mypy
+lint: $(STAMP) ## ruff, hacking, imports and mypy
 	@$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
 	$(BIN) -m flake8
+	$(BIN) -m tools.circles
 	$(BIN) -m mypy
 
 .PHONY: format

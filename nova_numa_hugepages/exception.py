@@ -173,10 +173,48 @@ class LedgerError(NUMAHugepagesError):
 class LedgerMissing(LedgerError):
     """There is no ledger where one was expected."""
 
+    def __init__(self, path: object) -> None:
+        super().__init__(
+            path,
+            'is not there, or is empty',
+            'nova-compute makes it when it starts.',
+        )
+
 
 class LedgerDamaged(LedgerError):
-    """The ledger is no ledger, or is damaged."""
+    """The ledger is no ledger, or is damaged.
+
+    :param path: the file
+    :param reason: what is wrong with it
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(path, reason, _without_ledger(path))
 
 
 class LedgerTooNew(LedgerError):
-    """The ledger was written by a newer version of this package."""
+    """The ledger was written by a newer version of this package.
+
+    :param path: the file
+    :param version: the version of its schema
+    :param known: the latest version that this package knows
+    """
+
+    def __init__(self, path: object, version: int, known: int) -> None:
+        super().__init__(
+            path,
+            f'has version {version} of its schema, and this '
+            f'nova-numa-hugepages knows versions up to {known}',
+            'Install the nova-numa-hugepages that wrote it, or a later one. '
+            f'If there is none: {_without_ledger(path)}',
+        )
+
+
+def _without_ledger(path: object) -> str:
+    """Say how to go on without a ledger that can't be used."""
+    return (
+        f'Stop nova-compute, move {path} aside, together with {path}-wal and '
+        f'{path}-shm if they are there, and start nova-compute: it makes '
+        'another ledger from the running domains, and leaves the page pools '
+        'as they are.'
+    )

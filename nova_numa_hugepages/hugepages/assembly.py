@@ -21,6 +21,7 @@ from collections.abc import Callable
 import dataclasses
 from typing import TYPE_CHECKING
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import hostfs
@@ -42,11 +43,27 @@ class KernelAccess:
     :ivar fs: the files of the kernel
     :ivar writer: changes pools
     :ivar read_maps: reads where the memory of a process is
+    :ivar check: checks the privileges that these two need; raises
+        `exception.PoolsReadOnly` if they are missing
     """
 
     fs: hostfs.HostFS
     writer: hugetlb.Writer
     read_maps: processes.MapsReader
+    check: Callable[[], None] = lambda: None
+
+    def read_only_reason(self) -> str | None:
+        """Return why pools can't be changed, None if they can.
+
+        :raises exception.KernelError: if the nodes can't be read
+        """
+        reason = hugetlb.writable(self.fs)
+        if reason is None:
+            try:
+                self.check()
+            except exception.PoolsReadOnly as error:
+                reason = error.reason
+        return reason
 
 
 def open_pools(
@@ -63,24 +80,20 @@ def open_pools(
     :param read_only: why the pools can't be changed here, None if they can
     :param lock_timeout_s: how long to wait for the lock, in seconds; as long
         as the service does if None
-    :param waiting: called with who has the lock, if it is waited for
+    :param waiting: called with the process that has the lock, if it is waited
+        for
     """
     from nova_numa_hugepages.hugepages.pools import Pools
     from nova_numa_hugepages.hugepages.state import lock
 
-    writer = kernel.writer
-    if read_only is not None:
-        writer = hugetlb.NoWriter(read_only)
     return Pools(
-        hugetlb.Hugetlb(kernel.fs, writer),
+        hugetlb.Hugetlb(kernel.fs, kernel.writer),
         ledger,
         kernel.fs,
         policy,
         lock=lock.HostLock(
             ledger.path.parent,
-            timeout_s=lock.TIMEOUT_S
-            if lock_timeout_s is None
-            else lock_timeout_s,
+            timeout_s=lock_timeout_s or lock.TIMEOUT_S,
             waiting=waiting,
         ),
         read_maps=kernel.read_maps,

@@ -172,7 +172,7 @@ class Compute:
 
     def pools(self) -> list[int]:
         """Tell how many pages of 2 MiB each node has."""
-        kernel = hugetlb.Hugetlb(self.fs, hugetlb.NoWriter(''))
+        kernel = hugetlb.Hugetlb(self.fs, hugetlb.RefusingWriter(''))
         return [
             pool.total
             for key, pool in sorted(kernel.pools().items())

@@ -35,7 +35,6 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
-from nova_numa_hugepages.hugepages.state import schema
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 # Loaded late by what needs it, as it takes time.
@@ -78,13 +77,13 @@ def opened(
     :raises errors.NotAllowed: if this user may not do that
     :raises exception.LedgerError: if there is no ledger, or it cannot be used
     """
-    read_only = hugetlb.writable(fs)
     writer = (
         machine.writer(fs)
         if to_change
-        else hugetlb.NoWriter('this only reads')
+        else hugetlb.RefusingWriter('this only reads')
     )
     kernel = assembly.KernelAccess(fs, writer, machine.read_maps(fs))
+    read_only = kernel.read_only_reason()
     pools = hugetlb.Hugetlb(fs, kernel.writer).pools()
     if to_change and read_only is None:
         _check_writable(fs, pools)
@@ -161,9 +160,8 @@ def check_times(ledger: Ledger) -> None:
         except (OSError, OverflowError, ValueError) as error:
             raise exception.LedgerDamaged(
                 ledger.path,
-                'has a row in holds that cannot be: holder '
+                'has an invalid row in holds: holder '
                 f'{hold.holder!r}, since {hold.since!r} ({error})',
-                schema.remedy(ledger.path),
             ) from error
 
 

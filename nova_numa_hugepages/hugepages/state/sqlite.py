@@ -30,7 +30,6 @@ import stat
 import time
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages.state import schema
 
 # Seconds to wait for a transaction of another process.
 BUSY_TIMEOUT_S = 10.0
@@ -89,7 +88,7 @@ def connect(path: pathlib.Path, *, create: bool) -> sqlite3.Connection:
                 )
             make_private(path)
         if not _size(path) and not create:
-            raise schema.missing(path)
+            raise exception.LedgerMissing(path)
         # SQLite would fall back to reading only.
         if not os.access(path, os.W_OK, effective_ids=True):
             raise PermissionError('no permission to write to it')
@@ -122,7 +121,7 @@ def connect_read_only(path: pathlib.Path) -> sqlite3.Connection:
         with _explained(path), translated(path):
             before = path.lstat()
             if not _size(path):
-                raise schema.missing(path)
+                raise exception.LedgerMissing(path)
             if _beside(path, _INDEX).exists():
                 # Without it SQLite makes the files that it doesn't find.
                 connection = _connection(path, 'mode=ro&readonly_shm=1')
@@ -156,7 +155,7 @@ def _explained(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise schema.missing(path) from error
+        raise exception.LedgerMissing(path) from error
     except OSError as error:
         raise exception.LedgerError(
             path, f'cannot be used: {error.strerror or error}', _ACCESS
@@ -214,9 +213,7 @@ def _translation(path: pathlib.Path, error: sqlite3.Error) -> Exception:
         case _:
             # What only a defect of ours can be.
             return error
-    return exception.LedgerDamaged(
-        path, f'is damaged: {error}', schema.remedy(path)
-    )
+    return exception.LedgerDamaged(path, f'is damaged: {error}')
 
 
 def _kind(error: sqlite3.Error) -> int | None:
@@ -280,9 +277,7 @@ def _copy(path: pathlib.Path) -> sqlite3.Connection:
 def _size(path: pathlib.Path) -> int:
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise exception.LedgerDamaged(
-            path, 'is not a regular file', schema.remedy(path)
-        )
+        raise exception.LedgerDamaged(path, 'is not a regular file')
     return status.st_size
 
 

@@ -382,7 +382,7 @@ def test_a_time_that_cannot_be_is_an_error_of_the_ledger(
     host.run(command, *([TWO] if command == 'release' else []))
 
     assert (
-        f'The ledger of huge pages {host.ledger} has a row in holds that '
-        f"cannot be: holder '{ONE}', since 1e+300" in capsys.readouterr().err
+        f'The ledger of huge pages {host.ledger} has an invalid row in '
+        f"holds: holder '{ONE}', since 1e+300" in capsys.readouterr().err
     )
     assert (host.total(0), host.total(1)) == (84, 100)

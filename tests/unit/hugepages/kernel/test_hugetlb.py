@@ -333,8 +333,8 @@ class TestRefusals:
             f'huge page pools cannot be changed: {path}: {reason}'
         )
 
-    def test_no_writer(self) -> None:
-        writer = hugetlb.NoWriter('it is a container')
+    def test_a_writer_that_refuses(self) -> None:
+        writer = hugetlb.RefusingWriter('it is a container')
 
         for write in (
             lambda: writer.write_nr(0, KIB, 1),

@@ -104,9 +104,7 @@ class TestContext:
 
         assert reached == {
             '_answer',
-            '_write_nr',
-            '_write_compact',
-            '_write_demote',
+            '_write_number',
             '_huge_maps',
         }
 
@@ -131,55 +129,74 @@ class TestPrivileged:
         assert hugetlb.demote_file(kernel.fs, 0, GIB).read_text() == '2'
 
     @pytest.mark.parametrize(
-        ('node', 'size_kib', 'count', 'reason'),
+        'path',
         [
-            (2, KIB, 1, '2 is no node of this host'),
-            (-1, KIB, 1, '-1 is no node of this host'),
-            (True, KIB, 1, 'True is no node of this host'),
-            ('0', KIB, 1, "'0' is no node of this host"),
-            ('../0', KIB, 1, "'../0' is no node of this host"),
-            (0, 4, 1, '4 KiB is no size of huge pages here'),
-            (0, '2048', 1, "'2048' KiB is no size of huge pages here"),
-            (0, KIB, -1, '-1 is not between 0 and 2048 pages'),
-            (0, KIB, 2049, '2049 is not between 0 and 2048 pages'),
-            (0, KIB, 1.0, '1.0 is not between 0 and 2048 pages'),
-            (0, KIB, '1', "'1' is not between 0 and 2048 pages"),
-            (0, GIB, 5, '5 is not between 0 and 4 pages'),
+            'sys/devices/system/node/node2/compact',
+            'sys/devices/system/node/node0/../node0/compact',
+            'sys/devices/system/node/node0/online',
+            'sys/devices/system/node/node0/hugepages/hugepages-4kB'
+            '/nr_hugepages',
+            'sys/devices/system/node/node0/hugepages/hugepages-2048kB'
+            '/free_hugepages',
+            'sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages',
+            'proc/sys/vm/drop_caches',
+            '',
         ],
     )
-    def test_what_does_not_name_something_is_not_written(
+    def test_no_other_file_is_written(
+        self, kernel: FakeKernel, tmp_path: pathlib.Path, path: str
+    ) -> None:
+        with pytest.raises(ValueError, match='is no file') as caught:
+            privsep._write_number(f'{tmp_path}/{path}', 1)
+
+        assert str(caught.value) == (
+            f"'{tmp_path}/{path}' is no file that sets pools of this host"
+        )
+
+    @pytest.mark.parametrize('path', [None, 1, b'/dev/null'])
+    def test_what_is_no_path_is_not_written(
+        self, kernel: FakeKernel, path: Any
+    ) -> None:
+        with pytest.raises(ValueError, match='is no file'):
+            privsep._write_number(path, 1)
+
+    @pytest.mark.parametrize(
+        ('size_kib', 'number', 'reason'),
+        [
+            (KIB, -1, '-1 is not between 0 and 2048'),
+            (KIB, 2049, '2049 is not between 0 and 2048'),
+            (KIB, 1.0, '1.0 is not between 0 and 2048'),
+            (KIB, '1', "'1' is not between 0 and 2048"),
+            (KIB, True, 'True is not between 0 and 2048'),
+            (GIB, 5, '5 is not between 0 and 4'),
+        ],
+    )
+    @pytest.mark.parametrize('file', [hugetlb.nr_file, hugetlb.demote_file])
+    def test_no_more_than_fits_is_written(
         self,
         kernel: FakeKernel,
-        node: Any,
-        size_kib: Any,
-        count: Any,
+        file: Callable[[hostfs.HostFS, int, int], pathlib.Path],
+        size_kib: int,
+        number: Any,
         reason: str,
     ) -> None:
         before = nr_file(kernel, 0, KIB).read_text()
 
-        for write in (privsep._write_nr, privsep._write_demote):
-            with pytest.raises(ValueError, match='is no') as caught:
-                write(node, size_kib, count)
-            assert str(caught.value) == reason
+        with pytest.raises(ValueError, match='is not between') as caught:
+            privsep._write_number(str(file(kernel.fs, 0, size_kib)), number)
 
+        assert str(caught.value) == reason
         assert nr_file(kernel, 0, KIB).read_text() == before
-
-    @pytest.mark.parametrize('node', [2, '0', None, True])
-    def test_no_memory_but_of_a_node_is_compacted(
-        self, kernel: FakeKernel, node: Any
-    ) -> None:
-        with pytest.raises(ValueError, match='is no node of this host'):
-            privsep._write_compact(node)
 
     def test_files_that_can_not_be_used(
         self, kernel: FakeKernel, tmp_path: pathlib.Path
     ) -> None:
-        # None of our errors can be made anew on the other side.
+        # None of our errors can be made again on the other side.
         for path in ('node0/meminfo', 'online'):
             (tmp_path / 'sys/devices/system/node' / path).unlink()
 
             with pytest.raises(ValueError, match='No such file'):
-                privsep._write_nr(0, KIB, 1)
+                privsep._write_number(str(nr_file(kernel, 0, KIB)), 1)
 
     def test_the_huge_pages_of_a_guest(self, kernel: FakeKernel) -> None:
         pid = kernel.start_guest(GUEST, {HERE: 3})
@@ -238,10 +255,10 @@ class TestClient:
                 'eof',
             ),
             (
-                ValueError('7 is no node of this host'),
+                ValueError('7 is not between 0 and 5'),
                 exception.KernelError,
-                '{path}: expected what this host has, found 7 is no node of '
-                'this host',
+                '{path}: expected what this host has, found 7 is not between '
+                '0 and 5',
             ),
             (
                 daemon.FailedToDropPrivileges('helper exited (1)'),
@@ -261,26 +278,16 @@ class TestClient:
     ) -> None:
         writer = privsep.PrivsepWriter()
         fs = hostfs.HostFS()
-        verbs: list[tuple[str, Callable[[], None], pathlib.Path]] = [
+        monkeypatch.setattr(privsep, '_write_number', failing(raised))
+        verbs: list[tuple[Callable[[], None], pathlib.Path]] = [
+            (lambda: writer.write_nr(0, KIB, 1), hugetlb.nr_file(fs, 0, KIB)),
+            (lambda: writer.write_compact(0), hugetlb.compact_file(fs, 0)),
             (
-                '_write_nr',
-                lambda: writer.write_nr(0, KIB, 1),
-                hugetlb.nr_file(fs, 0, KIB),
-            ),
-            (
-                '_write_compact',
-                lambda: writer.write_compact(0),
-                hugetlb.compact_file(fs, 0),
-            ),
-            (
-                '_write_demote',
                 lambda: writer.write_demote(0, GIB, 1),
                 hugetlb.demote_file(fs, 0, GIB),
             ),
         ]
-        for name, write, path in verbs:
-            monkeypatch.setattr(privsep, name, failing(raised))
-
+        for write, path in verbs:
             with pytest.raises(expected) as caught:
                 write()
 
@@ -290,7 +297,7 @@ class TestClient:
         self, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         raised = FileNotFoundError(errno.ENOENT, 'No such file', 'sudo')
-        monkeypatch.setattr(privsep, '_write_nr', failing(raised))
+        monkeypatch.setattr(privsep, '_write_number', failing(raised))
 
         with pytest.raises(
             exception.PoolsReadOnly, match=r"cannot be started: .*'sudo'"
@@ -363,13 +370,14 @@ _HELPED = """
 import sys
 from oslo_config import cfg
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import hostfs, hugetlb, pages, privsep
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs, hugetlb, privsep
 cfg.CONF([], project='test')
 cfg.CONF.set_override('helper_command', sys.argv[1], privsep.CFG_SECTION)
 privsep.check()
 kernel = hugetlb.Hugetlb(hostfs.HostFS(), privsep.PrivsepWriter())
 node = kernel.nodes()[0]
-largest = pages.PoolKey(node, kernel.sizes(node)[-1])
+largest = model.PoolKey(node, kernel.sizes(node)[-1])
 kernel.set_persistent(largest, kernel.pool(largest).persistent)
 kernel.compact(node)
 try:
@@ -416,9 +424,9 @@ class TestAsRoot:
             timeout=60,
         )
 
+        path = hugetlb.nr_file(hostfs.HostFS(), 4711, KIB)
         assert done.stdout.splitlines() == [
-            '/sys/devices/system/node/node4711/hugepages/hugepages-2048kB'
-            '/nr_hugepages: expected what this host has, found 4711 is no '
-            'node of this host',
+            f'{path}: expected what this host has, found {str(path)!r} is no '
+            'file that sets pools of this host',
             "maps: ''",
         ], done.stderr

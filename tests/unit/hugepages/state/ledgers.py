@@ -64,6 +64,25 @@ def tell(text):
     print(text, flush=True)
 """
 
+# Dies at a statement of the ledger, before it or after it.
+FATAL = """
+class Fatal(sqlite3.Connection):
+    left = int(sys.argv[2])
+
+    def execute(self, *args):
+        if not Fatal.left and sys.argv[3] == 'before':
+            die()
+        found = super().execute(*args)
+        if not Fatal.left and sys.argv[3] == 'after':
+            die()
+        Fatal.left -= 1
+        return found
+
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *args, **named: connect(*args, factory=Fatal, **named)
+"""
+
 # The process is killed with the log not yet in the database.
 KILLED = """
 ledger = ledger.Ledger.open(path)

@@ -21,6 +21,7 @@ import pytest
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.hugepages.state.ledgers import ALICE
+from tests.unit.hugepages.state.ledgers import FATAL
 from tests.unit.hugepages.state.ledgers import GUEST
 from tests.unit.hugepages.state.ledgers import hold
 from tests.unit.hugepages.state.ledgers import NODE_0
@@ -31,24 +32,6 @@ from tests.unit.hugepages.state.ledgers import told
 
 KILLED = -9
 
-# Dies at a statement of the ledger, before it or after it.
-FATAL = """
-class Fatal(sqlite3.Connection):
-    left = int(sys.argv[2])
-
-    def execute(self, *args):
-        if not Fatal.left and sys.argv[3] == 'before':
-            die()
-        found = super().execute(*args)
-        if not Fatal.left and sys.argv[3] == 'after':
-            die()
-        Fatal.left -= 1
-        return found
-
-
-connect = sqlite3.connect
-sqlite3.connect = lambda *args, **named: connect(*args, factory=Fatal, **named)
-"""
 CHANGE = """
 with ledger.Ledger.open(path) as ledger:
     with ledger.transaction():

@@ -138,7 +138,7 @@ class TestNew:
 
         assert str(raised.value) == (
             f'the ledger of huge pages {path} is not there, or is empty. '
-            'The service makes it at its start.'
+            'nova-compute makes it when it starts.'
         )
         assert files(path.parent) == before
 
@@ -259,7 +259,9 @@ class TestDamaged:
         ) as raised:
             Ledger.open(path, read_only=read_only)
 
-        assert 'made anew from the running domains' in str(raised.value)
+        assert 'makes another ledger from the running domains' in str(
+            raised.value
+        )
         assert path.read_bytes() == content
 
     @pytest.mark.parametrize('read_only', [False, True])
