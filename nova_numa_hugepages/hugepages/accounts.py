@@ -15,7 +15,7 @@
 The persistent pages of a pool are the floor and what we grew. Any difference
 comes from the operator, or from a write of ours that was cut off.
 
-Everything here that writes needs the host's lock.
+Writing needs the host's lock.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ class AccountsCheck:
 class Accounts:
     """Writes pools, and keeps account of it.
 
+    Each method raises `exception.KernelError` if the kernel's files can't be
+    used, and `exception.LedgerError` if the ledger can't be.
+
     :param kernel: the kernel's pools
     :param ledger: where the accounts are kept
     :param fs: where the kernel's files are
@@ -64,11 +67,7 @@ class Accounts:
         self._fs = fs
 
     def read(self) -> AccountsCheck:
-        """Compare the pools with the ledger; changes neither. Needs no lock.
-
-        :raises exception.KernelError: if the kernel's files can't be read
-        :raises exception.LedgerError: if the ledger can't be read
-        """
+        """Compare the pools with the ledger; changes neither."""
         last = self._ledger.boot_id
         rebooted = last is not None and last != self._fs.boot_id()
         changes: list[str] = []
@@ -89,9 +88,6 @@ class Accounts:
         """Bring the ledger in step with the pools. Idempotent.
 
         :returns: the accounts, and what was different
-
-        :raises exception.KernelError: if the kernel's files can't be read
-        :raises exception.LedgerError: if the ledger can't be used
         """
         check = self.read()
         known = self._ledger.accounts()
@@ -106,37 +102,45 @@ class Accounts:
             self._ledger.set_boot_id(boot_id)
         return check
 
-    def set_persistent(self, key: model.PoolKey, wanted: int) -> model.Pool:
-        """Write how many pages a pool has, and read what came of it.
+    def account(self, key: model.PoolKey) -> model.Account:
+        """Get the account of a pool."""
+        account = self._ledger.account(key)
+        if account is None:
+            raise exception.NUMAHugepagesError(
+                f'the ledger has no account of the pool of {key}'
+            )
+        return account
 
-        The ledger learns of the write before it is made. What the pool gains
-        is ours, and what it loses was.
+    def add(self, key: model.PoolKey, count: int) -> int:
+        """Add persistent pages to a pool, or remove some.
 
-        Pages that the kernel is to give up and doesn't, it counts as surplus,
-        free ones as well, and never gives them up later. They are made
-        persistent again, and stay ours.
+        The ledger learns of the write before it is made. Pages that the pool
+        gains are ours, and so were those that it loses.
 
-        :param wanted: persistent pages; the kernel gives or takes as many of
-            them as it can
-        :returns: the pool after the write
+        Free pages that the kernel doesn't remove it counts as surplus, and
+        never removes them later. They are made persistent again, and stay
+        ours. If an error ends it, the pool may have changed; the next
+        `refresh` finds that out.
+
+        :param count: how many pages, below 0 to remove them; the kernel adds
+            or removes as many of them as it can
+        :returns: how many persistent pages were gained, below 0 if lost
         :raises exception.PoolsReadOnly: if pools can't be written here
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used; the pool
-            may have changed then, and the next `refresh` finds out
         """
         before = self._kernel.pool(key)
+        wanted = max(0, before.persistent + count)
         after = self._write(key, before, wanted)
         # Pages in use go when they are freed. Of the others all should.
         to_go = min(before.free, before.persistent - wanted)
         refused = to_go - max(0, before.total - after.total)
         if refused > 0:
             after = self._write(key, after, after.persistent + refused)
-        return after
+        return after.persistent - before.persistent
 
     def _write(
         self, key: model.PoolKey, before: model.Pool, wanted: int
     ) -> model.Pool:
-        account = self._account(key)
+        account = self.account(key)
         self._ledger.announce(key, before.persistent, wanted)
         self._kernel.set_persistent(key, wanted)
         after = self._kernel.pool(key)
@@ -152,32 +156,17 @@ class Accounts:
         self._ledger.settle(key, settled.floor, settled.grown)
         return after
 
-    def grown(self, key: model.PoolKey) -> int:
-        """Return how many persistent pages of a pool are ours."""
-        account = self._ledger.account(key)
-        return account.grown if account else 0
-
-    def floor(self, key: model.PoolKey) -> int:
-        """Return how many persistent pages of a pool are the operator's."""
-        return self._account(key).floor
-
-    def set_floor(self, key: model.PoolKey, wanted: int) -> None:
+    def set_floor(self, key: model.PoolKey, floor: int) -> None:
         """Record whose the pages of a pool are; the pool stays as it is.
 
-        :param wanted: how many are the operator's; the rest is ours
-        :raises exception.LedgerError: if the ledger can't be used
+        :param floor: how many are the operator's; the rest is ours
         """
-        account = self._account(key)
-        floor = min(wanted, account.floor + account.grown)
-        self._ledger.put_account(
-            dataclasses.replace(
-                account,
-                floor=floor,
-                grown=account.floor + account.grown - floor,
-            )
-        )
+        account = self.account(key)
+        persistent = account.floor + account.grown
+        floor = min(floor, persistent)
+        self._ledger.settle(key, floor, persistent - floor)
 
-    def demote(self, key: model.PoolKey, count: int) -> int:
+    def demote(self, key: model.PoolKey, count: int) -> tuple[int, int]:
         """Split idle pages of a pool into 2 MiB pages.
 
         Pages that are ours stay ours in their new size, and those of the
@@ -185,40 +174,25 @@ class Accounts:
         them to the floor.
 
         :param key: the pool of the large pages
-        :returns: how many pages were split
-        :raises: as for `set_persistent`
+        :returns: how many pages were split, and how many of them were floor
+        :raises: as for `add`
         """
-        small = model.PoolKey(key.node, hugetlb.DEMOTED_KIB)
-        large_account, small_account = self._account(key), self._account(small)
+        small_key = model.PoolKey(key.node, hugetlb.DEMOTED_KIB)
+        large, small = self.account(key), self.account(small_key)
         before = self._kernel.pool(key)
         self._kernel.demote(key, count)
         split = max(0, before.total - self._kernel.pool(key).total)
-        ours = min(split, large_account.grown)
+        ours = min(split, large.grown)
+        floor = min(split - ours, large.floor)
         ratio = key.size_kib // hugetlb.DEMOTED_KIB
         with self._ledger.transaction():
-            self._ledger.put_account(
-                dataclasses.replace(
-                    large_account,
-                    floor=max(0, large_account.floor - (split - ours)),
-                    grown=large_account.grown - ours,
-                )
+            self._ledger.settle(key, large.floor - floor, large.grown - ours)
+            self._ledger.settle(
+                small_key,
+                small.floor + (split - ours) * ratio,
+                small.grown + ours * ratio,
             )
-            self._ledger.put_account(
-                dataclasses.replace(
-                    small_account,
-                    floor=small_account.floor + (split - ours) * ratio,
-                    grown=small_account.grown + ours * ratio,
-                )
-            )
-        return split
-
-    def _account(self, key: model.PoolKey) -> model.Account:
-        account = self._ledger.account(key)
-        if account is None:
-            raise exception.NUMAHugepagesError(
-                f'the ledger has no account of the pool of {key}'
-            )
-        return account
+        return split, floor
 
 
 def _in_step(

@@ -57,7 +57,7 @@ class KernelAccess:
 
         :raises exception.KernelError: if the nodes can't be read
         """
-        reason = hugetlb.writable(self.fs)
+        reason = hugetlb.read_only_reason(self.fs)
         if reason is None:
             try:
                 self.check()

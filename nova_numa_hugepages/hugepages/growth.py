@@ -31,7 +31,6 @@ from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import nodes
-from nova_numa_hugepages.hugepages.policy import ceiling_room_kib
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.usage import UsageReader
 
@@ -39,18 +38,6 @@ LOG = logging.getLogger(__name__)
 
 # Seconds between attempts when neither compaction nor other pages helped.
 PAUSE_S = 0.2
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Split:
-    """Large pages that were split.
-
-    :ivar floor: how many of them were the operator's
-    """
-
-    key: model.PoolKey
-    count: int
-    floor: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +64,9 @@ class Host:
 class Growth:
     """One attempt to allocate pages, all of them or none.
 
-    Needs the host's lock from its construction to the last call.
+    Needs the host's lock from its construction to the last call. Its methods
+    raise `exception.KernelError` if the kernel's files can't be used, and
+    `exception.LedgerError` if the ledger can't be.
 
     :param policy: what is allowed for it
     :param wanted: the pages that it is for, which don't count as idle
@@ -101,7 +90,8 @@ class Growth:
         # What is to be undone: pool and persistent pages gained, in the order
         # in which it was done.
         self._done: list[tuple[model.PoolKey, int]] = []
-        self._split: list[_Split] = []
+        # Large pages that were split, and how many of them were floor.
+        self._split: list[tuple[model.PoolKey, int, int]] = []
 
     @property
     def made(self) -> dict[model.PoolKey, int]:
@@ -127,8 +117,6 @@ class Growth:
 
         :param missing: free pages to add
         :returns: how many are still missing, by pool; empty if none is
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used
         """
         # The goals are totals, which others don't change by taking pages.
         goals = {
@@ -163,24 +151,19 @@ class Growth:
 
         :returns: a sentence for each step that could not be undone; what was
             ours stays accounted as ours, and is freed later
-        :raises: as for `grow`
         """
         left = []
         while self._done:
             key, gained = self._done[-1]
-            before = self._kernel.pool(key)
-            after = self._accounts.set_persistent(
-                key, max(0, before.persistent - gained)
-            )
+            rest = gained + self._accounts.add(key, -gained)
             self._done.pop()
-            short = (before.persistent - after.persistent) - gained
-            if short:
+            if rest:
                 left.append(
-                    f'{abs(short)} pages of {key} could not be '
-                    + ('freed again' if short < 0 else 'allocated again')
+                    f'{abs(rest)} pages of {key} could not be '
+                    + ('freed again' if rest > 0 else 'allocated again')
                 )
         while self._split:
-            left.extend(self._join(self._split[-1]))
+            left.extend(self._join(*self._split[-1]))
             self._split.pop()
         return left
 
@@ -208,9 +191,8 @@ class Growth:
         memory = nodes.memory(self._host.fs)[key.node]
         free_kib = memory.free_kib + memory.reclaimable_kib
         pooled_kib = model.pooled_kib(self._kernel.pools().values(), key.node)
-        room_kib = min(
-            free_kib - self._policy.node_free_mib * 1024,
-            ceiling_room_kib(memory.total_kib, pooled_kib, self._policy),
+        room_kib = self._policy.room_kib(
+            memory.total_kib, pooled_kib, free_kib
         )
         return max(0, room_kib // key.size_kib)
 
@@ -223,22 +205,29 @@ class Growth:
         self, goals: Mapping[model.PoolKey, int]
     ) -> dict[model.PoolKey, int]:
         for key, goal in goals.items():
-            before = self._kernel.pool(key)
-            step = min(goal - before.total, self._limit(key))
+            pool = self._kernel.pool(key)
+            step = min(goal - pool.total, self._limit(key))
             if step > 0:
                 # Surplus pages become persistent before others are allocated.
-                after = self._accounts.set_persistent(key, before.total + step)
-                self._note(key, after.persistent - before.persistent)
+                self._add(key, pool.surplus + step)
         return self._missing(goals)
 
     def _missing(
         self, goals: Mapping[model.PoolKey, int]
     ) -> dict[model.PoolKey, int]:
-        missing = {
-            key: goal - self._kernel.pool(key).total
-            for key, goal in goals.items()
-        }
-        return {key: count for key, count in missing.items() if count > 0}
+        return model.above_zero(
+            {
+                key: goal - self._kernel.pool(key).total
+                for key, goal in goals.items()
+            }
+        )
+
+    def _add(self, key: model.PoolKey, count: int) -> int:
+        """Add persistent pages to a pool, so that it can be undone."""
+        gained = self._accounts.add(key, count)
+        if gained:
+            self._done.append((key, gained))
+        return gained
 
     def _demote(self, missing: Mapping[model.PoolKey, int]) -> None:
         """Split larger pages, if that makes up for all that is missing.
@@ -264,41 +253,30 @@ class Growth:
             if rest > 0:
                 return
         for large, split in steps:
-            floor = self._accounts.floor(large)
-            done = self._accounts.demote(large, split)
+            done, floor = self._accounts.demote(large, split)
             if done:
                 LOG.info(
                     'Split idle huge pages: %s.', model.in_words({large: done})
                 )
-                floor -= self._accounts.floor(large)
-                self._split.append(_Split(large, done, floor))
+                self._split.append((large, done, floor))
 
-    def _join(self, split: _Split) -> list[str]:
+    def _join(self, key: model.PoolKey, count: int, floor: int) -> list[str]:
         """Allocate large pages again in place of those that were split.
 
         Those that were the operator's come first, and are the operator's
         again. So are the pieces of those that can't be joined.
         """
-        key, count = split.key, split.count
         small = model.PoolKey(key.node, hugetlb.DEMOTED_KIB)
         ratio = key.size_kib // small.size_kib
-        pieces = count * ratio
-        floor, small_floor = map(self._accounts.floor, (key, small))
-        pool = self._kernel.pool(small)
-        self._accounts.set_persistent(
-            small, max(0, pool.persistent - min(pieces, pool.free))
-        )
-        before = self._kernel.pool(key)
-        after = self._accounts.set_persistent(key, before.persistent + count)
-        short = before.persistent + count - after.persistent
+        before, small_before = map(self._accounts.account, (key, small))
+        free = self._kernel.pool(small).free
+        self._accounts.add(small, -min(count * ratio, free))
+        short = count - self._accounts.add(key, count)
         if short:
-            back = self._kernel.pool(small)
-            self._accounts.set_persistent(
-                small, back.persistent + short * ratio
-            )
-        joined = min(count - short, split.floor)
-        self._accounts.set_floor(key, floor + joined)
-        self._accounts.set_floor(small, small_floor - joined * ratio)
+            self._accounts.add(small, short * ratio)
+        joined = min(count - short, floor)
+        self._accounts.set_floor(key, before.floor + joined)
+        self._accounts.set_floor(small, small_before.floor - joined * ratio)
         if not short:
             return []
         return [f'{short} pages of {key} that were split could not be joined']
@@ -310,20 +288,10 @@ class Growth:
             other = model.PoolKey(key.node, size_kib)
             if other == key or rest_kib <= 0:
                 continue
-            freed = min(
-                self._accounts.grown(other),
+            count = min(
+                self._accounts.account(other).grown,
                 self._idle(other),
                 -(-rest_kib // size_kib),
             )
-            if freed <= 0:
-                continue
-            before = self._kernel.pool(other)
-            after = self._accounts.set_persistent(
-                other, before.persistent - freed
-            )
-            self._note(other, after.persistent - before.persistent)
-            rest_kib -= (before.total - after.total) * size_kib
-
-    def _note(self, key: model.PoolKey, gained: int) -> None:
-        if gained:
-            self._done.append((key, gained))
+            if count > 0:
+                rest_kib += self._add(other, -count) * size_kib

@@ -64,7 +64,9 @@ class _Restarting(threading.local):
 class HugePageManager:
     """Keeps huge pages for the guests of this host.
 
-    Safe to use from several threads at once.
+    Safe to use from several threads at once. Methods that don't only log
+    errors raise `exception.KernelError` if the kernel's files can't be used,
+    and `exception.LedgerError` if the ledger can't be.
 
     :param pools: the pools, with their ledger
     :param ticks: seconds of a clock that only goes forward
@@ -113,8 +115,6 @@ class HugePageManager:
             held before stays held
         :raises exception.PoolsReadOnly: if the host has too few, and the
             pools turn out to be read-only
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used
         """
         with self.at_work(holder):
             if not after_resize:
@@ -284,8 +284,6 @@ class HugePageManager:
             if that matters
         :param starting: whether the service is starting
         :returns: what was done; it is in the log, too
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used
         """
         # A guest that is started or taken away in between is in one of them.
         busy = self.busy()
@@ -308,11 +306,7 @@ class HugePageManager:
             return self._reconciler.reconcile(present, starting=starting)
 
     def snapshot(self) -> HostSnapshot:
-        """Take a snapshot of the host; changes nothing.
-
-        :raises exception.KernelError: if the kernel's files can't be read
-        :raises exception.LedgerError: if the ledger can't be read
-        """
+        """Take a snapshot of the host; changes nothing."""
         return self._pools.snapshot()
 
     def busy(self) -> frozenset[str]:
@@ -336,10 +330,6 @@ class HugePageManager:
         finally:
             with self._lock:
                 self._at_work[holder] -= 1
-
-    def close(self) -> None:
-        """Close the ledger."""
-        self._pools.close()
 
 
 @contextlib.contextmanager

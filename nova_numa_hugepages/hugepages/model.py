@@ -182,6 +182,11 @@ def pooled_kib(pools: Iterable[Pool], node: int) -> int:
     )
 
 
+def above_zero(counts: Mapping[PoolKey, int]) -> dict[PoolKey, int]:
+    """Keep the counts that are above zero."""
+    return {key: count for key, count in counts.items() if count > 0}
+
+
 def in_words(counts: Mapping[PoolKey, int]) -> str:
     """Format counts of pages by pool."""
     return (

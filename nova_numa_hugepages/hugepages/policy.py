@@ -62,6 +62,20 @@ class PoolPolicy:
         default_factory=dict
     )
 
+    def room_kib(
+        self, total_kib: int, pooled_kib: int, free_kib: int | None = None
+    ) -> int:
+        """Return how much more memory of a node may go into pools, in KiB.
+
+        :param total_kib: all memory of the node
+        :param pooled_kib: memory that is in pools of whatever size
+        :param free_kib: free memory of the node, if the pages come out of it
+        """
+        room_kib = total_kib * self.ceiling_percent // 100 - pooled_kib
+        if free_kib is None:
+            return room_kib
+        return min(room_kib, free_kib - self.node_free_mib * 1024)
+
     def at_hand(self) -> PoolPolicy:
         """Get the policy that takes only what the kernel has at hand."""
         return dataclasses.replace(
@@ -92,14 +106,3 @@ def read(group: Any, reserved: Mapping[model.PoolKey, int]) -> PoolPolicy:
         keep_powered_off=group.powered_off_pages == 'keep',
         reserved=reserved,
     )
-
-
-def ceiling_room_kib(
-    total_kib: int, pooled_kib: int, policy: PoolPolicy
-) -> int:
-    """Return how much more memory of a node may go into pools, in KiB.
-
-    :param total_kib: all memory of the node
-    :param pooled_kib: memory that is in pools of whatever size
-    """
-    return total_kib * policy.ceiling_percent // 100 - pooled_kib

@@ -46,8 +46,8 @@ from nova_numa_hugepages.hugepages.usage import UsageReader
 
 LOG = logging.getLogger(__name__)
 
-# Others may take pages while we allocate them, so it is tried several times.
-_ROUNDS = 3
+# How often pages are allocated, as others may take some of them meanwhile.
+_ATTEMPTS = 2
 
 Usage = Mapping[model.PoolKey, PoolUsage]
 
@@ -226,13 +226,14 @@ class Pools:
         if not grown or self._read_only is not None:
             return {}
         usage = self.usage() if usage is None else usage
-        counts = {
-            key: min(count, usage[key].available)
-            - self._policy.warm_mib * 1024 // key.size_kib
-            for key, count in grown.items()
-            if key in usage
-        }
-        return {key: count for key, count in counts.items() if count > 0}
+        return model.above_zero(
+            {
+                key: min(count, usage[key].available)
+                - self._policy.warm_mib * 1024 // key.size_kib
+                for key, count in grown.items()
+                if key in usage
+            }
+        )
 
     # Changing.
 
@@ -375,11 +376,7 @@ class Pools:
             if an error ends it
         """
         for key, idle in self.freeable().items():
-            before = self._kernel.pool(key)
-            after = self._accounts.set_persistent(
-                key, before.persistent - idle
-            )
-            count = before.persistent - after.persistent
+            count = -self._accounts.add(key, -idle)
             if count > 0:
                 if freed is not None:
                     freed[key] = count
@@ -447,26 +444,27 @@ class Pools:
 
         :raises exception.NotEnoughPages: if there are not
         """
-        for left in reversed(range(_ROUNDS)):
+        for _ in range(_ATTEMPTS):
             usage = self.usage(without)
             short = _short(wanted, usage)
             if not short:
                 return
             if (
                 not self.can_grow
-                or not left
                 or short.keys() - usage.keys()
                 or attempt.grow(short)
             ):
                 break
         usage = self.usage(without)
-        raise exception.NotEnoughPages(
-            [
-                f'{count} of {wanted[key]} pages of {key} are missing'
-                + self._shortage(key, usage.get(key), attempt)
-                for key, count in sorted(_short(wanted, usage).items())
-            ]
-        )
+        short = _short(wanted, usage)
+        if short:
+            raise exception.NotEnoughPages(
+                [
+                    f'{count} of {wanted[key]} pages of {key} are missing'
+                    + self._shortage(key, usage.get(key), attempt)
+                    for key, count in sorted(short.items())
+                ]
+            )
 
     def _shortage(
         self,
@@ -516,8 +514,9 @@ class Pools:
 def _short(
     wanted: Mapping[model.PoolKey, int], usage: Usage
 ) -> dict[model.PoolKey, int]:
-    short = {
-        key: count - (usage[key].available if key in usage else 0)
-        for key, count in wanted.items()
-    }
-    return {key: count for key, count in short.items() if count > 0}
+    return model.above_zero(
+        {
+            key: count - (usage[key].available if key in usage else 0)
+            for key, count in wanted.items()
+        }
+    )

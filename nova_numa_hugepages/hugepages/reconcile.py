@@ -57,6 +57,9 @@ class Plan:
 class Reconciler:
     """Brings ledger, domains and kernel in step.
 
+    Each method raises `exception.KernelError` if the kernel's files can't be
+    used, and `exception.LedgerError` if the ledger can't be.
+
     :param pools: the pools, with their ledger
     """
 
@@ -81,8 +84,6 @@ class Reconciler:
             be in progress in it
         :param strict: whether to raise an error if it can't be read which
             pages a guest has; otherwise that guest is left alone
-        :raises exception.KernelError: if the kernel's files can't be read
-        :raises exception.LedgerError: if the ledger can't be read
         """
         pools = self._pools
         running = pools.running()
@@ -102,11 +103,7 @@ class Reconciler:
         )
 
     def describe(self, plan: Plan) -> list[str]:
-        """Describe what `apply` would do; changes nothing.
-
-        :returns: sentences
-        :raises: as for `plan`
-        """
+        """Describe what `apply` would do; changes nothing."""
         pools = self._pools
         check = pools.check_accounts()
         usage = pools.usage(holds=plan.holds)
@@ -140,9 +137,7 @@ class Reconciler:
             done, also if an error ends it
         :returns: what was done, and then which pages are found missing that
             can't be allocated; it is in the log, too
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.PoolsReadOnly: if pools can't be written here
-        :raises exception.LedgerError: if the ledger can't be used
+        :raises exception.PoolsReadOnly: if the pools turn out to be read-only
         """
         done = [] if done is None else done
         done += self._pools.refresh()
@@ -172,7 +167,6 @@ class Reconciler:
 
         :param starting: as for `plan`; there is time then
         :returns: as for `apply`
-        :raises: as for `apply`
         """
         with self._pools.locked():
             plan = self.plan(present, starting=starting)

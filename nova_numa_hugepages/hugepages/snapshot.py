@@ -24,7 +24,6 @@ from nova_numa_hugepages.hugepages.kernel import nodes
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.kernel.nodes import Node
 from nova_numa_hugepages.hugepages.kernel.nodes import NodeMemory
-from nova_numa_hugepages.hugepages.policy import ceiling_room_kib
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.usage import PoolUsage
 
@@ -107,7 +106,7 @@ def take(
                 (other.pool for other in usage.values()), key.node
             )
             room = min(
-                nodes.mintable(fs, key, zones),
+                nodes.allocatable_pages(fs, key, zones),
                 _allowed(key, memory[key.node], pooled_kib, policy),
             )
         pools[key] = PoolSnapshot(
@@ -133,7 +132,8 @@ def _allowed(
     Unlike for growth, only memory that is free counts: memory of the page
     cache may come back in blocks that are too small.
     """
-    room_kib = ceiling_room_kib(memory.total_kib, pooled_kib, policy)
-    if key.size_kib <= nodes.LARGEST_BLOCK_KIB:
-        room_kib = min(room_kib, memory.free_kib - policy.node_free_mib * 1024)
+    small = key.size_kib <= nodes.LARGEST_BLOCK_KIB
+    room_kib = policy.room_kib(
+        memory.total_kib, pooled_kib, memory.free_kib if small else None
+    )
     return room_kib // key.size_kib

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Does to the pools of the host that it runs on what a test asks for.
+"""Steps of a test on the pools of the host that it runs on.
 
 ``python -m tests.host.drive`` stands for the service, without Nova. It reads
 JSON from its standard input: the ``folder`` of the ledger, the ``policy``,
@@ -124,7 +124,7 @@ class Service:
         )
 
     def runs_on(self, holder: str) -> dict[str, int]:
-        """Tell on which nodes a guest has how many pages."""
+        """Return the pages of a guest by node."""
         process = processes.running(hostfs.HostFS())[holder]
         return {
             str(key.node): count

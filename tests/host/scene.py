@@ -51,7 +51,7 @@ class Guest:
     :param page_kib: the size of its pages
     :param console: where its console goes; without, it boots nothing
     :param user: the id of the user that its QEMU runs as
-    :param balloon: whether it tells of pages that are free inside, ``on`` or
+    :param balloon: whether it reports pages that are free inside, ``on`` or
         ``off``; without, it has no balloon
     """
 
@@ -165,7 +165,7 @@ class Service:
         return self.host.spawn(_COMMAND, stdin=self._request(steps))
 
     def pools(self) -> dict[str, dict[str, int]]:
-        """Read the use of the pools, by node."""
+        """Return the pools by node."""
         found: dict[str, dict[str, int]] = self.do(['pools'])[0]
         return found
 

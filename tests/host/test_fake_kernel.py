@@ -38,7 +38,7 @@ KIB = 2048
 SIZE = KIB * 1024
 
 pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or hugetlb.writable(hostfs.HostFS()) is not None,
+    os.geteuid() != 0 or hugetlb.read_only_reason(hostfs.HostFS()) is not None,
     reason='needs root on a host with huge pages',
 )
 
@@ -221,7 +221,7 @@ def test_both_kernels_do_the_same(scene, tmp_path: pathlib.Path) -> None:
 
 def test_what_is_told_to_be_there_is() -> None:
     real = Real()
-    told = nodes.mintable(hostfs.HostFS(), real.key)
+    told = nodes.allocatable_pages(hostfs.HostFS(), real.key)
 
     with real.restored():
         real.pools.set_persistent(real.key, min(told, 32))

@@ -54,17 +54,17 @@ DEMOTED_KIB = 2048
 
 
 def nr_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
-    """Tell the file that sets the persistent pages of a pool."""
+    """Return the file that sets the persistent pages of a pool."""
     return fs.pool_folder(model.PoolKey(node, size_kib)) / 'nr_hugepages'
 
 
 def demote_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
-    """Tell the file that splits pages of a pool."""
+    """Return the file that splits pages of a pool."""
     return fs.pool_folder(model.PoolKey(node, size_kib)) / 'demote'
 
 
 def compact_file(fs: hostfs.HostFS, node: int) -> pathlib.Path:
-    """Tell the file that compacts the memory of a node."""
+    """Return the file that compacts the memory of a node."""
     return fs.node_folder(node) / 'compact'
 
 
@@ -227,7 +227,7 @@ class Hugetlb:
         return {key: self.pool(key) for key in keys}
 
     def reserved(self, size_kib: int) -> int:
-        """Tell how many free pages the kernel has promised to processes.
+        """Read how many free pages the kernel has promised to processes.
 
         It knows that for the host only, not on which node they will be.
         """
@@ -236,13 +236,13 @@ class Hugetlb:
         )
 
     def overcommit(self, size_kib: int) -> int:
-        """Tell how many surplus pages the kernel may make by itself."""
+        """Read how many surplus pages the kernel may make by itself."""
         return self._fs.number(
             self._fs.size_folder(size_kib) / 'nr_overcommit_hugepages'
         )
 
     def set_persistent(self, key: model.PoolKey, pages: int) -> None:
-        """Ask for so many persistent pages; `pool` tells what came of it.
+        """Ask for so many persistent pages; `pool` reads the result.
 
         :raises ValueError: if that is less than none
         """
@@ -251,22 +251,23 @@ class Hugetlb:
         self._writer.write_nr(key.node, key.size_kib, pages)
 
     def compact(self, node: int) -> None:
-        """Move the node's memory together, so that larger blocks are free.
+        """Compact the memory of a node, so that larger blocks are free.
 
-        It takes the kernel up to seconds. Does nothing on a kernel without.
+        It takes the kernel up to seconds. Does nothing on a kernel that
+        can't.
         """
         if compact_file(self._fs, node).exists():
             self._writer.write_compact(node)
 
     def can_demote(self, key: model.PoolKey) -> bool:
-        """Tell whether pages of a pool can be split into 2 MiB pages."""
+        """Return whether pages of a pool can be split into 2 MiB pages."""
         path = self._fs.pool_folder(key) / 'demote_size'
         if not path.exists():
             return False
         return self._fs.text(path).strip() == f'{DEMOTED_KIB}kB'
 
     def demote(self, key: model.PoolKey, pages: int) -> None:
-        """Split free pages into 2 MiB pages; `pool` tells what came of it.
+        """Split free pages into 2 MiB pages; `pool` reads the result.
 
         :param pages: how many; the kernel takes as many as are free
         :raises ValueError: if the kernel doesn't split them into 2 MiB pages
@@ -276,17 +277,17 @@ class Hugetlb:
         self._writer.write_demote(key.node, key.size_kib, pages)
 
 
-def writable(fs: hostfs.HostFS) -> str | None:
-    """Tell whether pools can be changed on this host at all.
+def read_only_reason(fs: hostfs.HostFS) -> str | None:
+    """Return why pools can't be changed on this host by any process.
 
-    Whoever asks needs no privileges: this says nothing of them.
+    Needs no privileges, and says nothing about those of this process.
 
-    :returns: why not, None if they can
+    :returns: None if they can be changed
     :raises exception.KernelError: if the nodes can't be read
     """
     folder = fs.nodes_folder
     if not folder.is_dir():
-        return f'the kernel tells of no NUMA nodes in {folder}'
+        return f'the kernel shows no NUMA nodes in {folder}'
     if not Hugetlb(fs, RefusingWriter('')).nodes():
         return 'the kernel has no huge pages'
     if os.statvfs(folder).f_flag & os.ST_RDONLY:

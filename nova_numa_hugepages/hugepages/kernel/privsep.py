@@ -68,7 +68,7 @@ def check() -> None:
 
 
 def numa_maps(pid: int) -> str:
-    """Read where the huge pages of a guest are.
+    """Read where the huge pages of a guest are, through the helper.
 
     Fits `nova_numa_hugepages.hugepages.kernel.processes.MapsReader`.
 
@@ -84,7 +84,9 @@ def numa_maps(pid: int) -> str:
         raise
     except (daemon.FailedToDropPrivileges, FileNotFoundError) as error:
         # What isn't found is the command: see `_huge_maps`.
-        raise exception.HelperNotStarted(path, _not_started(error)) from error
+        raise exception.KernelError(
+            path, _not_started(error), 'a file that can be read'
+        ) from error
     except OSError as error:
         raise exception.KernelError(
             path, hostfs.reason(error), 'a file that can be read'

@@ -50,15 +50,12 @@ class Ledger:
     if the file can't be used, and
     :class:`~nova_numa_hugepages.exception.LedgerDamaged`, which is one, if
     something in it can't be. Nothing of the change is kept then.
-
-    :ivar created: whether there was nothing in the file before it was opened
     """
 
     def __init__(
-        self, path: pathlib.Path, connection: sqlite3.Connection, created: bool
+        self, path: pathlib.Path, connection: sqlite3.Connection
     ) -> None:
         self.path = path
-        self.created = created
         self._connection = connection
         # Reentrant, and held for as long as a transaction lasts.
         self._lock = threading.RLock()
@@ -93,11 +90,11 @@ class Ledger:
                 schema.inspect(path, connection)
                 if not read_only:
                     sqlite.secure(path, connection)
-                created = schema.migrate(path, connection, read_only=read_only)
+                schema.migrate(path, connection, read_only=read_only)
         except BaseException:
             connection.close()
             raise
-        return cls(path, connection, created)
+        return cls(path, connection)
 
     @classmethod
     def in_memory(cls) -> Ledger:
@@ -107,7 +104,7 @@ class Ledger:
             path, isolation_level=None, check_same_thread=False
         )
         schema.migrate(path, connection)
-        return cls(path, connection, True)
+        return cls(path, connection)
 
     def __enter__(self) -> Ledger:
         return self

@@ -175,7 +175,7 @@ class HostLock:
         if acquire(timeout=patience_s):
             return
         LOG.debug(
-            'Waiting for the lock %(path)s, which %(holder)s has.',
+            'Waiting for the lock %(path)s, held by %(holder)s.',
             {'path': self.path, 'holder': owner()},
         )
         if self._waiting is not None:
@@ -183,7 +183,8 @@ class HostLock:
         if not acquire(timeout=_left(deadline)):
             raise LockTimeout(
                 self.path,
-                f'could not be had in {self._timeout_s:g} s: {owner()} has it',
+                f'could not be acquired in {self._timeout_s:g} s: {owner()} '
+                'holds it',
                 'See what that is doing, end it if it hangs, and try again.',
             )
 
@@ -220,7 +221,8 @@ def unusable(path: pathlib.Path, error: Exception) -> LockError:
     return LockError(
         path,
         f'cannot be used: {error}',
-        'See to it that the user of the service owns the file and its folder.',
+        'Make sure that the user of nova-compute owns the file and its '
+        'folder.',
     )
 
 

@@ -33,93 +33,78 @@ import sqlite3
 
 from nova_numa_hugepages import exception
 
-# Tells the ledger from the databases of other programs: "NNHP".
+# Marks a database as the ledger of this package: "NNHP".
 APPLICATION_ID = 0x4E4E4850
 
 Step = Sequence[str]
 """Statements that bring the tables from one version to the next."""
 
 
-def _text(column: str) -> str:
-    return (
-        f'{column} TEXT NOT NULL CONSTRAINT {column} '
-        f"CHECK (typeof({column}) = 'text' AND {column} <> '')"
-    )
+# Columns, by what they hold. Larger times are infinite.
+_TEXT = """{0} TEXT NOT NULL CONSTRAINT {0}
+    CHECK (typeof({0}) = 'text' AND {0} <> '')"""
+_PURPOSE = """{0} TEXT NOT NULL CONSTRAINT {0}
+    CHECK ({0} IN ('guest', 'incoming', 'resize'))"""
+_STATE = """{0} TEXT NOT NULL CONSTRAINT {0}
+    CHECK ({0} IN ('held', 'taken'))"""
+_COUNT = """{0} INTEGER NOT NULL CONSTRAINT {0}
+    CHECK (typeof({0}) = 'integer' AND {0} >= 0)"""
+_SIZE = """{0} INTEGER NOT NULL CONSTRAINT {0}
+    CHECK (typeof({0}) = 'integer' AND {0} > 0)"""
+_MAYBE = """{0} INTEGER CONSTRAINT {0}
+    CHECK ({0} IS NULL OR typeof({0}) = 'integer' AND {0} >= 0)"""
+_TIME = """{0} REAL NOT NULL CONSTRAINT {0}
+    CHECK (typeof({0}) = 'real' AND {0} >= 0 AND {0} < 9e999)"""
 
 
-def _choice(column: str, *values: str) -> str:
-    return (
-        f'{column} TEXT NOT NULL CONSTRAINT {column} '
-        f'CHECK ({column} IN ({", ".join(map(repr, values))}))'
-    )
-
-
-def _count(column: str, least: int = 0) -> str:
-    return (
-        f'{column} INTEGER NOT NULL CONSTRAINT {column} '
-        f"CHECK (typeof({column}) = 'integer' AND {column} >= {least})"
-    )
-
-
-def _optional_count(column: str) -> str:
-    return (
-        f'{column} INTEGER CONSTRAINT {column} CHECK ({column} IS NULL '
-        f"OR typeof({column}) = 'integer' AND {column} >= 0)"
-    )
-
-
-def _time(column: str) -> str:
-    # A larger number is infinite.
-    return (
-        f'{column} REAL NOT NULL CONSTRAINT {column} '
-        f"CHECK (typeof({column}) = 'real' AND {column} >= 0 "
-        f'AND {column} < 9e999)'
-    )
+def _table(table: str, key: str, /, *constraints: str, **columns: str) -> str:
+    parts = [text.format(column) for column, text in columns.items()]
+    parts += [f'PRIMARY KEY ({key})', *constraints]
+    return f'CREATE TABLE {table} ({", ".join(parts)}) WITHOUT ROWID'
 
 
 # The tables of version 1. The quick check doesn't compare a table with its
 # index, so none has one.
 _TABLES = {
-    'holds': (
-        _text('holder'),
-        _choice('purpose', 'guest', 'incoming', 'resize'),
-        _count('cell'),
-        _count('node'),
-        _count('size_kib', 1),
-        _count('pages'),
-        _count('grown'),
-        _choice('state', 'held', 'taken'),
-        _time('since'),
-        'PRIMARY KEY (holder, purpose, cell)',
+    'holds': _table(
+        'holds',
+        'holder, purpose, cell',
+        holder=_TEXT,
+        purpose=_PURPOSE,
+        cell=_COUNT,
+        node=_COUNT,
+        size_kib=_SIZE,
+        pages=_COUNT,
+        grown=_COUNT,
+        state=_STATE,
+        since=_TIME,
     ),
-    'accounts': (
-        _count('node'),
-        _count('size_kib', 1),
-        _count('floor'),
-        _count('grown'),
-        _optional_count('announced_from'),
-        _optional_count('announced_to'),
-        'PRIMARY KEY (node, size_kib)',
+    'accounts': _table(
+        'accounts',
+        'node, size_kib',
         'CONSTRAINT announcement '
         'CHECK ((announced_from IS NULL) = (announced_to IS NULL))',
+        node=_COUNT,
+        size_kib=_SIZE,
+        floor=_COUNT,
+        grown=_COUNT,
+        announced_from=_MAYBE,
+        announced_to=_MAYBE,
     ),
-    'placements': (
-        _text('holder'),
-        _count('node'),
-        _count('size_kib', 1),
-        _count('pages'),
-        _time('at'),
-        'PRIMARY KEY (holder, node, size_kib)',
+    'placements': _table(
+        'placements',
+        'holder, node, size_kib',
+        holder=_TEXT,
+        node=_COUNT,
+        size_kib=_SIZE,
+        pages=_COUNT,
+        at=_TIME,
     ),
-    'facts': (_text('name'), _text('value'), 'PRIMARY KEY (name)'),
-}
-_CREATE = {
-    table: f'CREATE TABLE {table} ({", ".join(columns)}) WITHOUT ROWID'
-    for table, columns in _TABLES.items()
+    'facts': _table('facts', 'name', name=_TEXT, value=_TEXT),
 }
 
 STEPS: Sequence[Step] = (
-    (f'PRAGMA application_id = {APPLICATION_ID}', *_CREATE.values()),
+    (f'PRAGMA application_id = {APPLICATION_ID}', *_TABLES.values()),
 )
 
 
@@ -154,14 +139,13 @@ def migrate(
     *,
     read_only: bool = False,
     steps: Sequence[Step] = STEPS,
-) -> bool:
+) -> None:
     """Bring a ledger to this version of the schema.
 
     Idempotent; several processes may do it at a time. If a step fails, the
     ledger stays as it was.
 
     :param read_only: check that it is of this version, and change nothing
-    :returns: whether there was nothing in it before
     :raises exception.LedgerTooNew: if a later version wrote it
     :raises exception.LedgerDamaged: if it is no ledger
     :raises exception.LedgerError: if it is not of this version and may not be
@@ -172,7 +156,7 @@ def migrate(
         version = _version(path, connection, steps)
         constrained = _constrained(connection)
     if version == len(steps) and (constrained or read_only):
-        return False
+        return
     if read_only:
         if not version:
             raise exception.LedgerMissing(path)
@@ -191,7 +175,6 @@ def migrate(
             for statement in step:
                 connection.execute(statement)
         connection.execute(f'PRAGMA user_version = {len(steps)}')
-    return version == 0
 
 
 def marks(row: Sequence[object]) -> str:
@@ -284,7 +267,7 @@ def _constrained(connection: sqlite3.Connection) -> bool:
 
 def _constrain(connection: sqlite3.Connection) -> None:
     """Add the constraints to the tables of version 1."""
-    for table, create in _CREATE.items():
+    for table, create in _TABLES.items():
         connection.execute(f'ALTER TABLE {table} RENAME TO old_{table}')
         connection.execute(create)
         connection.execute(f'INSERT INTO {table} SELECT * FROM old_{table}')

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import pathlib
 import threading
 from typing import Any
@@ -36,6 +37,8 @@ from tests.fixtures import kernel as fake_kernel
 POLICY = PoolPolicy(
     node_free_mib=64, ceiling_percent=90, time_limit_s=1.0, start_limit_s=0.0
 )
+# 960 MiB of free memory, in one piece.
+NODE = fake_kernel.FakeNode(total=1024, used=64)
 
 
 def guest(number: int) -> str:
@@ -208,19 +211,23 @@ class Rig:
         )
 
     def persistent(self) -> dict[model.PoolKey, int]:
-        """Tell the persistent 2 MiB pages of each node."""
+        """Get the persistent 2 MiB pages of each node."""
         return {
             pool(node): self.kernel.pool(pool(node)).persistent
             for node in self.hugetlb.nodes()
         }
 
+    def total(self, node: int = 0) -> int:
+        """Get how many 2 MiB pages a node has, surplus ones included."""
+        return self.kernel.pool(pool(node)).total
+
     def account(self, node: int, size_kib: int = 2048) -> tuple[int, int]:
-        """Tell the floor of a pool, and what of it is ours."""
+        """Get the pages of a pool that are floor, and those that are ours."""
         found = self.ledger.account(pool(node, size_kib))
         return found.floor, found.grown
 
     def held(self) -> dict[tuple[str, str], dict[model.PoolKey, int]]:
-        """Tell who holds what, for what."""
+        """Get the pages that are held, by holder and purpose."""
         found: dict[tuple[str, str], dict[model.PoolKey, int]] = {}
         for hold in self.ledger.holds():
             counts = found.setdefault((hold.holder, hold.purpose.value), {})
@@ -244,3 +251,23 @@ class Rig:
     def _tick(self) -> float:
         self.now += 0.05
         return self.now
+
+
+def make(
+    path: pathlib.Path,
+    *nodes: fake_kernel.FakeNode,
+    **policy: object,
+) -> Rig:
+    """Make a host with these nodes, two empty ones if none."""
+    rig = Rig(
+        path,
+        dict(enumerate(nodes or (NODE, NODE))),
+        dataclasses.replace(POLICY, **policy),
+    )
+    rig.reconcile(starting=True)
+    return rig
+
+
+def grown(count: int) -> fake_kernel.FakeNode:
+    """A node whose operator set up a pool of 2 MiB pages."""
+    return dataclasses.replace(NODE, pools={2048: count})

@@ -14,8 +14,8 @@
 
 The process that holds and releases pages is a child with a ledger on disk and
 the lock of the host. It is killed before and after each write to the ledger or
-to a pool, and before and after each commit. Then a new one starts, and looks
-at what is left.
+to a pool, and before and after each commit. Then a new one starts, and has
+to find out.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _killed(
     work: Callable[[Pools], object],
     kill_at: int,
 ) -> bool:
-    """Work in a child, and tell whether it was killed."""
+    """Work in a child, and return whether it was killed."""
     here, there = socket.socketpair()
     child = os.fork()
     if not child:

@@ -13,7 +13,7 @@
 """Guests come, go and crash, others interfere, and the accounts stay right.
 
 The model is simple: who holds what, which pages were there before us, and
-which pools nobody has interfered with since their promises were last good.
+which pools were left alone since their promises were last good.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         try:
             self.rig.run(holder, taken=taken)
         except fake_kernel.OutOfPages:
-            # What was promised is there, unless somebody else took it.
+            # What was promised is there, unless another program took it.
             assert not wanted.keys() <= self.clean
         else:
             self.running.add(holder)

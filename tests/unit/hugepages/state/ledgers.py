@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a ledger may hold, and other processes that are at one."""
+"""Helpers: holds of a ledger, and other processes that use it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def tell(text):
+def report(text):
     print(text, flush=True)
 """
 
@@ -149,14 +149,14 @@ def process(
 def run(folder: pathlib.Path, script: str, *args: object) -> tuple[int, str]:
     """Run a script in another process to its end.
 
-    :returns: its exit status and what it told
+    :returns: its exit status and what it reported
     """
     with process(folder, script, *args) as running:
-        told, _ = running.communicate(timeout=60)
-    return running.returncode, told
+        output, _ = running.communicate(timeout=60)
+    return running.returncode, output
 
 
-def told(running: subprocess.Popen[str]) -> str:
-    """Wait for the next line that a process tells."""
+def next_line(running: subprocess.Popen[str]) -> str:
+    """Wait for the next line that a process prints."""
     assert running.stdout is not None
     return running.stdout.readline().strip()

@@ -341,5 +341,4 @@ def test_a_ledger_in_memory_is_a_ledger():
     with Ledger.in_memory() as ledger:
         ledger.replace_holds(ALICE, GUEST, [hold()])
 
-        assert ledger.created
         assert ledger.holds() == [hold()]

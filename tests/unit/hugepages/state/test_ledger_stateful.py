@@ -223,12 +223,11 @@ class Machine(stateful.RuleBasedStateMachine):
         """Close the ledger, and open it again."""
         self._ledger.close()
         self._ledger = Ledger.open(self._path)
-        assert not self._ledger.created
 
     @stateful.precondition(lambda self: not self._open)
     @stateful.rule()
     def look(self):
-        """See the same as somebody who only looks."""
+        """See the same as a reader."""
         with Ledger.open(self._path, read_only=True) as other:
             assert other.holds() == self._ledger.holds()
             assert other.accounts() == self._ledger.accounts()

@@ -22,9 +22,9 @@ import pytest
 
 from nova_numa_hugepages.hugepages.state import lock as lock_module
 from nova_numa_hugepages.hugepages.state.lock import HostLock
+from tests.unit.hugepages.state.ledgers import next_line
 from tests.unit.hugepages.state.ledgers import process
 from tests.unit.hugepages.state.ledgers import run
-from tests.unit.hugepages.state.ledgers import told
 
 NOBODY = 65534
 
@@ -34,9 +34,9 @@ as_root = pytest.mark.skipif(
 
 HOLD = """
 with lock.HostLock(folder):
-    tell('has it')
+    report('has it')
     sys.stdin.readline()
-tell('had it')
+report('had it')
 """
 
 # What two would do to each other without a lock.
@@ -72,9 +72,9 @@ def other_process(folder):
     script = """
 try:
     with lock.HostLock(folder, timeout_s=0):
-        tell('yes')
+        report('yes')
 except lock.LockTimeout:
-    tell('no')
+    report('no')
 """
     return run(folder, script) == (0, 'yes\n')
 
@@ -141,7 +141,7 @@ class TestThreads:
         with HostLock(tmp_path):
             assert not others(tmp_path / 'link')
 
-    def test_are_told_who_has_it_if_they_wait_too_long(self, tmp_path):
+    def test_learn_who_has_it_if_they_wait_too_long(self, tmp_path):
         errors = []
         inside, done = threading.Event(), threading.Event()
 
@@ -164,15 +164,15 @@ class TestThreads:
         assert errors == []
         assert str(raised.value) == (
             f'the lock of huge pages {tmp_path}/huge-pages.lock could not be '
-            'had in 0.05 s: thread keeper of this process has it. See what '
-            'that is doing, end it if it hangs, and try again.'
+            'acquired in 0.05 s: thread keeper of this process holds it. See '
+            'what that is doing, end it if it hangs, and try again.'
         )
 
 
 class TestProcesses:
     def test_wait_for_each_other(self, tmp_path):
         with process(tmp_path, HOLD) as other:
-            assert told(other) == 'has it'
+            assert next_line(other) == 'has it'
             assert not others(tmp_path)
 
             other.communicate('go\n', timeout=60)
@@ -190,7 +190,7 @@ class TestProcesses:
 
     def test_that_are_killed_leave_it(self, tmp_path):
         with process(tmp_path, HOLD) as other:
-            assert told(other) == 'has it'
+            assert next_line(other) == 'has it'
             assert not others(tmp_path)
 
             other.kill()
@@ -198,10 +198,10 @@ class TestProcesses:
 
             assert others(tmp_path)
 
-    def test_are_told_who_has_it_if_they_wait_too_long(self, tmp_path):
+    def test_learn_who_has_it_if_they_wait_too_long(self, tmp_path):
         lock = HostLock(tmp_path, timeout_s=0.05)
         with process(tmp_path, HOLD) as other:
-            assert told(other) == 'has it'
+            assert next_line(other) == 'has it'
             name = pathlib.Path(f'/proc/{other.pid}/comm').read_text().strip()
 
             with pytest.raises(lock_module.LockTimeout) as raised:
@@ -209,19 +209,19 @@ class TestProcesses:
 
         assert str(raised.value) == (
             f'the lock of huge pages {tmp_path}/huge-pages.lock could not be '
-            f'had in 0.05 s: process {other.pid} ({name}) has it. See what '
-            'that is doing, end it if it hangs, and try again.'
+            f'acquired in 0.05 s: process {other.pid} ({name}) holds it. See '
+            'what that is doing, end it if it hangs, and try again.'
         )
         with lock:
             assert not other_process(tmp_path)
 
-    def test_are_told_of_while_they_are_waited_for(
+    def test_are_named_while_they_are_waited_for(
         self, tmp_path, monkeypatch, caplog
     ):
         monkeypatch.setattr(lock_module, 'PATIENCE_S', 0.05)
         caplog.set_level(logging.DEBUG, lock_module.__name__)
         with process(tmp_path, HOLD) as other:
-            assert told(other) == 'has it'
+            assert next_line(other) == 'has it'
             end = threading.Timer(0.2, other.kill)
             end.start()
 
@@ -230,11 +230,11 @@ class TestProcesses:
 
         assert len(caplog.messages) == 1
         assert caplog.messages[0].startswith(
-            f'Waiting for the lock {tmp_path}/huge-pages.lock, which process '
-            f'{other.pid} ('
+            f'Waiting for the lock {tmp_path}/huge-pages.lock, held by '
+            f'process {other.pid} ('
         )
 
-    def test_are_not_told_of_at_once(self, tmp_path, caplog):
+    def test_are_not_named_at_once(self, tmp_path, caplog):
         caplog.set_level(logging.DEBUG, lock_module.__name__)
 
         with HostLock(tmp_path):
@@ -246,7 +246,7 @@ class TestProcesses:
         # given a thread that has given up waiting for another process
         lock = HostLock(tmp_path, timeout_s=0.01)
         with process(tmp_path, HOLD) as other:
-            assert told(other) == 'has it'
+            assert next_line(other) == 'has it'
             assert not others(tmp_path)
             other.communicate('go\n', timeout=60)
 
@@ -280,7 +280,7 @@ class TestFile:
             assert not other_process(tmp_path)
 
     @pytest.mark.parametrize('kind', ['folder', 'nothing'])
-    def test_that_cannot_be_used_is_told_of(self, tmp_path, kind):
+    def test_that_cannot_be_used_is_an_error(self, tmp_path, kind):
         folder = tmp_path / 'nova'
         if kind == 'folder':
             (folder / lock_module.NAME).mkdir(parents=True)
@@ -304,7 +304,7 @@ class TestHolder:
 
     def test_is_the_process_that_has_the_lock(self, tmp_path):
         with process(tmp_path, HOLD) as other:
-            assert told(other) == 'has it'
+            assert next_line(other) == 'has it'
             name = pathlib.Path(f'/proc/{other.pid}/comm').read_text().strip()
 
             found = self.holder(tmp_path / lock_module.NAME)

@@ -91,10 +91,9 @@ class TestVersions:
 
     def test_an_earlier_one_is_brought_to_this_one(self, path):
         with connection(path) as database:
-            created = schema.migrate(path, database, steps=LATER)
+            schema.migrate(path, database, steps=LATER)
             (row,) = database.execute('SELECT pages, zone FROM holds')
 
-        assert not created
         assert row == (512, 'normal')
         assert version(path) == (len(LATER), [*COLUMNS, 'zone'])
 
@@ -213,16 +212,16 @@ class TestRows:
             '1000.0',
         ]
         sound[COLUMNS.index(column)] = found
-        told = self.HOLD.format(*sound, column=column)
+        fault = self.HOLD.format(*sound, column=column)
         assert str(raised.value) == (
-            f'the ledger of huge pages {path} {told}. Stop nova-compute, move '
-            f'{path} aside, together with {path}-wal and {path}-shm if they '
-            'are there, and start nova-compute: it makes another ledger from '
-            'the running domains, and leaves the page pools as they are.'
+            f'the ledger of huge pages {path} {fault}. Stop nova-compute, '
+            f'move {path} aside, together with {path}-wal and {path}-shm if '
+            'they are there, and start nova-compute: it makes another ledger '
+            'from the running domains, and leaves the page pools as they are.'
         )
 
     @pytest.mark.parametrize(
-        ('change', 'told'),
+        ('change', 'fault'),
         [
             (
                 "UPDATE holds SET holder = CAST(x'80' AS TEXT)",
@@ -253,13 +252,13 @@ class TestRows:
             ),
         ],
     )
-    def test_of_all_tables_are_checked(self, path, change, told):
+    def test_of_all_tables_are_checked(self, path, change, fault):
         changed(path, change)
 
         with pytest.raises(exception.LedgerDamaged) as raised:
             Ledger.open(path)
 
-        assert told in str(raised.value)
+        assert fault in str(raised.value)
         assert f'Stop nova-compute, move {path} aside' in str(raised.value)
 
     def test_that_turn_bad_later_are_damage_and_change_nothing(self, path):

@@ -25,9 +25,9 @@ import pytest
 
 from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state import service_lock
+from tests.unit.hugepages.state.ledgers import next_line
 from tests.unit.hugepages.state.ledgers import process
 from tests.unit.hugepages.state.ledgers import run
-from tests.unit.hugepages.state.ledgers import told
 
 NOBODY = 65534
 
@@ -39,7 +39,7 @@ UNSHARED = ('unshare', '--pid', '--fork', '--mount-proc', '--')
 
 SERVICE = """
 service_lock.hold(folder)
-tell('runs')
+report('runs')
 sys.stdin.readline()
 """
 
@@ -48,13 +48,13 @@ FORKING = """
 service_lock.hold(folder)
 child = os.fork()
 if not child:
-    tell(os.getpid())
+    report(os.getpid())
     signal.pause()
 signal.pause()
 """
 
 ASKING = """
-tell(service_lock.holder(folder))
+report(service_lock.holder(folder))
 """
 
 
@@ -81,7 +81,7 @@ class TestHolder:
 
     def test_is_the_service_while_it_runs(self, tmp_path):
         with process(tmp_path, SERVICE) as service:
-            assert told(service) == 'runs'
+            assert next_line(service) == 'runs'
 
             assert service_lock.holder(tmp_path) == named(service.pid)
 
@@ -91,7 +91,7 @@ class TestHolder:
 
     def test_is_none_once_the_service_was_killed(self, tmp_path):
         with process(tmp_path, SERVICE) as service:
-            assert told(service) == 'runs'
+            assert next_line(service) == 'runs'
 
             service.kill()
             service.wait()
@@ -102,7 +102,7 @@ class TestHolder:
         (tmp_path / 'state').mkdir()
         (tmp_path / 'link').symlink_to('state')
         with process(tmp_path / 'state', SERVICE) as service:
-            assert told(service) == 'runs'
+            assert next_line(service) == 'runs'
 
             found = service_lock.holder(tmp_path / 'link')
 
@@ -114,7 +114,7 @@ class TestHolder:
             process(tmp_path, SERVICE) as old,
             process(tmp_path, SERVICE) as new,
         ):
-            assert told(old) == told(new) == 'runs'
+            assert next_line(old) == next_line(new) == 'runs'
             names = {named(old.pid), named(new.pid)}
             assert service_lock.holder(tmp_path) in names
 
@@ -127,13 +127,13 @@ class TestHolder:
 
     def test_may_be_asked_for_as_often_as_one_likes(self, tmp_path):
         with process(tmp_path, SERVICE) as service:
-            assert told(service) == 'runs'
+            assert next_line(service) == 'runs'
             answers = {service_lock.holder(tmp_path) for _ in range(100)}
 
             assert answers == {named(service.pid)}
             assert run(tmp_path, ASKING) == (0, f'{named(service.pid)}\n')
 
-    def test_is_not_told_if_the_file_cannot_be_used(self, tmp_path):
+    def test_is_not_known_if_the_file_cannot_be_used(self, tmp_path):
         (tmp_path / service_lock.NAME).symlink_to(service_lock.NAME)
 
         with pytest.raises(lock.LockError) as raised:
@@ -142,8 +142,8 @@ class TestHolder:
         assert str(raised.value) == (
             f'the lock of huge pages {tmp_path}/{service_lock.NAME} cannot '
             'be used: [Errno 40] Too many levels of symbolic links: '
-            f"'{tmp_path}/{service_lock.NAME}'. See to it that the user of "
-            'the service owns the file and its folder.'
+            f"'{tmp_path}/{service_lock.NAME}'. Make sure that the user of "
+            'nova-compute owns the file and its folder.'
         )
 
     @as_root
@@ -156,7 +156,7 @@ class TestHolder:
             'print(service_lock.holder(pathlib.Path(sys.argv[1])))\n'
         )
         with process(tmp_path, SERVICE) as service:
-            assert told(service) == 'runs'
+            assert next_line(service) == 'runs'
 
             asked = subprocess.run(
                 [*UNSHARED, sys.executable, '-c', script, tmp_path],
@@ -229,7 +229,7 @@ class TestChildren:
     def test_do_not_keep_the_lock_of_a_killed_service(self, tmp_path):
         # given a service that has forked a helper
         with process(tmp_path, FORKING) as service:
-            child = int(told(service))
+            child = int(next_line(service))
             assert service_lock.holder(tmp_path) == named(service.pid)
 
             # when the service is killed, and the helper is still there
@@ -245,7 +245,7 @@ class TestChildren:
 
     def test_do_not_take_the_lock_from_the_service(self, tmp_path):
         with process(tmp_path, FORKING) as service:
-            child = int(told(service))
+            child = int(next_line(service))
             os.kill(child, signal.SIGKILL)
             self.wait_for_the_end_of(child)
 
