@@ -331,10 +331,6 @@ class HugePageManager:
             with self._lock:
                 self._at_work[holder] -= 1
 
-    def close(self) -> None:
-        """Close the ledger."""
-        self._pools.close()
-
 
 @contextlib.contextmanager
 def _log_and_continue(holder: str, message: str) -> Iterator[None]:

@@ -40,6 +40,7 @@ from nova_numa_hugepages import conf
 from nova_numa_hugepages import exception
 from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.hugepages.assembly import KernelAccess
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
 from nova_numa_hugepages.libvirt import domain_xml
@@ -73,7 +74,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         self,
         virtapi: Any,
         read_only: bool = False,
-        kernel: setup.KernelAccess | None = None,
+        kernel: KernelAccess | None = None,
     ) -> None:
         super().__init__(virtapi, read_only)
         conf.register_opts(CONF)

@@ -14,47 +14,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import contextlib
-import dataclasses
 import pathlib
 
 from nova.virt import hardware
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
+from nova_numa_hugepages.hugepages.assembly import KernelAccess
+from nova_numa_hugepages.hugepages.assembly import open_pools
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import privsep
-from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.manager import HugePageManager
-from nova_numa_hugepages.hugepages.pools import Pools
 from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state import service_lock
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class KernelAccess:
-    """The means to read and change the huge pages of a kernel.
-
-    :ivar fs: the files of the kernel
-    :ivar writer: changes pools
-    :ivar read_maps: reads where the memory of a process is
-    :ivar check: checks the privileges that these two need; raises
-        `exception.PoolsReadOnly` if they are missing
-    """
-
-    fs: hostfs.HostFS
-    writer: hugetlb.Writer
-    read_maps: processes.MapsReader
-    check: Callable[[], None]
 
 
 def kernel_access() -> KernelAccess:
@@ -81,14 +61,14 @@ def open_manager(
     :raises lock.LockError: if another service uses this ledger, or a lock file
         can't be used
     """
-    fs = kernel.fs
-    huge_pages = hugetlb.Hugetlb(fs, kernel.writer)
-    if not fs.nodes_folder.is_dir() or not huge_pages.nodes():
+    folder = kernel.fs.nodes_folder
+    huge_pages = hugetlb.Hugetlb(kernel.fs, kernel.writer)
+    if not folder.is_dir() or not huge_pages.nodes():
         LOG.warning(
             'No huge page support found; NUMAHugepagesDriver will not manage '
             'pools: no NUMA node has huge pages in %s. If the hardware '
             'supports them, add hugepagesz= to the kernel command line.',
-            fs.nodes_folder,
+            folder,
         )
         return None
     reserved = {
@@ -99,15 +79,10 @@ def open_manager(
     folder = pathlib.Path(conf.state_path)
     _hold_service_lock(folder, cleanup)
     ledger = cleanup.enter_context(Ledger.open(folder / FILE_NAME))
-    pools = Pools(
-        huge_pages,
-        ledger,
-        fs,
-        policy.read(conf.numa_hugepages, reserved),
-        lock=lock.HostLock(folder),
-        read_maps=kernel.read_maps,
+    pools = open_pools(
+        kernel, ledger, policy.read(conf.numa_hugepages, reserved)
     )
-    reason = _read_only_reason(kernel)
+    reason = kernel.read_only_reason()
     if reason is not None:
         pools.make_read_only(reason)
     return HugePageManager(pools)
@@ -126,14 +101,3 @@ def _hold_service_lock(
         )
     service_lock.hold(folder)
     cleanup.callback(service_lock.release, folder)
-
-
-def _read_only_reason(kernel: KernelAccess) -> str | None:
-    """Return why pools can't be changed, None if they can."""
-    reason = hugetlb.read_only_reason(kernel.fs)
-    if reason is None:
-        try:
-            kernel.check()
-        except exception.PoolsReadOnly as error:
-            reason = error.reason
-    return reason

@@ -32,6 +32,7 @@ from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.libvirt import base
 
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.assembly import KernelAccess
 from nova_numa_hugepages.hugepages.manager import HugePageManager
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
@@ -124,14 +125,14 @@ class FakeHosts(fixtures.Fixture):
             fixture._current = connection
             return connection
 
-        def kernel_access() -> setup.KernelAccess:
+        def kernel_access() -> KernelAccess:
             kernel = fixture._host(CONF.host).kernel
-            return setup.KernelAccess(
+            return KernelAccess(
                 kernel.fs, kernel, kernel.read_maps, lambda: None
             )
 
         def open_in_folder(
-            conf: Any, kernel: setup.KernelAccess, cleanup: Any
+            conf: Any, kernel: KernelAccess, cleanup: Any
         ) -> HugePageManager | None:
             host = fixture._host(CONF.host)
             host.manager = open_manager(

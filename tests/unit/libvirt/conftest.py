@@ -19,8 +19,8 @@ from nova.virt.libvirt import driver as libvirt_driver
 import pytest
 
 from nova_numa_hugepages import conf
+from nova_numa_hugepages.hugepages.assembly import KernelAccess
 from nova_numa_hugepages.libvirt import driver
-from nova_numa_hugepages.libvirt import setup
 from nova_numa_hugepages.nova_fit import numa_fit
 from tests.unit.libvirt import fake_nova
 
@@ -72,7 +72,7 @@ def make(options, monkeypatch, tmp_path):
             '_get_host_numa_topology',
             lambda self: fake_nova.topology(*pools),
         )
-        access = setup.KernelAccess(
+        access = KernelAccess(
             kernel.fs, writer or kernel, kernel.read_maps, check
         )
         made = driver.NUMAHugepagesDriver(None, kernel=access)
