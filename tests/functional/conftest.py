@@ -23,13 +23,13 @@ from typing import Any
 import pytest
 
 from tests.fixtures import cloud as embedded
-from tests.fixtures import novas
+from tests.fixtures import nova_compat
 
 # What starts other processes can't wait for them under eventlet, and the demo
 # can't run under it. tox starts the first of these by itself then.
 collect_ignore = (
     []
-    if novas.services_can_be_native()
+    if nova_compat.services_can_be_native()
     else ['test_simulate_command.py', 'test_demo.py']
 )
 
