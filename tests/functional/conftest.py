@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
-import pathlib
 from typing import Any
 
 import pytest
@@ -38,10 +37,9 @@ Boot = Callable[..., list[dict[str, Any]]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module together, as they share a cloud."""
-    here = pathlib.Path(__file__).parent
+    """Keep the tests of a module that share a cloud in one process."""
     for item in items:
-        if item.path.parent == here:
+        if 'cloud' in getattr(item, 'fixturenames', ()):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
