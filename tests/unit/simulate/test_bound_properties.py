@@ -19,8 +19,6 @@ from collections.abc import Sequence
 import itertools
 
 from hypothesis import given
-from hypothesis import HealthCheck
-from hypothesis import settings
 from hypothesis import strategies as st
 from nova import exception as nova_exception
 from nova import objects
@@ -35,6 +33,7 @@ from nova_numa_hugepages.simulate import cell_kinds
 from nova_numa_hugepages.simulate import scenario
 from tests.unit import nova_builders
 from tests.unit.core import builders as values
+from tests.unit.core.dice import examples
 from tests.unit.simulate.scenes import flavor
 from tests.unit.simulate.scenes import host
 from tests.unit.simulate.scenes import node
@@ -233,11 +232,7 @@ def scenes(draw):
     return play(hosts, [draw(flavors(name)) for name in 'ab'])
 
 
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@examples(0.05)
 @given(scenes(), st.lists(st.sampled_from('ab'), min_size=1, max_size=5))
 def test_no_packing_of_a_sequence_exceeds_the_bound(scene, sequence):
     placed = most_placed(scene, sequence)
@@ -245,11 +240,7 @@ def test_no_packing_of_a_sequence_exceeds_the_bound(scene, sequence):
     assert placed <= bound.Bound(scene).sequence(sequence)
 
 
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@examples(0.05)
 @given(scenes())
 def test_no_packing_of_the_mix_exceeds_the_bound(scene):
     # given: guests of both flavors in turn, whose mix is that of the scenario
@@ -259,7 +250,7 @@ def test_no_packing_of_the_mix_exceeds_the_bound(scene):
     assert placed // 2 * 2 <= bound.Bound(scene).mix() * (1 + 1e-6)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(0.1)
 @given(
     capacities=st.lists(st.integers(0, 12), min_size=2, max_size=3),
     takes=st.lists(

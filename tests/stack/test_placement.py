@@ -20,13 +20,13 @@ import re
 import pytest
 
 from tests.host import scene
-from tests.stack import client as client_module
-from tests.stack import contents
+from tests.stack import api
+from tests.stack import checks
+from tests.stack import cloud_setup
+from tests.stack import host_state
 from tests.stack import hosts
-from tests.stack import look
-from tests.stack import placed
 from tests.stack import processes
-from tests.stack import stack as stack_module
+from tests.stack import stack
 
 # Half of a node's memory may be in pages: of this there are two on each node.
 _HALF_MIB = 256
@@ -38,31 +38,29 @@ _ATTEMPTS = 4
 _BOOT_S = 400.0
 
 
+@pytest.mark.smoke
 @pytest.mark.scenario(1, 'one cell: pages made on its node, and given back')
-def test_one_cell(
-    client: client_module.Client, node1: hosts.ComputeHost
-) -> None:
-    assert look.look(node1).total == [0, 0, 0, 0]
+def test_one_cell(client: api.Client, node1: hosts.ComputeHost) -> None:
+    assert host_state.read(node1).total == [0, 0, 0, 0]
 
     server = client.boot(client.pages(mib=128), host='node1')
 
-    [node] = placed.check(client, node1, server)
-    seen = look.look(node1)
-    assert seen.total == [64 if one == node else 0 for one in range(4)]
+    [node] = checks.check_instance(client, node1, server)
+    state = host_state.read(node1)
+    assert state.total == [64 if one == node else 0 for one in range(4)]
     assert client.allocations(server)['node1']['PCPU'] == 1
 
     client.delete([server])
     assert client.allocations(server) == {}
-    assert look.look(node1).total == [0, 0, 0, 0]
+    assert host_state.read(node1).total == [0, 0, 0, 0]
 
 
+@pytest.mark.smoke
 @pytest.mark.scenario(2, 'two cells: nearest nodes, as the guest sees them')
-def test_two_cells(
-    client: client_module.Client, node1: hosts.ComputeHost
-) -> None:
+def test_two_cells(client: api.Client, node1: hosts.ComputeHost) -> None:
     # Given one of the nodes without a CPU to give away, so that there are
     # three, of which only two are near each other,
-    [taken] = placed.check(
+    [taken] = checks.check_instance(
         client, node1, client.boot(client.pages(), host='node1')
     )
     flavor = client.flavor(
@@ -74,34 +72,33 @@ def test_two_cells(
         numa_hugepages__guest_distances='true',
     )
 
-    server = client.boot(flavor, image=contents.BOOTS, host='node1')
+    server = client.boot(flavor, image=cloud_setup.BOOTS, host='node1')
 
-    nodes = placed.check(client, node1, server)
+    nodes = checks.check_instance(client, node1, server)
     assert sorted(nodes) == ([2, 3] if taken < 2 else [0, 1])
-    client_module.wait_until(
+    api.wait_until(
         lambda: 'beat 1' in client.console(server),
         lambda: client.console(server),
         limit_s=_BOOT_S,
         interval_s=2,
     )
-    told = re.findall(
+    printed = re.findall(
         r'node (\d): cpus (\S+), distances (.*?)\s*$',
         client.console(server),
         re.MULTILINE,
     )
-    assert told == [('0', '0', '10 12'), ('1', '1', '12 10')]
+    assert printed == [('0', '0', '10 12'), ('1', '1', '12 10')]
 
 
+@pytest.mark.smoke
 @pytest.mark.scenario(3, 'no room: refused with reasons; then room again')
-def test_no_room(
-    client: client_module.Client, node1: hosts.ComputeHost
-) -> None:
+def test_no_room(client: api.Client, node1: hosts.ComputeHost) -> None:
     flavor = client.pages(cells=2, mib=2 * _WHOLE_MIB)
     log = processes.log('nova-scheduler')
     first, second = (client.boot(flavor, host='node1') for _ in range(2))
     assert sorted(
-        placed.check(client, node1, first)
-        + placed.check(client, node1, second)
+        checks.check_instance(client, node1, first)
+        + checks.check_instance(client, node1, second)
     ) == [0, 1, 2, 3]
     before = log.stat().st_size
 
@@ -110,49 +107,48 @@ def test_no_room(
     assert 'No valid host was found' in refused['fault']['message']
     with log.open() as file:
         file.seek(before)
-        told = file.read()
-    assert re.search(r'1 of 1 hosts rejected: .*(CPU|page)', told)
+        logged = file.read()
+    assert re.search(r'1 of 1 hosts rejected: .*(CPU|page)', logged)
     assert client.allocations(third) == {}
 
     client.delete([first])
     fourth = client.boot(flavor, host='node1')
-    placed.check(client, node1, fourth)
+    checks.check_instance(client, node1, fourth)
 
 
 @pytest.mark.scenario(4, 'the scheduler was wrong: the next host is taken')
-def test_next_host(
-    client: client_module.Client, stack: stack_module.Stack
-) -> None:
+def test_next_host(client: api.Client, cloud: stack.Stack) -> None:
     flavor = client.pages(cells=4, mib=4 * _WHOLE_MIB)
     for _ in range(_ATTEMPTS):
         # Given the host that the scheduler takes, on which since then the
         # memory of one node was scattered,
-        probe = client.boot(flavor, zone=stack_module.REAL)
-        first = stack.nodes[client.host(probe)]
+        probe = client.boot(flavor, zone=stack.REAL)
+        first = cloud.nodes[client.host(probe)]
         client.delete([probe])
         with scene.scattered(first.machine, 2):
             # when a guest needs pages there,
             before = len(first.log)
-            server = client.boot(flavor, zone=stack_module.REAL)
-            told = first.log[before:]
-        if 'Claim successful' in told:
+            server = client.boot(flavor, zone=stack.REAL)
+            logged = first.log[before:]
+        if 'Claim successful' in logged:
             break
-        # The host has told the scheduler meanwhile.
+        # The host has reported to the scheduler meanwhile.
         client.delete([server])
         _wait_for_room(client, flavor, first)
 
     # then the claim passes and the pages can't be had, so it is elsewhere.
-    [second] = set(stack.nodes.values()) - {first}
+    [second] = set(cloud.nodes.values()) - {first}
     assert client.host(server) == second.name
-    assert re.search(r'pages of 2 ?(MiB|048 KiB) on node 2 are missing', told)
-    seen = look.look(first)
-    assert (seen.holds, seen.total) == ({}, [0, 0, 0, 0])
-    placed.check(client, second, server)
+    assert re.search(
+        r'pages of 2 ?(MiB|048 KiB) on node 2 are missing', logged
+    )
+    checks.check_empty(first)
+    checks.check_instance(client, second, server)
     _wait_for_room(client, flavor, first)
 
 
 def _wait_for_room(
-    client: client_module.Client, flavor: str, host: hosts.ComputeHost
+    client: api.Client, flavor: str, host: hosts.ComputeHost
 ) -> None:
     """Wait until the scheduler knows that a host has room again."""
 
@@ -162,18 +158,16 @@ def _wait_for_room(
         client.delete([server])
         return bool(status == 'ACTIVE')
 
-    client_module.wait_until(
+    api.wait_until(
         has_room,
-        lambda: f'{host.name} has told of no room',
+        lambda: f'{host.name} has reported no room',
         limit_s=2 * hosts.REPORT_S,
         interval_s=10,
     )
 
 
 @pytest.mark.scenario(5, 'ten at once with room for seven')
-def test_ten_at_once(
-    client: client_module.Client, node1: hosts.ComputeHost
-) -> None:
+def test_ten_at_once(client: api.Client, node1: hosts.ComputeHost) -> None:
     flavor = client.flavor(
         mib=_HALF_MIB, hw__mem_page_size='2048', hw__numa_nodes='1'
     )
@@ -192,13 +186,13 @@ def test_ten_at_once(
     for one in refused:
         # Of requests that pass the scheduler at the same time, the claim on
         # the host refuses those that are too many.
-        told = ended[one]['fault']['message']
-        assert re.search('No valid host|Exhausted all hosts', told), told
+        fault = ended[one]['fault']['message']
+        assert re.search('No valid host|Exhausted all hosts', fault), fault
         assert client.allocations(one) == {}
     for one in (before, *active):
-        placed.check(client, node1, one)
-    seen = look.look(node1)
-    assert seen.total == [2 * _HALF_MIB // 2] * 4
-    assert seen.holds.keys() == {
-        (server, placed.GUEST) for server in (before, *active)
+        checks.check_instance(client, node1, one)
+    state = host_state.read(node1)
+    assert state.total == [2 * _HALF_MIB // 2] * 4
+    assert state.holds.keys() == {
+        (server, checks.GUEST) for server in (before, *active)
     }

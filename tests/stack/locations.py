@@ -10,23 +10,23 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Where the stack keeps its things, and where its services listen."""
+"""The folders of the stack, and the addresses of its services."""
 
 from __future__ import annotations
 
 import pathlib
 
-from tests.host.rig import state as state_module
+from tests.host.rig import folders
 
 HERE = pathlib.Path(__file__).parent
-PROJECT = state_module.PROJECT
+PROJECT = folders.PROJECT
 
 LOOPBACK = '127.0.0.1'
 # As a virtual host sees the loopback of the machine that it runs on.
 OUTSIDE = '10.0.2.2'
 
-# None of them is anybody's default, so that services which the machine has
-# for itself are not in the way.
+# No service has one of them by default, so services that the machine has for
+# itself are not in the way.
 PORTS = {
     'database': 23306,
     'broker': 25672,
@@ -49,7 +49,7 @@ def folder() -> pathlib.Path:
     rig: downloads, built images, and what the page pools were. Each virtual
     host has its sockets, whose paths must be short, in a ``/tmp/rig-*``.
     """
-    return state_module.cache_folder('stack', 'STACK_STATE')
+    return folders.cache_folder('stack', 'STACK_STATE')
 
 
 def logs() -> pathlib.Path:
@@ -68,7 +68,7 @@ def state(service: str = '') -> pathlib.Path:
 
 
 def url(service: str, host: str = LOOPBACK) -> str:
-    """Where the API of a service is.
+    """Return where the API of a service is.
 
     :param host: ``OUTSIDE`` for those who are in a virtual host
     """
@@ -77,7 +77,7 @@ def url(service: str, host: str = LOOPBACK) -> str:
 
 
 def database(name: str) -> str:
-    """How a service finds its database."""
+    """Return the URL of a database."""
     return (
         f'mysql+pymysql://openstack:{PASSWORD}@{LOOPBACK}:'
         f'{PORTS["database"]}/{name}?charset=utf8mb3'
@@ -85,5 +85,5 @@ def database(name: str) -> str:
 
 
 def broker(host: str = LOOPBACK) -> str:
-    """How a service finds the message broker."""
+    """Return the URL of the message broker."""
     return f'rabbit://guest:guest@{host}:{PORTS["broker"]}/'

@@ -25,11 +25,11 @@ import time
 import openstack
 from openstack import connection
 
-from tests.host.rig import state as rig_state
-from tests.stack import places
+from tests.host.rig import folders
+from tests.stack import locations
 from tests.stack import processes
 
-# The names of images: one boots a kernel that tells what it sees on its
+# The names of images: one boots a kernel that prints what it sees on its
 # console, which takes a while. The others have nothing to boot.
 BOOTS = 'boots'
 EMPTY = 'empty'
@@ -48,7 +48,7 @@ _DISK_BYTES = 1 << 20
 
 @functools.cache
 def connect() -> connection.Connection:
-    """Speak with the cloud as its administrator, once it has a catalogue."""
+    """Return a connection of the administrator, once there is a catalogue."""
     return _connect()
 
 
@@ -56,13 +56,13 @@ def _connect() -> connection.Connection:
     return openstack.connect(
         load_yaml_config=False,
         load_envvars=False,
-        auth_url=places.url('keystone'),
+        auth_url=locations.url('keystone'),
         username='admin',
-        password=places.PASSWORD,
+        password=locations.PASSWORD,
         project_name='admin',
         user_domain_id='default',
         project_domain_id='default',
-        region_name=places.REGION,
+        region_name=locations.REGION,
         compute_default_microversion=MICROVERSION,
         placement_default_microversion='1.39',
     )
@@ -75,7 +75,7 @@ def make_catalogue() -> None:
     project = identity.create_project(name='service', domain_id='default')
     for name, kind in _KINDS.items():
         user = identity.create_user(
-            name=name, password=places.PASSWORD, domain_id='default'
+            name=name, password=locations.PASSWORD, domain_id='default'
         )
         for role in ('admin', 'service'):
             identity.assign_project_role_to_user(project, user, roles[role])
@@ -83,16 +83,16 @@ def make_catalogue() -> None:
         identity.create_endpoint(
             service_id=service.id,
             interface='public',
-            url=places.url(name),
-            region_id=places.REGION,
+            url=locations.url(name),
+            region_id=locations.REGION,
         )
 
 
 def make_images() -> None:
     """Upload the images."""
     cloud = connect()
-    folder = rig_state.folder() / 'images'
-    disk = places.folder() / 'disk.raw'
+    folder = folders.folder() / 'images'
+    disk = locations.folder() / 'disk.raw'
     with disk.open('wb') as file:
         file.truncate(_DISK_BYTES)
     parts = {}
@@ -146,16 +146,16 @@ def wait_for_computes(
     """Wait until compute services are there.
 
     :param logs: the log of each, by the name of its host
-    :param there: tells which are there: `known` or `reported`
+    :param there: returns those that are there: `known` or `reported`
     :param check: raises if there is no use in waiting
     :raises processes.Failed: if the time is over
     """
     deadline = time.monotonic() + seconds
-    while lacking := sorted(logs.keys() - set(there())):
+    while missing := sorted(logs.keys() - set(there())):
         if time.monotonic() > deadline:
-            files = dict.fromkeys(str(logs[name]) for name in lacking)
+            files = dict.fromkeys(str(logs[name]) for name in missing)
             raise processes.Failed(
-                f'The compute services of {", ".join(lacking)} did not report '
+                f'The compute services of {", ".join(missing)} did not report '
                 f'in {seconds:.0f} s; see {", ".join(files)}'
             )
         time.sleep(1)

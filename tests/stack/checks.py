@@ -10,30 +10,38 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Where a guest is: the same by all who tell of it."""
+"""Checks of where a server is: all that know of it have to agree."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.stack import client as client_module
+from tests.stack import api
 from tests.stack import configuration
+from tests.stack import host_state
 from tests.stack import hosts
-from tests.stack import look
 
 GUEST = 'guest'
 TAKEN = 'taken'
 _NONE = [0, 0, 0, 0]
 
 
+def check_empty(host: hosts.ComputeHost) -> None:
+    """Check that nothing is held on a host, and no page is left."""
+    state = host_state.read(host)
+    assert state.holds == {}, host.name
+    assert state.placed == {}, host.name
+    assert state.total == _NONE, host.name
+
+
 def check(
-    client: client_module.Client,
+    client: api.Client,
     host: hosts.ComputeHost,
     server: str,
     *,
     left: str | None = None,
 ) -> list[int]:
-    """Make sure that a guest has its pages where it should.
+    """Check that a server has its pages where it should.
 
     The API, Placement, the domain in libvirt, the kernel's maps of its memory
     and its counters, and our ledger have to agree. With our driver there are
@@ -45,22 +53,22 @@ def check(
     """
     assert client.host(server) == host.name
     topology = client.topology(server)
-    assert topology['pagesize_kb'] == look.PAGE_KIB
-    pages = look.expected(topology)
-    seen = look.look(host)
-    assert seen.placed.get(server) == pages
-    assert seen.surplus == _NONE
+    assert topology['pagesize_kb'] == host_state.PAGE_KIB
+    pages = host_state.expected(topology)
+    state = host_state.read(host)
+    assert state.placed.get(server) == pages
+    assert state.surplus == _NONE
     used = [
-        sum(nodes.get(node, 0) for nodes in seen.placed.values())
-        for node in range(len(seen.total))
+        sum(nodes.get(node, 0) for nodes in state.placed.values())
+        for node in range(len(state.total))
     ]
-    assert [*map(sum, zip(seen.free, used, strict=True))] == seen.total
+    assert [*map(sum, zip(state.free, used, strict=True))] == state.total
     if host.driver == configuration.OUR_DRIVER:
-        assert seen.holds.get((server, GUEST)) == pages
-        assert seen.states[server, GUEST] == {TAKEN}
-        assert seen.total == seen.held
+        assert state.holds.get((server, GUEST)) == pages
+        assert state.states[server, GUEST] == {TAKEN}
+        assert state.total == state.held
 
-    domain = look.domain(host, server)
+    domain = host_state.domain(host, server)
     nodes = [cell['host_node'] for cell in topology['nodes']]
     assert domain.nodes == nodes
     assert domain.returns == (host.driver != configuration.OUR_DRIVER)

@@ -41,7 +41,7 @@ from oslo_log import log as logging
 from oslo_service import opts as service_opts
 
 from tests.fixtures.cloud import computes
-from tests.stack import simulated
+from tests.stack import simulated_hosts
 
 # Enough for any page size, and nothing that would have to be made.
 _PAGES = {2048: 1024, 1048576: 4}
@@ -87,7 +87,7 @@ def main(files: list[str]) -> None:
             ),
             runs_us=False,
         )
-        for name, nodes in simulated.NODES.items()
+        for name, nodes in simulated_hosts.NODES.items()
     }
     with RemoteComputes(specs, None):
         threading.Event().wait()

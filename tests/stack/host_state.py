@@ -10,32 +10,36 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is seen on a compute host, and what it has to be."""
+"""The state of a compute host: its pools, its holds and its guests."""
 
 from __future__ import annotations
 
+import binascii
 import dataclasses
 import json
 import pathlib
 import sys
+import tempfile
 from typing import Any
 import xml.etree.ElementTree as ET
 
+from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.state import ledger
 from tests.stack import hosts
 
 PAGE_KIB = 2048
 _LEDGER = f'{hosts.STATE}/nova-numa-hugepages-ledger.sqlite'
-_SURVEY = pathlib.Path(__file__).with_name('survey.py').read_text()
+_SCRIPT = pathlib.Path(__file__).with_name('read_host_state.py').read_text()
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-    """A look at a host.
+class HostState:
+    """The state of a compute host.
 
     :ivar total: pages of 2 MiB of each node, in the order of the nodes
     :ivar free: those that no process has
-    :ivar surplus: those that go when they are free
+    :ivar surplus: those that are given back when they are free
     :ivar holds: pages by node, of each holder and purpose, as the ledger has
         them
     :ivar states: the states of these
@@ -51,27 +55,28 @@ class Seen:
 
     @property
     def held(self) -> list[int]:
-        """Pages of each node that are held, for whom and what ever."""
+        """Pages of each node that are held, for all holders and purposes."""
         return [
             sum(nodes.get(node, 0) for nodes in self.holds.values())
             for node in range(len(self.total))
         ]
 
 
-def look(host: hosts.ComputeHost) -> Seen:
-    """Look at the kernel, the processes and the ledger of a host."""
+def read(host: hosts.ComputeHost) -> HostState:
+    """Read the kernel, the processes and the ledger of a host."""
     ended = host.machine.run(
-        [sys.executable, '-I', '-S', '-', _LEDGER], stdin=_SURVEY, timeout=120
+        [sys.executable, '-I', '-S', '-', _LEDGER], stdin=_SCRIPT, timeout=120
     )
     found = json.loads(ended.out)
     holds: dict[tuple[str, str], dict[int, int]] = {}
     states: dict[tuple[str, str], set[str]] = {}
-    for holder, purpose, _, node, pages, state in found['ledger'] or ():
-        nodes = holds.setdefault((holder, purpose), {})
-        nodes[node] = nodes.get(node, 0) + pages
-        states.setdefault((holder, purpose), set()).add(state)
+    for hold in _holds(found['ledger']):
+        key = hold.holder, hold.purpose.value
+        nodes = holds.setdefault(key, {})
+        nodes[hold.node] = nodes.get(hold.node, 0) + hold.pages
+        states.setdefault(key, set()).add(hold.state.value)
     pools = [found['pools'][node] for node in sorted(found['pools'], key=int)]
-    return Seen(
+    return HostState(
         total=[pool['nr'] for pool in pools],
         free=[pool['free'] for pool in pools],
         surplus=[pool['surplus'] for pool in pools],
@@ -85,6 +90,17 @@ def look(host: hosts.ComputeHost) -> Seen:
             for uuid, lines in found['guests'].items()
         },
     )
+
+
+def _holds(copy: str | None) -> list[model.Hold]:
+    """Return the holds in a copy of a ledger."""
+    if copy is None:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, 'ledger.sqlite')
+        path.write_bytes(binascii.a2b_base64(copy))
+        with ledger.Ledger.open(path) as opened:
+            return opened.holds()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +118,7 @@ class Domain:
 
 
 def domain(host: hosts.ComputeHost, uuid: str) -> Domain:
-    """Tell where a guest is, as libvirt has it.
+    """Return where a guest is, as libvirt has it.
 
     :raises AssertionError: if a cell is bound otherwise than strictly to one
         node, or is not on huge pages
@@ -126,7 +142,7 @@ def domain(host: hosts.ComputeHost, uuid: str) -> Domain:
 
 
 def expected(topology: dict[str, Any]) -> dict[int, int]:
-    """Tell how many pages a guest has on each node.
+    """Return how many pages a guest has to have on each node.
 
     :param topology: what the API says of the guest's topology
     """

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a user of the cloud does, and what the administrator sees of it."""
+"""The API of the cloud: what users do, and what administrators see."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from openstack import exceptions
 
-from tests.stack import contents
+from tests.stack import cloud_setup
 
 # On an emulated host everything takes its time.
 LIMIT_S = 600.0
@@ -36,29 +36,29 @@ _T = TypeVar('_T')
 
 
 def wait_until(
-    look: Callable[[], _T],
-    told: Callable[[], object],
+    condition: Callable[[], _T],
+    problem: Callable[[], object],
     *,
     limit_s: float = LIMIT_S,
     interval_s: float = _INTERVAL_S,
 ) -> _T:
-    """Wait until something is true.
+    """Wait until a condition is true.
 
-    :param told: what is said if that takes too long
-    :returns: it
+    :param problem: returns what the error says if that takes too long
+    :returns: the value of the condition
     """
     deadline = time.monotonic() + limit_s
-    while not (found := look()):
-        assert time.monotonic() < deadline, told()
+    while not (found := condition()):
+        assert time.monotonic() < deadline, problem()
         time.sleep(interval_s)
     return found
 
 
 class Client:
-    """Speaks with the cloud."""
+    """A client of the cloud's API."""
 
     def __init__(self) -> None:
-        self.cloud = contents.connect()
+        self.cloud = cloud_setup.connect()
         self.compute = self.cloud.compute
         self._flavors: dict[Any, str] = {}
         self._images = {
@@ -73,7 +73,7 @@ class Client:
         disk_gib: int = 0,
         **specs: str,
     ) -> str:
-        """Give a flavor, which is made if there is none like it.
+        """Return a flavor, which is made if there is none like it.
 
         :param disk_gib: with 0 the disk is as large as the image, and takes
             less time to make; that is for administrators
@@ -96,7 +96,7 @@ class Client:
         return self._flavors[key]
 
     def pages(self, *, cells: int = 1, mib: int = 128) -> str:
-        """Give a flavor on huge pages, with a dedicated CPU for each cell.
+        """Return a flavor on huge pages, with a dedicated CPU for each cell.
 
         :param mib: memory of all cells
         """
@@ -112,12 +112,12 @@ class Client:
         self,
         flavor: str,
         *,
-        image: str = contents.EMPTY,
+        image: str = cloud_setup.EMPTY,
         host: str | None = None,
         zone: str | None = None,
         count: int = 1,
     ) -> list[str]:
-        """Ask for servers, and don't wait.
+        """Create servers, and don't wait.
 
         :returns: their ids
         """
@@ -144,13 +144,13 @@ class Client:
         return [server['id'] for server in listed.json()['servers']]
 
     def boot(self, flavor: str, **wanted: Any) -> str:
-        """Have one server, and wait until it is active."""
+        """Create one server, and wait until it is active."""
         [server] = self.create(flavor, **wanted)
         self.wait(server, 'ACTIVE')
         return server
 
     def server(self, server: str) -> dict[str, Any]:
-        """Show a server, as the API does."""
+        """Return a server, as the API shows it."""
         answer = self.compute.get(f'/servers/{server}')
         exceptions.raise_from_response(answer)
         found: dict[str, Any] = answer.json()['server']
@@ -178,7 +178,7 @@ class Client:
             time.sleep(_INTERVAL_S)
 
     def act(self, server: str, action: str, body: Any = None) -> Any:
-        """Have something done with a server, and don't wait."""
+        """Start an action on a server, and don't wait."""
         answer = self.compute.post(
             f'/servers/{server}/action', json={action: body}
         )
@@ -198,10 +198,10 @@ class Client:
             answer = self.compute.get(f'/servers/{server}')
             return bool(answer.status_code == 404)
 
-        wait_until(gone, lambda: f'{server} does not go')
+        wait_until(gone, lambda: f'{server} is not deleted')
 
     def image(self, name: str) -> str:
-        """Give the id of an image."""
+        """Return the id of an image."""
         return self._images[name]
 
     def enable(self, host: str, enabled: bool) -> None:
@@ -248,7 +248,7 @@ class Client:
         return wait_until(running, lambda: self._migrations(server))[0]
 
     def last_migration(self, server: str) -> str:
-        """Tell the uuid of the migration of a server that began last.
+        """Return the uuid of the last migration of a server.
 
         Placement has what the server had before for it.
         """
@@ -271,19 +271,19 @@ class Client:
         return found
 
     def host(self, server: str) -> str:
-        """Tell on which host a server is."""
+        """Return the name of the host of a server."""
         name: str = self.server(server)['OS-EXT-SRV-ATTR:host']
         return name
 
     def topology(self, server: str) -> dict[str, Any]:
-        """Tell how a server is placed, as the API says."""
+        """Return the NUMA topology of a server."""
         answer = self.compute.get(f'/servers/{server}/topology')
         exceptions.raise_from_response(answer)
         found: dict[str, Any] = answer.json()
         return found
 
     def allocations(self, server: str) -> dict[str, dict[str, int]]:
-        """Tell what a server has in Placement, by the name of the host."""
+        """Return what a server has in Placement, by the name of the host."""
         answer = self.cloud.placement.get(f'/allocations/{server}')
         exceptions.raise_from_response(answer)
         return {

@@ -18,23 +18,24 @@ import signal
 
 import pytest
 
-from tests.stack import client as client_module
+from tests.stack import api
+from tests.stack import checks
+from tests.stack import host_state
 from tests.stack import hosts
-from tests.stack import look
-from tests.stack import placed
 
 
+@pytest.mark.smoke
 @pytest.mark.scenario(8, 'killed in the middle of a spawn: reconciled')
 def test_killed_in_a_spawn(
-    client: client_module.Client, node1: hosts.ComputeHost
+    client: api.Client, node1: hosts.ComputeHost
 ) -> None:
     # Given a guest that runs, and one whose pages are held but which does
     # not run yet when the service is killed,
     runs = client.boot(client.pages(mib=128), host=node1.name)
     [spawning] = client.create(client.pages(cells=2, mib=512), host=node1.name)
-    key = spawning, placed.GUEST
-    held = client_module.wait_until(
-        lambda: look.look(node1).holds.get(key),
+    key = spawning, checks.GUEST
+    held = api.wait_until(
+        lambda: host_state.read(node1).holds.get(key),
         lambda: client.server(spawning),
         interval_s=0.2,
     )
@@ -50,38 +51,38 @@ def test_killed_in_a_spawn(
     # and has what was held for it until it is deleted, whether it runs or
     # not.
     client.wait(spawning, 'ERROR', 'ACTIVE')
-    placed.check(client, node1, runs)
-    seen = look.look(node1)
-    assert seen.holds[key] == held
-    assert seen.placed.get(spawning, held) == held
-    assert seen.total == seen.held
+    checks.check_instance(client, node1, runs)
+    state = host_state.read(node1)
+    assert state.holds[key] == held
+    assert state.placed.get(spawning, held) == held
+    assert state.total == state.held
     assert client.allocations(spawning).keys() == {node1.name}
     client.delete([spawning])
-    seen = look.look(node1)
-    assert seen.holds.keys() == {(runs, placed.GUEST)}
-    assert sum(seen.total) == 64
+    state = host_state.read(node1)
+    assert state.holds.keys() == {(runs, checks.GUEST)}
+    assert sum(state.total) == 64
     assert client.allocations(spawning) == {}
 
 
 @pytest.mark.scenario(6, 'evacuation from a host that was killed')
 def test_evacuation(
-    client: client_module.Client,
+    client: api.Client,
     node1: hosts.ComputeHost,
     node2: hosts.ComputeHost,
 ) -> None:
     server = client.boot(client.pages(cells=2, mib=256), host=node2.name)
-    placed.check(client, node2, server)
+    checks.check_instance(client, node2, server)
     node2.power_off()
     client.force_down(node2.name, True)
 
     client.act(server, 'evacuate', {'host': node1.name})
     # Nova leaves it off there.
     client.wait_for_host(server, node1.name, 'SHUTOFF')
-    holds = look.look(node1).holds
+    holds = host_state.read(node1).holds
     client.act(server, 'os-start')
     client.wait(server, 'ACTIVE')
-    placed.check(client, node1, server, left=node2.name)
-    assert look.look(node1).holds == holds
+    checks.check_instance(client, node1, server, left=node2.name)
+    assert host_state.read(node1).holds == holds
 
     # What came back holds nothing for it.
     node2.boot()
@@ -89,6 +90,5 @@ def test_evacuation(
     node2.wait_for_service()
     # Not before it has put its evacuations in order.
     client.force_down(node2.name, False)
-    seen = look.look(node2)
-    assert (seen.holds, seen.total) == ({}, [0, 0, 0, 0])
-    placed.check(client, node1, server)
+    checks.check_empty(node2)
+    checks.check_instance(client, node1, server)

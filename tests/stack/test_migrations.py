@@ -20,40 +20,39 @@ import time
 import pytest
 
 from tests.host.rig import virtual
-from tests.stack import client as client_module
-from tests.stack import contents
+from tests.stack import api
+from tests.stack import checks
+from tests.stack import cloud_setup
+from tests.stack import host_state
 from tests.stack import hosts
-from tests.stack import look
-from tests.stack import placed
 
 # MiB/s: slow enough to be stopped in time.
 _SLOW = '1'
 _INCOMING = 'incoming'
 
 
-def _occupy(
-    client: client_module.Client, host: hosts.ComputeHost, node: int
-) -> None:
+def _occupy(client: api.Client, host: hosts.ComputeHost, node: int) -> None:
     """Have a guest on a node, and so no other that wants a CPU to itself."""
     booted = []
     for _ in range(virtual.NODES):
         booted.append(client.boot(client.pages(mib=128), host=host.name))
-        if placed.check(client, host, booted[-1]) == [node]:
+        if checks.check_instance(client, host, booted[-1]) == [node]:
             break
     else:
         pytest.fail(f'no guest came onto node {node} of {host.name}')
     client.delete(booted[:-1])
 
 
+@pytest.mark.smoke
 @pytest.mark.scenario(7, 'live migration, onto other nodes')
 def test_live_migration(
-    client: client_module.Client,
+    client: api.Client,
     node1: hosts.ComputeHost,
     node2: hosts.ComputeHost,
 ) -> None:
     # Given a guest whose node is taken on the other host,
     server = client.boot(client.pages(mib=256), host=node1.name)
-    [before] = placed.check(client, node1, server)
+    [before] = checks.check_instance(client, node1, server)
     _occupy(client, node2, before)
     logged = len(node2.log)
 
@@ -67,28 +66,27 @@ def test_live_migration(
 
     # then it has pages on another node there, which were held first, and
     # nothing is left here.
-    [after] = placed.check(client, node2, server)
+    [after] = checks.check_instance(client, node2, server)
     assert after != before
     assert re.search(
         rf'Holding .* for {server} \(incoming\)', node2.log[logged:]
     )
-    seen = look.look(node1)
-    assert (seen.holds, seen.total) == ({}, [0, 0, 0, 0])
+    checks.check_empty(node1)
 
 
 @pytest.mark.scenario(7, 'live migration that is aborted')
 def test_aborted_live_migration(
-    client: client_module.Client,
+    client: api.Client,
     node1: hosts.ComputeHost,
     node2: hosts.ComputeHost,
 ) -> None:
     server = client.boot(
-        client.pages(mib=256), image=contents.BOOTS, host=node1.name
+        client.pages(mib=256), image=cloud_setup.BOOTS, host=node1.name
     )
-    nodes = placed.check(client, node1, server)
+    nodes = checks.check_instance(client, node1, server)
     # Where it is to go, it would be on another node.
     _occupy(client, node2, nodes[0])
-    before = look.look(node2)
+    before = host_state.read(node2)
     # Enough in its memory that it takes a while.
     time.sleep(10)
     node1.machine.virsh('migrate-setspeed', server, _SLOW)
@@ -99,15 +97,15 @@ def test_aborted_live_migration(
         {'host': node2.name, 'block_migration': 'auto'},
     )
     migration = client.running_migration(server)
-    holds = look.look(node2).holds
+    holds = host_state.read(node2).holds
     assert holds.keys() - before.holds.keys() == {(server, _INCOMING)}
     client.abort(server, migration)
     client.wait(server, 'ACTIVE')
 
     # Nova doesn't wait for the other host to clean up.
     def as_before() -> bool:
-        seen = look.look(node2)
-        return (seen.holds, seen.total) == (before.holds, before.total)
+        state = host_state.read(node2)
+        return (state.holds, state.total) == (before.holds, before.total)
 
-    client_module.wait_until(as_before, lambda: look.look(node2))
-    assert placed.check(client, node1, server) == nodes
+    api.wait_until(as_before, lambda: host_state.read(node2))
+    assert checks.check_instance(client, node1, server) == nodes

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import sys
 
-from tests.host.rig import state as rig_state
+from tests.host.rig import folders
 from tests.stack import configuration
-from tests.stack import places
+from tests.stack import locations
 from tests.stack import processes
 
 NAME = 'simulated'
@@ -31,19 +31,19 @@ def start(running: processes.Processes) -> None:
     """Start them in one process; they report after some seconds."""
     configuration.write_compute(
         NAME,
-        places.LOOPBACK,
+        locations.LOOPBACK,
         configuration.STOCK_DRIVER,
         {
             'libvirt': {'virt_type': 'qemu', 'cpu_mode': 'none'},
-            'DEFAULT': {'state_path': places.state(NAME)},
+            'DEFAULT': {'state_path': locations.state(NAME)},
         },
     )
-    places.state(NAME).mkdir()
+    locations.state(NAME).mkdir()
     running.start(
         NAME,
         [
             *(sys.executable, '-m', 'tests.stack.simulate'),
             *map(str, configuration.nova_files(NAME)),
         ],
-        env={'PYTHONPATH': rig_state.python_path()},
+        env={'PYTHONPATH': folders.python_path()},
     )

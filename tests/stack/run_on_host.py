@@ -10,9 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Runs a command on a compute host of the stack: ``enter.py DOOR LINE``.
+"""Runs a command on a compute host: ``run_on_host.py SOCKET LINE``.
 
-DOOR is the socket that ``make stack-status`` tells, LINE is for the shell
+SOCKET is the one that ``make stack-status`` shows, LINE is for the shell
 there, which runs it as root.
 """
 
@@ -23,13 +23,13 @@ import socket
 import sys
 
 
-def main(door: str, *words: str) -> int:
+def main(path: str, *words: str) -> int:
     """Run it.
 
     :returns: the exit status of the command
     """
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(door)
+        client.connect(path)
         client.sendall(json.dumps(' '.join(words)).encode() + b'\n')
         with client.makefile('rb') as file:
             answer = json.load(file)

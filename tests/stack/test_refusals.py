@@ -20,10 +20,10 @@ import subprocess
 from openstack import exceptions
 import pytest
 
-from tests.stack import client as client_module
+from tests.stack import api
 from tests.stack import configuration
 from tests.stack import ini
-from tests.stack import places
+from tests.stack import locations
 from tests.stack import processes
 from tests.stack import services
 
@@ -40,16 +40,14 @@ _START_S = 90.0
         ('numa_hugepages:no_such_thing', '1'),
     ],
 )
-def test_bad_extra_specs(
-    client: client_module.Client, name: str, value: str
-) -> None:
+def test_bad_extra_specs(client: api.Client, name: str, value: str) -> None:
     flavor = client.compute.create_flavor(name='bad', vcpus=1, ram=128, disk=1)
     try:
         with pytest.raises(exceptions.BadRequestException) as refused:
             client.compute.create_flavor_extra_specs(flavor, {name: value})
     finally:
         client.compute.delete_flavor(flavor)
-    # Nova tells the value if that is what is wrong, and else the name.
+    # Nova names the value if that is what is wrong, and else the option.
     assert re.search(f"'{value}' is|{name}", str(refused.value))
 
 
@@ -63,15 +61,15 @@ def test_bad_extra_specs(
     ],
 )
 def test_bad_options(service: str, option: str, value: str) -> None:
-    bad = places.configuration('nova') / 'bad.conf'
+    bad = locations.configuration('nova') / 'bad.conf'
     ini.write(bad, {'numa_hugepages': {option: value}})
     configuration.write_compute(
         'here',
-        places.LOOPBACK,
+        locations.LOOPBACK,
         configuration.OUR_DRIVER,
         {
             'libvirt': {'virt_type': 'qemu'},
-            'DEFAULT': {'state_path': places.state('here')},
+            'DEFAULT': {'state_path': locations.state('here')},
         },
     )
     command = {
@@ -85,9 +83,9 @@ def test_bad_options(service: str, option: str, value: str) -> None:
         text=True,
         timeout=_START_S,
         env=processes.environment(),
-        cwd=places.folder(),
+        cwd=locations.folder(),
     )
 
     assert ended.returncode != 0
-    told = ended.stdout + ended.stderr
-    assert f'option [numa_hugepages] {option}: ' in told, told
+    output = ended.stdout + ended.stderr
+    assert f'option [numa_hugepages] {option}: ' in output, output

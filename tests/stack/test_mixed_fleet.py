@@ -21,12 +21,12 @@ import pytest
 
 from tests.host import scene
 from tests.host.rig import virtual
-from tests.stack import client as client_module
+from tests.stack import api
+from tests.stack import checks
 from tests.stack import configuration
 from tests.stack import hosts
-from tests.stack import placed
 from tests.stack import processes
-from tests.stack import stack as stack_module
+from tests.stack import stack
 
 # On each node of the host with the stock driver.
 _PAGES = 300
@@ -40,9 +40,9 @@ _SCARCE = {'node1', 'node2', 'sim4'}
 
 
 @pytest.fixture(scope='module')
-def stock(stack: stack_module.Stack) -> Iterator[hosts.ComputeHost]:
+def stock(cloud: stack.Stack) -> Iterator[hosts.ComputeHost]:
     """A host with pools of its operator, and Nova's own driver."""
-    host = stack.nodes['node2']
+    host = cloud.nodes['node2']
     scene.set_pools(host.machine, *[_PAGES] * virtual.NODES)
     host.restart_service(configuration.STOCK_DRIVER)
     yield host
@@ -62,7 +62,7 @@ def stock(stack: stack_module.Stack) -> Iterator[hosts.ComputeHost]:
     ],
 )
 def test_mixed_fleet(
-    client: client_module.Client,
+    client: api.Client,
     node1: hosts.ComputeHost,
     stock: hosts.ComputeHost,
     wanted: dict[str, Any],
@@ -78,23 +78,25 @@ def test_mixed_fleet(
     )
 
     # One after the other, so that the scheduler knows what is left.
-    servers = [client.boot(flavor, zone=stack_module.REAL) for _ in range(4)]
-    [refused] = client.create(flavor, zone=stack_module.REAL)
+    servers = [client.boot(flavor, zone=stack.REAL) for _ in range(4)]
+    [refused] = client.create(flavor, zone=stack.REAL)
     client.wait(refused, 'ERROR')
 
     where = [client.host(server) for server in servers]
     assert sorted(where) == ['node1', 'node1', 'node2', 'node2']
     for server, name in zip(servers, where, strict=True):
-        placed.check(client, {'node1': node1}.get(name, stock), server)
+        checks.check_instance(
+            client, {'node1': node1}.get(name, stock), server
+        )
     assert client.allocations(refused) == {}
-    told = stock.log[before:]
-    assert told.count(_TAKEN) == 2
-    assert _REFUSED not in told
+    logged = stock.log[before:]
+    assert logged.count(_TAKEN) == 2
+    assert _REFUSED not in logged
 
 
 @pytest.mark.scenario(11, 'plain guests are kept out of page pools')
 def test_kept_out_of_pools(
-    client: client_module.Client, stock: hosts.ComputeHost
+    client: api.Client, stock: hosts.ComputeHost
 ) -> None:
     """Placement has the memory for it, and no node has."""
     log = processes.log('nova-scheduler')
@@ -110,12 +112,10 @@ def test_kept_out_of_pools(
 
 
 @pytest.mark.scenario(11, 'plain guests are steered off scarce hosts')
-def test_steered_off(
-    client: client_module.Client, stock: hosts.ComputeHost
-) -> None:
+def test_steered_off(client: api.Client, stock: hosts.ComputeHost) -> None:
     """Hosts with four free nodes are few, and wanted by others."""
     wanted = client.pages(cells=4, mib=1024)
-    asked = client.boot(wanted, zone=stack_module.REAL)
+    asked = client.boot(wanted, zone=stack.REAL)
     plain = [client.boot(client.flavor(mib=128)) for _ in range(4)]
 
     # Those that can have another such guest are left alone. Stock Nova takes

@@ -10,24 +10,25 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A way into the compute hosts, while the stack is up in another process."""
+"""Commands on the compute hosts, for other processes."""
 
 from __future__ import annotations
 
 import json
 import pathlib
 import socketserver
+import sys
 import threading
 from typing import cast
 
 from tests.host.rig import virtual
-from tests.stack import places
+from tests.stack import locations
 
 # Longer than any command of a person.
 _LIMIT_S = 3600.0
 
 
-class Door(socketserver.ThreadingUnixStreamServer):
+class CommandServer(socketserver.ThreadingUnixStreamServer):
     """Runs commands on a compute host for other processes.
 
     A request is a line for the shell of the host, as JSON; the answer has
@@ -42,7 +43,7 @@ class Door(socketserver.ThreadingUnixStreamServer):
         path.unlink(missing_ok=True)
         super().__init__(str(path), _Handler)
 
-    def __enter__(self) -> Door:
+    def __enter__(self) -> CommandServer:
         threading.Thread(target=self.serve_forever, daemon=True).start()
         return self
 
@@ -55,11 +56,17 @@ class Door(socketserver.ThreadingUnixStreamServer):
 class _Handler(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         line = json.loads(self.rfile.readline())
-        machine = cast(Door, self.server).machine
+        machine = cast(CommandServer, self.server).machine
         result = machine.run(['sh', '-c', line], timeout=_LIMIT_S, check=False)
         self.wfile.write(json.dumps(result._asdict()).encode())
 
 
 def socket(name: str) -> pathlib.Path:
-    """Where the door of a host is."""
-    return places.folder() / f'{name}.door'
+    """Return the path of the socket of a host."""
+    return locations.folder() / f'{name}.commands'
+
+
+def command(name: str) -> str:
+    """Return the words before a command that is to run on a host."""
+    script = locations.HERE / 'run_on_host.py'
+    return f'{sys.executable} {script} {socket(name)}'
