@@ -124,8 +124,8 @@ class _Scene:
                 f'pages left by node: {left}, expected {_FLOOR} on each'
             )
         self._say(
-            'The guest is deleted. What was made for it goes back to the '
-            f'kernel, and both pools are at {_FLOOR} pages again.'
+            'The guest is deleted. Its pages are freed, and both pools are at '
+            f'{_FLOOR} pages again.'
         )
 
     def _refuse(self) -> None:
