@@ -25,7 +25,6 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
-import pathlib
 import time
 
 from oslo_log import log as logging
@@ -107,11 +106,6 @@ class Pools:
     def policy(self) -> PoolPolicy:
         """The operator's policy."""
         return self._policy
-
-    @property
-    def ledger_path(self) -> pathlib.Path:
-        """The file of the ledger."""
-        return self._ledger.path
 
     # Whether the pools can change.
 
@@ -196,14 +190,12 @@ class Pools:
 
     def snapshot(self) -> snapshot.HostSnapshot:
         """Take a snapshot of the host; changes nothing."""
-        accounts = self._accounts.read().accounts
-        holds = self._ledger.holds()
         return snapshot.take(
             self._fs,
             self._policy,
-            accounts,
-            holds,
-            self.usage(holds=holds),
+            self._accounts,
+            self._usage,
+            self._ledger.holds(),
             can_grow=self.can_grow,
         )
 
@@ -323,10 +315,12 @@ class Pools:
         For the parameters see `release`.
         """
         self.refresh()
-        dropped = self.holds(holder, *purposes)
-        self.replace(
-            holder, dict.fromkeys({hold.purpose for hold in dropped}, ())
-        )
+        with self._ledger.transaction():
+            dropped = [
+                hold
+                for purpose in purposes or (None,)
+                for hold in self._ledger.drop(holder, purpose)
+            ]
         LOG.info(
             'Released %s.',
             model.in_words(model.by_pool(dropped)),
@@ -389,10 +383,6 @@ class Pools:
                     '%(pool)s; will retry.',
                     {'count': count, 'idle': idle, 'pool': key},
                 )
-
-    def close(self) -> None:
-        """Close the ledger."""
-        self._ledger.close()
 
     def _hold(
         self,
