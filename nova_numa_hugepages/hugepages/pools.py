@@ -150,11 +150,7 @@ class Pools:
         :param holder: for whom; for all if None
         :param purposes: for what; for all purposes if none
         """
-        return [
-            hold
-            for hold in self._ledger.holds(holder)
-            if not purposes or hold.purpose in purposes
-        ]
+        return self._ledger.holds(holder, *purposes)
 
     def running(self) -> dict[str, processes.GuestProcess]:
         """Get the guests that run, by uuid."""
@@ -315,12 +311,7 @@ class Pools:
         For the parameters see `release`.
         """
         self.refresh()
-        with self._ledger.transaction():
-            dropped = [
-                hold
-                for purpose in purposes or (None,)
-                for hold in self._ledger.drop(holder, purpose)
-            ]
+        dropped = self._ledger.drop(holder, *purposes)
         LOG.info(
             'Released %s.',
             model.in_words(model.by_pool(dropped)),
