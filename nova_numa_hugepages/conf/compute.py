@@ -229,7 +229,7 @@ Related options:
     ),
 ]
 
-guest_opts = [
+instance_opts = [
     cfg.IntOpt(
         'start_time_limit',
         default=600,
@@ -313,4 +313,4 @@ Related options:
     ),
 ]
 
-ALL = (*pool_opts, *guest_opts)
+ALL = (*pool_opts, *instance_opts)

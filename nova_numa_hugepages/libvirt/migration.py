@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 from typing import Any
@@ -231,13 +230,13 @@ class MigrationHooks(driver.LibvirtDriver):
                 reason=str(error)
             ) from error
 
-    @contextlib.contextmanager
-    def _restarting(self, instance: objects.Instance) -> Iterator[None]:
+    def _restarting(
+        self, instance: objects.Instance
+    ) -> contextlib.AbstractContextManager[None]:
+        """Keep the pages of a guest while this thread restarts it."""
         if self._manager is None:
-            yield
-            return
-        with self._manager.restarting(instance.uuid):
-            yield
+            return contextlib.nullcontext()
+        return self._manager.restarting(instance.uuid)
 
 
 def _page_needs(

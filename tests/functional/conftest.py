@@ -36,6 +36,13 @@ collect_ignore = (
 Boot = Callable[..., list[dict[str, Any]]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module that share a cloud in one process."""
+    for item in items:
+        if 'cloud' in getattr(item, 'fixturenames', ()):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope='module')
 def cloud(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

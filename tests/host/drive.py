@@ -101,7 +101,7 @@ class Service:
         )
 
     def pools(self, size_kib: int = 2048) -> dict[str, dict[str, int]]:
-        """Read the use of each node's pool of a size."""
+        """Return the use of each node's pool of a size."""
         return {
             str(key.node): {
                 'total': pool.usage.pool.total,

@@ -29,15 +29,15 @@ import uuid as uuid_module
 
 from tests.host.rig import channel
 from tests.host.rig import domains
+from tests.host.rig import folders
 from tests.host.rig import machine
-from tests.host.rig import state
 from tests.host.rig import virtual
 
 Host = machine.Machine
 
 _numbers = itertools.count(1)
 
-_FRAGMENT = str(state.PROJECT / 'tests' / 'host' / 'fragment.py')
+_FRAGMENT = str(folders.PROJECT / 'tests' / 'host' / 'fragment.py')
 _SCATTER_S = 240.0
 
 # The nodes of the virtual hosts are small.
