@@ -95,7 +95,7 @@ def test_waiting_ends(host, capsys):
         assert host.run('release', '--yes', TWO) == 1
 
     err = capsys.readouterr().err
-    assert f'could not be had in 0.1 s: process {other.pid} (' in err
+    assert f'could not be acquired in 0.1 s: process {other.pid} (' in err
     assert host.holders() == {ONE: 64, TWO: 120}
 
 
