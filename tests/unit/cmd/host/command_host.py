@@ -216,6 +216,13 @@ class Host:
         return main.run(['host', *words], self.machine)
 
 
+def write(path: pathlib.Path, text: str) -> pathlib.Path:
+    """Write a file of the configuration."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
 def two_guests(folder: pathlib.Path) -> Host:
     """Make a host on which one guest runs, and another one is off.
 
@@ -244,6 +251,19 @@ def one_runs_one_is_off(folder: pathlib.Path) -> Host:
     host = Host(folder, {0: FakeNode(), 1: FakeNode()})
     host.hold(ONE, (0, 64))
     host.hold(TWO, (1, 64))
+    host.start(ONE, {0: 64})
+    return host
+
+
+def one_runs_on_the_floor(folder: pathlib.Path) -> Host:
+    """Make a host of two guests that are no longer starting.
+
+    The first runs on 16 pages of the floor and 48 grown, the second is off.
+    """
+    host = Host(folder, {0: FakeNode(pools={SMALL: 16}), 1: FakeNode()})
+    host.hold(ONE, (0, 64))
+    host.hold(TWO, (0, 20), (1, 100))
+    host.long_ago()
     host.start(ONE, {0: 64})
     return host
 

@@ -12,20 +12,14 @@
 
 """``host release``: what it releases, and what it refuses."""
 
-import contextlib
 import io
 import os
 import sqlite3
-import subprocess
-import sys
 import types
 
 import pytest
 
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.state import lock
-from nova_numa_hugepages.hugepages.state import service_lock
-from tests.fixtures import kernel
 from tests.unit.cmd.host import command_host
 from tests.unit.cmd.host.command_host import ONE
 from tests.unit.cmd.host.command_host import SMALL
@@ -35,19 +29,7 @@ from tests.unit.cmd.host.command_host import TWO
 
 @pytest.fixture
 def host(tmp_path):
-    """One guest runs on 16 pages of the floor and 48 grown, another is off."""
-    host = command_host.Host(
-        tmp_path,
-        {
-            0: kernel.FakeNode(pools={SMALL: 16}),
-            1: kernel.FakeNode(),
-        },
-    )
-    host.hold(ONE, (0, 64))
-    host.hold(TWO, (0, 20), (1, 100))
-    host.long_ago()
-    host.start(ONE, {0: 64})
-    return host
+    return command_host.one_runs_on_the_floor(tmp_path)
 
 
 @pytest.fixture
@@ -126,48 +108,6 @@ def test_an_instance_that_runs_keeps_its_pages_when_forced(host):
     assert host.holders() == {TWO: 120}
     assert host.kernel.guests() == {ONE: {model.PoolKey(0, SMALL): 64}}
     host.kernel.check()
-
-
-def starts(host):
-    """Start the instance that is not running."""
-    host.start(TWO, {0: 20, 1: 100})
-
-
-def holds_others(host):
-    """Have the service hold other pages."""
-    host.hold(TWO, (0, 10))
-
-
-@pytest.fixture
-def services():
-    """The services that a test starts."""
-    with contextlib.ExitStack() as stack:
-        yield stack
-
-
-@pytest.mark.parametrize('change', [starts, holds_others, None])
-@pytest.mark.parametrize('forced', [(), ('--force',)])
-def test_a_change_while_the_prompt_is_open_is_refused(
-    host, capsys, monkeypatch, services, change, forced
-):
-    # given: a prompt that is open for a while; without another change,
-    # nova-compute starts
-    class Slow(command_host.Answers):
-        def readline(self, *args):
-            if change:
-                change(host)
-            else:
-                services.enter_context(host.service())
-            return super().readline(*args)
-
-    monkeypatch.setattr('sys.stdin', Slow('y\n'))
-
-    # when, then
-    assert host.run('release', TWO, *forced) == 1
-    assert 'changed meanwhile. Run the command again.' in (
-        capsys.readouterr().err
-    )
-    assert TWO in host.holders()
 
 
 def test_pools_that_turn_out_to_be_read_only(host, capsys):
@@ -267,30 +207,6 @@ def test_after_a_reboot_no_page_is_freed(host, capsys):
     assert 'Freed no pages.' in capsys.readouterr().out
 
 
-def test_a_service_that_runs_is_warned_of(host, capsys):
-    with host.service() as process:
-        assert host.run('release', '--yes', TWO) == 0
-
-    assert (
-        f'Warning: nova-compute runs, as {process}, and it may be about to '
-        'start the instance.' in capsys.readouterr().err
-    )
-
-
-def test_a_service_that_cannot_be_seen_is_warned_of(host, capsys):
-    # given: a service that never was of a version with the lock file
-    path = host.state / service_lock.NAME
-    path.unlink()
-
-    assert host.run('release', '--yes', TWO) == 0
-
-    assert (
-        'Warning: it is not known whether nova-compute runs, as it has not '
-        f'made its lock file {path}, and it may be about'
-        in capsys.readouterr().err
-    )
-
-
 def test_no_ledger(host, capsys):
     host.ledger.unlink()
 
@@ -325,51 +241,6 @@ def test_pools_that_are_mounted_read_only_stay(host, capsys, monkeypatch):
     assert 'sys is mounted read-only' in result.err
     assert host.holders() == {ONE: 64}
     assert (host.total(0), host.total(1)) == (84, 100)
-
-
-@contextlib.contextmanager
-def busy(host, seconds):
-    """Have another process be at work on the pools for a while.
-
-    :returns: the process
-    """
-    program = (
-        'import fcntl, sys, time\n'
-        'with open(sys.argv[1], "a") as file:\n'
-        '    fcntl.lockf(file, fcntl.LOCK_EX)\n'
-        '    print("locked", flush=True)\n'
-        '    time.sleep(float(sys.argv[2]))\n'
-    )
-    with subprocess.Popen(
-        [sys.executable, '-c', program, host.state / lock.NAME, str(seconds)],
-        stdout=subprocess.PIPE,
-    ) as process:
-        process.stdout.readline()
-        yield process
-        process.kill()
-
-
-def test_the_process_that_is_waited_for_is_named(host, capsys, monkeypatch):
-    monkeypatch.setattr(lock, 'PATIENCE_S', 0.1)
-
-    with busy(host, 1) as other:
-        assert host.run('release', '--yes', TWO) == 0
-
-    assert f'Waiting up to 60 s for process {other.pid} (' in (
-        capsys.readouterr().err
-    )
-    assert host.holders() == {ONE: 64}
-
-
-def test_waiting_ends(host, capsys):
-    host.change(lock_timeout_s=0.1)
-
-    with busy(host, 60) as other:
-        assert host.run('release', '--yes', TWO) == 1
-
-    err = capsys.readouterr().err
-    assert f'could not be had in 0.1 s: process {other.pid} (' in err
-    assert host.holders() == {ONE: 64, TWO: 120}
 
 
 @pytest.mark.parametrize('command', ['show', 'release'])
