@@ -96,7 +96,7 @@ def reason_not_to_run() -> str | None:
     """Tell why pools can't be measured here, None if they can."""
     if os.geteuid():
         return 'page pools can be changed by root only'
-    return hugetlb.writable(hostfs.HostFS())
+    return hugetlb.read_only_reason(hostfs.HostFS())
 
 
 def measure(*, repeats: int, guests_held: int = 20) -> Result:

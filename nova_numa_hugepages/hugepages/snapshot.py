@@ -112,7 +112,7 @@ def survey(
         room = 0
         if policy.dynamic:
             room = min(
-                nodes_module.mintable(fs, key, zones),
+                nodes_module.allocatable_pages(fs, key, zones),
                 _allowed(key, memory[key.node], pooled[key.node], policy),
             )
         views[key] = PoolSnapshot(

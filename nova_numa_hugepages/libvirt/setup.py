@@ -89,7 +89,7 @@ def keeper(
     reason = _why_read_only(access)
     if reason is not None:
         LOG.warning(manager.READ_ONLY, reason)
-        writer = hugetlb.NoWriter(reason)
+        writer = hugetlb.RefusingWriter(reason)
     reserved = {
         model.PoolKey(node, int(size_kib)): count
         for node, counts in hardware.numa_get_reserved_huge_pages().items()
@@ -115,7 +115,7 @@ def keeper(
 
 def _why_read_only(access: Access) -> str | None:
     """Tell why pools can't be changed, None if they can."""
-    reason = hugetlb.writable(access.fs)
+    reason = hugetlb.read_only_reason(access.fs)
     if reason is None:
         try:
             access.check()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import pathlib
 from typing import Any
 
 import pytest
@@ -34,6 +35,14 @@ collect_ignore = (
 
 # Boots guests of a flavor that is made for them, and waits for them.
 Boot = Callable[..., list[dict[str, Any]]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module together, as they share a cloud."""
+    here = pathlib.Path(__file__).parent
+    for item in items:
+        if item.path.parent == here:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope='module')

@@ -99,7 +99,7 @@ class Service:
         )
 
     def pools(self, size_kib: int = 2048) -> dict[str, dict[str, int]]:
-        """Tell how each node's pool of a size stands."""
+        """Return each node's pool of a size."""
         books = self._pools.accounts.read()
         return {
             str(key.node): {
@@ -123,7 +123,7 @@ class Service:
         )
 
     def runs_on(self, holder: str) -> dict[str, int]:
-        """Tell on which nodes a guest has how many pages."""
+        """Return the pages of a guest by node."""
         process = processes.running(hostfs.HostFS())[holder]
         return {
             str(key.node): count

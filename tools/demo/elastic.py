@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Pages that are made for a guest and given back, for everybody to see.
+"""Pages that are allocated for a guest and freed, step by step.
 
 What the driver does before a guest starts and after it has gone, on a kernel
 that is only pretended. Ledger, pools and picture are the real ones.
@@ -103,7 +103,7 @@ class _Scene:
             self._keeper.started(GUEST)
         self._say(
             'A guest starts that needs 4 GiB of each. Before it did, the '
-            'pages that lacked were made, and all of them held for it:'
+            'missing pages were allocated, and all of them held for it:'
         )
         self._draw()
         self._refuse()

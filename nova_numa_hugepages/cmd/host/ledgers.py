@@ -19,7 +19,6 @@ import os
 import pathlib
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages.state import schema
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 
@@ -45,9 +44,8 @@ def check(ledger: Ledger) -> None:
         except (OSError, OverflowError, ValueError) as error:
             raise exception.LedgerDamaged(
                 ledger.path,
-                'has a row in holds that cannot be: holder '
+                'has an invalid row in holds: holder '
                 f'{hold.holder!r}, since {hold.since!r} ({error})',
-                schema.remedy(ledger.path),
             ) from error
 
 

@@ -50,14 +50,14 @@ def opened(
     :raises exception.LedgerError: if there is no ledger, or none that can be
         used
     """
-    reason = hugetlb.writable(fs)
+    reason = hugetlb.read_only_reason(fs)
     writer: hugetlb.Writer = hugetlb.DirectWriter(fs)
     if to_change and reason is None:
         _check_pools(fs)
     elif to_change:
         print(f'The pools stay as they are: {reason}', file=sys.stderr)
     if not to_change:
-        writer = hugetlb.NoWriter('this only looks')
+        writer = hugetlb.RefusingWriter('this only looks')
     _check_ledger(settings, to_change)
     kernel = hugetlb.Hugetlb(fs, writer)
     for note in reserved.notes(
@@ -85,7 +85,7 @@ def opened(
 
 def _check_pools(fs: hostfs.HostFS) -> None:
     """Find out before anything is changed whether pools can be written."""
-    kernel = hugetlb.Hugetlb(fs, hugetlb.NoWriter('this only looks'))
+    kernel = hugetlb.Hugetlb(fs, hugetlb.RefusingWriter('this only looks'))
     for key in kernel.pools():
         path = fs.pool_folder(key) / 'nr_hugepages'
         if not os.access(path, os.W_OK):

@@ -141,7 +141,7 @@ def test_pools_that_turn_out_read_only_are_offered_no_more(
     keeper, rig, monkeypatch, caplog
 ):
     assert offered(keeper)
-    writer = hugetlb.NoWriter('the privileged helper cannot be started')
+    writer = hugetlb.RefusingWriter('the privileged helper cannot be started')
     monkeypatch.setattr(rig.pools.kernel, '_writer', writer)
 
     with (
@@ -160,7 +160,7 @@ def test_pools_that_turn_out_read_only_are_offered_no_more(
 
 
 def test_a_guest_that_was_to_come_finds_out_as_well(keeper, rig, monkeypatch):
-    writer = hugetlb.NoWriter('the privileged helper cannot be started')
+    writer = hugetlb.RefusingWriter('the privileged helper cannot be started')
     monkeypatch.setattr(rig.pools.kernel, '_writer', writer)
 
     with pytest.raises(exception.PoolsReadOnly):

@@ -31,6 +31,7 @@ from hypothesis import strategies
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from tests.fixtures import kernel as fake_kernel
+from tests.unit.core.dice import examples
 from tests.unit.hugepages import page_host
 
 NODES = {
@@ -41,8 +42,6 @@ NODES = {
 }
 GUESTS = [page_host.guest(number) for number in range(4)]
 POOLS = [page_host.pool(node) for node in NODES]
-
-SEQUENCES = int(os.environ.get('POOLS_SEQUENCES', '2000'))
 
 _GUEST = 'guest'
 _RESIZE = 'resize'
@@ -346,9 +345,8 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
 
 
 PoolsMachine.TestCase.settings = hypothesis.settings(
-    max_examples=SEQUENCES,
+    examples(0.1),
     stateful_step_count=20,
-    deadline=None,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
 TestPools = PoolsMachine.TestCase

@@ -856,7 +856,7 @@ class TestDistance:
             '2 of 2 hosts rejected: 2 extra spec numa_hugepages:max_distance '
             f'is {value!r}; expected an integer from 10 to 255. Set it to '
             'such a value or unset it on the flavor, and create the server '
-            'anew.'
+            'again.'
         ]
 
     def test_pages_that_don_t_exist_yet_leave_room_for_small_ones(

@@ -78,7 +78,7 @@ def look(
     """
     notes = list(settings.notes)
     files = partial_fs.ForgivingFS(fs, doubt)
-    kernel = hugetlb.Hugetlb(files, hugetlb.NoWriter('this only looks'))
+    kernel = hugetlb.Hugetlb(files, hugetlb.RefusingWriter('this only looks'))
     ledger, path = _open(settings.ledger, notes)
     maps = _Maps(files)
     with ledger:

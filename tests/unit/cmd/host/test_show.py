@@ -259,7 +259,8 @@ def test_a_host_without_huge_pages(tmp_path, capsys):
     assert (row['node'], row['size_kib'], row['total']) == (0, None, None)
     assert row['memory_kib'] == 4096 * 1024
     assert 'The kernel has no huge pages' in result.err
-    assert '1 node' in shown(host, capsys).out
+    # Whatever the length of the root, which is broken anywhere.
+    assert '1node;' in ''.join(shown(host, capsys).out.split())
 
 
 def test_a_kernel_that_tells_nonsense(host, capsys):

@@ -53,8 +53,9 @@ def test_the_picture(host, capsys, monkeypatch):
 
     assert all(len(line) <= 60 for line in out.splitlines())
     assert '\x1b' not in out
+    # Where a path is too long for a line, it is broken anywhere.
+    assert 'host:2nodes;ledger/' in ''.join(out.split())
     text = ' '.join(out.replace('│', ' ').split())
-    assert 'host: 2 nodes; ledger /' in text
     assert 'CPUs ' in text
     assert '56 of 128 free, 64 held, 56 to promise; floor 128' in text
     assert '8 used by /system.slice/ovs-vswitchd.service' in text
