@@ -138,8 +138,8 @@ Number of servers that one test requests at once.
 
 Possible values:
 
-* An integer from 2 to 100. Some of them may be refused if there is no room; they
-  must not leave anything behind.
+* An integer from 2 to 100. Some of them may be refused if there is no room;
+  they must not leave anything behind.
 
 For example, 10 in a cloud that has room for seven, with ``fill_servers = 7``.
 
