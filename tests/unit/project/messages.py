@@ -56,7 +56,8 @@ class LogCall(NamedTuple):
 
 def tokens(text: str) -> Tokens:
     """Split a text into words and marks, but for the mark at its end."""
-    return tuple(_TOKEN.findall(text.rstrip().rstrip('.:')))
+    one_hole = re.sub(f'{HOLE}+', HOLE, text)
+    return tuple(_TOKEN.findall(one_hole.rstrip().rstrip('.:')))
 
 
 def has_words(text: Tokens) -> bool:
@@ -250,7 +251,7 @@ def _text(node: ast.AST) -> str | None:
         case ast.BinOp(op=ast.Add(), left=left, right=right):
             texts = _text(left), _text(right)
             if texts != (None, None):
-                return ''.join(HOLE if t is None else t for t in texts)
+                return ''.join(f' {HOLE} ' if t is None else t for t in texts)
     return None
 
 

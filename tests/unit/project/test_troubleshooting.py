@@ -43,6 +43,7 @@ ROW = re.compile(
     r'^   \* - (.*(?:\n {7}.*)*)\n     - (.*(?:\n {7}.*)*)', re.MULTILINE
 )
 PHRASE = re.compile(r'(?<![*\w])\*([^*\s][^*]*)(?<!\s)\*(?![*\w])')
+BEGINNING = re.compile(r'begin with \*([^*]+)\*')
 ASIDE = re.compile(r'\s*\((?:or|Or:?) \*[^()]*\)|\s*At ``ERROR``\.')
 
 
@@ -55,13 +56,22 @@ def rows(page):
 
 
 def lines(page):
-    """Get the log lines and errors of ours that a page quotes."""
-    return [
-        ASIDE.sub('', line)
-        for table in page.split('* - Line\n')[1:]
-        for line, meaning in rows(table)
-        if not NOT_OURS.match(meaning)
-    ]
+    """Get the log lines and errors of ours that a page quotes.
+
+    Where the text above a table says what all of its lines begin with, they
+    are returned with that.
+    """
+    above, *tables = page.split('* - Line\n')
+    found = []
+    for table in tables:
+        start = BEGINNING.findall(above.rpartition('\n===')[2])
+        found += [
+            ASIDE.sub('', ' '.join([*start, line]))
+            for line, meaning in rows(table)
+            if not NOT_OURS.match(meaning)
+        ]
+        above = table
+    return found
 
 
 def phrases(page):
