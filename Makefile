@@ -67,7 +67,7 @@ endef
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 $(STAMP): pyproject.toml setup.cfg setup.py constraints.txt
 	@$(call venv,$(VENV),-e '.[$(EXTRAS)]',$(SLOW))

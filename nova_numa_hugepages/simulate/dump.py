@@ -68,13 +68,9 @@ def suggest_arrivals(
 def to_yaml(
     hosts: Sequence[scenario.HostType],
     flavors: Sequence[scenario.Flavor],
-    arrivals: scenario.Arrivals | None = None,
+    arrivals: scenario.Arrivals,
 ) -> str:
-    """Return a scenario file.
-
-    :param arrivals: as `suggest_arrivals` chooses them if None
-    :returns: the text of the file
-    """
+    """Return the text of a scenario file."""
     writer: Any = ruamel.yaml.YAML(typ='safe', pure=True)
     writer.sort_base_mapping_type_on_output = False
     # The version they are read in: in 1.2 "no" would need no quotes.
@@ -87,9 +83,7 @@ def to_yaml(
         {
             'hosts': {host.name: _host(host) for host in hosts},
             'flavors': {flavor.name: _flavor(flavor) for flavor in flavors},
-            'arrivals': _arrivals(
-                arrivals or suggest_arrivals(hosts, flavors)
-            ),
+            'arrivals': _arrivals(arrivals),
         },
         text,
     )

@@ -53,7 +53,7 @@ def load(path: pathlib.Path) -> scenario.Scenario:
     return scenario.Scenario(
         file=str(path),
         hosts=tuple(
-            _host_type(name, host) for name, host in data['hosts'].items()
+            host_type(name, host) for name, host in data['hosts'].items()
         ),
         flavors=flavors,
         arrivals=(
@@ -65,13 +65,15 @@ def load(path: pathlib.Path) -> scenario.Scenario:
     )
 
 
-def _host_type(name: str, host: Mapping[str, Any]) -> scenario.HostType:
+def host_type(name: str, host: Mapping[str, Any]) -> scenario.HostType:
+    """Return the hosts of a valid description."""
+    distances = host.get('distances')
     return scenario.HostType(
         name=name,
         count=host.get('count', 1),
         nodes=host_format.build_nodes(host),
-        distances=host_format.distances(host),
-        runs_us=host_format.runs_us(host),
+        distances=distances and tuple(map(tuple, distances)),
+        runs_us=host.get('compute') != 'stock',
         cpu_ratio=float(host.get('cpu_allocation_ratio', 1)),
         ram_ratio=float(host.get('ram_allocation_ratio', 1)),
     )

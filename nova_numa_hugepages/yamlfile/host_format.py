@@ -115,18 +115,6 @@ def build_nodes(host: Mapping[str, Any]) -> tuple[HostNode, ...]:
     return tuple(_build_node(host, i) for i in range(host['nodes']))
 
 
-def distances(host: Mapping[str, Any]) -> tuple[tuple[int, ...], ...] | None:
-    """Return the rows of node distances, None if there are none."""
-    if 'distances' not in host:
-        return None
-    return tuple(map(tuple, host['distances']))
-
-
-def runs_us(host: Mapping[str, Any]) -> bool:
-    """Return whether the compute service of the host runs our fit."""
-    return bool(host.get('compute', 'ours') == 'ours')
-
-
 def _build_node(host: Mapping[str, Any], index: int) -> HostNode:
     def pick(value: Any) -> Any:
         return value[index] if isinstance(value, list) else value

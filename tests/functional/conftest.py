@@ -17,19 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
-import pathlib
 from typing import Any
 
 import pytest
 
 from tests.fixtures import cloud as embedded
-from tests.fixtures import novas
+from tests.fixtures import nova_compat
 
 # What starts other processes can't wait for them under eventlet, and the demo
 # can't run under it. tox starts the first of these by itself then.
 collect_ignore = (
     []
-    if novas.services_can_be_native()
+    if nova_compat.services_can_be_native()
     else ['test_simulate_command.py', 'test_demo.py']
 )
 
@@ -38,10 +37,9 @@ Boot = Callable[..., list[dict[str, Any]]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a module together, as they share a cloud."""
-    here = pathlib.Path(__file__).parent
+    """Keep the tests of a module that share a cloud in one process."""
     for item in items:
-        if item.path.parent == here:
+        if 'cloud' in getattr(item, 'fixturenames', ()):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 

@@ -20,6 +20,7 @@ import textwrap
 
 import pytest
 
+from nova_numa_hugepages.simulate.scenario import HostType
 from nova_numa_hugepages.yamlfile import file_errors
 from nova_numa_hugepages.yamlfile import host_format
 from tools.demo import __main__ as command
@@ -51,7 +52,7 @@ def load(tmp_path: pathlib.Path, text: str) -> demo_scenario.DemoScenario:
     """Load a scenario of this text."""
     path = tmp_path / 'scenario.yaml'
     path.write_text(text, encoding='utf-8')
-    return demo_scenario.load(path)
+    return demo_scenario.read(path)
 
 
 def test_scenario_is_read(tmp_path: pathlib.Path) -> None:
@@ -61,8 +62,9 @@ def test_scenario_is_read(tmp_path: pathlib.Path) -> None:
 
     # then all values are there, those of nodes for each node.
     assert found.hosts == (
-        demo_scenario.DemoHost(
+        HostType(
             name='host',
+            count=1,
             nodes=(
                 host_format.HostNode(
                     cores=4,
@@ -114,7 +116,7 @@ def test_scenario_is_read(tmp_path: pathlib.Path) -> None:
 
 def test_default_scenario_is_right() -> None:
     # Given the scenario that is shipped, when it is loaded,
-    found = demo_scenario.load(command.DEFAULT)
+    found = demo_scenario.read(command.DEFAULT)
 
     # then there are hosts of 1, 2, 4 and 8 nodes.
     assert {len(host.nodes) for host in found.hosts} == {1, 2, 4, 8}

@@ -54,7 +54,7 @@ def test_pages_of_the_command_line_are_held(
     assert not refused
     assert [pools[node]['promised'] for node in '0123'] == [0, 1, 0, 1]
     assert [pools[node]['floor'] for node in '0123'] == [0, 1, 0, 1]
-    assert '1 promised to other guests' in other[0]
+    assert '1 promised to other instances' in other[0]
 
     guest.start()
     _, found = ours.do(['taken', guest.uuid], ['runs_on', guest.uuid])

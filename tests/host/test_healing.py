@@ -119,7 +119,7 @@ def test_operator_changes_pools_by_hand(
     scene.set_pools(host, 0, 80, 0, 40)
 
     healed, pools = ours.do(['heal', [OTHER]], ['pools'])
-    assert any('30 pages of 2048 KiB on node 1' in line for line in healed)
+    assert any('30 pages of 2 MiB on NUMA node 1' in line for line in healed)
     assert pools['1']['floor'] == 30
     # The ten that were taken are promised, and made again.
     assert (pools['3']['floor'], pools['3']['grown']) == (0, 50)

@@ -40,7 +40,7 @@ def test_fragmented_memory_falls_short_and_is_undone(
         refused, holds = ours.do(['hold', 'a', needs], ['holds'])
     assert len(refused) == 1
     numbers = re.match(
-        r'(\d+) of 300 pages of 2048 KiB on node 2 are missing', refused[0]
+        r'(\d+) of 300 pages of 2 MiB on NUMA node 2 are missing', refused[0]
     )
     assert numbers is not None, refused
     assert 200 < int(numbers[1]) < 300

@@ -34,7 +34,7 @@ def check_empty(host: hosts.ComputeHost) -> None:
     assert state.total == _NONE, host.name
 
 
-def check(
+def check_instance(
     client: api.Client,
     host: hosts.ComputeHost,
     server: str,

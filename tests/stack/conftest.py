@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import pathlib
 import time
 
 import pytest
@@ -115,12 +116,17 @@ _scenarios: dict[str, tuple[int, str]] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Remember what each test shows."""
+    """Remember what each test shows, and sort the modules by that.
+
+    What starts services again comes late, as they are slow at first.
+    """
+    first: dict[pathlib.Path, int] = {}
     for item in items:
         mark = item.get_closest_marker('scenario')
-        if mark is not None:
-            number, text = mark.args
-            _scenarios[item.nodeid] = (number, text)
+        assert mark is not None, item.nodeid
+        _scenarios[item.nodeid] = mark.args
+        first.setdefault(item.path, mark.args[0])
+    items.sort(key=lambda item: first[item.path])
 
 
 def pytest_terminal_summary(

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The compute services of simulated hosts: ``-m tests.stack.simulate FILE…``.
+"""Runs the computes of simulated hosts: ``run_simulated_hosts FILE…``.
 
 Everything but their libvirt and their disks is real.
 

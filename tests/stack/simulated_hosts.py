@@ -42,7 +42,7 @@ def start(running: processes.Processes) -> None:
     running.start(
         NAME,
         [
-            *(sys.executable, '-m', 'tests.stack.simulate'),
+            *(sys.executable, '-m', 'tests.stack.run_simulated_hosts'),
             *map(str, configuration.nova_files(NAME)),
         ],
         env={'PYTHONPATH': folders.python_path()},

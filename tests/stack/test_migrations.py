@@ -69,7 +69,7 @@ def test_live_migration(
     [after] = checks.check_instance(client, node2, server)
     assert after != before
     assert re.search(
-        rf'Holding .* for {server} \(incoming\)', node2.log[logged:]
+        rf'{server}\] Reserved .* \(purpose: incoming', node2.log[logged:]
     )
     checks.check_empty(node1)
 

@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     from tools.demo import demo_scenario
 
     try:
-        play = demo_scenario.load(_relative(options.scenario))
+        play = demo_scenario.read(_relative(options.scenario))
     except file_errors.FileError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_SCENARIO

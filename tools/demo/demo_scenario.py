@@ -20,6 +20,8 @@ import dataclasses
 import pathlib
 from typing import Any
 
+from nova_numa_hugepages.simulate import load
+from nova_numa_hugepages.simulate.scenario import HostType
 from nova_numa_hugepages.yamlfile import document
 from nova_numa_hugepages.yamlfile import flavor_format
 from nova_numa_hugepages.yamlfile import host_format
@@ -66,16 +68,6 @@ _SCENARIO = validation.mapping(
 
 
 @dataclasses.dataclass(frozen=True)
-class DemoHost:
-    """A host of the demo."""
-
-    name: str
-    nodes: tuple[host_format.HostNode, ...]
-    distances: tuple[tuple[int, ...], ...] | None
-    runs_us: bool
-
-
-@dataclasses.dataclass(frozen=True)
 class DemoFlavor:
     """A flavor, and the line of the file that names it."""
 
@@ -108,28 +100,22 @@ class DemoScenario:
     """The hosts, flavors and guests that a demo shows."""
 
     file: str
-    hosts: tuple[DemoHost, ...]
+    hosts: tuple[HostType, ...]
     flavors: tuple[DemoFlavor, ...]
     guests: tuple[DemoGuest, ...]
 
 
-def load(path: pathlib.Path) -> DemoScenario:
+def read(path: pathlib.Path) -> DemoScenario:
     """Read a scenario file.
 
-    :raises: `errors.FileError`, with every problem that was found
+    :raises: `file_errors.FileError`, with every problem that was found
     """
-    read = document.read(path, _SCENARIO, _contradictions)
-    data = read.data
+    found = document.read(path, _SCENARIO, _contradictions)
+    data = found.data
     return DemoScenario(
         file=str(path),
         hosts=tuple(
-            DemoHost(
-                name=name,
-                nodes=host_format.build_nodes(host),
-                distances=host_format.distances(host),
-                runs_us=host_format.runs_us(host),
-            )
-            for name, host in data['hosts'].items()
+            load.host_type(name, host) for name, host in data['hosts'].items()
         ),
         flavors=tuple(
             DemoFlavor(
@@ -137,7 +123,7 @@ def load(path: pathlib.Path) -> DemoScenario:
                 vcpus=flavor['vcpus'],
                 memory_mib=flavor['memory_mib'],
                 extra_specs=flavor_format.extra_specs(flavor),
-                line=read.line(('flavors', name)),
+                line=found.line(('flavors', name)),
             )
             for name, flavor in data['flavors'].items()
         ),
@@ -149,7 +135,7 @@ def load(path: pathlib.Path) -> DemoScenario:
                 refused=guest.get('expect') == 'refused',
                 compare=guest.get('compare', False),
                 note=guest.get('note', ''),
-                line=read.line(('guests', index)),
+                line=found.line(('guests', index)),
             )
             for index, guest in enumerate(data['guests'])
         ),

@@ -25,6 +25,7 @@ from typing import Any
 
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.scheduler import score
+from nova_numa_hugepages.simulate.scenario import HostType
 from tools.demo import demo_scenario
 from tools.demo import verdicts
 from tools.demo import weighing
@@ -93,7 +94,7 @@ def request(flavor: demo_scenario.DemoFlavor, guests: int) -> str:
     )
 
 
-def placement(placed: Placed, host: demo_scenario.DemoHost) -> list[str]:
+def placement(placed: Placed, host: HostType) -> list[str]:
     """Return where a guest went: a line, and one for each of its cells."""
     if placed.topology is None:
         return [
@@ -264,7 +265,7 @@ def stock_choice(
     return f'stock Nova would take {takes}'
 
 
-def distances(host: demo_scenario.DemoHost) -> str:
+def distances(host: HostType) -> str:
     """Return the distances of a host in a few words."""
     text = count(len(host.nodes), 'node')
     if host.distances is not None and len(host.nodes) > 1:

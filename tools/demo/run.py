@@ -29,6 +29,7 @@ from rich import rule
 from rich import table
 from rich import text
 
+from nova_numa_hugepages.simulate.scenario import HostType
 from tests.fixtures import cloud as embedded
 from tools.demo import demo_scenario
 from tools.demo import elastic
@@ -325,7 +326,7 @@ def _progress(
         yield progress
 
 
-def _host_spec(host: demo_scenario.DemoHost) -> embedded.HostSpec:
+def _host_spec(host: HostType) -> embedded.HostSpec:
     return embedded.HostSpec(
         name=host.name,
         nodes=tuple(

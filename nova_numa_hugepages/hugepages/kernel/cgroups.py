@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import os
 import re
@@ -190,23 +191,13 @@ class _Tree:
 def _tree(fs: hostfs.HostFS) -> _Tree | None:
     """Find where huge pages are counted."""
     root = fs.sys / 'fs/cgroup'
-    for folder, controller in (
-        (root, ''),
-        (root / 'hugetlb', 'hugetlb'),
-        (root / 'unified', ''),
-    ):
-        if controller:
-            found = folder.is_dir()
-        else:
-            try:
-                found = 'hugetlb' in (
-                    (folder / 'cgroup.controllers').read_text().split()
-                )
-            except OSError:
-                found = False
-        if found:
-            return _Tree(os.fspath(folder), controller)
-    return None
+    for folder in (root, root / 'unified'):
+        with contextlib.suppress(OSError):
+            controllers = (folder / 'cgroup.controllers').read_text()
+            if 'hugetlb' in controllers.split():
+                return _Tree(os.fspath(folder), '')
+    folder = root / 'hugetlb'
+    return _Tree(os.fspath(folder), 'hugetlb') if folder.is_dir() else None
 
 
 def _size_name(size_kib: int) -> str:

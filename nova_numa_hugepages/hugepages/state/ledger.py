@@ -145,12 +145,34 @@ class Ledger:
             finally:
                 self._depth -= 1
 
-    def holds(self, holder: str | None = None) -> list[model.Hold]:
+    def holds(
+        self, holder: str | None = None, *purposes: model.Purpose
+    ) -> list[model.Hold]:
         """List holds, by holder, purpose and guest cell.
 
         :param holder: whose; those of all holders if None
+        :param purposes: for what; everything if none
         """
-        return self._holds(holder, None)
+        rows = self._read(
+            'SELECT * FROM holds WHERE holder = coalesce(?, holder) '
+            'ORDER BY holder, purpose, cell',
+            holder,
+        )
+        holds = [model.Hold(*row) for row in rows]
+        try:
+            return [
+                dataclasses.replace(
+                    hold,
+                    purpose=model.Purpose(hold.purpose),
+                    state=model.State(hold.state),
+                )
+                for hold in holds
+                if not purposes or hold.purpose in purposes
+            ]
+        except ValueError as error:
+            raise exception.LedgerDamaged(
+                self.path, f'has an invalid row in holds: {error}'
+            ) from error
 
     def replace_holds(
         self,
@@ -192,7 +214,7 @@ class Ledger:
         Does nothing if there are none, as after the first time.
         """
         with self.transaction():
-            if purpose == to or not self._holds(holder, purpose):
+            if purpose == to or not self.holds(holder, purpose):
                 return
             self._delete_holds(holder, to)
             self._connection.execute(
@@ -201,17 +223,15 @@ class Ledger:
                 (model.Purpose(to), holder, purpose),
             )
 
-    def drop(
-        self, holder: str, purpose: model.Purpose | None = None
-    ) -> list[model.Hold]:
+    def drop(self, holder: str, *purposes: model.Purpose) -> list[model.Hold]:
         """Delete holds, and with the last one where the guest was found.
 
-        :param purpose: for what; everything if None
+        :param purposes: for what; everything if none
         :returns: what was deleted
         """
         with self.transaction():
-            dropped = self._holds(holder, purpose)
-            self._delete_holds(holder, purpose)
+            dropped = self.holds(holder, *purposes)
+            self._delete_holds(holder, *purposes)
             self._forget_placement(holder)
         return dropped
 
@@ -328,41 +348,13 @@ class Ledger:
             self._check_open()
             return self._connection.execute(query, values).fetchall()
 
-    def _holds(
-        self, holder: str | None, purpose: model.Purpose | None
-    ) -> list[model.Hold]:
-        """List holds; those of all holders and purposes if None."""
-        rows = self._read(
-            'SELECT * FROM holds WHERE holder = coalesce(?, holder) '
-            'AND purpose = coalesce(?, purpose) '
-            'ORDER BY holder, purpose, cell',
-            holder,
-            purpose,
-        )
-        holds = [model.Hold(*row) for row in rows]
-        try:
-            return [
-                dataclasses.replace(
-                    hold,
-                    purpose=model.Purpose(hold.purpose),
-                    state=model.State(hold.state),
-                )
-                for hold in holds
-            ]
-        except ValueError as error:
-            raise exception.LedgerDamaged(
-                self.path, f'has an invalid row in holds: {error}'
-            ) from error
-
-    def _delete_holds(
-        self, holder: str, purpose: model.Purpose | None
-    ) -> None:
-        """Delete the holds that `_holds` lists. Needs a transaction."""
-        self._connection.execute(
-            'DELETE FROM holds WHERE holder = ? '
-            'AND purpose = coalesce(?, purpose)',
-            (holder, purpose),
-        )
+    def _delete_holds(self, holder: str, *purposes: model.Purpose) -> None:
+        """Delete the holds that `holds` lists. Needs a transaction."""
+        for purpose in purposes or model.Purpose:
+            self._connection.execute(
+                'DELETE FROM holds WHERE holder = ? AND purpose = ?',
+                (holder, purpose),
+            )
 
     def _write(self, table: str, rows: Iterable[tuple[object, ...]]) -> None:
         """Write rows in place of those of their keys. Needs a transaction.

@@ -26,7 +26,6 @@ import pathlib
 import struct
 import threading
 import time
-from typing import Protocol
 
 from oslo_concurrency import lockutils
 from oslo_log import log as logging
@@ -64,10 +63,6 @@ class LockError(exception.NUMAHugepagesError):
 
 class LockTimeout(LockError):
     """The lock of the host was held by another thread for too long."""
-
-
-class _Acquire(Protocol):
-    def __call__(self, *, timeout: float) -> bool: ...
 
 
 class _Shared:
@@ -168,7 +163,10 @@ class HostLock:
         return found or 'a process that has just released it'
 
     def _wait(
-        self, acquire: _Acquire, owner: Callable[[], str], deadline: float
+        self,
+        acquire: Callable[..., bool],
+        owner: Callable[[], str],
+        deadline: float,
     ) -> None:
         """Take a lock, and report that it takes a while."""
         patience_s = min(PATIENCE_S, _left(deadline))

@@ -78,7 +78,7 @@ def connect(path: pathlib.Path, *, create: bool) -> sqlite3.Connection:
     :raises exception.LedgerDamaged: if it is no regular file, or no database
     :raises exception.LedgerError: if it can't be used
     """
-    with _explained(path), translated(path):
+    with _explained(path):
         if create:
             if not path.parent.is_dir():
                 raise exception.LedgerError(
@@ -100,7 +100,7 @@ def secure(path: pathlib.Path, connection: sqlite3.Connection) -> None:
 
     :raises exception.LedgerError: if it can't be done
     """
-    with _explained(path), translated(path):
+    with _explained(path):
         for file in (path, _beside(path, _LOG), _beside(path, _INDEX)):
             # What is beside it goes when another process closes it.
             with contextlib.suppress(FileNotFoundError):
@@ -118,7 +118,7 @@ def connect_read_only(path: pathlib.Path) -> sqlite3.Connection:
     :raises: as for `connect`
     """
     for _ in range(_ATTEMPTS):
-        with _explained(path), translated(path):
+        with _explained(path):
             before = path.lstat()
             if not _size(path):
                 raise exception.LedgerMissing(path)
@@ -151,9 +151,10 @@ def connect_read_only(path: pathlib.Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def _explained(path: pathlib.Path) -> Iterator[None]:
-    """Raise what the system says of a ledger as an error of ours."""
+    """Raise what the system or SQLite says as an error of ours."""
     try:
-        yield
+        with translated(path):
+            yield
     except FileNotFoundError as error:
         raise exception.LedgerMissing(path) from error
     except OSError as error:

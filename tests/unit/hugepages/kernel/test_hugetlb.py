@@ -215,7 +215,7 @@ class TestWrite:
     def test_small_pages_are_not_split(self, pools: hugetlb.Hugetlb) -> None:
         assert not pools.can_demote(HERE)
 
-        with pytest.raises(ValueError, match='2048 KiB on node 0 cannot be'):
+        with pytest.raises(ValueError, match='2 MiB on NUMA node 0 cannot be'):
             pools.demote(HERE, 1)
 
     def test_pages_are_split_into_2_mib_only(

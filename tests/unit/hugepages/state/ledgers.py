@@ -21,7 +21,7 @@ import subprocess
 import sys
 
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 NODE_0 = model.PoolKey(0, 2048)
 NODE_1 = model.PoolKey(1, 2048)
@@ -49,7 +49,6 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages.state import ledger
 from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state import service_lock
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
 from tests.unit.hugepages.state.ledgers import *
 
 folder = pathlib.Path(sys.argv[1])
@@ -110,7 +109,7 @@ def hold(
 
 def filled(path: pathlib.Path, count: int = 1) -> None:
     """Make a ledger with holds, and close it."""
-    with ledger_module.Ledger.open(path) as ledger:
+    with Ledger.open(path) as ledger:
         for number in range(count):
             holder = f'guest {number}'
             ledger.replace_holds(holder, GUEST, [hold(holder)])

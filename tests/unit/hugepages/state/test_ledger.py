@@ -79,6 +79,14 @@ class TestHolds:
 
         assert ledger.holds(BOB) == [hold(BOB)]
 
+    def test_are_listed_for_some_purposes(self, ledger):
+        ledger.replace_holds(ALICE, GUEST, [hold()])
+        ledger.replace_holds(ALICE, RESIZE, [hold(purpose=RESIZE)])
+
+        assert ledger.holds(ALICE, RESIZE) == [hold(purpose=RESIZE)]
+        assert ledger.holds(ALICE, GUEST, INCOMING) == [hold()]
+        assert ledger.holds(None, INCOMING) == []
+
     def test_replace_those_for_the_same_purpose_only(self, ledger):
         ledger.replace_holds(ALICE, GUEST, [hold(cell=0), hold(cell=1)])
         ledger.replace_holds(ALICE, RESIZE, [hold(purpose=RESIZE)])

@@ -53,12 +53,12 @@ class Model:
     placements: dict = dataclasses.field(default_factory=dict)
     boot_id: str | None = None
 
-    def drop(self, holder, purpose):
-        """Strike holds out, as `Ledger.drop`."""
+    def drop(self, holder, *purposes):
+        """Delete holds, as `Ledger.drop`."""
         gone = {
             key: hold
             for key, hold in self.holds.items()
-            if key[0] == holder and purpose in (None, key[1])
+            if key[0] == holder and (not purposes or key[1] in purposes)
         }
         for key in gone:
             del self.holds[key]
@@ -143,11 +143,11 @@ class Machine(stateful.RuleBasedStateMachine):
                 hold, purpose=new
             )
 
-    @stateful.rule(holder=HOLDERS, purpose=st.none() | PURPOSES)
-    def drop(self, holder, purpose):
-        """Strike holds out."""
-        dropped = self._ledger.drop(holder, purpose)
-        assert dropped == self._model.drop(holder, purpose)
+    @stateful.rule(holder=HOLDERS, purposes=st.sets(PURPOSES))
+    def drop(self, holder, purposes):
+        """Delete holds."""
+        dropped = self._ledger.drop(holder, *purposes)
+        assert dropped == self._model.drop(holder, *purposes)
         self._model.tidy(holder)
 
     @stateful.rule(key=KEYS, floor=COUNTS, grown=COUNTS)

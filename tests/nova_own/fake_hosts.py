@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Nova's simulated libvirt on pretended kernels, under our driver.
+"""Nova's simulated libvirt on fake kernels, under our driver.
 
 Each compute of a functional test of Nova gets a kernel with the nodes and
-pools that its libvirt reports. A domain that runs has its huge pages from it,
+pools that its libvirt reports. A running domain has its huge pages from there,
 as QEMU would.
 """
 
@@ -31,8 +31,11 @@ import nova.conf
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.libvirt import base
 
-from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.assembly import KernelAccess
+from nova_numa_hugepages.hugepages.manager import HugePageManager
+from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from nova_numa_hugepages.libvirt import domain_xml
 from nova_numa_hugepages.libvirt import setup
 from tests.fixtures import kernel as fake_kernel
@@ -41,7 +44,7 @@ CONF = nova.conf.CONF
 
 DRIVER = 'numa_hugepages.NUMAHugepagesDriver'
 
-# What the pretended kernel keeps for itself on each node.
+# Memory that the fake kernel uses itself on each node.
 _KERNEL_MIB = 64
 
 
@@ -56,47 +59,51 @@ class _HostConf:
 
 
 @dataclasses.dataclass
-class Host:
-    """What is under one compute.
+class FakeHost:
+    """The kernel and the state folder of one compute.
 
-    :ivar keeper: of the service that runs now
+    :ivar manager: of the service that runs now
     """
 
     kernel: fake_kernel.FakeKernel
     folder: pathlib.Path
-    keeper: manager.HugePageManager | None = None
+    manager: HugePageManager | None = None
 
     def total(self, node: int, size_kib: int = 2048) -> int:
-        """Tell how many pages a pool has."""
+        """Return how many pages a pool has."""
         return self.kernel.pool(model.PoolKey(node, size_kib)).total
 
+    def holds(self) -> list[model.Hold]:
+        """Return all that the ledger of this host holds."""
+        with Ledger.open(self.folder / FILE_NAME, read_only=True) as ledger:
+            return ledger.holds()
+
     def held(self, server_id: str) -> dict[str, dict[tuple[int, int], int]]:
-        """Tell what is held for a guest, by purpose and pool."""
-        assert self.keeper is not None
-        found: dict[str, dict[tuple[int, int], int]] = {}
-        for purpose in model.Purpose:
-            for hold in self.keeper.holds(server_id, purpose):
-                counts = found.setdefault(purpose.value, {})
+        """Return what is held for a guest, by purpose and pool."""
+        held: dict[str, dict[tuple[int, int], int]] = {}
+        for hold in self.holds():
+            if hold.holder == server_id:
+                counts = held.setdefault(hold.purpose.value, {})
                 key = (hold.node, hold.size_kib)
                 counts[key] = counts.get(key, 0) + hold.pages
-        return found
+        return held
 
     def has(self, server_id: str) -> dict[tuple[int, int], int]:
-        """Tell which pages a guest has; raises KeyError if it doesn't run."""
+        """Return the pages of a guest; raises KeyError if it doesn't run."""
         return {
             tuple(key): count
             for key, count in self.kernel.guests()[server_id].items()
         }
 
 
-class PageHosts(fixtures.Fixture):
+class FakeHosts(fixtures.Fixture):
     """Puts a kernel under each compute that is started.
 
     :ivar hosts: by the name of the compute
     """
 
     def __init__(self) -> None:
-        self.hosts: dict[str, Host] = {}
+        self.hosts: dict[str, FakeHost] = {}
         self._connections: dict[int, str] = {}
 
     def _setUp(self) -> None:
@@ -108,7 +115,7 @@ class PageHosts(fixtures.Fixture):
             ).path
         )
         start = base.ServersTestBase._get_connection
-        keeper = setup.keeper
+        open_manager = setup.open_manager
         fixture = self
 
         def connect(
@@ -118,36 +125,35 @@ class PageHosts(fixtures.Fixture):
             fixture._current = connection
             return connection
 
-        def reach() -> setup.Access:
-            host = fixture._host(CONF.host)
-            return setup.Access(
-                host.kernel.fs,
-                host.kernel,
-                host.kernel.read_maps,
-                lambda: None,
+        def kernel_access() -> KernelAccess:
+            kernel = fixture._host(CONF.host).kernel
+            return KernelAccess(
+                kernel.fs, kernel, kernel.read_maps, lambda: None
             )
 
-        def keep(
-            conf: Any, reached: setup.Access
-        ) -> manager.HugePageManager | None:
+        def open_in_folder(
+            conf: Any, kernel: KernelAccess, cleanup: Any
+        ) -> HugePageManager | None:
             host = fixture._host(CONF.host)
-            host.keeper = keeper(_HostConf(host.folder), reached)
-            return host.keeper
+            host.manager = open_manager(
+                _HostConf(host.folder), kernel, cleanup
+            )
+            return host.manager
 
         for target, value in (
             (f'{base.__name__}.ServersTestBase._get_connection', connect),
-            (f'{setup.__name__}.host', reach),
-            (f'{setup.__name__}.keeper', keep),
+            (f'{setup.__name__}.kernel_access', kernel_access),
+            (f'{setup.__name__}.open_manager', open_in_folder),
         ):
             self.useFixture(fixtures.MonkeyPatch(target, value))
         self._watch_domains()
 
-    def _host(self, name: str) -> Host:
+    def _host(self, name: str) -> FakeHost:
         connection = self._current
         if name not in self.hosts:
             root = pathlib.Path(tempfile.mkdtemp(dir=self._folder))
             (root / 'state').mkdir()
-            self.hosts[name] = Host(
+            self.hosts[name] = FakeHost(
                 fake_kernel.FakeKernel(
                     root / 'kernel', nodes_of(connection.host_info)
                 ),
@@ -157,7 +163,7 @@ class PageHosts(fixtures.Fixture):
         return self.hosts[name]
 
     def _watch_domains(self) -> None:
-        """Have domains that run take their pages, and give them back."""
+        """Make running domains take their pages, and ended ones free them."""
         real = fakelibvirt.Domain
         begin, launch = real.__init__, real.createWithFlags
         stop, save = real.destroy, real.managedSave
@@ -168,7 +174,7 @@ class PageHosts(fixtures.Fixture):
             self: Any, connection: Any, xml: Any, *args: Any, **kwargs: Any
         ) -> None:
             self._needs = _needs(xml)
-            self._told = xml
+            self._xml = xml
             begin(self, connection, xml, *args, **kwargs)
             if self._state == fakelibvirt.VIR_DOMAIN_RUNNING:
                 fixture._run(self)
@@ -186,7 +192,7 @@ class PageHosts(fixtures.Fixture):
             fixture._end(self)
 
         def xml_desc(self: Any, flags: int) -> str:
-            return _with_memory(describe(self, flags), self._told)
+            return _with_memory(describe(self, flags), self._xml)
 
         for name, value in (
             ('XMLDesc', xml_desc),
@@ -217,43 +223,43 @@ class PageHosts(fixtures.Fixture):
 
 
 def _needs(xml: Any) -> dict[model.PoolKey, int]:
-    found: dict[model.PoolKey, int] = {}
+    needs: dict[model.PoolKey, int] = {}
     text = xml.decode() if isinstance(xml, bytes) else xml
-    for need in domain_xml.needs(text):
-        found[need.key] = found.get(need.key, 0) + need.pages
-    return found
+    for need in domain_xml.page_needs(text):
+        needs[need.key] = needs.get(need.key, 0) + need.pages
+    return needs
 
 
-# What Nova's simulated libvirt forgets of a domain.
-_FORGOTTEN = ('memoryBacking', 'cputune', 'numatune', 'cpu')
+# Elements that Nova's simulated libvirt drops from a domain.
+_DROPPED = ('memoryBacking', 'cputune', 'numatune', 'cpu')
 
 
-def _with_memory(xml: str, told: Any) -> str:
-    """Put back what a domain was told of its memory."""
+def _with_memory(xml: str, original: Any) -> str:
+    """Restore the elements of a domain that describe its memory."""
     root = etree.fromstring(xml)
-    before = etree.fromstring(told)
-    for name in _FORGOTTEN:
-        known = before.find(name)
-        if known is not None:
+    original_root = etree.fromstring(original)
+    for name in _DROPPED:
+        original_element = original_root.find(name)
+        if original_element is not None:
             for element in root.findall(name):
                 root.remove(element)
-            root.append(known)
+            root.append(original_element)
     text: str = etree.tostring(root, encoding='unicode')
     return text
 
 
 def nodes_of(host_info: Any) -> Mapping[int, fake_kernel.FakeNode]:
-    """Read the nodes and pools of a simulated host."""
-    found = {}
+    """Return the nodes and pools of a simulated host."""
+    nodes = {}
     for cell in host_info.numa_topology.cells:
         pools = {
             page.size: page.total for page in cell.mempages if page.size > 4
         }
         pooled_mib = sum(size * count for size, count in pools.items()) // 1024
-        found[cell.id] = fake_kernel.FakeNode(
+        nodes[cell.id] = fake_kernel.FakeNode(
             total=max(cell.memory // 1024, pooled_mib + 2 * _KERNEL_MIB),
             used=_KERNEL_MIB,
             pools=pools,
             cpus=[cpu.id for cpu in cell.cpus],
         )
-    return found
+    return nodes

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Live migration under our driver: both hosts, and one that has no room."""
+"""Live migrations under our driver: source, destination, and a full host."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from nova import objects
 from nova.tests.functional.api import client
 import pytest
 
-from tests.fixtures import novas
-from tests.nova_own import roads
+from tests.fixtures import nova_compat
+from tests.nova_own.lifecycle_base import LifecycleTest
 
 
-class LiveMigrations(roads._Roads):
-    """A guest that is sent to another host while it runs."""
+class LiveMigrations(LifecycleTest):
+    """Live migrations of an instance with two cells."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -40,14 +40,14 @@ class LiveMigrations(roads._Roads):
     def _migrate_as_libvirt_does(
         self, domain: Any, destination: str, params: Any, flags: int
     ) -> None:
-        """Have no domain left behind, which Nova's stub doesn't see to."""
+        """Delete the domain at the source, which Nova's stub doesn't do."""
         self._migrate_stub(domain, destination, params, flags)
         source = self.src.driver._host.get_connection()
         gone = source.lookupByUUIDString(self.server['id'])
         gone.destroy()
         gone.undefine()
 
-    def test_the_source_gives_its_pages_back(self) -> None:
+    def test_the_source_frees_its_pages(self) -> None:
         self.useFixture(
             fixtures.MonkeyPatch(
                 'nova.tests.fixtures.libvirt.Domain.migrateToURI3',
@@ -56,16 +56,16 @@ class LiveMigrations(roads._Roads):
                 ),
             )
         )
-        novas.live_migrate(self, self.server, self.second)
+        nova_compat.live_migrate(self, self.server, self.second)
         self.assert_runs(self.server)
         self.assert_nothing(self.first)
 
-    def test_a_host_without_room_is_not_gone_to(self) -> None:
-        # Given a destination whose memory was broken up since it reported,
+    def test_a_full_host_refuses_before_memory_moves(self) -> None:
+        # Given a destination whose memory was fragmented since it reported,
         kernel = self.pages.hosts[self.second].kernel
         for node in (0, 1):
             kernel.fragment(node, 4 * 1024 * 1024, 0)
-        # when the guest is to go there, it is refused before anything moves,
+        # when the instance should migrate there, it is refused
         with pytest.raises(client.OpenStackApiException, match='NoValid'):
             self.api.post_server_action(
                 self.server['id'],
@@ -82,7 +82,7 @@ class LiveMigrations(roads._Roads):
             self.server, {'OS-EXT-STS:task_state': None, 'status': 'ACTIVE'}
         )
         assert not self.migrate_stub_ran
-        # and runs where it was; the other host holds and accounts nothing.
+        # and keeps running; the other host holds and accounts nothing.
         assert self.name_of(self.server) == self.first
         self.assert_runs(self.server)
         self.assert_nothing(self.second)

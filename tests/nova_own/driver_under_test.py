@@ -12,9 +12,9 @@
 
 """Nova's functional tests of its libvirt driver, with ours in its place.
 
-Each compute gets a pretended kernel with the pools that its simulated libvirt
-reports. The pools stay as they are (``page_pools = static``), because Nova's
-tests count on the pages that they set up.
+Each compute gets a fake kernel with the pools that its simulated libvirt
+reports. The pools keep their size (``page_pools = static``), because Nova's
+tests rely on the pages that they set up.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from typing import Any
 from nova.tests.functional.libvirt import base
 
 from nova_numa_hugepages.libvirt import driver
-from tests.nova_own import pagehosts
+from tests.nova_own import fake_hosts
 
 
 def install() -> None:
-    """Have Nova's tests start computes with our driver."""
+    """Make Nova's tests start computes with our driver."""
     case = base.ServersTestBase
     set_up = case.setUp
 
     def set_up_kernels(self: Any) -> None:
         set_up(self)
-        self.useFixture(pagehosts.PageHosts())
+        self.useFixture(fake_hosts.FakeHosts())
         self.flags(page_pools='static', group='numa_hugepages')
 
     def choose_driver(self: Any) -> None:
-        self.flags(compute_driver=pagehosts.DRIVER)
+        self.flags(compute_driver=fake_hosts.DRIVER)
 
     case.setUp = set_up_kernels
     case._setup_compute_service = choose_driver
@@ -46,10 +46,10 @@ def install() -> None:
 
     def start_compute(self: Any, *args: Any, **kwargs: Any) -> str:
         name: str = start(self, *args, **kwargs)
-        # Another driver would pass, too, and show nothing.
-        found = self.computes[name].driver
-        if not isinstance(found, driver.NUMAHugepagesDriver):
-            raise RuntimeError(f'{name} has the driver {found!r}')
+        # The tests would pass with another driver, too, and prove nothing.
+        loaded = self.computes[name].driver
+        if not isinstance(loaded, driver.NUMAHugepagesDriver):
+            raise RuntimeError(f'{name} has the driver {loaded!r}')
         return name
 
     case.start_compute = start_compute

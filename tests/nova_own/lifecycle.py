@@ -10,11 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Every road on which a guest starts, stops and moves, under our driver.
-
-On Nova's own functional tests: a whole Nova with a simulated libvirt, and a
-pretended kernel under each compute.
-"""
+"""Instances that start, stop and move, under our driver."""
 
 from __future__ import annotations
 
@@ -25,140 +21,19 @@ import fixtures
 from nova import context
 from nova import objects
 import nova.conf
-from nova.tests.fixtures import libvirt as fakelibvirt
-from nova.tests.functional import integrated_helpers
-from nova.tests.functional.libvirt import base
 
 from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.hugepages import model
-from tests.fixtures import novas
-from tests.nova_own import pagehosts
+from tests.fixtures import nova_compat
+from tests.nova_own.lifecycle_base import GIB_PAGES
+from tests.nova_own.lifecycle_base import LifecycleTest
+from tests.nova_own.lifecycle_base import POOL
 
 CONF = nova.conf.CONF
 
-_POOL = 2048
-GIB_PAGES = 512
 
-
-class _Roads(
-    base.LibvirtMigrationMixin,
-    base.ServersTestBase,
-    integrated_helpers.InstanceHelperMixin,
-):
-    microversion = 'latest'
-    ADMIN_API = True
-    ADDITIONAL_FILTERS = ['NUMATopologyFilter']
-    HOSTS = ('one', 'two')
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.pages = self.useFixture(pagehosts.PageHosts())
-        self.flags(
-            page_pools='dynamic',
-            node_free_memory_mib=64,
-            grow_time_limit=1,
-            group='numa_hugepages',
-        )
-        self.flags(allow_resize_to_same_host=False)
-        self.flags(compute_driver=pagehosts.DRIVER)
-        self.flags(cpu_dedicated_set='0-7', group='compute')
-        self.useFixture(
-            fixtures.MonkeyPatch(
-                'nova.virt.libvirt.driver.LibvirtDriver.'
-                'migrate_disk_and_power_off',
-                _power_off_only,
-            )
-        )
-        for name in self.HOSTS:
-            self.start_compute(
-                hostname=name,
-                host_info=fakelibvirt.HostInfo(
-                    cpu_nodes=2,
-                    cpu_sockets=1,
-                    cpu_cores=4,
-                    cpu_threads=1,
-                    kB_mem=8 * 1024 * 1024,
-                    mempages=[
-                        fakelibvirt.create_mempages(
-                            [(4, 1024 * 1024), (_POOL, 0)]
-                        )
-                    ]
-                    * 2,
-                ),
-            )
-
-    def boot(self, cells: int = 1, **create: Any) -> dict[str, Any]:
-        """Boot a guest of 1 GiB a cell on 2 MiB pages."""
-        server: dict[str, Any] = self._create_server(
-            flavor_id=self.flavor(cells), networks='none', **create
-        )
-        return server
-
-    def flavor(self, cells: int = 1, gib: int = 1) -> str:
-        """Make a flavor whose guest cells have memory on 2 MiB pages."""
-        flavor: str = self._create_flavor(
-            vcpu=cells,
-            memory_mb=cells * gib * 1024,
-            extra_spec={
-                'hw:cpu_policy': 'dedicated',
-                'hw:mem_page_size': str(_POOL),
-                'hw:numa_nodes': str(cells),
-            },
-        )
-        return flavor
-
-    def host_of(self, server: dict[str, Any]) -> pagehosts.Host:
-        """Give the host that a server is on."""
-        return self.pages.hosts[self.name_of(server)]
-
-    def name_of(self, server: dict[str, Any]) -> str:
-        """Tell the name of the host that a server is on."""
-        name: str = self.api.get_server(server['id'])['OS-EXT-SRV-ATTR:host']
-        return name
-
-    def other(self, name: str) -> str:
-        """Tell the name of the other host."""
-        return next(host for host in self.HOSTS if host != name)
-
-    def nodes_of(self, server: dict[str, Any]) -> list[int]:
-        """Tell which host cells Nova has planned for a server."""
-        instance = objects.Instance.get_by_uuid(
-            context.get_admin_context(),
-            server['id'],
-            expected_attrs=['numa_topology'],
-        )
-        return [cell.id for cell in instance.numa_topology.cells]
-
-    def assert_runs(self, server: dict[str, Any]) -> None:
-        """Check that a server has its pages, and the host no others."""
-        host = self.host_of(server)
-        planned = {(node, _POOL): GIB_PAGES for node in self.nodes_of(server)}
-        assert planned == host.has(server['id'])
-        assert {'guest': planned} == host.held(server['id'])
-        assert sum(planned.values()) == host.total(0) + host.total(1)
-
-    def assert_nothing(self, *names: str) -> None:
-        """Check that hosts hold nothing and have no pages."""
-        for name in names or self.HOSTS:
-            host = self.pages.hosts[name]
-            assert host.keeper is not None
-            assert host.keeper._pools.ledger.holds() == []
-            assert (host.total(0), host.total(1)) == (0, 0)
-
-    def update(self) -> None:
-        """Have all computes do what they do each minute."""
-        self._run_periodics()
-
-
-def _power_off_only(
-    driver: Any, context: Any, instance: Any, *args: Any, **kwargs: Any
-) -> str:
-    driver.power_off(instance)
-    return '[]'
-
-
-class StartsAndStops(_Roads):
-    """Guests on one host."""
+class StartsAndStops(LifecycleTest):
+    """Instances on one host."""
 
     HOSTS = ('one',)
 
@@ -168,20 +43,20 @@ class StartsAndStops(_Roads):
         self._delete_server(server)
         self.assert_nothing()
 
-    def test_the_scheduler_is_told(self) -> None:
+    def test_the_host_reports_its_pages(self) -> None:
         server = self.boot()
         self.update()
         node = objects.ComputeNode.get_by_nodename(
             context.get_admin_context(), 'one'
         )
-        known = host_stats.parse(node.stats[host_stats.STATS_KEY])
-        taken = self.nodes_of(server)[0]
-        assert dict(known.distances) == {0: (10, 21), 1: (21, 10)}
+        stats = host_stats.parse(node.stats[host_stats.STATS_KEY])
+        used_node = self.nodes_of(server)[0]
+        assert dict(stats.distances) == {0: (10, 21), 1: (21, 10)}
         topology = objects.NUMATopology.obj_from_db_obj(node.numa_topology)
         for cell in topology.cells:
-            pool = next(p for p in cell.mempages if p.size_kb == _POOL)
-            assert (GIB_PAGES if cell.id == taken else 0) == pool.used
-            assert pool.used + known.allocatable[cell.id][_POOL] == pool.total
+            pool = next(p for p in cell.mempages if p.size_kb == POOL)
+            assert (GIB_PAGES if cell.id == used_node else 0) == pool.used
+            assert pool.used + stats.allocatable[cell.id][POOL] == pool.total
 
     def test_stop_and_start(self) -> None:
         server = self.boot()
@@ -193,7 +68,7 @@ class StartsAndStops(_Roads):
         self._start_server(server)
         self.assert_runs(server)
 
-    def test_stop_and_start_with_pages_given_back(self) -> None:
+    def test_stop_and_start_with_pages_released(self) -> None:
         self.flags(powered_off_pages='release', group='numa_hugepages')
         self.restart_compute_service('one')
         server = self.boot()
@@ -253,12 +128,12 @@ class StartsAndStops(_Roads):
         for path in host.folder.glob('*.sqlite*'):
             path.unlink()
         self.restart_compute_service('one')
-        planned = {(self.nodes_of(server)[0], _POOL): GIB_PAGES}
+        planned = {(self.nodes_of(server)[0], POOL): GIB_PAGES}
         assert {'guest': planned} == host.held(server['id'])
 
 
-class Moves(_Roads):
-    """Guests that go from host to host."""
+class Moves(LifecycleTest):
+    """Instances that move to another host."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -270,7 +145,7 @@ class Moves(_Roads):
 
     def test_cold_migration_confirmed(self) -> None:
         self._migrate_server(self.server)
-        # Both hosts hold the pages until it is confirmed.
+        # Both hosts hold pages until it is confirmed.
         source = self.pages.hosts[self.first]
         assert list(source.held(self.server['id'])) == ['resize']
         assert source.total(0) + source.total(1) == GIB_PAGES
@@ -303,27 +178,27 @@ class Moves(_Roads):
         assert host.total(0) + host.total(1) == 2 * GIB_PAGES
 
     def test_live_migration(self) -> None:
-        novas.live_migrate(self, self.server, self.second)
+        nova_compat.live_migrate(self, self.server, self.second)
         assert self.migrate_stub_ran
         assert self.second == self.name_of(self.server)
         self.assert_runs(self.server)
 
     def test_live_migration_holds_before_memory_moves(self) -> None:
-        seen = []
+        held = []
         stub = self._migrate_stub
 
-        def look(*args: Any, **kwargs: Any) -> None:
-            seen.append(self.pages.hosts[self.second].held(self.server['id']))
+        def migrate(*args: Any, **kwargs: Any) -> None:
+            held.append(self.pages.hosts[self.second].held(self.server['id']))
             stub(*args, **kwargs)
 
         self.useFixture(
             fixtures.MonkeyPatch(
-                'nova.tests.fixtures.libvirt.Domain.migrateToURI3', look
+                'nova.tests.fixtures.libvirt.Domain.migrateToURI3', migrate
             )
         )
-        novas.live_migrate(self, self.server, self.second)
-        planned = {(self.nodes_of(self.server)[0], _POOL): GIB_PAGES}
-        assert [{'incoming': planned}] == seen
+        nova_compat.live_migrate(self, self.server, self.second)
+        planned = {(self.nodes_of(self.server)[0], POOL): GIB_PAGES}
+        assert [{'incoming': planned}] == held
 
     def test_live_migration_that_fails(self) -> None:
         def fail(domain: Any, *args: Any, **kwargs: Any) -> None:
@@ -334,7 +209,7 @@ class Moves(_Roads):
                 'nova.tests.fixtures.libvirt.Domain.migrateToURI3', fail
             )
         )
-        novas.live_migrate(self, self.server, self.second, 'failed')
+        nova_compat.live_migrate(self, self.server, self.second, 'failed')
         self.update()
         self.assert_nothing(self.second)
         self.assert_runs(self.server)
@@ -345,7 +220,7 @@ class Moves(_Roads):
         self._evacuate_server(self.server, expected_host=self.second)
         self._start_server(self.server)
         self.assert_runs(self.server)
-        # The host that was lost comes back.
+        # The lost host comes back.
         self.restart_compute_service(self.first)
         self.update()
         self.assert_nothing(self.first)
@@ -357,11 +232,11 @@ class Moves(_Roads):
         return service
 
 
-class Shortage(_Roads):
-    """A host that has less than it had told."""
+class Shortage(LifecycleTest):
+    """A host that has less than it reported."""
 
     def test_the_next_host_is_tried(self) -> None:
-        # Given hosts whose memory was broken up since they reported it.
+        # Given hosts whose memory was fragmented since they reported it.
         tried = []
         for name in self.HOSTS:
             kernel = self.pages.hosts[name].kernel
@@ -375,25 +250,23 @@ class Shortage(_Roads):
                         kernel.fragment(node, 4 * 1024 * 1024, 0)
 
             kernel.hook = first_only
-        # When a guest is booted, Then it is on the other one,
+        # When an instance is booted, then it is on the other one,
         server = self.boot()
         assert self.other(tried[0]) == self.name_of(server)
         self.assert_runs(server)
-        # And nothing stays held on the first.
+        # and the first holds nothing.
         self.assert_nothing(tried[0])
 
     def test_pages_of_others_are_not_offered(self) -> None:
         host = self.pages.hosts['one']
-        key = model.PoolKey(0, _POOL)
+        key = model.PoolKey(0, POOL)
         host.kernel.operator_writes(key, 100)
         host.kernel.take({key: 100})
         self.update()
         node = objects.ComputeNode.get_by_nodename(
             context.get_admin_context(), 'one'
         )
-        known = host_stats.parse(node.stats[host_stats.STATS_KEY])
+        stats = host_stats.parse(node.stats[host_stats.STATS_KEY])
         topology = objects.NUMATopology.obj_from_db_obj(node.numa_topology)
-        pool = next(
-            p for p in topology.cells[0].mempages if p.size_kb == _POOL
-        )
-        assert known.allocatable[0][_POOL] == pool.total
+        pool = next(p for p in topology.cells[0].mempages if p.size_kb == POOL)
+        assert stats.allocatable[0][POOL] == pool.total

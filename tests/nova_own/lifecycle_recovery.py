@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Guests that come back, or should have: what they had is still theirs."""
+"""Instances that come back after a failure or a revert, with their pages."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from nova.tests.functional.api import client
 import pytest
 
 from nova_numa_hugepages.hugepages import model
-from tests.fixtures import novas
-from tests.nova_own import roads
+from tests.fixtures import nova_compat
+from tests.nova_own.lifecycle_base import GIB_PAGES
+from tests.nova_own.lifecycle_base import LifecycleTest
 
 
-class OnOneHost(roads._Roads):
-    """Guests that don't leave their host."""
+class OnOneHost(LifecycleTest):
+    """Instances that stay on their host."""
 
     HOSTS = ('one',)
 
@@ -52,7 +53,7 @@ class OnOneHost(roads._Roads):
         )
         with broken, pytest.raises(client.OpenStackApiException):
             self.api.post_server_action(server['id'], {'resume': {}})
-        # Nova still accounts for it, and so do we, for as long as it does.
+        # Nova still accounts for it, so its pages stay held.
         host = self.host_of(server)
         self.update()
         assert list(host.held(server['id'])) == ['guest']
@@ -69,7 +70,7 @@ class OnOneHost(roads._Roads):
         with fixtures.MonkeyPatch(
             'nova.virt.libvirt.driver.LibvirtDriver._get_guest_xml', die
         ):
-            # The call ends with the error, and the domain is gone.
+            # The call fails, and the domain is deleted.
             with pytest.raises(client.OpenStackApiException):
                 self._reboot_server(server, hard=True)
             self.restart_compute_service('one')
@@ -79,26 +80,26 @@ class OnOneHost(roads._Roads):
         self.assert_runs(server)
 
 
-class OnTwoHosts(roads._Roads):
-    """Guests that are sent more than once."""
+class OnTwoHosts(LifecycleTest):
+    """Instances that migrate more than once."""
 
-    def test_a_live_migration_after_one_that_was_given_up(self) -> None:
+    def test_a_live_migration_after_an_abandoned_one(self) -> None:
         server = self.server = self.boot()
         first = self.name_of(server)
         second = self.other(first)
         self.src, self.dest = self.computes[first], self.computes[second]
-        # Given that pages are still held for a plan that came to nothing,
+        # Given pages that are still held for an abandoned plan,
         other_node = 1 - self.nodes_of(server)[0]
-        keeper = self.pages.hosts[second].keeper
-        assert keeper is not None
-        keeper.incoming(
+        manager = self.pages.hosts[second].manager
+        assert manager is not None
+        manager.incoming(
             server['id'],
-            [model.PageNeed(0, other_node, 2048, roads.GIB_PAGES)],
+            [model.PageNeed(0, other_node, 2048, GIB_PAGES)],
         )
-        # when it is migrated, then it has those of the new plan,
-        novas.live_migrate(self, server, second)
-        planned = {(self.nodes_of(server)[0], 2048): roads.GIB_PAGES}
+        # when it is migrated, then it has the pages of the new plan,
+        nova_compat.live_migrate(self, server, second)
+        planned = {(self.nodes_of(server)[0], 2048): GIB_PAGES}
         assert self.host_of(server).held(server['id']) == {'guest': planned}
-        # and the others go back.
+        # and the others are freed.
         self.update()
         self.assert_runs(server)
