@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Guests booted through the API, with our filter and fit."""
+"""Instances booted through the API, with our filter and fit."""
 
 from __future__ import annotations
 

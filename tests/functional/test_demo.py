@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""The demo as a newcomer runs it, in a process of its own."""
+"""The demo in a process of its own."""
 
 from __future__ import annotations
 

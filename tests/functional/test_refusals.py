@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Requests that lose hosts: what the user and what the operator gets told."""
+"""Rejected hosts: what the user and the operator see."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ HUGE = {'hw:cpu_policy': 'dedicated', 'hw:mem_page_size': '2MB'}
 
 @pytest.fixture
 def reasons(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What is logged from INFO on."""
+    """The log from INFO on."""
     caplog.set_level(logging.INFO)
     return caplog
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Give what our filter has logged."""
+    """Get the lines of our filter."""
     return [r.getMessage() for r in caplog.records if r.name == FILTER]
 
 

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""The weigher in Nova's scheduler: it decides where guests go."""
+"""The weigher in Nova's scheduler: it chooses the host."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DRIVER = 'nova.virt.libvirt.driver.LibvirtDriver'
 
 @pytest.fixture(scope='module', autouse=True)
 def flavors(cloud: embedded.EmbeddedCloud) -> Iterator[dict[str, str]]:
-    """The flavors of the demand, there before the first request."""
+    """The flavors of the demand, created before the first request."""
     ids = scarce.create_scarce(cloud.api)
     yield ids
     for flavor in ids.values():
