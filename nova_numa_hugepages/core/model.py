@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the fit reads and what it answers.
+"""The values that the fit takes and returns.
 
-These are values: they are built once, never changed, and know nothing of
-Nova. ``nova_fit/translate.py`` makes them from Nova's objects and back.
+They are built once, never changed, and know nothing of Nova.
+``nova_fit/translate.py`` makes them from Nova's objects and back.
 
 Host cells and page pools are named tuples rather than dataclasses, because a
 scheduler builds thousands of them for each request.
@@ -27,8 +27,6 @@ import dataclasses
 import enum
 from typing import NamedTuple
 from typing import Protocol
-
-from nova_numa_hugepages.core import rejection
 
 
 class PageRequest(enum.IntEnum):
@@ -245,27 +243,3 @@ class Plan:
     cells: tuple[CellPlan, ...]
     distance: int = 0
     farthest: int = 0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rejection:
-    """Why a guest does not fit on a host, with the nearest miss.
-
-    :ivar reason: the constraint that fails
-    :ivar needed: how much of it is needed, in the unit of the reason
-    :ivar best: the most that a host cell offers, in the same unit
-    :ivar guest_cell: the guest cell that finds no place, None if it is not
-        about one
-    :ivar page_size_kib: the page size that it is about, if any
-    :ivar detail: names that belong to the reason, such as a physical network
-    """
-
-    reason: rejection.Reason
-    needed: int = 0
-    best: int = 0
-    guest_cell: int | None = None
-    page_size_kib: int | None = None
-    detail: str = ''
-
-    def __str__(self) -> str:
-        return rejection.explain(self)

@@ -10,28 +10,25 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Why a guest does not fit, in the words of an operator.
+"""Rejections: why an instance does not fit, in the words of an operator.
 
 One host's rejection names the guest cell and the nearest miss in numbers. The
-rejections of many hosts are counted by constraint, so that one line tells an
+rejections of many hosts are counted by constraint, so that one line shows an
 operator what a request ran short of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+import dataclasses
 import enum
 from typing import NamedTuple
-from typing import TYPE_CHECKING
 
 from nova_numa_hugepages.core import units
 
-if TYPE_CHECKING:
-    from nova_numa_hugepages.core import model
-
 
 class Reason(enum.IntEnum):
-    """The constraint that fails, in the order in which they are judged.
+    """The constraint that fails, in the order in which they are checked.
 
     Of several misses the one with the higher value came further, and so is
     the nearer one.
@@ -57,10 +54,65 @@ class Reason(enum.IntEnum):
     DEVICES = 18
     DISTANCE = 19
     SMT = 20
-    FLOATING = 21
+    HOST_MEMORY = 21
     CANDIDATES = 22
     STOCK_CLAIM = 23
     STOCK_SEARCH = 24
+
+
+class Miss(NamedTuple):
+    """The constraint that a guest cell fails on a host cell, by how much."""
+
+    reason: Reason
+    needed: int = 0
+    best: int = 0
+    page_size_kib: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why an instance does not fit on a host, with the nearest miss.
+
+    :ivar reason: the constraint that fails
+    :ivar needed: how much of it is needed, in the unit of the reason
+    :ivar best: the most that a host cell offers, in the same unit
+    :ivar guest_cell: the guest cell that finds no place, None if it is not
+        about one
+    :ivar page_size_kib: the page size that it is about, if any
+    :ivar detail: names that belong to the reason, such as a physical network
+    """
+
+    reason: Reason
+    needed: int = 0
+    best: int = 0
+    guest_cell: int | None = None
+    page_size_kib: int | None = None
+    detail: str = ''
+
+    def __str__(self) -> str:
+        """Explain the rejection.
+
+        :returns: for example ``guest NUMA node 1: needs 2048 free 2 MiB
+            pages; most on a NUMA node: 1536``
+        """
+        text = self._fill(_WORDS[self.reason].one)
+        if self.guest_cell is None:
+            return text
+        return f'guest NUMA node {self.guest_cell}: {text}'
+
+    @property
+    def of_many(self) -> str:
+        """The rejection where it stands for those of many hosts."""
+        return self._fill(_WORDS[self.reason].many)
+
+    def _fill(self, template: str) -> str:
+        size = self.page_size_kib
+        return template.format(
+            needed=self.needed,
+            best=self.best,
+            size='huge' if size is None else units.format_kib(size),
+            detail=self.detail,
+        )
 
 
 class _Words(NamedTuple):
@@ -76,98 +128,101 @@ _WORDS = {
         'the host reports no NUMA topology', 'no NUMA topology reported'
     ),
     Reason.TOO_FEW_CELLS: _Words(
-        'needs {needed} host cells, the host has {best}',
-        'with fewer than {needed} nodes (best {best})',
+        'needs {needed} NUMA nodes, the host has {best}',
+        'fewer than {needed} NUMA nodes (most: {best})',
     ),
     Reason.PAGE_SIZE: _Words(
-        'needs pages of {size}, no host cell offers them',
-        'no pages of {size}',
+        'needs {size} pages, no NUMA node has any', 'no {size} pages'
     ),
     Reason.WHOLE_PAGES: _Words(
-        'its memory of {needed} MiB is not a whole number of pages of {size}',
-        'memory of {needed} MiB is not a whole number of pages of {size}',
+        'its memory of {needed} MiB is not a whole number of {size} pages',
+        'memory of {needed} MiB is not a whole number of {size} pages',
     ),
     Reason.PAGES: _Words(
-        'needs {needed} pages of {size}, most free on a host cell: {best}',
-        'no node with {needed} free pages of {size} (best {best})',
+        'needs {needed} free {size} pages; most on a NUMA node: {best}',
+        'no NUMA node with {needed} free {size} pages (most: {best})',
     ),
     Reason.MEMORY: _Words(
-        'needs {needed} MiB, most on a host cell: {best} MiB',
-        'no node with {needed} MiB (best {best})',
+        'needs {needed} MiB of memory; most on a NUMA node: {best} MiB',
+        'no NUMA node with {needed} MiB of memory (most: {best} MiB)',
     ),
     Reason.DEDICATED_CPUS: _Words(
-        'needs {needed} dedicated CPUs, most free on a host cell: {best}',
-        'not enough free dedicated CPUs (best {best} of {needed})',
+        'needs {needed} free dedicated CPUs; most on a NUMA node: {best}',
+        'no NUMA node with {needed} free dedicated CPUs (most: {best})',
     ),
     Reason.SHARED_CPUS: _Words(
-        'needs {needed} shared CPUs, most on a host cell: {best}',
-        'not enough shared CPUs (best {best} of {needed})',
+        'needs {needed} shared CPUs; most on a NUMA node: {best}',
+        'no NUMA node with {needed} shared CPUs (most: {best})',
     ),
     Reason.HYPERTHREADS: _Words(
         'asks for isolated threads; this host has thread siblings and CPUs '
-        'for shared guests, so Placement would account the wrong CPUs',
-        'thread siblings where the guest asks for isolated threads',
+        'for shared instances, so Placement would account the wrong CPUs',
+        'thread siblings where the instance asks for isolated threads',
     ),
     Reason.THREADS: _Words(
-        'needs {needed} free dedicated CPUs that are thread siblings, most '
-        'on a host cell: {best}',
-        'not enough free thread siblings (best {best} of {needed})',
+        'needs {needed} free dedicated CPUs that are thread siblings; most '
+        'on a NUMA node: {best}',
+        'no NUMA node with {needed} free thread siblings (most: {best})',
     ),
     Reason.CORES: _Words(
-        'needs {needed} whole free cores, most on a host cell: {best}',
-        'not enough whole free cores (best {best} of {needed})',
+        'needs {needed} whole free cores; most on a NUMA node: {best}',
+        'no NUMA node with {needed} whole free cores (most: {best})',
     ),
     Reason.CPU_RATIO: _Words(
-        'needs {needed} shared vCPUs within the CPU allocation ratio, most '
-        'left on a host cell: {best}',
-        'CPU allocation ratio reached (best {best} of {needed} vCPUs)',
+        'needs {needed} shared vCPUs within the CPU allocation ratio; most '
+        'left on a NUMA node: {best}',
+        'no NUMA node with {needed} shared vCPUs left within the CPU '
+        'allocation ratio (most: {best})',
     ),
     Reason.RAM_RATIO: _Words(
-        'needs {needed} MiB within the RAM allocation ratio, most left on a '
-        'host cell: {best} MiB',
-        'RAM allocation ratio reached (best {best} of {needed} MiB)',
+        'needs {needed} MiB within the RAM allocation ratio; most left on a '
+        'NUMA node: {best} MiB',
+        'no NUMA node with {needed} MiB left within the RAM allocation ratio '
+        '(most: {best} MiB)',
     ),
     Reason.SMALL_PAGES: _Words(
-        'needs {needed} MiB outside of the page pools, most left on a host '
-        'cell: {best} MiB',
-        'not enough memory outside of the page pools (best {best} of '
-        '{needed} MiB)',
+        'needs {needed} MiB outside of the huge page pools; most left on a '
+        'NUMA node: {best} MiB',
+        'no NUMA node with {needed} MiB left outside of the huge page pools '
+        '(most: {best} MiB)',
     ),
     Reason.CELL_MEMORY: _Words(
-        'needs {needed} MiB of memory that pages of all sizes share, most '
-        'left on a host cell: {best} MiB',
-        'not enough memory across page sizes (best {best} of {needed} MiB)',
+        'needs {needed} MiB of the memory that pages of all sizes share; '
+        'most left on a NUMA node: {best} MiB',
+        'no NUMA node with {needed} MiB left across page sizes (most: {best} '
+        'MiB)',
     ),
     Reason.NETWORK: _Words(
-        'no fitting host cells are near {detail}',
-        'no fitting nodes near {detail}',
+        'no fitting NUMA nodes are near {detail}',
+        'no fitting NUMA nodes near {detail}',
     ),
     Reason.DEVICES: _Words(
-        'no fitting host cells have the PCI devices with the NUMA affinity '
+        'no fitting NUMA nodes have the PCI devices with the NUMA affinity '
         'that is asked for',
-        'no fitting nodes with the PCI devices',
+        'no fitting NUMA nodes with the PCI devices',
     ),
     Reason.DISTANCE: _Words(
-        'its cells may be {needed} apart, the nearest fitting host cells are '
+        'its NUMA nodes may be {needed} apart, the nearest fitting ones are '
         '{best} apart',
-        'fitting nodes are farther apart than {needed} (best {best})',
+        'fitting NUMA nodes are farther apart than {needed} (nearest: {best})',
     ),
     Reason.SMT: _Words(
-        'the guest requires thread siblings, the host has none',
+        'the instance requires thread siblings, the host has none',
         'no thread siblings',
     ),
-    Reason.FLOATING: _Words(
-        'needs {needed} MiB outside of the page pools of all host cells, '
+    Reason.HOST_MEMORY: _Words(
+        'needs {needed} MiB outside of the huge page pools of the host, '
         'left: {best} MiB',
-        'not enough memory outside of the page pools of all nodes (best '
-        '{best} of {needed} MiB)',
+        'not {needed} MiB left outside of the huge page pools of all NUMA '
+        'nodes (most: {best} MiB)',
     ),
     Reason.CANDIDATES: _Words(
         'no allocation candidate of Placement is left for this host',
         'no allocation candidate left',
     ),
     Reason.STOCK_CLAIM: _Words(
-        'the host runs the stock driver, whose claim would refuse this guest',
+        'the host runs the stock driver, whose claim would refuse this '
+        'instance',
         'the claim of the stock driver would refuse',
     ),
     Reason.STOCK_SEARCH: _Words(
@@ -178,34 +233,17 @@ _WORDS = {
     ),
 }
 
-# Where the smaller figure is the nearer miss.
-_LESS_IS_NEARER = frozenset({Reason.DISTANCE})
 
-
-def explain(rejection: model.Rejection) -> str:
-    """Tell why one host is rejected.
-
-    :returns: for example ``guest cell 1: needs 2048 pages of 2 MiB, most
-        free on a host cell: 1536``
-    """
-    text = _fill(_WORDS[rejection.reason].one, rejection, rejection.best)
-    if rejection.guest_cell is None:
-        return text
-    return f'guest cell {rejection.guest_cell}: {text}'
-
-
-def summarize(
-    rejections: Iterable[model.Rejection], *, at_most: int
-) -> list[str]:
+def summarize(rejections: Iterable[Rejection], *, at_most: int) -> list[str]:
     """Count rejections by constraint, with the nearest miss of each.
 
     :param rejections: one for each rejected host
     :param at_most: how many constraints to name; the rest are only counted
-    :returns: texts such as ``19 no node with 512 free pages of 2 MiB (best
-        448)``, the most frequent constraint first
+    :returns: texts such as ``19 hosts: no NUMA node with 512 free 2 MiB pages
+        (most: 448)``, the most frequent constraint first
     """
     counts: dict[tuple[object, ...], int] = {}
-    nearest: dict[tuple[object, ...], model.Rejection] = {}
+    nearest: dict[tuple[object, ...], Rejection] = {}
     for rejection in rejections:
         key = (
             rejection.reason,
@@ -214,36 +252,27 @@ def summarize(
             rejection.detail,
         )
         counts[key] = counts.get(key, 0) + 1
-        known = nearest.get(key)
-        if known is None or _nearer(rejection, known):
+        before = nearest.get(key)
+        if before is None or _nearer(rejection, before):
             nearest[key] = rejection
     # Most hosts first; equal counts by the constraint, so that the line is
     # the same for the same hosts in any order.
     keys = sorted(nearest, key=lambda key: (-counts[key], key[0], str(key)))
     texts = [
-        f'{counts[key]} '
-        + _fill(_WORDS[nearest[key].reason].many, nearest[key])
+        f'{_hosts(counts[key])}: {nearest[key].of_many}'
         for key in keys[:at_most]
     ]
     rest = sum(counts[key] for key in keys[at_most:])
     if rest:
-        texts.append(f'{rest} for other reasons')
+        texts.append(f'{_hosts(rest)}: other reasons')
     return texts
 
 
-def _nearer(one: model.Rejection, other: model.Rejection) -> bool:
-    if one.reason in _LESS_IS_NEARER:
+def _nearer(one: Rejection, other: Rejection) -> bool:
+    if one.reason is Reason.DISTANCE:
         return one.best < other.best
     return one.best > other.best
 
 
-def _fill(
-    template: str, rejection: model.Rejection, best: int | None = None
-) -> str:
-    size = rejection.page_size_kib
-    return template.format(
-        needed=rejection.needed,
-        best=rejection.best if best is None else best,
-        size='a huge size' if size is None else units.format_kib(size),
-        detail=rejection.detail,
-    )
+def _hosts(count: int) -> str:
+    return '1 host' if count == 1 else f'{count} hosts'

@@ -41,6 +41,7 @@ from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.fit import fitter
 from nova_numa_hugepages.core.fit import host_fit
 from nova_numa_hugepages.core.fit import stock_replay
+from nova_numa_hugepages.core.rejection import Rejection
 from nova_numa_hugepages.nova_fit import pci_devices
 from nova_numa_hugepages.nova_fit import translate
 
@@ -120,8 +121,8 @@ def numa_fit_instance_to_host(
         devices=near,
         confirm=_nova_on_networks(host_topology, network_metadata),
     )
-    if isinstance(outcome, model.Rejection):
-        LOG.info('The guest does not fit on this host: %s', outcome)
+    if isinstance(outcome, Rejection):
+        LOG.info('Instance does not fit on this host: %s', outcome)
         return None
     if translate.runs_stock(host_topology):
         outcome = stock_plan(request, host, ratios, near) or outcome

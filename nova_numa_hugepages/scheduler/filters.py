@@ -38,8 +38,8 @@ from nova.scheduler import utils
 from oslo_log import log as logging
 
 from nova_numa_hugepages import conf
-from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.core.rejection import Rejection
 from nova_numa_hugepages.core.rejection import summarize
 from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import demand
@@ -104,7 +104,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         hosts: list[host_manager.HostState],
         spec: request_spec.RequestSpec,
     ) -> list[host_manager.HostState]:
-        rejections: list[model.Rejection] = []
+        rejections: list[Rejection] = []
         passing = []
         tell_each = LOG.isEnabledFor(stdlib_logging.DEBUG)
         request = host_check.HostCheck(spec, self._facts)
@@ -117,7 +117,8 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
             rejections.append(rejection)
             if tell_each:
                 LOG.debug(
-                    '%(host)s, %(node)s rejected: %(reason)s',
+                    'NUMAHugepagesFilter rejected %(host)s, %(node)s: '
+                    '%(reason)s',
                     {
                         'host': host.host,
                         'node': host.nodename,
@@ -128,11 +129,12 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         request_cache.remember(spec, request, request.sightings)
         if rejections:
             LOG.info(
-                '%(lost)d of %(all)d hosts rejected: %(reasons)s',
+                'NUMAHugepagesFilter rejected %(rejected)d of %(all)d hosts: '
+                '%(reasons)s',
                 {
-                    'lost': len(rejections),
+                    'rejected': len(rejections),
                     'all': len(hosts),
-                    'reasons': ', '.join(
+                    'reasons': '; '.join(
                         summarize(
                             rejections,
                             at_most=CONF.numa_hugepages.rejection_reasons,

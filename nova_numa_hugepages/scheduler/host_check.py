@@ -36,6 +36,7 @@ from nova_numa_hugepages.core.fit import host_memory
 from nova_numa_hugepages.core.fit import stock_replay
 from nova_numa_hugepages.core.fit.fitter import Fitter
 from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import Rejection
 from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.nova_fit import pci_devices
 from nova_numa_hugepages.nova_fit import translate
@@ -124,16 +125,14 @@ class HostCheck:
         asked = spec.pci_requests if 'pci_requests' in spec else None
         self._pci_requests = list(asked.requests) if asked else []
         self.sightings: list[request_cache.CheckedHost] = []
-        self.refused: model.Rejection | None = None
+        self.refused: Rejection | None = None
         self.farthest: int | None = None
         try:
             self.farthest = extra_specs.max_distance(
                 spec.flavor.extra_specs if 'extra_specs' in spec.flavor else {}
             )
         except exception.InvalidExtraSpec as error:
-            self.refused = model.Rejection(
-                Reason.EXTRA_SPEC, detail=str(error)
-            )
+            self.refused = Rejection(Reason.EXTRA_SPEC, detail=str(error))
         self.fitter: Fitter | None = None
         if spec.numa_topology:
             self.fitter = Fitter(
@@ -154,7 +153,7 @@ class HostCheck:
             tuple[Any, Any], tuple[numa.NUMATopologyLimits, model.Limits]
         ] = {}
 
-    def judge(self, host: host_manager.HostState) -> model.Rejection | None:
+    def judge(self, host: host_manager.HostState) -> Rejection | None:
         """Judge one host; prune its candidates and set its limits if it fits.
 
         :returns: why the guest does not fit, None if it does
@@ -165,7 +164,7 @@ class HostCheck:
         if topology is None:
             if self.fitter is None:
                 return None
-            return model.Rejection(Reason.NO_TOPOLOGY)
+            return Rejection(Reason.NO_TOPOLOGY)
         if self.fitter is None and not (
             self._requires_threads or self._strategy.account_small_pages
         ):
@@ -174,13 +173,13 @@ class HostCheck:
         read = sighting.read
         self.sightings.append(sighting)
         if not read.cells and self.fitter is not None:
-            return model.Rejection(Reason.NO_TOPOLOGY)
+            return Rejection(Reason.NO_TOPOLOGY)
         if self._requires_threads and not any(
             len(siblings) > 1
             for cell in read.cells
             for siblings in cell.siblings
         ):
-            return model.Rejection(Reason.SMT)
+            return Rejection(Reason.SMT)
         if self.fitter is None:
             if not self._strategy.account_small_pages:
                 return None
@@ -204,7 +203,7 @@ class HostCheck:
 
     def _judge_candidates(
         self, fitter: Fitter, sighting: request_cache.CheckedHost
-    ) -> model.Rejection | None:
+    ) -> Rejection | None:
         """Judge each allocation candidate of Placement on a host.
 
         They differ in the devices that they stand for; without any, one
@@ -230,7 +229,7 @@ class HostCheck:
         return max(
             rejections,
             key=lambda rejection: rejection.reason,
-            default=model.Rejection(Reason.CANDIDATES),
+            default=Rejection(Reason.CANDIDATES),
         )
 
     def _judge_one(
@@ -238,7 +237,7 @@ class HostCheck:
         fitter: Fitter,
         sighting: request_cache.CheckedHost,
         mappings: dict[str, list[str]],
-    ) -> model.Rejection | None:
+    ) -> Rejection | None:
         host, read = sighting.host, sighting.read
         near = None
         if host.pci_stats and (self._pci_requests or host.pci_stats.pools):
@@ -246,10 +245,10 @@ class HostCheck:
                 host.pci_stats, self._pci_requests, mappings
             )
         choice = fitter.choose(read, limits=sighting.ratios, devices=near)
-        if isinstance(choice, model.Rejection):
+        if isinstance(choice, Rejection):
             return choice
         if self.farthest is not None and choice.farthest > self.farthest:
-            return model.Rejection(
+            return Rejection(
                 Reason.DISTANCE, needed=self.farthest, best=choice.farthest
             )
         if self._strategy.account_small_pages:
@@ -283,7 +282,7 @@ class HostCheck:
         read: model.HostTopology,
         limits: model.Limits | None,
         near: model.Devices | None,
-    ) -> model.Rejection | None:
+    ) -> Rejection | None:
         at_most = CONF.numa_hugepages.stock_claim_search_limit
         verdict = stock_replay.claim(
             request,
@@ -296,8 +295,8 @@ class HostCheck:
         if verdict is stock_replay.ClaimVerdict.ACCEPTS:
             return None
         if verdict is stock_replay.ClaimVerdict.REFUSES:
-            return model.Rejection(Reason.STOCK_CLAIM)
-        return model.Rejection(Reason.STOCK_SEARCH, needed=at_most)
+            return Rejection(Reason.STOCK_CLAIM)
+        return Rejection(Reason.STOCK_SEARCH, needed=at_most)
 
     def _limits_of(
         self, host: host_manager.HostState

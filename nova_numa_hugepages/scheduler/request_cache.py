@@ -34,6 +34,7 @@ from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.fit import host_fit
 from nova_numa_hugepages.core.fit import host_memory
 from nova_numa_hugepages.core.fit.fitter import Fitter
+from nova_numa_hugepages.core.rejection import Rejection
 from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.nova_fit import translate
 
@@ -99,7 +100,7 @@ class CheckedHost:
         choice = self.choice
         if choice is None:
             found = fitter.choose(self.read, limits=self.ratios)
-            if isinstance(found, model.Rejection):
+            if isinstance(found, Rejection):
                 return None
             choice = found
         if self.known is None:

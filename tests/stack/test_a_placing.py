@@ -111,7 +111,7 @@ def test_no_room(
     with log.open() as file:
         file.seek(before)
         told = file.read()
-    assert re.search(r'1 of 1 hosts rejected: .*(CPU|page)', told)
+    assert re.search(r'rejected 1 of 1 hosts: .*(CPU|page)', told)
     assert client.allocations(third) == {}
 
     client.delete([first])

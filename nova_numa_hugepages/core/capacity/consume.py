@@ -26,6 +26,7 @@ from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.fit import host_fit
 from nova_numa_hugepages.core.fit import memory
 from nova_numa_hugepages.core.fit.fitter import Fitter
+from nova_numa_hugepages.core.rejection import Miss
 
 
 def consume(
@@ -72,7 +73,7 @@ def after_choice(
     for index, cell in enumerate(choice.cells):
         guest = fitter.request.cells[index]
         pool = memory.pool_for(guest, cell, choice.common_size_kib)
-        assert not isinstance(pool, memory.Miss), pool
+        assert not isinstance(pool, Miss), pool
         count = len(guest.dedicated_vcpus) + fitter.emulator(index)
         cpus = frozenset(itertools.islice(cell.free_cpus, count))
         size = pool.size_kib if pool else None

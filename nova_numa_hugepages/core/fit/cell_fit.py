@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.fit import memory
 from nova_numa_hugepages.core.fit import pinning
-from nova_numa_hugepages.core.fit.memory import Miss
+from nova_numa_hugepages.core.rejection import Miss
 from nova_numa_hugepages.core.rejection import Reason
 
 

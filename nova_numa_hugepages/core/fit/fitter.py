@@ -42,7 +42,9 @@ from nova_numa_hugepages.core.fit import cell_order
 from nova_numa_hugepages.core.fit import host_fit
 from nova_numa_hugepages.core.fit import memory
 from nova_numa_hugepages.core.fit import pinning
+from nova_numa_hugepages.core.rejection import Miss
 from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import Rejection
 
 _BY_NAME = (model.PageRequest.LARGE, model.PageRequest.ANY)
 
@@ -55,7 +57,7 @@ def fit(
     strategy: model.Strategy | None = None,
     devices: model.Devices | None = None,
     confirm: host_fit.Confirm | None = None,
-) -> model.Plan | model.Rejection:
+) -> model.Plan | Rejection:
     """Fit a guest on a host.
 
     :param limits: the overcommit ratios; None for no check against them
@@ -72,7 +74,7 @@ def fit(
     choice = fitter.choose(
         host, limits=limits, devices=devices, confirm=confirm
     )
-    if isinstance(choice, model.Rejection):
+    if isinstance(choice, Rejection):
         return choice
     return fitter.plan(choice)
 
@@ -115,13 +117,13 @@ class Fitter:
         limits: model.Limits | None = None,
         devices: model.Devices | None = None,
         confirm: host_fit.Confirm | None = None,
-    ) -> host_fit.Choice | model.Rejection:
+    ) -> host_fit.Choice | Rejection:
         """Choose the host cells, as `fit` does.
 
         :returns: the best choice, or why there is none
         """
         if len(host.cells) < len(self.request.cells):
-            return model.Rejection(
+            return Rejection(
                 Reason.TOO_FEW_CELLS,
                 needed=len(self.request.cells),
                 best=len(host.cells),
@@ -157,7 +159,7 @@ class Fitter:
             if rejection is None or outcome.reason > rejection.reason:
                 rejection = outcome
         # Without any page size no attempt was made.
-        return rejection or model.Rejection(Reason.PAGE_SIZE)
+        return rejection or Rejection(Reason.PAGE_SIZE)
 
     def emulator(self, index: int) -> int:
         """Count the dedicated CPUs more for the emulator's threads.
@@ -179,7 +181,7 @@ class Fitter:
             zip(self.request.cells, choice.cells, strict=True)
         ):
             pool = memory.pool_for(guest, cell, choice.common_size_kib)
-            assert not isinstance(pool, memory.Miss), pool
+            assert not isinstance(pool, Miss), pool
             size = None
             if pool and guest.page_size is not None:
                 size = pool.size_kib

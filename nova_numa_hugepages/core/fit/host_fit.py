@@ -26,8 +26,9 @@ from nova_numa_hugepages.core.fit import cell_fit
 from nova_numa_hugepages.core.fit import matching
 from nova_numa_hugepages.core.fit import pinning
 from nova_numa_hugepages.core.fit import search
-from nova_numa_hugepages.core.fit.memory import Miss
+from nova_numa_hugepages.core.rejection import Miss
 from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import Rejection
 
 Confirm = Callable[[frozenset[int]], bool]
 
@@ -89,7 +90,7 @@ class HostFit:
         self.confirm = confirm
         self.distances = self._distances()
 
-    def run(self, common_size_kib: int | None) -> Choice | model.Rejection:
+    def run(self, common_size_kib: int | None) -> Choice | Rejection:
         """Choose for one page size that stands for ``large`` and ``any``."""
         masks: list[int] = []
         misses: list[dict[int, Miss]] = []
@@ -104,7 +105,7 @@ class HostFit:
             if -1 in found:
                 return self._nearest_miss(fits, found, misses)
         best = self._search(fits, alike)
-        if isinstance(best, model.Rejection):
+        if isinstance(best, Rejection):
             return best
         assigned = best
         if not alike:
@@ -187,9 +188,7 @@ class HostFit:
             and not self.request.tunneled
         )
 
-    def _search(
-        self, fits: list[int], alike: bool
-    ) -> list[int] | model.Rejection:
+    def _search(self, fits: list[int], alike: bool) -> list[int] | Rejection:
         """Search for the best set of host cells, as positions."""
         networks = self._networks()
         problem = search.Problem(
@@ -201,7 +200,7 @@ class HostFit:
         best = search.best_set(problem)
         if best is None:
             names = ', '.join(name for name, _ in networks)
-            return model.Rejection(Reason.NETWORK, detail=names)
+            return Rejection(Reason.NETWORK, detail=names)
         if self._accepted(best):
             return best
         # The best set of all is not one with the devices.
@@ -212,7 +211,7 @@ class HostFit:
                 accepts=self._accepted,
             )
         )
-        return model.Rejection(Reason.DEVICES) if best is None else best
+        return Rejection(Reason.DEVICES) if best is None else best
 
     def _distances(self) -> _Matrix | None:
         """Order the host's distances by preference.
@@ -280,7 +279,7 @@ class HostFit:
         fits: list[int],
         found: list[int],
         misses: list[dict[int, Miss]],
-    ) -> model.Rejection:
+    ) -> Rejection:
         """Tell which guest cell lacks a host cell, and by how little.
 
         The guest cells that compete for too few host cells would be placed
@@ -297,7 +296,7 @@ class HostFit:
         # There are enough host cells, so one of them is missed.
         assert nearest is not None
         _, guest, miss = nearest
-        return model.Rejection(
+        return Rejection(
             miss.reason,
             needed=miss.needed,
             best=miss.best,

@@ -23,6 +23,7 @@ from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.fit import memory
 from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import Rejection
 
 
 def room_mib(
@@ -62,7 +63,7 @@ def room_mib(
     return int(capacity * ram_ratio - small) // units.KIB_PER_MIB
 
 
-def miss(memory_mib: int, room: int | None) -> model.Rejection | None:
+def miss(memory_mib: int, room: int | None) -> Rejection | None:
     """Judge memory on small pages against a whole host.
 
     :param room: what it has left, see `room_mib`
@@ -70,9 +71,7 @@ def miss(memory_mib: int, room: int | None) -> model.Rejection | None:
     """
     if room is None or memory_mib <= room:
         return None
-    return model.Rejection(
-        Reason.FLOATING, needed=memory_mib, best=max(0, room)
-    )
+    return Rejection(Reason.HOST_MEMORY, needed=memory_mib, best=max(0, room))
 
 
 def small_memory_mib(

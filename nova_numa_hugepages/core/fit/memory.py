@@ -22,22 +22,13 @@ the memory of the cell.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import rejection
 from nova_numa_hugepages.core import units
+from nova_numa_hugepages.core.rejection import Miss
+from nova_numa_hugepages.core.rejection import Reason
 
 _NOTHING: Mapping[int, int] = {}
-
-
-class Miss(NamedTuple):
-    """The rule that a guest cell fails on a host cell, and by how much."""
-
-    reason: rejection.Reason
-    needed: int = 0
-    best: int = 0
-    page_size_kib: int | None = None
 
 
 def pool_for(
@@ -58,18 +49,18 @@ def pool_for(
         if size == model.PageRequest.SMALL:
             if pools:
                 return pools[0]
-            return Miss(rejection.Reason.PAGE_SIZE)
+            return Miss(Reason.PAGE_SIZE)
         if (
             size == model.PageRequest.LARGE
             and pools
             and common == pools[0].size_kib
         ):
-            return Miss(rejection.Reason.PAGE_SIZE, page_size_kib=common)
+            return Miss(Reason.PAGE_SIZE, page_size_kib=common)
         size = common
     for pool in pools:
         if pool.size_kib == size:
             return pool
-    return Miss(rejection.Reason.PAGE_SIZE, page_size_kib=size)
+    return Miss(Reason.PAGE_SIZE, page_size_kib=size)
 
 
 def on_small_pages(
@@ -108,14 +99,14 @@ def memory_miss(
     if pool is None:
         best = cell.free_memory_mib if own else cell.memory_mib
         if best < guest.memory_mib:
-            return Miss(rejection.Reason.MEMORY, guest.memory_mib, best)
+            return Miss(Reason.MEMORY, guest.memory_mib, best)
         return None
     if isinstance(pool, Miss):
         return pool
     size_kib, total, used, reserved = pool
     if size_kib <= 0:
         # No such pages exist; a host that reports them is in error.
-        return Miss(rejection.Reason.PAGE_SIZE, page_size_kib=size_kib)
+        return Miss(Reason.PAGE_SIZE, page_size_kib=size_kib)
     # Without a wish for pages a guest may share its memory with others, but
     # never overcommits against itself.
     if guest.page_size is None and not own:
@@ -125,12 +116,12 @@ def memory_miss(
     pages, rest = divmod(guest.memory_mib * units.KIB_PER_MIB, size_kib)
     if rest:
         return Miss(
-            rejection.Reason.WHOLE_PAGES,
+            Reason.WHOLE_PAGES,
             guest.memory_mib,
             page_size_kib=size_kib,
         )
     if pages > room:
-        return Miss(rejection.Reason.PAGES, pages, max(0, room), size_kib)
+        return Miss(Reason.PAGES, pages, max(0, room), size_kib)
     pools = cell.pools
     small = pool is pools[0]
     if small and account_small_pages:
@@ -197,7 +188,7 @@ def _small_page_miss(
     if guest.memory_mib * units.KIB_PER_MIB <= room:
         return None
     return Miss(
-        rejection.Reason.SMALL_PAGES,
+        Reason.SMALL_PAGES,
         guest.memory_mib,
         max(0, int(room) // units.KIB_PER_MIB),
     )
@@ -253,7 +244,7 @@ def _overlap_miss(
     if guest.memory_mib * units.KIB_PER_MIB <= room:
         return None
     return Miss(
-        rejection.Reason.CELL_MEMORY,
+        Reason.CELL_MEMORY,
         guest.memory_mib,
         room // units.KIB_PER_MIB,
     )

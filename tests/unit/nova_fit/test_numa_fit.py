@@ -236,8 +236,8 @@ class TestFit:
             is None
         )
         assert (
-            'The guest does not fit on this host: guest cell 0: needs 2048 '
-            'pages of 2 MiB, most free on a host cell: 1024'
+            'Instance does not fit on this host: guest NUMA node 0: needs '
+            '2048 free 2 MiB pages; most on a NUMA node: 1024'
         ) in caplog.messages
 
     @pytest.mark.parametrize('pack', [False, True])

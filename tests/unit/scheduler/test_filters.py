@@ -463,7 +463,8 @@ class TestCandidates:
 
         assert not numa_filter.host_passes(host, request([pinned_cell(1)]))
         assert caplog.messages == [
-            '1 of 1 hosts rejected: 1 no allocation candidate left'
+            'NUMAHugepagesFilter rejected 1 of 1 hosts: 1 host: no allocation '
+            'candidate left'
         ]
 
     def test_the_candidates_are_those_that_stock_nova_keeps(self, numa_filter):
@@ -543,8 +544,9 @@ class TestSmallPages:
         numa_filter.filter_all(hosts, request(None, memory_mib=2048))
 
         assert caplog.messages == [
-            '2 of 2 hosts rejected: 2 not enough memory outside of the page '
-            'pools of all nodes (best 1024 of 2048 MiB)'
+            'NUMAHugepagesFilter rejected 2 of 2 hosts: 2 hosts: not 2048 MiB '
+            'left outside of the huge page pools of all NUMA nodes (most: '
+            '1024 MiB)'
         ]
 
     def test_a_host_without_pools_is_not_judged(self, numa_filter):
@@ -603,9 +605,9 @@ class TestLog:
         ] == [
             (
                 'INFO',
-                '5 of 6 hosts rejected: 3 no node with 512 free pages of 2 '
-                'MiB (best 448), 2 not enough free dedicated CPUs (best 6 of '
-                '8)',
+                'NUMAHugepagesFilter rejected 5 of 6 hosts: 3 hosts: no NUMA '
+                'node with 512 free 2 MiB pages (most: 448); 2 hosts: no NUMA '
+                'node with 8 free dedicated CPUs (most: 6)',
             )
         ]
 
@@ -626,10 +628,12 @@ class TestLog:
             for record in caplog.records
             if record.levelno == logging.DEBUG
         ] == [
-            '300 free pages, 300 free pages rejected: guest cell 0: needs '
-            '512 pages of 2 MiB, most free on a host cell: 300',
-            '6 free CPUs, 6 free CPUs rejected: guest cell 0: needs 8 '
-            'dedicated CPUs, most free on a host cell: 6',
+            'NUMAHugepagesFilter rejected 300 free pages, 300 free pages: '
+            'guest NUMA node 0: needs 512 free 2 MiB pages; most on a NUMA '
+            'node: 300',
+            'NUMAHugepagesFilter rejected 6 free CPUs, 6 free CPUs: guest '
+            'NUMA node 0: needs 8 free dedicated CPUs; most on a NUMA node: '
+            '6',
         ]
         assert len(caplog.records) == 3
 
@@ -649,8 +653,8 @@ class TestLog:
             numa_filter.filter_all(self.fleet(), request(self.WANTED))
 
         assert caplog.messages == [
-            '5 of 5 hosts rejected: 3 no node with 512 free pages of 2 MiB '
-            '(best 448), 2 for other reasons'
+            'NUMAHugepagesFilter rejected 5 of 5 hosts: 3 hosts: no NUMA node '
+            'with 512 free 2 MiB pages (most: 448); 2 hosts: other reasons'
         ]
 
 
@@ -836,10 +840,10 @@ class TestDistance:
         numa_filter.filter_all([self.host()], asked)
 
         assert caplog.messages == [
-            'two sockets, two sockets rejected: its cells may be 12 apart, '
-            'the nearest fitting host cells are 20 apart',
-            '1 of 1 hosts rejected: 1 fitting nodes are farther apart than '
-            '12 (best 20)',
+            'NUMAHugepagesFilter rejected two sockets, two sockets: its NUMA '
+            'nodes may be 12 apart, the nearest fitting ones are 20 apart',
+            'NUMAHugepagesFilter rejected 1 of 1 hosts: 1 host: fitting NUMA '
+            'nodes are farther apart than 12 (nearest: 20)',
         ]
 
     @pytest.mark.parametrize('value', ['9', '256', 'near', '', '1e2'])
@@ -853,10 +857,10 @@ class TestDistance:
 
         assert not numa_filter.filter_all([self.host(), self.host()], asked)
         assert caplog.messages == [
-            '2 of 2 hosts rejected: 2 extra spec numa_hugepages:max_distance '
-            f'is {value!r}; expected an integer from 10 to 255. Set it to '
-            'such a value or unset it on the flavor, and create the server '
-            'anew.'
+            'NUMAHugepagesFilter rejected 2 of 2 hosts: 2 hosts: extra spec '
+            f'numa_hugepages:max_distance is {value!r}; expected an integer '
+            'from 10 to 255. Set it to such a value or unset it on the '
+            'flavor, and create the server anew.'
         ]
 
     def test_pages_that_don_t_exist_yet_leave_room_for_small_ones(
@@ -1044,8 +1048,8 @@ class TestStockClaim:
         )
 
         assert caplog.messages == [
-            '1 of 1 hosts rejected: 1 the claim of the stock driver finds no '
-            'place among the first 2 arrangements'
+            'NUMAHugepagesFilter rejected 1 of 1 hosts: 1 host: the claim of '
+            'the stock driver finds no place among the first 2 arrangements'
         ]
 
     def test_the_reason_is_told(self, numa_filter, caplog):
@@ -1061,8 +1065,8 @@ class TestStockClaim:
         )
 
         assert caplog.messages == [
-            '1 of 1 hosts rejected: 1 the claim of the stock driver would '
-            'refuse'
+            'NUMAHugepagesFilter rejected 1 of 1 hosts: 1 host: the claim of '
+            'the stock driver would refuse'
         ]
 
 

@@ -34,9 +34,9 @@ from nova_numa_hugepages.core.model import HostCell
 from nova_numa_hugepages.core.model import HostTopology
 from nova_numa_hugepages.core.model import Limits
 from nova_numa_hugepages.core.model import Plan
-from nova_numa_hugepages.core.model import Rejection
 from nova_numa_hugepages.core.model import Request
 from nova_numa_hugepages.core.model import Strategy
+from nova_numa_hugepages.core.rejection import Rejection
 from tests.unit.core.dice import Dice
 from tests.unit.core.dice import Focus
 from tests.unit.core.host_strategies import DISTANCES

@@ -24,10 +24,10 @@ from nova_numa_hugepages.core.model import CellPlan
 from nova_numa_hugepages.core.model import Limits
 from nova_numa_hugepages.core.model import PageRequest
 from nova_numa_hugepages.core.model import Plan
-from nova_numa_hugepages.core.model import Rejection
 from nova_numa_hugepages.core.model import Strategy
 from nova_numa_hugepages.core.model import ThreadPolicy
 from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import Rejection
 from tests.unit.core.builders import Cards
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import giant
@@ -461,8 +461,8 @@ class TestRejection:
         outcome = fit(request(pinned_cell(1, 4096, MIB_2)), topology)
 
         assert str(outcome) == (
-            'guest cell 0: needs 2048 pages of 2 MiB, most free on a host '
-            'cell: 1536'
+            'guest NUMA node 0: needs 2048 free 2 MiB pages; most on a NUMA '
+            'node: 1536'
         )
 
     def test_the_guest_cell_that_finds_no_place_is_named(self):

@@ -18,10 +18,10 @@ import dataclasses
 import pytest
 
 from nova_numa_hugepages.core.fit import memory
-from nova_numa_hugepages.core.fit.memory import Miss
 from nova_numa_hugepages.core.model import Limits
 from nova_numa_hugepages.core.model import PagePool
 from nova_numa_hugepages.core.model import PageRequest
+from nova_numa_hugepages.core.rejection import Miss
 from nova_numa_hugepages.core.rejection import Reason
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import giant
