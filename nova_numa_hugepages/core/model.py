@@ -21,6 +21,7 @@ scheduler builds thousands of them for each request.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Set
 import dataclasses
@@ -40,6 +41,12 @@ class PageRequest(enum.IntEnum):
     SMALL = -1
     LARGE = -2
     ANY = -3
+
+
+# What pages of more than one size meet, so that the fit has to choose one.
+SEVERAL_SIZES = frozenset({PageRequest.LARGE, PageRequest.ANY})
+
+NO_PAGES: Mapping[int, int] = {}
 
 
 class CPUPolicy(enum.StrEnum):
@@ -109,7 +116,7 @@ class HostCell(NamedTuple):
 
     @property
     def free_cpus(self) -> Set[int]:
-        """Dedicated host CPUs that nobody is pinned to."""
+        """Dedicated host CPUs that no guest is pinned to."""
         return self.dedicated_cpus - self.pinned_cpus
 
 
@@ -128,7 +135,11 @@ class HostTopology:
 
     cells: tuple[HostCell, ...]
     distances: Sequence[Sequence[int]] | None = None
-    allocatable: tuple[dict[int, int], ...] = ()
+    allocatable: tuple[Mapping[int, int], ...] = ()
+
+    def allocatable_of(self, index: int) -> Mapping[int, int]:
+        """Get `allocatable` of one host cell, empty where unknown."""
+        return self.allocatable[index] if self.allocatable else NO_PAGES
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,8 +165,8 @@ class Request:
     """What a guest asks of a host.
 
     :ivar cells: its guest cells, in the guest's order
-    :ivar emulator_isolated: a dedicated CPU more for the emulator's threads,
-        in the host cell of guest cell 0
+    :ivar emulator_isolated: whether the emulator's threads get a dedicated
+        CPU of their own, see `emulator_cpus`
     :ivar physnets: physical networks that it is connected to
     :ivar tunneled: whether it is connected to a tunneled network
     :ivar asks_devices: whether it asks for PCI devices
@@ -166,6 +177,21 @@ class Request:
     physnets: frozenset[str] = frozenset()
     tunneled: bool = False
     asks_devices: bool = False
+
+    def emulator_cpus(self, index: int) -> int:
+        """Count the dedicated CPUs that a guest cell needs for the emulator.
+
+        They come on top of those of its vCPUs. An isolated emulator has one,
+        with guest cell 0; where that cell has no dedicated vCPUs by policy,
+        the emulator has none either. Stock Nova has the same rule.
+
+        :param index: the guest cell
+        """
+        return int(
+            self.emulator_isolated
+            and index == 0
+            and self.cells[0].cpu_policy is not CPUPolicy.SHARED
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -191,9 +217,9 @@ class Strategy:
 
 
 class Devices(Protocol):
-    """Whether PCI devices can go with a set of host cells.
+    """The PCI devices of a host, by the host cells that they are near.
 
-    The answer may depend only on the set. `supports` is the truth and costs
+    An answer may depend only on the set. `supports` is the truth and costs
     time; `needs` are conditions that any supported set meets, and cost none.
     """
 
@@ -201,14 +227,14 @@ class Devices(Protocol):
         """Count the free devices of a host cell, of whatever kind."""
 
     def needs(self) -> Sequence[tuple[dict[int, int], int]]:
-        """Tell what any supported set of host cells has to provide.
+        """List what any supported set of host cells has to provide.
 
         :returns: pairs of (cell id to devices, devices needed at least in
             sum over the set); cells that are not named provide none
         """
 
     def supports(self, cell_ids: frozenset[int]) -> bool:
-        """Tell whether all requested devices can go with these cells."""
+        """Check whether all requested devices can go with these cells."""
 
 
 class CellPlan(NamedTuple):

@@ -28,7 +28,6 @@ from typing import Any
 
 from nova import conf as nova_conf
 from nova.objects import instance_numa
-from nova.objects import network_metadata as network_objects
 from nova.objects import numa
 from nova.pci import stats as pci_stats_module
 from nova.virt import hardware as nova_hardware
@@ -39,7 +38,6 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.fit import fitter
-from nova_numa_hugepages.core.fit import host_fit
 from nova_numa_hugepages.core.fit import stock_replay
 from nova_numa_hugepages.core.rejection import Rejection
 from nova_numa_hugepages.nova_fit import pci_devices
@@ -119,7 +117,6 @@ def numa_fit_instance_to_host(
         limits=ratios,
         strategy=strategy(),
         devices=near,
-        confirm=_nova_on_networks(host_topology, network_metadata),
     )
     if isinstance(outcome, Rejection):
         LOG.info('Instance does not fit on this host: %s', outcome)
@@ -156,14 +153,14 @@ def stock_plan(
     """
     if stock_replay.plain(request) and stock_replay.usual(host):
         return None
-    return stock_replay.plan(
+    return stock_replay.replay(
         request,
         host,
         limits=limits,
         pack=strategy().pack,
         devices=near,
         at_most=CONF.numa_hugepages.stock_claim_search_limit,
-    )
+    ).plan()
 
 
 def _log_pinning(plan: model.Plan, host: model.HostTopology) -> None:
@@ -184,28 +181,6 @@ def _log_pinning(plan: model.Plan, host: model.HostTopology) -> None:
                 'vcpus_pinning': list(planned.pinning),
             },
         )
-
-
-def _nova_on_networks(
-    host_topology: numa.NUMATopology,
-    network_metadata: network_objects.NetworkMetadata | None,
-) -> host_fit.Confirm | None:
-    """Let Nova have the last word on where the guest's networks may be.
-
-    Our fit has the same rule, and so proposes what Nova agrees to.
-    """
-    if not network_metadata:
-        return None
-
-    def agrees(chosen: frozenset[int]) -> bool:
-        answer: bool = nova_hardware._numa_cells_support_network_metadata(
-            host_topology,
-            [cell for cell in host_topology.cells if cell.id in chosen],
-            network_metadata,
-        )
-        return answer
-
-    return agrees
 
 
 def strategy() -> model.Strategy:

@@ -284,14 +284,14 @@ class HostCheck:
         near: model.Devices | None,
     ) -> Rejection | None:
         at_most = CONF.numa_hugepages.stock_claim_search_limit
-        verdict = stock_replay.claim(
+        verdict = stock_replay.replay(
             request,
             read,
             limits=limits,
             pack=self._strategy.pack,
             devices=near,
             at_most=at_most,
-        )
+        ).verdict
         if verdict is stock_replay.ClaimVerdict.ACCEPTS:
             return None
         if verdict is stock_replay.ClaimVerdict.REFUSES:

@@ -97,7 +97,7 @@ class Scorer:
             []
             if fitter is None
             else [
-                cell_room.need(guest, fitter.emulator(index))
+                cell_room.need(guest, fitter.request.emulator_cpus(index))
                 for index, guest in enumerate(fitter.request.cells)
             ]
         )

@@ -12,11 +12,11 @@
 
 """Guest memory onto the pages of one host cell.
 
-Nova's rules, and two that it lacks. Guests on small pages are admitted only
-against memory that is in no page pool, since pages of a pool can't serve
-them. And where the reported totals of several page sizes overlap, because
-the pools of a host can grow, the guests of all sizes together never exceed
-the memory of the cell.
+Nova's rules, and two that it does not have. Guests on small pages are
+admitted only against memory that is in no page pool, since pages of a pool
+can't serve them. And where the reported totals of several page sizes overlap,
+because the pools of a host can grow, the guests of all sizes together never
+exceed the memory of the cell.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.rejection import Miss
 from nova_numa_hugepages.core.rejection import Reason
-
-_NOTHING: Mapping[int, int] = {}
 
 
 def pool_for(
@@ -66,7 +64,7 @@ def pool_for(
 def on_small_pages(
     guest: model.GuestCell, cell: model.HostCell, common: int | None
 ) -> bool:
-    """Tell whether a guest cell takes a host cell's smallest pages.
+    """Check whether a guest cell takes a host cell's smallest pages.
 
     :param common: as for `pool_for`, which found pages
     """
@@ -83,9 +81,9 @@ def memory_miss(
     *,
     limits: model.Limits | None,
     account_small_pages: bool,
-    allocatable: Mapping[int, int] = _NOTHING,
+    allocatable: Mapping[int, int] = model.NO_PAGES,
 ) -> Miss | None:
-    """Judge the memory of a guest cell on a host cell.
+    """Check the memory of a guest cell on a host cell.
 
     :param common: as for `pool_for`
     :param limits: the overcommit ratios, None for no check against them
@@ -138,9 +136,9 @@ def memory_miss(
 
 
 def small_capacity_kib(
-    cell: model.HostCell, allocatable: Mapping[int, int] = _NOTHING
+    cell: model.HostCell, allocatable: Mapping[int, int] = model.NO_PAGES
 ) -> int:
-    """Tell how much memory of a host cell is in no page pool, in KiB.
+    """Return how much memory of a host cell is in no page pool, in KiB.
 
     :param allocatable: page size in KiB to pages of the total that don't
         exist yet, and so take no memory yet
@@ -164,7 +162,7 @@ def small_capacity_kib(
 
 
 def small_used_kib(cell: model.HostCell) -> int:
-    """Tell how much memory guests on small pages have here, in KiB."""
+    """Return the memory of the guests on small pages here, in KiB."""
     if not cell.pools:
         return cell.memory_used_mib * units.KIB_PER_MIB
     smallest = cell.pools[0]
@@ -197,11 +195,11 @@ def _small_page_miss(
 def overlap_room_kib(
     cell: model.HostCell,
     limits: model.Limits | None,
-    allocatable: Mapping[int, int] = _NOTHING,
+    allocatable: Mapping[int, int] = model.NO_PAGES,
     *,
     overcommits: bool = False,
 ) -> int:
-    """Tell how much memory there is for pages of all sizes together, in KiB.
+    """Return the memory left for pages of all sizes together, in KiB.
 
     For host cells whose reported totals overlap.
 
@@ -236,7 +234,7 @@ def _overlap_miss(
     small: bool,
     allocatable: Mapping[int, int],
 ) -> Miss | None:
-    """Judge the sum over page sizes whose reported totals overlap."""
+    """Check the sum over page sizes whose reported totals overlap."""
     overcommits = small and not own
     if overcommits and limits is None:
         return None

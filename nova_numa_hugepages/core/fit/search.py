@@ -49,7 +49,8 @@ class Problem:
     :ivar distances: between positions, symmetric; None if all are equal
     :ivar touch: masks of which the set has to contain a host cell each
     :ivar needs: (weight of each position, sum that the set has to reach)
-    :ivar accepts: the last word on a set, given as positions
+    :ivar accepts: a check of a whole set, given as positions, that costs
+        more than the others
     """
 
     fits: Sequence[int]

@@ -267,14 +267,14 @@ def _with_limits_for_networks(case: Case) -> Case:
 
 
 def _replayed(case: Case) -> stock_replay.ClaimVerdict:
-    return stock_replay.claim(
+    return stock_replay.replay(
         case.request,
         case.host,
         limits=case.limits,
         pack=case.pack,
         devices=_devices(case),
         at_most=5000,
-    )
+    ).verdict
 
 
 def _ours_takes(case: Case) -> list[HostCell]:

@@ -913,35 +913,6 @@ class TestDevices:
         assert cells_of(plan) == [0, 1]
 
 
-class TestConfirm:
-    """The last word on a set of host cells."""
-
-    def test_the_best_set_that_is_confirmed_is_taken(self):
-        asked = []
-
-        def confirm(ids):
-            asked.append(ids)
-            return ids == {0, 3}
-
-        plan = fit(
-            request(pinned_cell(1), pinned_cell(1, first=1)),
-            host(*four_free_cells()),
-            confirm=confirm,
-        )
-
-        assert cells_of(plan) == [0, 3]
-        assert asked[-1] == {0, 3}
-
-    def test_no_set_that_is_confirmed_is_a_rejection(self):
-        outcome = fit(
-            request(pinned_cell(1)),
-            host(*four_free_cells()),
-            confirm=lambda ids: False,
-        )
-
-        assert outcome == Rejection(Reason.DEVICES)
-
-
 class TestOddHosts:
     """Nodes that lack something, and hosts that lack nodes."""
 

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Tests of what the claim of a compute with the stock driver would do."""
+"""Tests of the replay of a claim on a compute with the stock driver."""
 
 import dataclasses
 
@@ -52,14 +52,14 @@ def legacy(number=0, **others):
 
 
 def claim(guest, *cells, limits=None, pack=False, devices=None, at_most=5000):
-    return stock_replay.claim(
+    return stock_replay.replay(
         guest,
         host(*cells),
         limits=limits,
         pack=pack,
         devices=devices,
         at_most=at_most,
-    )
+    ).verdict
 
 
 class TestPlain:
