@@ -91,7 +91,7 @@ class NUMAHugepagesDriver(migration.MovingGuests):
             )
             return
         numa_fit.install(
-            host_facts=lambda topology: self._facts,
+            host_stats=lambda topology: self._facts,
             host_devices=self._claim_devices,
         )
         self._access = setup.host()

@@ -193,7 +193,7 @@ class TestInstall:
         monkeypatch.setattr(nova_hardware, NAME, lambda host: None)
 
         with pytest.raises(exception.SignatureMismatch):
-            numa_fit.install(host_facts=asked.append)
+            numa_fit.install(host_stats=asked.append)
         fit(topology(*four_cells()), guest(pinned_cell(1)), None)
 
         assert asked == []
@@ -429,7 +429,7 @@ class TestFacts:
         host_topology = topology(*four_cells())
         before = primitive(host_topology)
 
-        translate.remember_facts(host_topology, self.FAR)
+        translate.remember_stats(host_topology, self.FAR)
 
         assert cells_of(fit(host_topology, guest(*self.TWO), None)) == [0, 2]
         assert primitive(host_topology) == before
@@ -438,11 +438,11 @@ class TestFacts:
         host_topology = topology(*four_cells())
         asked = []
 
-        def host_facts(found):
+        def stats_of_host(found):
             asked.append(found)
             return self.FAR
 
-        numa_fit.install(host_facts)
+        numa_fit.install(stats_of_host)
 
         assert cells_of(fit(host_topology, guest(*self.TWO), None)) == [0, 2]
         assert asked == [host_topology]
@@ -473,9 +473,9 @@ class TestFacts:
             fit(topology(*four_cells()), guest(*self.TWO), None)
         ) == [0, 2]
 
-    def test_facts_of_the_topology_come_first(self):
+    def test_stats_of_the_topology_come_first(self):
         host_topology = topology(*four_cells())
-        translate.remember_facts(host_topology, host_stats.HostStats())
+        translate.remember_stats(host_topology, host_stats.HostStats())
 
         numa_fit.install(lambda found: self.FAR)
 
@@ -503,17 +503,17 @@ class TestFacts:
         asked = guest(pinned_cell(1, 2048))
 
         assert fit(host_topology, asked, None) is None
-        translate.remember_facts(
+        translate.remember_stats(
             host_topology, host_stats.HostStats(allocatable={0: {MIB_2: 1024}})
         )
         assert cells_of(fit(host_topology, asked, None)) == [0]
 
-    def test_facts_are_neither_saved_nor_copied(self):
+    def test_stats_are_neither_saved_nor_copied(self):
         host_topology = topology(host_cell())
-        translate.remember_facts(host_topology, self.FAR)
+        translate.remember_stats(host_topology, self.FAR)
 
-        assert translate.facts_of(host_topology) == self.FAR
-        assert translate.facts_of(host_topology.obj_clone()) is None
+        assert translate.stats_of(host_topology) == self.FAR
+        assert translate.stats_of(host_topology.obj_clone()) is None
 
 
 class TestNetworks:

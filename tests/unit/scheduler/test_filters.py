@@ -14,6 +14,7 @@
 """Tests of the scheduler filter, with the scheduler's own objects."""
 
 import logging
+import re
 from unittest import mock
 
 from nova import objects
@@ -664,7 +665,6 @@ class TestStats:
     BROKEN = {'numa_hugepages': '{'}
     NEWER = {'numa_hugepages': '{"version": 2}'}
     NEAR_AND_FAR = [pinned_cell(1), pinned_cell(1, first=1)]
-    JUDGE = 'nova_numa_hugepages.scheduler.host_check'
 
     def warnings(self, caplog):
         return [
@@ -698,9 +698,10 @@ class TestStats:
             assert numa_filter.host_passes(host, request(self.NEAR_AND_FAR))
 
         assert self.warnings(caplog) == [
-            "odd, odd: the host's 'numa_hugepages' stats cannot be read: "
-            f'{reason}. Until it reports another value, its distances count '
-            'as equal.'
+            "Ignoring the huge page stats of odd, odd: the host's "
+            "'numa_hugepages' stats cannot be read: "
+            f'{reason}. Until it reports another value, its NUMA distances '
+            'count as equal.'
         ]
 
     def test_each_host_is_warned_of(self, numa_filter, caplog):
@@ -712,7 +713,10 @@ class TestStats:
         numa_filter.filter_all(hosts, request(self.NEAR_AND_FAR))
         numa_filter.filter_all(hosts, request(self.NEAR_AND_FAR))
 
-        assert [text[:3] for text in self.warnings(caplog)] == ['one', 'two']
+        assert [
+            re.search('stats of (.*?),', text)[1]
+            for text in self.warnings(caplog)
+        ] == ['one', 'two']
 
     def test_only_after_a_good_value_it_is_warned_of_again(
         self, numa_filter, caplog

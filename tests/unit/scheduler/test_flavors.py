@@ -193,7 +193,11 @@ class TestReading:
 
         assert levels(caplog) == ['WARNING'] * len(bad)
         assert [
-            [each.name for each in bad if f'The flavor {each.name} ' in told]
+            [
+                each.name
+                for each in bad
+                if f'Ignoring flavor {each.name} ' in told
+            ]
             for told in sorted(caplog.messages)
         ] == [['far'], ['no number'], ['no policy'], ['no size']]
         assert all('until its extra specs are' in t for t in caplog.messages)
@@ -230,7 +234,7 @@ class TestReading:
                 assert set(known.kinds()) == {'pinned'}
             assert asked == [clock.now]
             assert levels(caplog) == ['WARNING']
-            assert 'the next try is in 600 s' in caplog.messages[0]
+            assert 'will retry in 600 s' in caplog.messages[0]
             assert 'gone' in caplog.messages[0]
 
         # and: when it is back, they are read again
@@ -287,7 +291,7 @@ class TestPinned:
             for name, told in zip(
                 ('plain', 'new'), caplog.messages, strict=True
             )
-            if f'The flavor {name} of [numa_hugepages] demand_mix' in told
+            if f'Ignoring flavor {name} of [numa_hugepages] demand_mix' in told
         ] == ['plain', 'new']
 
         # And counts as soon as it is there.
