@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # A python3.12 on the PATH may be a stub that only says it isn't there, and a
-# Debian python3 may lack venv: each candidate is asked. The versions that Nova
+# Debian python3 may be without venv: each candidate is asked. The versions that Nova
 # supports come first.
 PYTHON ?= $(shell for candidate in \
 	python3.11 python3.12 python3.13 python3 python3.14 python3.15; do \
@@ -37,6 +37,10 @@ ifeq ($(wildcard .git PKG-INFO),)
 export PBR_VERSION ?= 0.0.1
 endif
 
+# Tests run side by side, in as many processes as there are CPUs;
+# ARGS='-n 0' has them in one, as a debugger needs it.
+PYTEST := -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+
 # With their commas these can't be written in a call.
 SLOW := about a minute, once
 QUICK := a few seconds, once
@@ -63,13 +67,13 @@ endef
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 $(STAMP): pyproject.toml setup.cfg setup.py constraints.txt
 	@$(call venv,$(VENV),-e '.[$(EXTRAS)]',$(SLOW))
 
 $(CORE_STAMP): constraints.txt
-	@$(call venv,$(CORE_VENV),pytest pytest-cov hypothesis,$(QUICK))
+	@$(call venv,$(CORE_VENV),pytest pytest-cov pytest-xdist hypothesis,$(QUICK))
 
 $(STACK_STAMP): tests/stack/requirements.txt constraints.txt
 	@$(call venv,$(STACK_VENV),-r tests/stack/requirements.txt,$(SLOW))
@@ -89,7 +93,7 @@ test: test-core test-nova ## all tests
 .PHONY: test-core
 test-core: $(CORE_STAMP) ## unit tests of core, without Nova
 	@echo "== Unit tests of core, in an environment without Nova"
-	$(CORE_BIN) -m pytest -p no:cacheprovider -q tests/unit/core \
+	$(CORE_BIN) $(PYTEST) -p no:cacheprovider -q tests/unit/core \
 		--cov=nova_numa_hugepages/core --cov-branch --cov-fail-under=95
 
 .PHONY: test-nova
@@ -100,7 +104,8 @@ test-nova: $(STAMP) ## Nova's own tests, with our fit and driver
 .PHONY: test-ours
 test-ours: $(STAMP) ## unit and functional tests, but for those of core
 	@echo "== Unit and functional tests"
-	$(BIN) -m pytest --ignore=tests/unit/core tests/unit tests/functional $(ARGS)
+	$(BIN) $(PYTEST) --durations=5 --ignore=tests/unit/core tests/unit \
+		tests/functional $(ARGS)
 
 # They need root, and Debian or Ubuntu, for real page pools, libvirt and QEMU.
 .PHONY: test-host
@@ -109,8 +114,10 @@ test-host: $(STAMP) ## tests on real kernels, here and on a virtual host with fo
 	$(BIN) -m pytest -v --durations=5 -m 'not nightly' tests/host $(ARGS)
 
 .PHONY: test-nightly
-test-nightly: $(STAMP) ## those that take longer: Nova there, live migration, 1 GiB pages
+test-nightly: $(STAMP) ## those that take longer: Nova there, live migration, 1 GiB pages, more examples
 	@$(BIN) -m tests.host.rig nightly
+	HYPOTHESIS_PROFILE=nightly $(BIN) $(PYTEST) --durations=5 -m hypothesis \
+		tests/unit
 	$(BIN) -m pytest -v --durations=5 -m nightly tests/host $(ARGS)
 
 # They need what test-host needs, and 12 GiB of memory.
@@ -118,6 +125,11 @@ test-nightly: $(STAMP) ## those that take longer: Nova there, live migration, 1 
 test-stack: $(STACK_STAMP) ## tests on a whole cloud, with virtual compute hosts
 	@$(STACK_BIN) -m tests.stack install
 	$(STACK_BIN) -m pytest -v -p no:cacheprovider tests/stack $(ARGS)
+
+.PHONY: test-stack-smoke
+test-stack-smoke: $(STACK_STAMP) ## some of these, in a third of the time
+	@$(STACK_BIN) -m tests.stack install
+	$(STACK_BIN) -m pytest -v -p no:cacheprovider -m smoke tests/stack $(ARGS)
 
 .PHONY: test-tempest
 test-tempest: $(STACK_STAMP) ## tempest on that cloud; ARGS takes a regular expression
@@ -144,10 +156,11 @@ bench-spawn: $(STACK_STAMP) ## time of a spawn on that cloud, ours and stock Nov
 	@$(STACK_BIN) -m benchmarks.spawning
 
 .PHONY: lint
-lint: $(STAMP) ## ruff, hacking and mypy
+lint: $(STAMP) ## ruff, hacking, imports and mypy
 	@$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
 	$(BIN) -m flake8
+	$(BIN) -m tools.circles
 	$(BIN) -m mypy
 
 .PHONY: format

@@ -91,16 +91,20 @@ def measure(
     :param progress: is told what runs, and how much of it is done
     """
     play = load.load(_FOLDER / f'{case.name}.yaml')
-    planned = runner.plan(play, list(results.Policy), tasks.Learning.LEARNED)
-    outcome = _run(case.name, planned, processes, progress)
-    found = runner.add_bounds(play, outcome)
+    planned = runner.plan(
+        play, list(results.PlacementPolicy), tasks.Learning.LEARNED
+    )
+    unbound = _run(case.name, planned, processes, progress)
+    found = runner.add_bounds(play, unbound)
     known = None
     if case.name == 'usual':
         known = {}
         for learning in (tasks.Learning.FLAVORS, tasks.Learning.PINNED):
             fill = [
                 task
-                for task in runner.plan(play, [results.Policy.OURS], learning)
+                for task in runner.plan(
+                    play, [results.PlacementPolicy.OURS], learning
+                )
                 if task.phase is results.Phase.FILL
             ]
             runs = _run(f'{case.name}, {learning}', fill, processes, progress)
@@ -128,17 +132,17 @@ def _run(
         if progress is not None:
             progress(name, sum(shares) / len(shares))
 
-    outcome = runner.run(planned, processes=processes, progress=tell)
-    if not outcome.found.complete:
+    found = runner.run(planned, processes=processes, progress=tell)
+    if not found.complete:
         raise KeyboardInterrupt
-    return outcome.found
+    return found
 
 
 def figure(
     result: Result,
     phase: results.Phase,
     metric: Metric,
-    policy: results.Policy,
+    policy: results.PlacementPolicy,
 ) -> float | None:
     """Get the median of a figure, None if it wasn't measured."""
     if phase not in result.phases:
@@ -155,8 +159,8 @@ def ratio(result: Result) -> float:
     Of the medians over the seeds.
     """
     fill = results.Phase.FILL
-    ours = figure(result, fill, Metric.PLACED, results.Policy.OURS)
-    stock = figure(result, fill, Metric.PLACED, results.Policy.STOCK)
+    ours = figure(result, fill, Metric.PLACED, results.PlacementPolicy.OURS)
+    stock = figure(result, fill, Metric.PLACED, results.PlacementPolicy.STOCK)
     assert ours is not None
     assert stock
     return ours / stock
@@ -173,7 +177,7 @@ def misses(result: Result) -> list[str]:
         result,
         results.Phase.FILL,
         Metric.OF_BOUND_PERCENT,
-        results.Policy.OURS,
+        results.PlacementPolicy.OURS,
     )
     if share is not None and share < goal.of_bound:
         found.append(f'{share:.1f} % of the bound, not {goal.of_bound} %')
@@ -181,7 +185,7 @@ def misses(result: Result) -> list[str]:
         result,
         results.Phase.CHURN,
         Metric.REFUSED_PERCENT,
-        results.Policy.OURS,
+        results.PlacementPolicy.OURS,
     )
     if goal.refused is not None and (
         refused is None or refused > goal.refused

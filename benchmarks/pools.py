@@ -32,12 +32,12 @@ import time
 
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
-from nova_numa_hugepages.hugepages import reconcile
-from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.reconcile import Reconciler
+from nova_numa_hugepages.hugepages.reconcile_rules import Present
 from nova_numa_hugepages.hugepages.state import ledger
 from nova_numa_hugepages.hugepages.state import lock
 
@@ -96,7 +96,7 @@ def reason_not_to_run() -> str | None:
     """Tell why pools can't be measured here, None if they can."""
     if os.geteuid():
         return 'page pools can be changed by root only'
-    return hugetlb.writable(hostfs.HostFS())
+    return hugetlb.read_only_reason(hostfs.HostFS())
 
 
 def measure(*, repeats: int, guests_held: int = 20) -> Result:
@@ -122,12 +122,14 @@ def measure(*, repeats: int, guests_held: int = 20) -> Result:
             lock=lock.HostLock(path),
             read_maps=processes.MapsFile(fs),
         )
-        with pools.lock:
-            pools.accounts.refresh()
-        growth = [_growth(pools, key, gib, repeats) for gib in SIZES_GIB]
+        with pools.locked():
+            pools.refresh()
+        growth = [
+            _growth(kernel, pools, key, gib, repeats) for gib in SIZES_GIB
+        ]
         transaction_ms = _transaction_ms(book, key)
         for number in range(guests_held):
-            pools.ledger.replace_holds(
+            book.replace_holds(
                 f'{number:08d}-0000-4000-8000-000000000000',
                 model.Purpose.GUEST,
                 [
@@ -156,17 +158,21 @@ def _restored(kernel: hugetlb.Hugetlb, key: model.PoolKey) -> Iterator[None]:
 
 
 def _growth(
-    pools: Pools, key: model.PoolKey, gib: int, repeats: int
+    kernel: hugetlb.Hugetlb,
+    pools: Pools,
+    key: model.PoolKey,
+    gib: int,
+    repeats: int,
 ) -> Growth:
     count = gib * 1024 * 1024 // key.size_kib
-    start = pools.kernel.pool(key).persistent
+    start = kernel.pool(key).persistent
     kernel_ms: list[float] = []
     ours_ms: list[float] = []
     # The first round of each isn't counted: it sweeps the page cache out.
     for turn in range(repeats + 1):
-        took = _ms(lambda: pools.kernel.set_persistent(key, start + count))
-        got = pools.kernel.pool(key).persistent - start
-        pools.kernel.set_persistent(key, start)
+        took = _ms(lambda: kernel.set_persistent(key, start + count))
+        got = kernel.pool(key).persistent - start
+        kernel.set_persistent(key, start)
         if got < count:
             return Growth(gib)
         needs = [model.PageNeed(0, *key, count)]
@@ -191,18 +197,11 @@ def _transaction_ms(book: ledger.Ledger, key: model.PoolKey) -> float:
 
 
 def _periodic_ms(pools: Pools, repeats: int) -> float:
-    reconciler = reconcile.Reconciler(pools)
+    reconciler = Reconciler(pools)
 
     def once() -> None:
-        reconciler.heal(reconcile.Present())
-        snapshot.survey(
-            pools.fs,
-            pools.kernel,
-            pools.policy,
-            pools.accounts.read(),
-            pools.ledger.holds(),
-            pools.standings(),
-        )
+        reconciler.reconcile(Present())
+        pools.snapshot()
 
     return statistics.median(_ms(once) for _ in range(10 * repeats))
 

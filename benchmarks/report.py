@@ -22,7 +22,7 @@ from benchmarks import filtering
 from benchmarks import placement
 from benchmarks import weighing
 from nova_numa_hugepages.simulate.results import Phase
-from nova_numa_hugepages.simulate.results import Policy
+from nova_numa_hugepages.simulate.results import PlacementPolicy
 from nova_numa_hugepages.simulate.summary import Metric
 from nova_numa_hugepages.simulate.tasks import Learning
 
@@ -86,14 +86,18 @@ def placement_table(results: Sequence[placement.Result]) -> str:
     for result in results:
         placed = [
             _figure(result, Phase.FILL, Metric.PLACED, policy, '.0f')
-            for policy in Policy
+            for policy in PlacementPolicy
         ]
         of_bound = _figure(
-            result, Phase.FILL, Metric.OF_BOUND_PERCENT, Policy.OURS, '.1f'
+            result,
+            Phase.FILL,
+            Metric.OF_BOUND_PERCENT,
+            PlacementPolicy.OURS,
+            '.1f',
         )
         refused = [
             _figure(result, Phase.CHURN, Metric.REFUSED_PERCENT, policy, '.2f')
-            for policy in Policy
+            for policy in PlacementPolicy
         ]
         lines.append(
             f'| {result.case.words} | {placed[0]} | {placed[1]} '
@@ -118,7 +122,7 @@ def _figure(
     result: placement.Result,
     phase: Phase,
     metric: Metric,
-    policy: Policy,
+    policy: PlacementPolicy,
     form: str,
 ) -> str:
     value = placement.figure(result, phase, metric, policy)

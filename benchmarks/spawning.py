@@ -28,13 +28,13 @@ import sys
 
 from tests.host import scene
 from tests.host.rig import virtual
-from tests.stack import client as client_module
+from tests.stack import api
 from tests.stack import configuration
 from tests.stack import hosts
 from tests.stack import install
 from tests.stack import processes
 from tests.stack import progress
-from tests.stack import stack as stack_module
+from tests.stack import stack
 
 SERVERS = 10
 # More than any server has, on each node.
@@ -49,13 +49,13 @@ _ROUNDS = (
 )
 
 
-def measure(stack: stack_module.Stack) -> dict[str, list[float]]:
+def measure(cloud: stack.Stack) -> dict[str, list[float]]:
     """Spawn servers with both drivers.
 
     :returns: seconds of each spawn, by driver
     """
-    client = client_module.Client()
-    host = stack.nodes['node1']
+    client = api.Client()
+    host = cloud.nodes['node1']
     scene.set_pools(host.machine, *[_PAGES] * virtual.NODES)
     flavor = client.pages(mib=_MIB)
     took: dict[str, list[float]] = {}
@@ -70,9 +70,7 @@ def measure(stack: stack_module.Stack) -> dict[str, list[float]]:
     return took
 
 
-def _spawn(
-    client: client_module.Client, host: hosts.ComputeHost, flavor: str
-) -> float:
+def _spawn(client: api.Client, host: hosts.ComputeHost, flavor: str) -> float:
     before = len(host.log)
     server = client.boot(flavor, host=host.name)
     client.delete([server])
@@ -85,8 +83,8 @@ def main() -> int:
     """Run it, and tell whether the goal is met."""
     install.prepare()
     try:
-        with stack_module.Stack(alone=True) as stack:
-            took = measure(stack)
+        with stack.Stack(alone=True) as cloud:
+            took = measure(cloud)
     except processes.Failed as problem:
         print(problem, file=sys.stderr)
         return 1

@@ -73,7 +73,7 @@ class InvalidExtraSpec(NUMAHugepagesError):
         super().__init__(
             f'extra spec {name} is {value!r}; expected {expected}. Set it to '
             'such a value or unset it on the flavor, and create the server '
-            'anew.'
+            'again.'
         )
 
 
@@ -93,7 +93,7 @@ class InvalidOption(NUMAHugepagesError):
 
 
 class InvalidDomain(NUMAHugepagesError):
-    """The description of a domain doesn't tell where its huge pages are to be.
+    """The XML of a domain doesn't say where its huge pages are to be.
 
     :param reason: what is wrong with it
     """
@@ -101,13 +101,13 @@ class InvalidDomain(NUMAHugepagesError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            'the XML of the domain does not tell which huge pages it needs: '
+            'the XML of the domain does not say which huge pages it needs: '
             + reason
         )
 
 
 class KernelError(NUMAHugepagesError):
-    """A file of the kernel can't be read, or doesn't hold what it should.
+    """A file of the kernel can't be read, or has unexpected content.
 
     :param path: the file
     :param found: what was found, or why it can't be read
@@ -121,20 +121,8 @@ class KernelError(NUMAHugepagesError):
         super().__init__(f'{path}: expected {expected}, found {found}')
 
 
-class HelperNotStarted(KernelError):
-    """What only the privileged helper can read can't be, for want of it.
-
-    :param path: the file that was to be read
-    :param reason: why the helper is not there
-    """
-
-    def __init__(self, path: object, reason: str) -> None:
-        super().__init__(path, reason, 'a file that can be read')
-        self.args = (f'{reason}. Without it {path} cannot be read',)
-
-
 class PoolsReadOnly(NUMAHugepagesError):
-    """The page pools of this host can't be changed from here.
+    """This process can't change the page pools of this host.
 
     :param reason: why
     """
@@ -145,10 +133,10 @@ class PoolsReadOnly(NUMAHugepagesError):
 
 
 class NotEnoughPages(NUMAHugepagesError):
-    """A guest needs more huge pages than there are, or can be made.
+    """A guest needs more huge pages than are free or can be allocated.
 
-    :param shortages: one sentence for each pool that falls short, with its
-        numbers
+    :param shortages: one sentence with numbers for each pool that has too
+        few
     """
 
     def __init__(self, shortages: Sequence[str]) -> None:
@@ -173,10 +161,48 @@ class LedgerError(NUMAHugepagesError):
 class LedgerMissing(LedgerError):
     """There is no ledger where one was expected."""
 
+    def __init__(self, path: object) -> None:
+        super().__init__(
+            path,
+            'is not there, or is empty',
+            'nova-compute makes it when it starts.',
+        )
+
 
 class LedgerDamaged(LedgerError):
-    """The ledger is no ledger, or is damaged."""
+    """The ledger is no ledger, or is damaged.
+
+    :param path: the file
+    :param reason: what is wrong with it
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(path, reason, _without_ledger(path))
 
 
 class LedgerTooNew(LedgerError):
-    """The ledger was written by a newer version of this package."""
+    """The ledger was written by a newer version of this package.
+
+    :param path: the file
+    :param version: the version of its schema
+    :param known: the latest version that this package knows
+    """
+
+    def __init__(self, path: object, version: int, known: int) -> None:
+        super().__init__(
+            path,
+            f'has version {version} of its schema, and this '
+            f'nova-numa-hugepages knows versions up to {known}',
+            'Install the nova-numa-hugepages that wrote it, or a later one. '
+            f'If there is none: {_without_ledger(path)}',
+        )
+
+
+def _without_ledger(path: object) -> str:
+    """Say how to go on without a ledger that can't be used."""
+    return (
+        f'Stop nova-compute, move {path} aside, together with {path}-wal and '
+        f'{path}-shm if they are there, and start nova-compute: it makes '
+        'another ledger from the running domains, and leaves the page pools '
+        'as they are.'
+    )

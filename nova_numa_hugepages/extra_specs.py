@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """Extra specs of the ``numa_hugepages`` namespace.
 
 Nova's API validates extra specs from microversion 2.86 on. A flavor made with
@@ -32,18 +31,17 @@ GUEST_DISTANCES: Final = 'numa_hugepages:guest_distances'
 
 
 def max_distance(extra_specs: Mapping[str, str]) -> int | None:
-    """Read how far apart the host cells of a guest may be.
+    """Return the maximum distance between the host cells of an instance.
 
     :param extra_specs: the extra specs of a flavor
-    :returns: the largest distance allowed between two host cells of the guest,
-        10 to 255, or None if the flavor sets no limit
+    :returns: 10 to 255, or None if the flavor sets no limit
     :raises: :class:`nova_numa_hugepages.exception.InvalidExtraSpec` if the
         value is not an integer in that range
     """
     value = extra_specs.get(MAX_DISTANCE)
     if value is None:
         return None
-    # What Nova's API takes for an integer.
+    # As Nova's API reads an integer.
     try:
         distance = int(value)
     except ValueError:
@@ -59,16 +57,16 @@ def max_distance(extra_specs: Mapping[str, str]) -> int | None:
 
 
 def guest_distances(extra_specs: Mapping[str, str]) -> bool:
-    """Read whether a guest is told the distances between its cells.
+    """Return whether an instance gets the distances between its NUMA nodes.
 
     :param extra_specs: the extra specs of a flavor
     :raises: :class:`nova_numa_hugepages.exception.InvalidExtraSpec` if the
-        value is no boolean
+        value is not a boolean
     """
     value = extra_specs.get(GUEST_DISTANCES)
     if value is None:
         return False
-    # What Nova's API takes for a boolean.
+    # As Nova's API reads a boolean.
     try:
         answer: bool = strutils.bool_from_string(value, strict=True)
     except ValueError as error:

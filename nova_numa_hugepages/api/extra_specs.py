@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """Validators for ``numa_hugepages`` namespaced extra specs.
 
 Nova's API finds this module through the ``nova.api.extra_spec_validators``
@@ -26,17 +25,16 @@ distance_validators = [
     base.ExtraSpecValidator(
         name=extra_specs.MAX_DISTANCE,
         description=(
-            'The largest distance between any two of the host NUMA nodes that '
-            'a guest is placed on. '
-            'Hosts on which even the best placement has two nodes farther '
-            'apart are rejected. '
+            'The maximum distance between any two of the host NUMA nodes that '
+            'an instance is placed on. '
+            'Hosts on which even the best placement exceeds it are rejected. '
             'Distances are those that the firmware of the host reports, where '
-            '10 is a node to itself. '
+            '10 is the distance of a NUMA node to itself. '
             'Only supported by the NUMAHugepagesFilter.'
         ),
         value={
             'type': int,
-            'description': 'The largest distance allowed.',
+            'description': 'The maximum distance.',
             'min': host_stats.MIN_DISTANCE,
             'max': host_stats.MAX_DISTANCE,
         },
@@ -44,23 +42,23 @@ distance_validators = [
     base.ExtraSpecValidator(
         name=extra_specs.GUEST_DISTANCES,
         description=(
-            'Whether the guest is told how far its NUMA nodes are from each '
-            'other. '
-            'The distances are those of the host NUMA nodes that the guest '
-            'starts on, and stay until it is powered off or rebooted hard, '
+            'Whether to expose the distances between its NUMA nodes to an '
+            'instance. '
+            'The distances are those of the host NUMA nodes that the instance '
+            'starts on. They stay until it is powered off or hard rebooted, '
             'even if it is live migrated. '
             'Only supported by the NUMAHugepagesDriver.'
         ),
         value={
             'type': bool,
-            'description': 'Whether to tell the guest the distances.',
+            'description': 'Whether to expose the distances.',
         },
     ),
 ]
 
 
 def register() -> list[base.ExtraSpecValidator]:
-    """List the validators, for Nova's API.
+    """Return the validators, for Nova's API.
 
     :returns: one validator for each extra spec of the namespace
     """

@@ -21,23 +21,32 @@ from importlib import metadata
 import os
 import sys
 from typing import Any
+from typing import TYPE_CHECKING
 
 from cliff import app
 from cliff import commandmanager
+
+# Each command loads what it needs.
+if TYPE_CHECKING:
+    from nova_numa_hugepages.cmd.host import opening
 
 PROGRAM = 'nova-numa-hugepages'
 NAMESPACE = 'nova_numa_hugepages.cli'
 
 
 class Application(app.App):
-    """The command line."""
+    """The command line.
+
+    :ivar machine: the machine that the host commands run on; this one if None
+    """
 
     NAME = PROGRAM
 
-    # Nova tells much at INFO when it is loaded; -v shows it.
+    # Nova logs much at INFO when it is loaded; -v shows it.
     DEFAULT_VERBOSE_LEVEL = 0
 
-    def __init__(self) -> None:
+    def __init__(self, machine: opening.Machine | None = None) -> None:
+        self.machine = machine
         super().__init__(
             description='Tools for NUMA and huge page placement with Nova.',
             version=metadata.version(PROGRAM),
@@ -51,33 +60,34 @@ class Application(app.App):
         version: str | None,
         argparse_kwargs: dict[str, Any] | None = None,
     ) -> argparse.ArgumentParser:
-        """Make the parser, with the name that the program is known by."""
+        """Make the parser, with the name of the program."""
         parser: argparse.ArgumentParser = super().build_option_parser(
             description, version, {'prog': PROGRAM, **(argparse_kwargs or {})}
         )
         return parser
 
     def initialize_app(self, argv: list[str]) -> None:
-        """Without a command tell which there are."""
-        # cliff would start to ask for commands, which of one is no use.
+        """Print the help if no command is given."""
+        # cliff would prompt for commands.
         if not argv:
             self.interactive_mode = False
             argv.append('help')
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str], machine: opening.Machine | None = None) -> int:
     """Run the command.
 
     :param argv: the arguments after the name of the program
+    :param machine: the machine that the host commands run on
     :returns: the exit code
     """
-    return Application().run(list(argv))
+    return Application(machine).run(list(argv))
 
 
 def main() -> int:
     """Run the command with the arguments of the process."""
     # Nova 31 patches a process with eventlet as soon as its API is imported,
-    # and then the simulation waits for its processes for ever.
+    # and the simulation then waits for its processes for ever.
     os.environ.setdefault('OS_NOVA_DISABLE_EVENTLET_PATCHING', '1')
     return run(sys.argv[1:])
 

@@ -45,11 +45,11 @@ EXIT_INTERRUPTED = 130
 _DESCRIPTION = """
 Simulate a fleet, and compare this package with stock Nova on it.
 
-The same guests arrive twice: once they are placed by stock Nova's filter, fit
-and weighers, once by those of this package. What is told: how many guests are
-placed before the first one is refused, which flavors are refused how often
-while guests come and go, and how much of the CPUs and huge pages is in use or
-stranded.
+The same instances arrive twice: once they are placed by stock Nova's filter,
+fit and weighers, once by those of this package. The report shows how many
+instances are placed before the first one is refused, how often each flavor is
+refused while instances come and go, and how much of the CPUs and huge pages is
+in use or stranded.
 
 FILE is YAML and describes hosts, flavors and arrivals; the example that comes
 with this package, etc/nova-numa-hugepages/simulate.yaml, explains itself. With
@@ -84,8 +84,8 @@ class Simulate(command.Command):
             type=pathlib.Path,
             metavar='FILE',
             help=(
-                'with --from-nova: write what was read as a scenario, to be '
-                'changed and simulated later, and do nothing else'
+                'with --from-nova: write what was read to a scenario file, '
+                'and do not simulate it'
             ),
         )
         parser.add_argument(
@@ -102,7 +102,7 @@ class Simulate(command.Command):
             '--policy',
             choices=('both', 'stock', 'ours'),
             default='both',
-            help='which of the two to simulate (default: %(default)s)',
+            help='which scheduler to simulate (default: %(default)s)',
         )
         parser.add_argument(
             '--demand',
@@ -110,8 +110,8 @@ class Simulate(command.Command):
             default='flavors',
             help=(
                 'what the weigher of this package knows of the demand: what '
-                'it learns from arrivals alone, the flavors too, or the mix '
-                'of the scenario (default: %(default)s)'
+                'it learns from arrivals, the flavors as well, or the mix of '
+                'the scenario (default: %(default)s)'
             ),
         )
         parser.add_argument(
@@ -123,7 +123,7 @@ class Simulate(command.Command):
         parser.add_argument(
             '--bound',
             action='store_true',
-            help='tell also how many guests any scheduler could place at most',
+            help='report also how many instances any scheduler could place',
         )
         parser.add_argument(
             '--json',
@@ -142,7 +142,7 @@ class Simulate(command.Command):
             type=_positive,
             default=len(os.sched_getaffinity(0)),
             metavar='N',
-            help='processes at a time (default: %(default)s)',
+            help='number of processes (default: %(default)s)',
         )
         return parser
 
@@ -151,13 +151,13 @@ class Simulate(command.Command):
 
         :returns: the exit code
         """
-        # Of what Nova's dependencies think of each other.
+        # Nova's dependencies warn of each other.
         warnings.simplefilter('ignore')
         try:
             import rich  # noqa: F401
 
             from nova_numa_hugepages.simulate import load  # noqa: F401
-            from nova_numa_hugepages.yamlfile import errors
+            from nova_numa_hugepages.yamlfile import file_errors
         except ImportError as error:
             print(
                 extras.MissingLibrary(str(error.name), 'A simulation'),
@@ -168,28 +168,28 @@ class Simulate(command.Command):
             _check_use(parsed_args)
             with _interruptible():
                 return _simulate(parsed_args)
-        except (errors.FileError, _Misuse) as error:
+        except (file_errors.FileError, _Misuse) as error:
             print(error, file=sys.stderr)
             return EXIT_BAD_INPUT
         except (exception.NUMAHugepagesError, _Failure) as error:
             print(error, file=sys.stderr)
             return EXIT_FAILED
         except KeyboardInterrupt:
-            # Each file that was written is told.
+            # Each file that was written has been reported.
             print('Interrupted.', file=sys.stderr)
             return EXIT_INTERRUPTED
         except BrokenPipeError:
-            # Whoever read the output has seen enough.
+            # Standard output was closed.
             sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
             return EXIT_FAILED
 
 
 class _Failure(Exception):
-    """The simulation can't go on; the text says why."""
+    """The simulation cannot go on; the text says why."""
 
 
 class _Misuse(Exception):
-    """Options or files don't go together; the text says which."""
+    """Options or files exclude each other; the text says which."""
 
 
 def _positive(text: str) -> int:
@@ -205,7 +205,7 @@ def _positive(text: str) -> int:
 
 
 def _check_use(options: argparse.Namespace) -> None:
-    """Check options that go, or don't go, with others."""
+    """Check options that need or exclude others."""
     if (options.file is None) == (not options.from_nova):
         raise _Misuse(
             'Give either the FILE of a scenario, or --from-nova. See --help.'
@@ -218,22 +218,23 @@ def _simulate(options: argparse.Namespace) -> int:
     from rich import console as rich
 
     from nova_numa_hugepages.simulate import delivery
+    from nova_numa_hugepages.simulate import load
     from nova_numa_hugepages.simulate import output
     from nova_numa_hugepages.simulate import progress
     from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import runner
     from nova_numa_hugepages.simulate import tasks
 
-    # What is reported on goes to stdout, all else to stderr.
+    # The report goes to stdout, all else to stderr.
     notes = rich.Console(stderr=True, highlight=False, markup=False)
-    # What is wrong is told before Nova is loaded, if it can be.
+    # Most mistakes are reported before Nova is loaded.
     target = delivery.Delivery(options.json, options.plots)
     target.check()
     if options.save is not None:
         output.check_writable(options.save)
     play = None
     if options.file is not None:
-        play = _load(options.file, options.seeds)
+        play = _with_seeds(load.load(options.file), options.seeds)
     if options.bound:
         _check_solver()
     with _status(notes, 'loading Nova'):
@@ -245,42 +246,35 @@ def _simulate(options: argparse.Namespace) -> int:
             return _save(play, options.save, notes)
     policies = [
         policy
-        for policy in results.Policy
+        for policy in results.PlacementPolicy
         if options.policy in ('both', policy.value)
     ]
     planned = runner.plan(play, policies, tasks.Learning(options.demand))
-    with progress.shown(notes, planned) as tell:
+    with progress.shown(notes, planned) as report:
         try:
-            outcome = runner.run(
+            found = runner.run(
                 planned,
                 processes=options.jobs,
                 config_files=options.config_file,
-                progress=tell,
+                progress=report,
             )
         except runner.WorkerDied as error:
             raise _Failure(str(error)) from error
-    found = outcome.found
     code = 0 if found.complete else EXIT_INTERRUPTED
     if options.bound and found.runs:
         found, failure = _add_bounds(play, found, notes)
         code = failure or code
-    target.deliver(found, notes=notes, planned=outcome.planned)
+    target.deliver(found, notes=notes, planned=len(planned))
     return code
 
 
 @contextlib.contextmanager
 def _status(notes: Any, words: str) -> Iterator[None]:
-    """Say what is going on, if that is a terminal."""
+    """Show what is going on, if the console is a terminal."""
     with (
         notes.status(words) if notes.is_terminal else contextlib.nullcontext()
     ):
         yield
-
-
-def _load(path: pathlib.Path, seeds: int | None) -> scenario.Scenario:
-    from nova_numa_hugepages.simulate import load
-
-    return _with_seeds(load.load(path), seeds)
 
 
 def _with_seeds(
@@ -336,7 +330,7 @@ def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:
     from nova_numa_hugepages.simulate import from_nova
     from nova_numa_hugepages.simulate import scenario
 
-    # What has to be left out of the cloud is told as a warning.
+    # What is left out of the cloud is logged as a warning.
     with _status(notes, 'reading the databases'):
         hosts, flavors = from_nova.read(context.get_admin_context())
     arrivals = dump.suggest_arrivals(hosts, flavors)
@@ -351,15 +345,15 @@ def _save(play: scenario.Scenario, path: pathlib.Path, notes: Any) -> int:
     from nova_numa_hugepages.simulate import output
 
     text = dump.to_yaml(play.hosts, play.flavors, play.arrivals)
-    output.write_all({path: text.encode()})
-    delivery.tell_written(path, notes)
+    output.write(path, text.encode())
+    delivery.print_written(path, notes)
     return 0
 
 
 def _add_bounds(
     play: scenario.Scenario, found: results.Results, notes: Any
 ) -> tuple[results.Results, int]:
-    """Add the bounds; what there is is told without them if that fails.
+    """Add the bounds; if that fails, the results are reported without.
 
     :returns: the results and the exit code
     """
@@ -379,7 +373,7 @@ def _add_bounds(
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Take a request to end as an interrupt by the user.
+    """Raise KeyboardInterrupt on SIGINT and SIGTERM.
 
     Also where the shell has had the interrupt ignored, as it does for what it
     runs in the background of a script.

@@ -13,9 +13,8 @@
 
 """The ``nova-numa-hugepages-status`` command.
 
-``nova-numa-hugepages-status upgrade check`` reads the configuration of the
-scheduler and tells whether the scheduler can be started with it. It connects
-to nothing and changes nothing.
+``nova-numa-hugepages-status upgrade check`` checks whether the scheduler can
+be started with its configuration. It connects to nothing and changes nothing.
 """
 
 from collections.abc import Sequence
@@ -28,8 +27,8 @@ from oslo_config import cfg
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages import exception
 
-# What Nova and its libraries say of each other while they are loaded is of no
-# use to an operator.
+# Nova and its libraries warn of each other while they are loaded, which is of
+# no use to an operator.
 with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     from nova import exception as nova_exception
@@ -48,10 +47,10 @@ STOCK_FILTER = 'NUMATopologyFilter'
 WEIGHER = 'NUMAHugepagesWeigher'
 WEIGHER_PATH = f'nova_numa_hugepages.scheduler.weights.{WEIGHER}'
 
-# What oslo.upgradecheck returns too if a check could not be made.
+# oslo.upgradecheck returns it as well if a check could not be made.
 CANNOT_RUN = 255
 
-# What Nova fails with if a class of its options can't be loaded.
+# Errors of Nova if a class of its options cannot be loaded.
 _NOT_LOADED = (
     ImportError,
     TypeError,
@@ -75,7 +74,7 @@ def _failure(details: str) -> upgradecheck.Result:
 class Checks(upgradecheck.UpgradeCommands):
     """The checks, in the order in which they are reported.
 
-    :param conf: the configuration to judge, with the options of this package
+    :param conf: the configuration to check, with the options of this package
         and of Nova's scheduler and paths registered
     """
 
@@ -83,7 +82,7 @@ class Checks(upgradecheck.UpgradeCommands):
         self._conf = conf
 
     def _check_files(self) -> upgradecheck.Result:
-        """Tell whether it is the operator's configuration that is judged."""
+        """Check that it is the operator's configuration that is checked."""
         if self._conf.config_file or self._conf.config_dir:
             return _success()
         return _warning(
@@ -158,7 +157,7 @@ class Checks(upgradecheck.UpgradeCommands):
         if FILTER in enabled and STOCK_FILTER in enabled:
             return _warning(
                 f'{STOCK_FILTER} is enabled beside {FILTER}, which does the '
-                'same job: each host is judged twice, and allocation '
+                'same job: each host is checked twice, and allocation '
                 'candidates are pruned twice. Take it out of '
                 '[filter_scheduler] enabled_filters.'
             )
@@ -183,7 +182,7 @@ class Checks(upgradecheck.UpgradeCommands):
         if not count:
             return _warning(
                 f'{WEIGHER} is not enabled. The filter works without it, but '
-                'hosts are weighed as stock Nova does, and hold fewer guests. '
+                'hosts are weighed as by Nova alone, and fewer instances fit. '
                 f'Add {WEIGHER_PATH} to [filter_scheduler] weight_classes, '
                 'beside nova.scheduler.weights.all_weighers.'
             )
@@ -195,7 +194,7 @@ class Checks(upgradecheck.UpgradeCommands):
             )
         if not self._multiplier():
             problems.append(
-                f'{WEIGHER} has no say, because [numa_hugepages] '
+                f'{WEIGHER} has no effect, because [numa_hugepages] '
                 'weight_multiplier is 0. Raise it, or take the weigher out of '
                 '[filter_scheduler] weight_classes.'
             )
@@ -211,7 +210,7 @@ class Checks(upgradecheck.UpgradeCommands):
         try:
             multiplier: float = self._conf.numa_hugepages.weight_multiplier
         except cfg.Error:
-            # The check of the options tells.
+            # The check of the options reports it.
             return math.nan
         return multiplier
 
@@ -236,8 +235,8 @@ def run(argv: Sequence[str]) -> int:
     """Run the command.
 
     :param argv: the arguments after the name of the program
-    :returns: 0 if all is well, 1 if something deserves a look, 2 if the
-        scheduler would not work, 255 if that could not be told
+    :returns: 0 if all is well, 1 for a warning, 2 if the scheduler would not
+        work, 255 if a check could not be made
     """
     conf = cfg.ConfigOpts()
     package_conf.register_opts(conf)

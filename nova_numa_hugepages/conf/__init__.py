@@ -12,8 +12,8 @@
 
 """Options of the ``[numa_hugepages]`` group.
 
-The group lives in the configuration file of the Nova service that loads this
-package. Nothing is registered by importing it: whoever needs the options calls
+The group is in the configuration file of the Nova service that loads this
+package. Importing this module registers nothing: a user of the options calls
 :func:`register_opts` with its own configuration object, as
 ``nova_fit/numa_fit.py`` does with Nova's when it is loaded.
 """
@@ -33,7 +33,7 @@ _ALL = (*scheduler.ALL, *compute.ALL)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register the options of the group; repeating it changes nothing.
+    """Register the options of the group. Idempotent.
 
     :param conf: the configuration object of the service
     """
@@ -42,7 +42,7 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 
 def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
-    """List the options for ``oslo-config-generator`` and the documentation.
+    """Return the options for ``oslo-config-generator`` and the documentation.
 
     :returns: pairs of a group and its options
     """
@@ -50,10 +50,10 @@ def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
 
 
 def validate(conf: cfg.ConfigOpts) -> None:
-    """Read every option of the group, so that a bad value is found at start.
+    """Check every option of the group, so that the service refuses to start.
 
     oslo.config checks the range of an option only when it is read, which may
-    be hours after the service was started.
+    be hours after the start of the service.
 
     :param conf: a configuration object on which :func:`register_opts` was
         called

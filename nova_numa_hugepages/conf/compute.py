@@ -21,34 +21,35 @@ pool_opts = [
         choices=[
             (
                 'dynamic',
-                'Pages that lack are made when a guest starts, and given back '
-                'when it is gone.',
+                'Missing pages are allocated when an instance starts and '
+                'freed when it is deleted.',
             ),
             (
                 'static',
-                'Pools are left as the operator set them up. Pages are held '
-                'for guests, and where they got them is checked.',
+                'Pools keep the size that the operator gave them. Pages are '
+                'reserved for instances, and their placement is checked.',
             ),
         ],
         help="""
-Whether the pools of huge pages of this host may change their size.
+How huge page pools are managed on this host.
 
 Possible values:
 
-* ``dynamic``: pages that lack are made on the right NUMA node when a guest
-  starts, and given back when it is gone. Pages that were there before, because
-  the kernel command line or the operator made them, are never taken away.
-* ``static``: no page is made. A guest that finds too few pages is refused
-  before it starts, with the numbers. Pages that were made while this option
-  was ``dynamic`` are still given back when their guests are gone.
+* ``dynamic``: missing pages are allocated on the right NUMA node when an
+  instance starts, and freed when it is deleted. Pages that existed before,
+  from the kernel command line or the operator, are never freed.
+* ``static``: no page is allocated. An instance for which there are too few
+  pages is refused before it starts, with the numbers. Pages that were
+  allocated while this option was ``dynamic`` are still freed when their
+  instances are deleted.
 
-Pages of 1 GiB can hardly ever be made once a host has run for a while. In both
-modes they are best set up on the kernel command line, or memory for them is
-set aside there with ``hugetlb_cma``.
+Once a host has run for a while, pages of 1 GiB can rarely be allocated. In
+both modes they are best set up on the kernel command line, or memory for them
+is set aside there with ``hugetlb_cma``.
 
 For example, a host that boots with ``hugepagesz=1G hugepages=64`` and has
-``page_pools = dynamic`` keeps its 64 pages of 1 GiB for good, and makes pages
-of 2 MiB out of the rest of its memory as guests ask for them.
+``page_pools = dynamic`` keeps its 64 pages of 1 GiB, and allocates pages of
+2 MiB from the rest of its memory as instances need them.
 
 Related options:
 
@@ -63,17 +64,17 @@ Related options:
         min=0,
         max=16777216,
         help="""
-Memory of each NUMA node in MiB that is left free when pages are made.
+Free memory, in MiB per NUMA node, to preserve when huge pages are allocated.
 
 The kernel, the services of the host and QEMU itself need memory in small
-pages. What is free below this value is never turned into huge pages.
+pages. Huge pages are only allocated from free memory above this value.
 
 Possible values:
 
-* An integer from 0 to 16777216 (16 TiB): MiB on each node.
+* An integer from 0 to 16777216 (16 TiB): MiB on each NUMA node.
 
-For example, with the default a node with 9 GiB of free memory gives at most 8
-GiB of it to huge pages.
+For example, with the default at most 8 GiB of huge pages are allocated on a
+NUMA node with 9 GiB of free memory.
 
 Related options:
 
@@ -88,18 +89,17 @@ Related options:
         min=0,
         max=100,
         help="""
-Share of each NUMA node's memory, in percent, up to which pools may be
-enlarged.
+Maximum share of a NUMA node's memory, in percent, to use for huge pages.
 
-All pools of a node count together. A pool that the operator made larger stays
-as it is.
+All pools of the NUMA node count together. A pool that the operator made larger
+is left as it is.
 
 Possible values:
 
-* An integer from 0 to 100: percent of all memory of the node.
+* An integer from 0 to 100: percent of all memory of the NUMA node.
 
-For example, with the default the pools of a node of 256 GiB are never enlarged
-to more than 230 GiB.
+For example, with the default the pools of a NUMA node of 256 GiB are never
+enlarged to more than 230 GiB.
 
 Related options:
 
@@ -113,21 +113,21 @@ Related options:
         min=0,
         max=16777216,
         help="""
-Memory in idle huge pages, in MiB for each pool, that is not given back when
-guests go.
+Idle huge page memory, in MiB per pool, to keep allocated when instances are
+deleted.
 
-Making pages takes time, and the longer a host runs the more of it. Where
-guests come and go often, a margin of pages that are ready lets the next one
-start without waiting.
+Allocating pages takes time, and takes longer the longer a host has run. Where
+instances are created and deleted often, a margin of idle pages lets the next
+one start without delay.
 
 Possible values:
 
-* An integer from 0 to 16777216 (16 TiB): MiB for each page size on each node.
-  Only pages that were made for guests are kept; the margin itself is never
-  made ahead.
+* An integer from 0 to 16777216 (16 TiB): MiB for each page size on each NUMA
+  node. Only pages that were allocated for instances are kept; the margin is
+  never allocated in advance.
 
-For example, with ``warm_margin_mib = 4096`` a node on which a guest of 16 GiB
-is deleted keeps 2048 pages of 2 MiB and gives 6144 back.
+For example, with ``warm_margin_mib = 4096`` a NUMA node on which an instance
+of 16 GiB is deleted keeps 2048 pages of 2 MiB and frees 6144.
 
 Related options:
 
@@ -138,19 +138,20 @@ Related options:
         'compact_memory',
         default=True,
         help="""
-Whether a NUMA node's memory is compacted when pages can't be made.
+Compact the memory of a NUMA node when huge pages cannot be allocated.
 
-Free memory that is in small pieces can't become huge pages. The kernel moves
-what is in use together if it is told to, which costs CPU time of one core.
+Free memory in small blocks cannot become huge pages. Compaction makes the
+kernel move used memory together, which costs CPU time of one core.
 
 Possible values:
 
-* ``True``: the node is compacted when pages fall short, and then it is tried
-  again.
-* ``False``: it is not, and hosts that have run long refuse guests earlier.
+* ``True``: if an allocation falls short, the memory of the NUMA node is
+  compacted and the allocation repeated.
+* ``False``: memory is not compacted. Hosts that have run for long refuse
+  instances earlier.
 
-For example, set it to ``False`` on hosts with latency-sensitive guests whose
-pools are large enough from the start.
+For example, set it to ``False`` on hosts with latency-sensitive instances
+whose pools are large enough from the start.
 
 Related options:
 
@@ -161,18 +162,18 @@ Related options:
         'demote_pages',
         default=False,
         help="""
-Whether idle larger pages may be split when pages of 2 MiB can't be made.
+Allow splitting idle larger pages when pages of 2 MiB cannot be allocated.
 
-There is no way back for pages that were made when the host booted: the kernel
-joins no pages, so pages of 1 GiB that were split are lost until it boots anew.
+This is irreversible for pages allocated at boot: the kernel does not join
+pages, so pages of 1 GiB that were split are lost until the host is rebooted.
 
 Possible values:
 
-* ``True``: idle pages of 1 GiB are split if that is enough for the guest.
-* ``False``: pages stay what they are.
+* ``True``: idle pages of 1 GiB are split if that is enough for the instance.
+* ``False``: pages are never split.
 
 For example, set it to ``True`` on hosts whose pages of 1 GiB are a reserve for
-whatever size is asked for.
+any page size.
 
 Related options:
 
@@ -184,17 +185,17 @@ Related options:
         'hand_over_pages',
         default=True,
         help="""
-Whether idle pages that were made for guests may be given back to make pages of
-another size.
+Allow freeing idle pages that were allocated for instances, to allocate pages
+of another size.
 
 Possible values:
 
-* ``True``: pages of the margin that ``warm_margin_mib`` keeps, and such that
-  could not be given back before, make room for pages of another size.
-* ``False``: they stay.
+* ``True``: pages of the margin that ``warm_margin_mib`` keeps, and pages that
+  could not be freed before, are freed for pages of another size.
+* ``False``: they are kept.
 
-For example, with a margin of 2 MiB pages a guest on 1 GiB pages can still use
-the memory that the margin takes.
+For example, with a margin of 2 MiB pages an instance on 1 GiB pages can still
+use the memory of the margin.
 
 Related options:
 
@@ -208,17 +209,18 @@ Related options:
         min=1,
         max=600,
         help="""
-Seconds after which making pages for a guest is given up.
+Seconds to spend on allocating huge pages for an instance.
 
-Pages that were made until then are given back, and Nova tries the next host.
+When the time is over, pages allocated so far are freed, and Nova tries the
+next host.
 
 Possible values:
 
-* An integer from 1 to 600: seconds. A write to a pool that is under way is
-  not cut off, so it may take longer.
+* An integer from 1 to 600: seconds. A write to a pool that has begun is not
+  interrupted, so it may take longer.
 
-For example, with the default a guest on a node whose memory is in small pieces
-is refused after half a minute of compaction.
+For example, with the default an instance is refused after half a minute of
+compaction on a NUMA node whose free memory is in small blocks.
 
 Related options:
 
@@ -227,24 +229,24 @@ Related options:
     ),
 ]
 
-guest_opts = [
+instance_opts = [
     cfg.IntOpt(
         'start_time_limit',
         default=600,
         min=60,
         max=86400,
         help="""
-Seconds that a guest may take to start after its pages were held.
+Seconds to keep pages reserved for an instance that has not started yet.
 
-Pages that are held for a guest that is neither running nor defined in libvirt
-after that time are given back.
+Pages that are reserved for an instance that is neither running nor defined in
+libvirt after that time are released.
 
 Possible values:
 
-* An integer from 60 to 86400: seconds. Longer than the longest start of a
-  guest, of which the kernel's clearing of its memory is the largest part.
+* An integer from 60 to 86400: seconds. It has to be longer than the longest
+  start of an instance, most of which the kernel spends on clearing memory.
 
-For example, the default is enough for a guest of 1 TiB whose memory is
+For example, the default is enough for an instance of 1 TiB whose memory is
 cleared at 2 GiB/s.
 
 Related options:
@@ -258,26 +260,27 @@ Related options:
         choices=[
             (
                 'keep',
-                'A guest that is powered off keeps its pages, as Nova '
-                'accounts them.',
+                'A powered off instance keeps its pages, as Nova accounts '
+                'for them.',
             ),
             (
                 'release',
-                'Its pages are given back, and held again at power on.',
+                'Its pages are released, and reserved again at power on.',
             ),
         ],
         help="""
-What becomes of the pages of a guest that is powered off or suspended.
+Whether a powered off or suspended instance keeps its huge pages.
 
 Possible values:
 
-* ``keep``: they stay promised to it, so that it can be powered on. Nova, too,
-  goes on accounting them.
-* ``release``: they are given back, and other uses of the host's memory have
-  them. Powering on fails if they can't be had again. The scheduler sends no
-  more guests than with ``keep``, as Nova accounts guests that are off.
+* ``keep``: its pages stay reserved, so that it can be powered on. Nova also
+  continues to account for them.
+* ``release``: its pages are released, for other uses of the host's memory.
+  Powering on fails if they cannot be reserved again. The scheduler sends no
+  more instances than with ``keep``, as Nova accounts for instances that are
+  powered off.
 
-For example, ``release`` suits a host that runs containers beside guests.
+For example, ``release`` suits a host that runs containers beside instances.
 
 Related options:
 
@@ -290,14 +293,15 @@ Related options:
         min=0,
         max=64,
         help="""
-Threads with which QEMU takes the huge pages of a guest's cell when it starts.
+Threads with which QEMU allocates the huge pages of each NUMA node of an
+instance at its start.
 
 Possible values:
 
-* An integer from 1 to 64: so many threads. It takes libvirt 8.2; with an older
-  one the option has no effect. QEMU uses 16 threads at most, and no more than
-  the host has CPUs.
-* ``0``: it is left to libvirt and QEMU, which take one thread.
+* An integer from 1 to 64: the number of threads. It requires libvirt 8.2 and
+  has no effect with an older one. QEMU uses 16 threads at most, and no more
+  than the host has CPUs.
+* ``0``: the default of libvirt and QEMU, which is one thread.
 
 For example, 256 GiB of 2 MiB pages took two minutes with one thread, and 19
 seconds with eight.
@@ -309,4 +313,4 @@ Related options:
     ),
 ]
 
-ALL = (*pool_opts, *guest_opts)
+ALL = (*pool_opts, *instance_opts)

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The group that all options are in."""
+"""The ``[numa_hugepages]`` option group."""
 
 from oslo_config import cfg
 
@@ -21,7 +21,7 @@ numa_hugepages_group = cfg.OptGroup(
     title='NUMA and huge pages options',
     help="""
 Options of nova-numa-hugepages: the scheduler filter, weigher and NUMA fit for
-guests with NUMA cells, huge pages and dedicated CPUs, and the compute driver
-that makes huge pages ready for them.
+instances with a NUMA topology, huge pages or dedicated CPUs, and the compute
+driver that reserves huge pages for them.
 """,
 )

@@ -25,27 +25,26 @@ filter_opts = [
         'account_small_pages',
         default=True,
         help="""
-Admit guests on small pages against small-page memory only.
+Admit instances on small pages against small-page memory only.
 
-Nova compares a guest that uses no huge pages with the whole memory of a host
-cell, the memory that sits in pools of huge pages included, although such a
-guest can never use it. It also leaves guests without a NUMA topology out of
-the account of the cells. A host with large pools then accepts more guests than
-its small pages can back, and the kernel kills some of them.
+Nova compares the memory of an instance without huge pages with all memory of a
+host NUMA node, including that of huge page pools, which such an instance can
+never use. It also doesn't account for instances without a NUMA topology on the
+NUMA nodes. A host with large pools then accepts more instances than its small
+pages can back, and the kernel kills some of them.
 
-When this option is enabled, the memory in pools of huge pages is taken off
-before a guest on small pages is admitted, and the memory of guests without a
-NUMA topology is counted. The overcommit ratio of the host applies to what is
-left.
+When this option is enabled, the memory of huge page pools is subtracted before
+an instance on small pages is admitted, and the memory of instances without a
+NUMA topology is counted. The overcommit ratio of the host applies to the rest.
 
 Possible values:
 
-* ``True``: small-page guests are admitted against small-page memory.
-* ``False``: small-page guests are admitted as stock Nova admits them. Only for
-  hosts whose pools are known to be given back before small pages run out.
+* ``True``: small-page instances are admitted against small-page memory.
+* ``False``: small-page instances are admitted as stock Nova admits them. Only
+  for hosts whose pools are known to be freed before small pages run out.
 
-For example, a host cell of 64 GiB with 48 GiB in a pool of 1 GiB pages and
-``ram_allocation_ratio = 1.0`` admits 16 GiB of small-page guests with this
+For example, a NUMA node of 64 GiB with 48 GiB in a pool of 1 GiB pages and
+``ram_allocation_ratio = 1.0`` admits 16 GiB of small-page instances with this
 option, and 64 GiB without it.
 
 Related options:
@@ -61,25 +60,25 @@ Related options:
         min=1,
         max=1000000,
         help="""
-Arrangements of guest cells that are tried for a host that runs stock Nova.
+Arrangements of an instance's NUMA nodes to try for a host that runs stock
+Nova.
 
 A compute service that does not load this package claims resources with Nova's
-own fit. To send it only guests that its claim will accept, the filter replays
-the search of that claim, which tries one arrangement of the guest's cells on
-the host's cells after the other. This option bounds how many arrangements are
-replayed for one host in one request. A host for which the bound is reached is
-rejected, because what its claim would answer is not known.
+own fit. To send it only instances that its claim will accept, the filter
+replays the search of that claim, which tries one arrangement of the instance's
+NUMA nodes on those of the host after the other. This option limits how many
+arrangements are replayed for one host in one request. A host for which the
+limit is reached is rejected, because the result of its claim is not known.
 
-Hosts that report to the scheduler that they run this package are never judged
-this way, and cost no search.
+Hosts that report to the scheduler that they run this package need no search.
 
 Possible values:
 
 * An integer from 1 to 1000000: the number of arrangements.
 
-For example, a guest of 4 cells on a host of 8 cells has 1680 arrangements, so
-that the default covers it; a guest of 8 cells on a host of 8 cells has 40320,
-of which the default tries the first 5000.
+For example, an instance of 4 NUMA nodes on a host of 8 has 1680 arrangements,
+so that the default covers it; an instance of 8 NUMA nodes on a host of 8 has
+40320, of which the default tries the first 5000.
 
 Related options:
 
@@ -93,21 +92,21 @@ Related options:
         min=1,
         max=50,
         help="""
-Reasons that the log line of a request lists.
+Number of rejection reasons to list in the log line of a request.
 
-For each request that lost hosts the filter logs one line at INFO, with the
-reasons counted, the most frequent first, and the nearest miss of each. This
-option limits how many different reasons the line lists; the hosts lost to the
-others are given as one number. The reason of every single host is logged at
-DEBUG.
+For each request for which it rejected hosts, the filter logs one line at INFO,
+with the reasons counted, the most frequent first, and the nearest miss of
+each. This option limits how many different reasons the line lists; hosts
+rejected for other reasons are given as one number. The reason of every single
+host is logged at DEBUG.
 
 Possible values:
 
 * An integer from 1 to 50: the number of reasons.
 
-For example, with ``rejection_reasons = 2`` the line of a request that lost 40
-hosts for four reasons gives the two most frequent reasons and says for how
-many hosts there were others.
+For example, with ``rejection_reasons = 2`` the line of a request for which 40
+hosts were rejected for four reasons has the two most frequent reasons, and the
+number of hosts that were rejected for others.
 
 Related options:
 
@@ -121,25 +120,26 @@ weigher_opts = [
         'weight_multiplier',
         default=10000.0,
         help="""
-How much the NUMAHugepagesWeigher counts beside other weighers.
+Multiplier used for weighing hosts by NUMA and huge page scarcity.
 
-The weigher puts the hosts that a guest fits on in an order, the one on which
-the guest costs the fleet least first. The best host gets a weight of this
-value, the worst one 0, and the others lie between them at equal distances.
+The NUMAHugepagesWeigher ranks the hosts that an instance fits on by what the
+instance costs the fleet there, the least first. The best host gets a weight of
+this value, the worst one 0, and the others lie between them at equal
+distances.
 
 Aggregates can override it for their hosts with the metadata key
 ``numa_hugepages_weight_multiplier``.
 
 Possible values:
 
-* A large positive number, such as the default: the weigher decides, whatever
-  Nova's default weighers say. Only those that keep guests from hosts where
-  builds failed, and in their cell, count more. Where hosts are equally good,
-  the other weighers decide among them.
+* A large positive number, such as the default: this weigher outweighs Nova's
+  default weighers, except those that avoid hosts where builds failed and that
+  keep instances in their cell. Among hosts that are equally good the other
+  weighers decide.
 * A small positive number, such as 1.0: the weigher is one among others.
-* ``0.0``: the weigher has no say.
-* A negative number: the order is reversed, and guests go where they do most
-  harm. Of use only to empty the good hosts of an aggregate.
+* ``0.0``: the weigher has no effect.
+* A negative number: the order is reversed, and instances go to the hosts where
+  they cost most. Only useful to empty the good hosts of an aggregate.
 
 For example, with the default a host that is one place ahead of 1000 others
 gets 10 more than the next one, which Nova's default weighers can't outweigh.
@@ -157,19 +157,19 @@ Related options:
         min=60,
         max=315360000,
         help="""
-Seconds after which a request counts half for the demand.
+Half-life, in seconds, of a request in the learned demand.
 
-The weigher learns from the requests that it sees which kinds of guests are
-asked for, and keeps room for these. What was asked for lately tells more about
-what will be asked for than what was asked for long ago.
+The weigher learns from requests which kinds of instances are in demand, and
+keeps room for these. Recent requests say more about future ones than old
+requests do.
 
 Possible values:
 
 * An integer from 60 to 315360000 (ten years): seconds. Shorter where demand
   changes from day to day, longer where there are few requests.
 
-For example, with the default of a week a request of two weeks ago counts a
-quarter of one that came now.
+For example, with the default of a week a request that is two weeks old counts
+a quarter of a new one.
 
 Related options:
 
@@ -183,18 +183,18 @@ Related options:
         min=1,
         max=200,
         help="""
-Kinds of guests that count for the demand at a time.
+Maximum number of kinds of instances in the demand.
 
-Guests are of the same kind if they ask for the same cells, CPUs and pages. The
-time that the weigher takes for a host grows with the number of kinds, so only
-those that are asked for most count.
+Instances are of the same kind if they request the same NUMA nodes, CPUs and
+pages. The time that the weigher takes for a host grows with the number of
+kinds, so only those in the highest demand count.
 
 Possible values:
 
-* An integer from 1 to 200.
+* An integer from 1 to 200: the number of kinds.
 
-For example, a cloud that has 60 flavors with huge pages, 10 of which are in
-regular use, does well with the default.
+For example, the default is enough for a cloud that has 60 flavors with huge
+pages, 10 of which are in regular use.
 
 Related options:
 
@@ -205,20 +205,20 @@ Related options:
         'demand_mix',
         default={},
         help="""
-The demand, if it is not to be learned.
+Flavors in demand, with their shares, instead of the learned demand.
 
 Possible values:
 
 * Empty: the demand is learned.
-* A list of flavors and how often each is asked for in relation to the others,
-  as ``name:share,name:share``; a name with a colon or a comma can't be given.
-  The flavors are looked up by name in Nova's API database. One that does not
-  exist there is told in the log and does not count; if none exists, the demand
-  is learned. All flavors given count, whatever ``demand_kinds`` says.
+* A list of flavors and how often each is requested in relation to the others,
+  as ``name:share,name:share``; names with a colon or a comma are not
+  supported. The flavors are looked up by name in Nova's API database. Those
+  that do not exist are logged and ignored; if none exists, the demand is
+  learned. All listed flavors count, regardless of ``demand_kinds``.
 
 For example, ``db.large:3,vnf.small:1`` keeps three times as much room for
-guests of the flavor ``db.large`` as for those of ``vnf.small``, and none for
-others.
+instances of the flavor ``db.large`` as for those of ``vnf.small``, and none
+for others.
 
 Related options:
 
@@ -232,15 +232,15 @@ Related options:
         min=0,
         max=86400,
         help="""
-Seconds until the flavors are read again from Nova's API database.
+Interval, in seconds, at which flavors are read from Nova's API database.
 
-As long as few requests have been seen, the flavors that ask for NUMA cells,
-huge pages or dedicated CPUs stand in for the demand, all alike.
+Until enough requests have been seen, all flavors with a NUMA topology, huge
+pages or dedicated CPUs stand in for the demand, with equal shares.
 
 Possible values:
 
 * An integer from 1 to 86400: seconds.
-* ``0``: flavors are not read. The demand is learned from requests alone, and
+* ``0``: flavors are not read. The demand is learned from requests only, and
   ``demand_mix`` has no effect.
 
 For example, with the default a new flavor counts ten minutes after it was
@@ -256,15 +256,15 @@ Related options:
         'demand_file',
         default='nova-numa-hugepages-demand.json',
         help="""
-File that keeps the learned demand over a restart of the scheduler.
+File in which the learned demand is stored across restarts of the scheduler.
 
-It is written at most once a minute. Deleting it does no harm.
+It is written at most once a minute, and can be deleted at any time.
 
 Possible values:
 
-* The name of a file, in ``[DEFAULT] state_path`` or absolute. The service must
-  be able to write to its folder, or refuses to start.
-* Empty: nothing is kept.
+* The path of a file, absolute or relative to ``[DEFAULT] state_path``. The
+  scheduler must be able to write to its directory, or refuses to start.
+* Empty: the demand is not stored.
 
 For example, with ``state_path = /var/lib/nova`` the default is
 ``/var/lib/nova/nova-numa-hugepages-demand.json``.
@@ -281,14 +281,14 @@ ALL = (*filter_opts, *weigher_opts)
 
 
 def demand_shares(shares: Mapping[str, str]) -> dict[str, float]:
-    """Read the shares of ``demand_mix``.
+    """Return the shares of ``demand_mix`` as numbers.
 
     :param shares: the name of a flavor to its share, as text
     :returns: the name of a flavor to its share
     :raises: :class:`nova_numa_hugepages.exception.InvalidOption` if a share is
         not a number above 0
     """
-    found = {}
+    numbers = {}
     for name, text in shares.items():
         try:
             share = float(text)
@@ -301,5 +301,5 @@ def demand_shares(shares: Mapping[str, str]) -> dict[str, float]:
                 f'flavor {name} has the share {text!r}, expected a number '
                 'above 0',
             )
-        found[name] = share
-    return found
+        numbers[name] = share
+    return numbers

@@ -10,12 +10,12 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The kernel's pools and what the ledger says of them, kept in step.
+"""Accounts of whose pages are in the pools, kept in step with the kernel.
 
-A pool's persistent pages are the floor and what we grew. Whatever else is
-found there was done by the operator, or by a write of ours that was cut off.
+The persistent pages of a pool are the floor and what we grew. Any difference
+comes from the operator, or from a write of ours that was cut off.
 
-Everything here that writes needs the host's lock.
+Writing needs the host's lock.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AccountsCheck:
-    """The pools of a host at one time, with their accounts.
+    """The accounts of a host's pools, compared with the kernel.
 
-    :ivar pools: what the kernel says
     :ivar accounts: one account for each pool, in step with it
-    :ivar changes: sentences on what was found different from the ledger
-    :ivar rebooted: whether the host has started anew since
+    :ivar changes: sentences on the differences from the ledger
+    :ivar rebooted: whether the host was rebooted since
     """
 
-    pools: Mapping[model.PoolKey, model.Pool]
     accounts: Mapping[model.PoolKey, model.Account]
     changes: Sequence[str] = ()
     rebooted: bool = False
 
 
 class Accounts:
-    """Reads and writes pools, and keeps account of it.
+    """Writes pools, and keeps account of it.
+
+    Each method raises `exception.KernelError` if the kernel's files can't be
+    used, and `exception.LedgerError` if the ledger can't be.
 
     :param kernel: the kernel's pools
     :param ledger: where the accounts are kept
@@ -66,67 +67,80 @@ class Accounts:
         self._fs = fs
 
     def read(self) -> AccountsCheck:
-        """Compare the pools with the ledger; changes neither. Needs no lock.
-
-        :raises exception.KernelError: if the kernel's files can't be read
-        :raises exception.LedgerError: if the ledger can't be read
-        """
+        """Compare the pools with the ledger; changes neither."""
         last = self._ledger.boot_id
-        return compare(
-            self._kernel.pools(),
-            self._ledger.accounts(),
-            rebooted=last is not None and last != self._fs.boot_id(),
-        )
+        rebooted = last is not None and last != self._fs.boot_id()
+        changes: list[str] = []
+        if rebooted:
+            changes.append(
+                'the host was rebooted; its pools are as the kernel command '
+                'line and the operator set them up'
+            )
+        # Without an account all pages of a pool belong to the floor.
+        known = {} if rebooted else self._ledger.accounts()
+        accounts = {
+            key: _in_step(pool, known.get(key), changes)
+            for key, pool in self._kernel.pools().items()
+        }
+        return AccountsCheck(accounts, tuple(changes), rebooted)
 
     def refresh(self) -> AccountsCheck:
         """Bring the ledger in step with the pools. Idempotent.
 
-        :raises exception.KernelError: if the kernel's files can't be read
-        :raises exception.LedgerError: if the ledger can't be used
+        :returns: the accounts, and what was different
         """
-        books = self.read()
+        check = self.read()
         known = self._ledger.accounts()
-        if books.accounts != known or books.rebooted:
+        if check.accounts != known or check.rebooted:
             with self._ledger.transaction():
-                if books.rebooted or known.keys() - books.accounts.keys():
+                if check.rebooted or known.keys() - check.accounts.keys():
                     self._ledger.forget_accounts()
-                for account in books.accounts.values():
+                for account in check.accounts.values():
                     self._ledger.put_account(account)
-        if self._ledger.boot_id != self._fs.boot_id():
-            self._ledger.set_boot_id(self._fs.boot_id())
-        return books
+        boot_id = self._fs.boot_id()
+        if self._ledger.boot_id != boot_id:
+            self._ledger.set_boot_id(boot_id)
+        return check
 
-    def set_persistent(self, key: model.PoolKey, wanted: int) -> model.Pool:
-        """Write how many pages a pool has, and see what came of it.
+    def account(self, key: model.PoolKey) -> model.Account:
+        """Get the account of a pool."""
+        account = self._ledger.account(key)
+        if account is None:
+            raise exception.NUMAHugepagesError(
+                f'the ledger has no account of the pool of {key}'
+            )
+        return account
 
-        The ledger learns of the write before it is made. What the pool gains
-        is ours, and what it loses was.
+    def add(self, key: model.PoolKey, count: int) -> int:
+        """Add persistent pages to a pool, or remove some.
 
-        Pages that the kernel is to give up and doesn't, it counts as surplus,
-        free ones as well, and never gives them up later. They are made
-        persistent again, and stay ours.
+        The ledger learns of the write before it is made. Pages that the pool
+        gains are ours, and so were those that it loses.
 
-        :param wanted: persistent pages; the kernel gives or takes as many of
-            them as it can
-        :returns: the pool after the write
+        Free pages that the kernel doesn't remove it counts as surplus, and
+        never removes them later. They are made persistent again, and stay
+        ours. If an error ends it, the pool may have changed; the next
+        `refresh` finds that out.
+
+        :param count: how many pages, below 0 to remove them; the kernel adds
+            or removes as many of them as it can
+        :returns: how many persistent pages were gained, below 0 if lost
         :raises exception.PoolsReadOnly: if pools can't be written here
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used; the pool
-            may have changed then, and the next `refresh` finds out
         """
         before = self._kernel.pool(key)
+        wanted = max(0, before.persistent + count)
         after = self._write(key, before, wanted)
         # Pages in use go when they are freed. Of the others all should.
         to_go = min(before.free, before.persistent - wanted)
         refused = to_go - max(0, before.total - after.total)
         if refused > 0:
             after = self._write(key, after, after.persistent + refused)
-        return after
+        return after.persistent - before.persistent
 
     def _write(
         self, key: model.PoolKey, before: model.Pool, wanted: int
     ) -> model.Pool:
-        account = self._account(key)
+        account = self.account(key)
         self._ledger.announce(key, before.persistent, wanted)
         self._kernel.set_persistent(key, wanted)
         after = self._kernel.pool(key)
@@ -142,99 +156,43 @@ class Accounts:
         self._ledger.settle(key, settled.floor, settled.grown)
         return after
 
-    def grown(self, key: model.PoolKey) -> int:
-        """Tell how many persistent pages of a pool are ours."""
-        account = self._ledger.account(key)
-        return account.grown if account else 0
+    def set_floor(self, key: model.PoolKey, floor: int) -> None:
+        """Record whose the pages of a pool are; the pool stays as it is.
 
-    def floor(self, key: model.PoolKey) -> int:
-        """Tell how many persistent pages of a pool are the operator's."""
-        return self._account(key).floor
-
-    def set_floor(self, key: model.PoolKey, wanted: int) -> None:
-        """Tell whose the pages of a pool are; the pool stays as it is.
-
-        :param wanted: how many are the operator's; the rest is ours
-        :raises exception.LedgerError: if the ledger can't be used
+        :param floor: how many are the operator's; the rest is ours
         """
-        account = self._account(key)
-        floor = min(wanted, account.floor + account.grown)
-        self._ledger.put_account(
-            dataclasses.replace(
-                account,
-                floor=floor,
-                grown=account.floor + account.grown - floor,
-            )
-        )
+        account = self.account(key)
+        persistent = account.floor + account.grown
+        floor = min(floor, persistent)
+        self._ledger.settle(key, floor, persistent - floor)
 
-    def demote(self, key: model.PoolKey, count: int) -> int:
+    def demote(self, key: model.PoolKey, count: int) -> tuple[int, int]:
         """Split idle pages of a pool into 2 MiB pages.
 
-        What is ours of them stays ours in its new size, and what was there
-        before us stays that. A process that is killed in between leaves all
-        of it to the floor.
+        Pages that are ours stay ours in their new size, and those of the
+        floor stay floor. A process that is killed in between leaves all of
+        them to the floor.
 
         :param key: the pool of the large pages
-        :returns: how many pages were split
-        :raises: as for `set_persistent`
+        :returns: how many pages were split, and how many of them were floor
+        :raises: as for `add`
         """
-        small = model.PoolKey(key.node, hugetlb.DEMOTED_KIB)
-        large_account, small_account = self._account(key), self._account(small)
+        small_key = model.PoolKey(key.node, hugetlb.DEMOTED_KIB)
+        large, small = self.account(key), self.account(small_key)
         before = self._kernel.pool(key)
         self._kernel.demote(key, count)
         split = max(0, before.total - self._kernel.pool(key).total)
-        ours = min(split, large_account.grown)
+        ours = min(split, large.grown)
+        floor = min(split - ours, large.floor)
         ratio = key.size_kib // hugetlb.DEMOTED_KIB
         with self._ledger.transaction():
-            self._ledger.put_account(
-                dataclasses.replace(
-                    large_account,
-                    floor=max(0, large_account.floor - (split - ours)),
-                    grown=large_account.grown - ours,
-                )
+            self._ledger.settle(key, large.floor - floor, large.grown - ours)
+            self._ledger.settle(
+                small_key,
+                small.floor + (split - ours) * ratio,
+                small.grown + ours * ratio,
             )
-            self._ledger.put_account(
-                dataclasses.replace(
-                    small_account,
-                    floor=small_account.floor + (split - ours) * ratio,
-                    grown=small_account.grown + ours * ratio,
-                )
-            )
-        return split
-
-    def _account(self, key: model.PoolKey) -> model.Account:
-        account = self._ledger.account(key)
-        if account is None:
-            raise exception.NUMAHugepagesError(
-                f'the ledger has no account of the pool of {key}'
-            )
-        return account
-
-
-def compare(
-    pools: Mapping[model.PoolKey, model.Pool],
-    known: Mapping[model.PoolKey, model.Account],
-    *,
-    rebooted: bool = False,
-) -> AccountsCheck:
-    """Compare pools with what the ledger says of them.
-
-    :param known: the accounts of the ledger; of a pool without one all pages
-        belong to the floor
-    :param rebooted: whether the host has started anew since they were written
-    """
-    changes: list[str] = []
-    if rebooted:
-        changes.append(
-            'the host has started anew, so its pools are as the kernel '
-            'command line and the operator set them up'
-        )
-        known = {}
-    accounts = {
-        key: _in_step(pool, known.get(key), changes)
-        for key, pool in pools.items()
-    }
-    return AccountsCheck(pools, accounts, tuple(changes), rebooted)
+        return split, floor
 
 
 def _in_step(
@@ -242,9 +200,9 @@ def _in_step(
 ) -> model.Account:
     """Bring an account in step with its pool.
 
-    1. A write that was announced: what it can have done, it has done.
-    2. Pages that appeared are the operator's, and belong to the floor.
-    3. Pages that vanished were taken by the operator: ours go first.
+    1. As much of an announced write counts as done as can have been.
+    2. Pages that were added are the operator's, and belong to the floor.
+    3. Pages that are missing were removed by the operator: ours go first.
     """
     if account is None:
         return model.Account(pool.node, pool.size_kib, floor=pool.persistent)
@@ -260,15 +218,14 @@ def _in_step(
     if difference > 0:
         floor += difference
         changes.append(
-            f'{difference} pages of {pool.key} were added by someone else; '
-            f'the pool is kept at {floor} pages or more'
+            f'{difference} pages of {pool.key} were added from outside; the '
+            f'pool will keep at least {floor} pages'
         )
     elif difference < 0:
         ours = min(grown, -difference)
         grown -= ours
         floor += difference + ours
         changes.append(
-            f'{-difference} pages of {pool.key} were taken away by someone '
-            'else'
+            f'{-difference} pages of {pool.key} were removed from outside'
         )
     return model.Account(pool.node, pool.size_kib, floor, grown)

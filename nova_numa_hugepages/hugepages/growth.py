@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Making pages, and undoing it.
+"""Growth of pools, and its undoing.
 
-What the kernel does when a pool is enlarged, and what helps when it falls
-short: ``Documentation/admin-guide/mm/hugetlbpage.rst`` and
+How the kernel enlarges a pool, and what helps when it falls short:
+``Documentation/admin-guide/mm/hugetlbpage.rst`` and
 ``Documentation/admin-guide/sysctl/vm.rst``.
 """
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 
 from oslo_log import log as logging
@@ -30,8 +31,8 @@ from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import nodes
-from nova_numa_hugepages.hugepages.policy import ceiling_room_kib
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.usage import UsageReader
 
 LOG = logging.getLogger(__name__)
 
@@ -40,49 +41,57 @@ PAUSE_S = 0.2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Split:
-    """Large pages that were split.
+class Host:
+    """The host whose pools grow, as far as growth needs it.
 
-    :ivar floor: how many of them were the operator's
+    :ivar kernel: the kernel's pools
+    :ivar fs: where the kernel's files are
+    :ivar accounts: whose the pages are
+    :ivar usage: reads the use of the pools
+    :ivar holds: reads all holds
+    :ivar clock: seconds of a clock that only goes forward
     """
 
-    key: model.PoolKey
-    count: int
-    floor: int
+    kernel: hugetlb.Hugetlb
+    fs: hostfs.HostFS
+    accounts: Accounts
+    usage: UsageReader
+    holds: Callable[[], Sequence[model.Hold]]
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
 
 
 class Growth:
-    """One attempt to make pages, all of it or nothing.
+    """One attempt to allocate pages, all of them or none.
 
-    Needs the host's lock from its construction to the last call.
+    Needs the host's lock from its construction to the last call. Its methods
+    raise `exception.KernelError` if the kernel's files can't be used, and
+    `exception.LedgerError` if the ledger can't be.
 
-    :param idle: tells how many free pages of a pool nobody has a right to
-    :param clock: seconds of a clock that only goes forward
+    :param policy: what is allowed for it
+    :param wanted: the pages that it is for, which don't count as idle
+    :param without: a holder and a purpose whose holds don't count
     """
 
     def __init__(
         self,
-        kernel: hugetlb.Hugetlb,
-        accounts: Accounts,
-        fs: hostfs.HostFS,
+        host: Host,
         policy: PoolPolicy,
-        *,
-        idle: Callable[[model.PoolKey], int],
-        clock: Callable[[], float],
-        sleep: Callable[[float], None],
+        wanted: Mapping[model.PoolKey, int],
+        without: tuple[str, model.Purpose] | None = None,
     ) -> None:
-        self._kernel = kernel
-        self._accounts = accounts
-        self._fs = fs
+        self._host = host
+        self._kernel = host.kernel
+        self._accounts = host.accounts
         self._policy = policy
-        self._idle = idle
-        self._clock = clock
-        self._sleep = sleep
-        self._deadline = clock() + policy.time_limit_s
-        # What was done, for the way back: pool and persistent pages gained,
-        # in the order in which it was done.
+        self._wanted = wanted
+        self._without = without
+        self._deadline = host.clock() + policy.time_limit_s
+        # What is to be undone: pool and persistent pages gained, in the order
+        # in which it was done.
         self._done: list[tuple[model.PoolKey, int]] = []
-        self._split: list[_Split] = []
+        # Large pages that were split, and how many of them were floor.
+        self._split: list[tuple[model.PoolKey, int, int]] = []
 
     @property
     def made(self) -> dict[model.PoolKey, int]:
@@ -94,119 +103,136 @@ class Growth:
         return made
 
     def grow(
-        self, wanted: Mapping[model.PoolKey, int]
+        self, missing: Mapping[model.PoolKey, int]
     ) -> dict[model.PoolKey, int]:
         """Add free pages to pools.
 
-        What falls short is tried again with these, each of which the policy
-        can switch off:
+        Where the kernel gives too few, these are tried, each of which the
+        policy can switch off:
 
         1. the node's memory is compacted
         2. idle larger pages of the node are split, if that is enough
         3. idle pages of other sizes that are ours are handed over
         4. all of it once more, until the time limit
 
-        :param wanted: free pages to add
-        :returns: how many are missing, by pool; empty if none is
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used
+        :param missing: free pages to add
+        :returns: how many are still missing, by pool; empty if none is
         """
         # The goals are totals, which others don't change by taking pages.
         goals = {
             key: self._kernel.pool(key).total + count
-            for key, count in wanted.items()
-            if count > 0
+            for key, count in missing.items()
         }
-        missing = self._enlarge(goals)
-        while missing:
+        left = self._enlarge(goals)
+        while left:
             if self._policy.compact:
-                for node in sorted({key.node for key in missing}):
+                for node in sorted({key.node for key in left}):
                     self._kernel.compact(node)
-                missing = self._enlarge(missing_goals(goals, missing))
-            if missing and self._policy.demote:
-                self._demote(missing)
-                missing = self._missing(goals)
-            if missing and self._policy.hand_over:
-                for key, count in missing.items():
+                left = self._enlarge(goals)
+            if left and self._policy.demote:
+                self._demote(left)
+                left = self._missing(goals)
+            if left and self._policy.hand_over:
+                for key, count in left.items():
                     self._hand_over(key, count)
-                missing = self._enlarge(missing_goals(goals, missing))
-            if not missing or self._clock() >= self._deadline:
+                left = self._enlarge(goals)
+            if (
+                not left
+                or self._host.clock() >= self._deadline
+                or all(self._limit(key) <= 0 for key in left)
+            ):
                 break
-            if all(self.limit(key) <= 0 for key in missing):
-                break
-            self._sleep(PAUSE_S)
-            missing = self._enlarge(missing_goals(goals, missing))
-        return missing
+            self._host.sleep(PAUSE_S)
+            left = self._enlarge(goals)
+        return left
 
     def undo(self) -> list[str]:
-        """Put everything back, the last step first.
+        """Undo everything, the last step first.
 
-        :returns: a sentence for each step that could not be put back; what
-            was ours stays accounted as ours, and is given back later
-        :raises: as for `grow`
+        :returns: a sentence for each step that could not be undone; what was
+            ours stays accounted as ours, and is freed later
         """
         left = []
         while self._done:
             key, gained = self._done[-1]
-            before = self._kernel.pool(key)
-            after = self._accounts.set_persistent(
-                key, max(0, before.persistent - gained)
-            )
+            rest = gained + self._accounts.add(key, -gained)
             self._done.pop()
-            short = (before.persistent - after.persistent) - gained
-            if short:
+            if rest:
                 left.append(
-                    f'{abs(short)} pages of {key} could not be '
-                    + ('taken back' if short < 0 else 'put back')
+                    f'{abs(rest)} pages of {key} could not be '
+                    + ('freed again' if rest > 0 else 'allocated again')
                 )
         while self._split:
-            left.extend(self._join(self._split[-1]))
+            left.extend(self._join(*self._split[-1]))
             self._split.pop()
         return left
 
-    def limit(self, key: model.PoolKey) -> int:
-        """Tell how many pages the operator's limits allow to add.
-
-        :returns: 0 if none
-        """
-        memory = nodes.memory(self._fs)[key.node]
-        free_kib = memory.free_kib + memory.reclaimable_kib
-        return max(
-            0,
-            min(
-                free_kib - self._policy.node_free_mib * 1024,
-                ceiling_room_kib(
-                    memory.total_kib, self._pooled_kib(key.node), self._policy
-                ),
-            )
-            // key.size_kib,
+    def limits(self, key: model.PoolKey) -> str:
+        """Describe what limits the growth of a pool."""
+        memory = nodes.memory(self._host.fs)[key.node]
+        free_mib = (memory.free_kib + memory.reclaimable_kib) // 1024
+        text = (
+            f'NUMA node {key.node} has {free_mib} MiB free, of which '
+            f'{self._policy.node_free_mib} MiB stay free'
         )
+        if (free_mib - self._policy.node_free_mib) * 1024 < key.size_kib:
+            return text
+        unusable = nodes.unusable_permille(
+            nodes.free_blocks(self._host.fs)[key.node], key.size_kib
+        )
+        return (
+            f'{text}, and pools may take {self._policy.ceiling_percent} % of '
+            f'its memory; {unusable // 10} % of the free memory is in blocks '
+            'that are too small'
+        )
+
+    def _limit(self, key: model.PoolKey) -> int:
+        """Return how many pages the operator's limits allow to add."""
+        memory = nodes.memory(self._host.fs)[key.node]
+        free_kib = memory.free_kib + memory.reclaimable_kib
+        pooled_kib = model.pooled_kib(self._kernel.pools().values(), key.node)
+        room_kib = self._policy.room_kib(
+            memory.total_kib, pooled_kib, free_kib
+        )
+        return max(0, room_kib // key.size_kib)
+
+    def _idle(self, key: model.PoolKey) -> int:
+        """Return how many free pages of a pool are not promised or wanted."""
+        usage = self._host.usage.read(self._host.holds(), self._without)
+        return usage[key].available - self._wanted.get(key, 0)
 
     def _enlarge(
         self, goals: Mapping[model.PoolKey, int]
     ) -> dict[model.PoolKey, int]:
         for key, goal in goals.items():
-            before = self._kernel.pool(key)
-            step = min(goal - before.total, self.limit(key))
+            pool = self._kernel.pool(key)
+            step = min(goal - pool.total, self._limit(key))
             if step > 0:
-                # Surplus pages become persistent before new ones are made.
-                after = self._accounts.set_persistent(key, before.total + step)
-                self._note(key, after.persistent - before.persistent)
+                # Surplus pages become persistent before others are allocated.
+                self._add(key, pool.surplus + step)
         return self._missing(goals)
 
     def _missing(
         self, goals: Mapping[model.PoolKey, int]
     ) -> dict[model.PoolKey, int]:
-        missing = {
-            key: goal - self._kernel.pool(key).total
-            for key, goal in goals.items()
-        }
-        return {key: count for key, count in missing.items() if count > 0}
+        return model.above_zero(
+            {
+                key: goal - self._kernel.pool(key).total
+                for key, goal in goals.items()
+            }
+        )
+
+    def _add(self, key: model.PoolKey, count: int) -> int:
+        """Add persistent pages to a pool, so that it can be undone."""
+        gained = self._accounts.add(key, count)
+        if gained:
+            self._done.append((key, gained))
+        return gained
 
     def _demote(self, missing: Mapping[model.PoolKey, int]) -> None:
         """Split larger pages, if that makes up for all that is missing.
 
-        It can't be undone for certain, and so isn't tried in vain.
+        It can't be undone for certain, so it is only done if it is enough.
         """
         steps = []
         for key, count in missing.items():
@@ -227,78 +253,45 @@ class Growth:
             if rest > 0:
                 return
         for large, split in steps:
-            floor = self._accounts.floor(large)
-            done = self._accounts.demote(large, split)
+            done, floor = self._accounts.demote(large, split)
             if done:
                 LOG.info(
-                    'Split %(count)d idle pages of %(pool)s.',
-                    {'count': done, 'pool': large},
+                    'Split idle huge pages: %s.', model.in_words({large: done})
                 )
-                floor -= self._accounts.floor(large)
-                self._split.append(_Split(large, done, floor))
+                self._split.append((large, done, floor))
 
-    def _join(self, split: _Split) -> list[str]:
-        """Make large pages again of those that `_demote` split.
+    def _join(self, key: model.PoolKey, count: int, floor: int) -> list[str]:
+        """Allocate large pages again in place of those that were split.
 
-        Those that the operator had are joined first, and are the operator's
+        Those that were the operator's come first, and are the operator's
         again. So are the pieces of those that can't be joined.
         """
-        key, count = split.key, split.count
         small = model.PoolKey(key.node, hugetlb.DEMOTED_KIB)
         ratio = key.size_kib // small.size_kib
-        pieces = count * ratio
-        floor, small_floor = map(self._accounts.floor, (key, small))
-        pool = self._kernel.pool(small)
-        self._accounts.set_persistent(
-            small, max(0, pool.persistent - min(pieces, pool.free))
-        )
-        before = self._kernel.pool(key)
-        after = self._accounts.set_persistent(key, before.persistent + count)
-        short = before.persistent + count - after.persistent
+        before, small_before = map(self._accounts.account, (key, small))
+        free = self._kernel.pool(small).free
+        self._accounts.add(small, -min(count * ratio, free))
+        short = count - self._accounts.add(key, count)
         if short:
-            back = self._kernel.pool(small)
-            self._accounts.set_persistent(
-                small, back.persistent + short * ratio
-            )
-        joined = min(count - short, split.floor)
-        self._accounts.set_floor(key, floor + joined)
-        self._accounts.set_floor(small, small_floor - joined * ratio)
+            self._accounts.add(small, short * ratio)
+        joined = min(count - short, floor)
+        self._accounts.set_floor(key, before.floor + joined)
+        self._accounts.set_floor(small, small_before.floor - joined * ratio)
         if not short:
             return []
         return [f'{short} pages of {key} that were split could not be joined']
 
     def _hand_over(self, key: model.PoolKey, count: int) -> None:
-        """Give back idle pages of ours of other sizes of the node."""
+        """Free idle pages of ours that the node has in other sizes."""
         rest_kib = count * key.size_kib
         for size_kib in self._kernel.sizes(key.node):
             other = model.PoolKey(key.node, size_kib)
             if other == key or rest_kib <= 0:
                 continue
-            spare = min(self._accounts.grown(other), self._idle(other))
-            give = min(spare, -(-rest_kib // size_kib))
-            if give <= 0:
-                continue
-            before = self._kernel.pool(other)
-            after = self._accounts.set_persistent(
-                other, before.persistent - give
+            count = min(
+                self._accounts.account(other).grown,
+                self._idle(other),
+                -(-rest_kib // size_kib),
             )
-            self._note(other, after.persistent - before.persistent)
-            rest_kib -= (before.total - after.total) * size_kib
-
-    def _note(self, key: model.PoolKey, gained: int) -> None:
-        if gained:
-            self._done.append((key, gained))
-
-    def _pooled_kib(self, node: int) -> int:
-        return sum(
-            pool.total * pool.size_kib
-            for key, pool in self._kernel.pools().items()
-            if key.node == node
-        )
-
-
-def missing_goals(
-    goals: Mapping[model.PoolKey, int], missing: Mapping[model.PoolKey, int]
-) -> dict[model.PoolKey, int]:
-    """Keep the goals that are not reached."""
-    return {key: goals[key] for key in missing}
+            if count > 0:
+                rest_kib += self._add(other, -count) * size_kib

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the driver asks for, in the words of the pools.
+"""Huge pages for the life cycle of guests: the entry for the driver.
 
 The driver knows guests that start, stop and move; the pools know holders and
-purposes. Nothing here knows Nova.
+purposes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
-import dataclasses
 import threading
 import time
 
@@ -31,10 +30,10 @@ from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import reconcile
-from nova_numa_hugepages.hugepages import snapshot
-from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.reconcile import Reconciler
+from nova_numa_hugepages.hugepages.reconcile_rules import Present
+from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
 
 LOG = logging.getLogger(__name__)
 
@@ -42,19 +41,32 @@ _GUEST = model.Purpose.GUEST
 _INCOMING = model.Purpose.INCOMING
 _RESIZE = model.Purpose.RESIZE
 
-
-# Takes the reason.
-READ_ONLY = (
-    'The page pools of this host cannot be changed (%s). What they have is '
-    'held and checked; they neither grow nor shrink until the service is '
-    'started again.'
+_NOT_RELEASED = (
+    'Failed to release huge pages: %s. Will retry in the next resource update.'
 )
+_NOT_MOVED = (
+    'Failed to change the purpose of reserved huge pages: %s. Will retry in '
+    'the next resource update.'
+)
+_NOT_RECORDED = (
+    'Failed to record which huge pages the instance has: %s. Will retry in '
+    'the next resource update.'
+)
+
+
+class _Restarting(threading.local):
+    """The guests that the current thread takes away only to restart them."""
+
+    def __init__(self) -> None:
+        self.holders: collections.Counter[str] = collections.Counter()
 
 
 class HugePageManager:
     """Keeps huge pages for the guests of this host.
 
-    Safe to use from several threads at once.
+    Safe to use from several threads at once. Methods that don't only log
+    errors raise `exception.KernelError` if the kernel's files can't be used,
+    and `exception.LedgerError` if the ledger can't be.
 
     :param pools: the pools, with their ledger
     :param ticks: seconds of a clock that only goes forward
@@ -67,13 +79,12 @@ class HugePageManager:
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pools = pools
-        self._reconciler = reconcile.Reconciler(pools)
+        self._reconciler = Reconciler(pools)
         self._ticks = ticks
         self._lock = threading.Lock()
         self._at_work: collections.Counter[str] = collections.Counter()
         self._expected: dict[str, float] = {}
-        # What the current thread takes away only to start it again.
-        self._own = threading.local()
+        self._restarting = _Restarting()
 
     @property
     def keeps_powered_off(self) -> bool:
@@ -89,29 +100,27 @@ class HugePageManager:
         needs: Sequence[model.PageNeed],
         *,
         is_defined: Callable[[], bool],
-        comes_new: bool = False,
+        after_resize: bool = False,
     ) -> Iterator[None]:
         """Hold pages for a guest while it is being started.
 
         If it can't be started and is not defined either, pages that it did
-        not hold before are given back.
+        not hold before are released.
 
-        :param needs: what it needs; none gives back what it held
-        :param is_defined: tells whether there is a domain of it
-        :param comes_new: whether it is a new guest beside what is kept of it,
-            after a resize on this host
+        :param needs: its needs; none releases what it held
+        :param is_defined: checks whether it has a domain
+        :param after_resize: whether it starts with its new size after a
+            resize, beside the pages that are kept for a revert
         :raises exception.NotEnoughPages: if the host has too few; what it
             held before stays held
-        :raises exception.PoolsReadOnly: if it has too few, and those that
-            lack can't be made as pools can't be written here
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used
+        :raises exception.PoolsReadOnly: if the host has too few, and the
+            pools turn out to be read-only
         """
         with self.at_work(holder):
-            if not comes_new:
-                self._come_back(holder)
-            new = not self.holds(holder, _GUEST)
-            self._hold(holder, needs, _GUEST)
+            if not after_resize:
+                self._recover(holder)
+            new = not self._pools.holds(holder, _GUEST)
+            self._pools.hold(holder, needs, _GUEST)
             with self._lock:
                 self._expected.pop(holder, None)
             try:
@@ -121,88 +130,74 @@ class HugePageManager:
                     self.release(holder, _GUEST)
                 raise
 
-    def _hold(
-        self,
-        holder: str,
-        needs: Sequence[model.PageNeed],
-        purpose: model.Purpose,
-    ) -> None:
-        try:
-            self._pools.hold(holder, needs, purpose)
-        except exception.PoolsReadOnly as error:
-            # The scheduler must not be told of pages to be made.
-            self._read_only(error)
-            raise
+    def _recover(self, holder: str) -> None:
+        """Let a guest have what is held for a resize or migration of it.
 
-    def _come_back(self, holder: str) -> None:
-        """Let a guest have what is kept of it for another purpose.
-
-        A resize or a migration that failed has left it so.
+        One that failed has left it so.
         """
         for purpose in (_RESIZE, _INCOMING):
-            if self.holds(holder, purpose) and not self.holds(holder, _GUEST):
+            if not self._pools.holds(holder, _GUEST):
                 self._pools.move(holder, purpose, _GUEST)
 
     def started(self, holder: str) -> None:
-        """See where the memory of a guest is that was just started.
+        """Check where the memory of a guest is that was just started.
 
         What is found is recorded. Errors are only logged, since the guest
         runs.
         """
-        with self._later(holder, 'The pages it has were not recorded'):
-            expected = model.by_pool(self.holds(holder, _GUEST))
+        with _log_and_continue(holder, _NOT_RECORDED):
+            expected = model.by_pool(self._pools.holds(holder, _GUEST))
             if not expected:
                 return
-            process = processes.running(self._pools.fs).get(holder)
+            process = self._pools.running().get(holder)
             if process is None:
                 LOG.warning(
-                    'The process of guest %s was not found, so where its huge '
-                    'pages are was not checked.',
-                    holder,
+                    'QEMU process not found; skipped the huge page placement '
+                    'check.',
+                    instance_uuid=holder,
                 )
                 return
             try:
                 found = self._pools.pages_of(process)
             except exception.KernelError as error:
                 # QEMU has taken its memory before it answers libvirt.
-                self._pools.taken(holder)
+                self._pools.mark_taken(holder)
                 LOG.warning(
-                    'Where guest %(holder)s has its huge pages was not '
-                    'checked: %(error)s',
-                    {'holder': holder, 'error': error},
+                    'Could not read which huge pages the instance has; '
+                    'skipped the placement check: %s',
+                    error,
+                    instance_uuid=holder,
                 )
                 return
-            self._pools.ledger.put_placement(
-                holder, found, self._pools.clock()
-            )
+            self._pools.record_placement(holder, found)
             if all(found.get(key, 0) >= expected[key] for key in expected):
-                self._pools.taken(holder)
+                self._pools.mark_taken(holder)
                 return
             LOG.error(
-                'Guest %(holder)s does not have its memory where it should '
-                'be: expected %(expected)s, found %(found)s.',
+                'Huge pages are not on the planned NUMA nodes: expected '
+                '%(expected)s, found %(found)s.',
                 {
-                    'holder': holder,
                     'expected': model.in_words(expected),
                     'found': model.in_words(found),
                 },
+                instance_uuid=holder,
             )
 
     # Guests that stop.
 
     @contextlib.contextmanager
     def restarting(self, holder: str) -> Iterator[None]:
-        """Have a guest keep its pages while this thread restarts it."""
-        own = self._own.__dict__.setdefault('holders', collections.Counter())
-        own[holder] += 1
+        """Let a guest keep its pages while this thread restarts it."""
+        holders = self._restarting.holders
+        holders[holder] += 1
         try:
             with self.at_work(holder):
                 yield
         finally:
-            own[holder] -= 1
+            holders[holder] -= 1
 
     def expect(self, holder: str) -> None:
-        """Have a guest keep its pages that is soon to be started again.
+        """Let a guest keep its pages that is about to be started again.
 
         It has as much time as a guest has to start.
         """
@@ -212,63 +207,66 @@ class HugePageManager:
             )
 
     def gone(self, holder: str) -> None:
-        """Release what a guest held that has no domain any more. Idempotent.
+        """Release the pages of a guest without a domain. Idempotent.
 
-        What is held for the time that it comes back from a resize stays.
+        What is held for the revert of a resize stays.
         """
-        if not self._own.__dict__.get('holders', {}).get(holder):
+        if not self._restarting.holders[holder]:
             self.release(holder, _GUEST, _INCOMING)
 
     def stopped(self, holder: str) -> None:
-        """Release what a guest held that was powered off, if so wanted."""
+        """Release the pages of a guest that was powered off, if configured."""
         if self.keeps_powered_off or holder in self.busy():
             return
-        with (
-            self._later(holder, 'Its pages were not released'),
-            self._pools.lock,
-        ):
+        with _log_and_continue(holder, _NOT_RELEASED), self._pools.locked():
             # An event may come late, when the guest is started again.
             if holder in self.busy():
                 return
-            if holder not in processes.running(self._pools.fs):
-                self.release(holder, _GUEST)
+            if holder not in self._pools.running():
+                self._pools.release(holder, _GUEST)
+
+    def release(self, holder: str, *purposes: model.Purpose) -> None:
+        """Release what is held for some purposes. Idempotent.
+
+        Errors are only logged: what was not released now is released by
+        `reconcile`.
+        """
+        with _log_and_continue(holder, _NOT_RELEASED):
+            self._pools.release(holder, *purposes)
 
     # Guests that move.
 
     def incoming(self, holder: str, needs: Sequence[model.PageNeed]) -> None:
-        """Hold pages for a guest that is to come here.
+        """Hold pages for a guest that is to be migrated to this host.
 
-        What was held for it before, for another plan, is given up.
+        What was held for it before, for another plan, is released.
 
         :raises: as for `starting`
         """
         if needs:
-            self._hold(holder, needs, _INCOMING)
+            self._pools.hold(holder, needs, _INCOMING)
 
     def arrived(self, holder: str) -> None:
-        """Let a guest that has come here have what was held for it."""
+        """Let a guest that was migrated here have what was held for it."""
         self._move(holder, _INCOMING, _GUEST)
 
     def resized(self, holder: str) -> None:
-        """Keep the pages of a guest that was resized, should it come back."""
+        """Keep the pages of a guest that was resized, for a revert."""
         self._move(holder, _GUEST, _RESIZE)
 
     def reverted(self, holder: str) -> None:
         """Let a guest have back what was kept when it was resized."""
         self._move(holder, _RESIZE, _GUEST)
 
-    def release(self, holder: str, *purposes: model.Purpose) -> None:
-        """Release what is held for some purposes. Idempotent.
-
-        Errors are only logged: what was not released now is released when
-        ledger and domains are compared.
-        """
-        with self._later(holder, 'Its pages were not released'):
-            self._pools.release(holder, *purposes)
+    def _move(
+        self, holder: str, old: model.Purpose, new: model.Purpose
+    ) -> None:
+        with _log_and_continue(holder, _NOT_MOVED):
+            self._pools.move(holder, old, new)
 
     # All of the host.
 
-    def heal(
+    def reconcile(
         self,
         defined: Callable[[], frozenset[str] | None],
         migrating: Callable[[], frozenset[str] | None],
@@ -276,23 +274,21 @@ class HugePageManager:
         *,
         starting: bool = False,
     ) -> list[str]:
-        """Compare ledger, domains and kernel, and heal what has come apart.
+        """Bring ledger, domains and kernel in step.
 
-        :param defined: tells the uuids of all domains, None if that can't be
-            told
-        :param migrating: tells the uuids of instances that are moved to or
-            from here; asked only if that matters
-        :param here: tells the uuids of the instances on this host; asked only
+        :param defined: gets the uuids of all domains, None if that isn't
+            possible
+        :param migrating: gets the uuids of instances that are moved to or
+            from here; called only if that matters
+        :param here: gets the uuids of the instances on this host; called only
             if that matters
         :param starting: whether the service is starting
-        :returns: what was healed; it is in the log, too
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.LedgerError: if the ledger can't be used
+        :returns: what was done; it is in the log, too
         """
         # A guest that is started or taken away in between is in one of them.
         busy = self.busy()
         domains = defined()
-        holds = self._pools.ledger.holds()
+        holds = self._pools.holds()
         # What wasn't asked isn't known, if it comes to matter meanwhile.
         moving = known = None
         if any(hold.purpose is not _GUEST for hold in holds):
@@ -302,50 +298,19 @@ class HugePageManager:
             for hold in holds
         ):
             known = here()
-        present = reconcile.Present(domains, moving, known, busy | self.busy())
+        present = Present(domains, moving, known, busy | self.busy())
         try:
-            return self._reconciler.heal(present, starting=starting)
+            return self._reconciler.reconcile(present, starting=starting)
         except exception.PoolsReadOnly as error:
-            self._read_only(error)
-            return self._reconciler.heal(present, starting=starting)
+            self._pools.make_read_only(error.reason)
+            return self._reconciler.reconcile(present, starting=starting)
 
-    def _read_only(self, error: exception.PoolsReadOnly) -> None:
-        """Leave the pools as they are from now on."""
-        LOG.warning(READ_ONLY, error.reason)
-        self._pools.writable = False
-
-    def survey(self) -> snapshot.HostSnapshot:
-        """Look at the host; changes nothing.
-
-        :raises exception.KernelError: if the kernel's files can't be read
-        :raises exception.LedgerError: if the ledger can't be read
-        """
-        pools = self._pools
-        policy = pools.policy
-        if not pools.writable:
-            policy = dataclasses.replace(policy, dynamic=False)
-        return snapshot.survey(
-            pools.fs,
-            pools.kernel,
-            policy,
-            pools.accounts.read(),
-            pools.ledger.holds(),
-            pools.standings(),
-        )
-
-    def holds(self, holder: str, purpose: model.Purpose) -> list[model.Hold]:
-        """List what is held for a guest.
-
-        :raises exception.LedgerError: if the ledger can't be read
-        """
-        return [
-            hold
-            for hold in self._pools.ledger.holds(holder)
-            if hold.purpose is purpose
-        ]
+    def snapshot(self) -> HostSnapshot:
+        """Take a snapshot of the host; changes nothing."""
+        return self._pools.snapshot()
 
     def busy(self) -> frozenset[str]:
-        """Tell on which guests somebody is at work."""
+        """List the guests on which the service is at work."""
         with self._lock:
             now = self._ticks()
             self._expected = {
@@ -357,7 +322,7 @@ class HugePageManager:
 
     @contextlib.contextmanager
     def at_work(self, holder: str) -> Iterator[None]:
-        """Keep a guest from being healed while it is worked on."""
+        """Have `reconcile` leave a guest alone meanwhile."""
         with self._lock:
             self._at_work[holder] += 1
         try:
@@ -366,25 +331,14 @@ class HugePageManager:
             with self._lock:
                 self._at_work[holder] -= 1
 
-    def close(self) -> None:
-        """Close the ledger."""
-        self._pools.ledger.close()
 
-    def _move(
-        self, holder: str, old: model.Purpose, new: model.Purpose
-    ) -> None:
-        with self._later(holder, f'Its pages are still held as {old}'):
-            if self.holds(holder, old):
-                self._pools.move(holder, old, new)
+@contextlib.contextmanager
+def _log_and_continue(holder: str, message: str) -> Iterator[None]:
+    """Log an error of ours that mustn't stop what Nova does.
 
-    @contextlib.contextmanager
-    def _later(self, holder: str, what: str) -> Iterator[None]:
-        """Log an error of ours that mustn't stop what Nova does."""
-        try:
-            yield
-        except exception.NUMAHugepagesError as error:
-            LOG.error(
-                'Guest %(holder)s: %(error)s. %(what)s; this is tried again '
-                'when Nova next updates the resources of the host.',
-                {'holder': holder, 'error': error, 'what': what},
-            )
+    :param message: takes the error
+    """
+    try:
+        yield
+    except exception.NUMAHugepagesError as error:
+        LOG.error(message, str(error).rstrip('.'), instance_uuid=holder)

@@ -10,11 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the parts that take care of huge pages tell each other.
+"""Pools, pages and reservations as values.
 
-Values only. Every count is in pages unless its name says otherwise, and a
-page size is in KiB; ``node`` is the number that the kernel gives a NUMA node,
-which is also the id of the host cell in Nova.
+Every count is in pages unless its name says otherwise, and a page size is in
+KiB; ``node`` is the number that the kernel gives a NUMA node, which is also
+the id of the host cell in Nova.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ import dataclasses
 import enum
 from typing import NamedTuple
 
+from nova_numa_hugepages.core import units
+
 
 class PoolKey(NamedTuple):
-    """Names a pool: the huge pages of one size on one node."""
+    """The name of a pool: the huge pages of one size on one node."""
 
     node: int
     size_kib: int
 
     def __str__(self) -> str:
-        return f'{self.size_kib} KiB on node {self.node}'
+        return f'{units.format_kib(self.size_kib)} on NUMA node {self.node}'
 
 
 class Pool(NamedTuple):
@@ -59,7 +61,7 @@ class Pool(NamedTuple):
 
     @property
     def persistent(self) -> int:
-        """Pages that stay when they are freed; what is written counts."""
+        """Pages that stay when they are freed; the number that is written."""
         return self.total - self.surplus
 
     @property
@@ -69,7 +71,7 @@ class Pool(NamedTuple):
 
 
 class PageNeed(NamedTuple):
-    """What one guest cell needs.
+    """The huge pages that one guest cell needs.
 
     :ivar cell: the number of the guest cell
     """
@@ -81,26 +83,26 @@ class PageNeed(NamedTuple):
 
     @property
     def key(self) -> PoolKey:
-        """The pool that it needs it from."""
+        """The pool that the pages come from."""
         return PoolKey(self.node, self.size_kib)
 
 
 class Purpose(enum.StrEnum):
-    """What pages are held for."""
+    """The purpose that pages are held for."""
 
     GUEST = 'guest'
     """A guest that is here."""
     INCOMING = 'incoming'
     """A guest whose live migration to this host is under way."""
     RESIZE = 'resize'
-    """A guest that was resized or migrated away, should it come back."""
+    """A guest that was resized or migrated away, until that is confirmed."""
 
 
 class State(enum.StrEnum):
     """Whether a guest has its pages."""
 
     HELD = 'held'
-    """Promised; the guest was not seen to run yet."""
+    """Promised; the guest has not been found running yet."""
     TAKEN = 'taken'
     """The guest has run on them. While it is off they are promised to it."""
 
@@ -132,17 +134,17 @@ class Hold:
 
     @property
     def need(self) -> PageNeed:
-        """What was asked for."""
+        """The need that the pages are held for."""
         return PageNeed(self.cell, self.node, self.size_kib, self.pages)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Account:
-    """What the ledger knows of a pool.
+    """The account of a pool in the ledger.
 
     A write to the pool is announced before it is made. A process that is
-    killed in between leaves the announcement, from which the next one can
-    tell what the write has done.
+    killed in between leaves the announcement, from which the next one finds
+    out how much of the write was done.
 
     :ivar floor: persistent pages that were there before us, or that the
         operator added; never shrunk
@@ -173,8 +175,20 @@ def by_pool(parts: Iterable[Hold | PageNeed]) -> dict[PoolKey, int]:
     return found
 
 
+def pooled_kib(pools: Iterable[Pool], node: int) -> int:
+    """Add up the memory of a node that is in pools, in KiB."""
+    return sum(
+        pool.total * pool.size_kib for pool in pools if pool.node == node
+    )
+
+
+def above_zero(counts: Mapping[PoolKey, int]) -> dict[PoolKey, int]:
+    """Keep the counts that are above zero."""
+    return {key: count for key, count in counts.items() if count > 0}
+
+
 def in_words(counts: Mapping[PoolKey, int]) -> str:
-    """Write counts of pages by pool for people."""
+    """Format counts of pages by pool."""
     return (
         ', '.join(
             f'{count} pages of {key}' for key, count in sorted(counts.items())

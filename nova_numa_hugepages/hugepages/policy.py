@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the operator allows to be done with the page pools of a host.
+"""The operator's policy for the huge page pools of a host.
 
 The options that it is read from are in ``conf/compute.py``, where each is
-explained; the defaults here are theirs. Nothing of Nova is needed.
+explained; the defaults here are theirs.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from nova_numa_hugepages.hugepages import model
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PoolPolicy:
-    """What is allowed.
+    """The changes that are allowed.
 
-    :ivar dynamic: pools may be enlarged and made smaller; otherwise pages are
-        held and checked only
+    :ivar dynamic: pools may be enlarged; otherwise pages are held and checked
+        only
     :ivar node_free_mib: memory of each node that no pool may take
     :ivar ceiling_percent: how much of a node's memory its pools may take
-    :ivar warm_mib: memory in idle pages, by node, that is kept when guests
-        go, although it was made for them
-    :ivar compact: memory may be compacted to make pages
+    :ivar warm_mib: memory in idle pages of each pool that is kept when guests
+        are deleted, although it was allocated for them
+    :ivar compact: memory may be compacted to allocate pages
     :ivar demote: idle larger pages may be split, for good
-    :ivar hand_over: idle pages that were made in another size may be given
-        back for it
-    :ivar time_limit_s: how long making pages for one guest may take, in
+    :ivar hand_over: idle pages that were allocated in another size may be
+        freed for it
+    :ivar time_limit_s: how long allocating pages for one guest may take, in
         seconds
     :ivar start_limit_s: how long a guest may take from its pages being held
         until it runs on them, in seconds
@@ -62,9 +62,33 @@ class PoolPolicy:
         default_factory=dict
     )
 
+    def room_kib(
+        self, total_kib: int, pooled_kib: int, free_kib: int | None = None
+    ) -> int:
+        """Return how much more memory of a node may go into pools, in KiB.
+
+        :param total_kib: all memory of the node
+        :param pooled_kib: memory that is in pools of whatever size
+        :param free_kib: free memory of the node, if the pages come out of it
+        """
+        room_kib = total_kib * self.ceiling_percent // 100 - pooled_kib
+        if free_kib is None:
+            return room_kib
+        return min(room_kib, free_kib - self.node_free_mib * 1024)
+
+    def at_hand(self) -> PoolPolicy:
+        """Get the policy that takes only what the kernel has at hand."""
+        return dataclasses.replace(
+            self,
+            compact=False,
+            demote=False,
+            hand_over=False,
+            time_limit_s=0.0,
+        )
+
 
 def read(group: Any, reserved: Mapping[model.PoolKey, int]) -> PoolPolicy:
-    """Read what the operator allows.
+    """Read the policy from the configuration.
 
     :param group: the options of the group ``[numa_hugepages]``
     :param reserved: pages of pools that no guest may have
@@ -82,14 +106,3 @@ def read(group: Any, reserved: Mapping[model.PoolKey, int]) -> PoolPolicy:
         keep_powered_off=group.powered_off_pages == 'keep',
         reserved=reserved,
     )
-
-
-def ceiling_room_kib(
-    total_kib: int, pooled_kib: int, policy: PoolPolicy
-) -> int:
-    """Tell how much more memory of a node may go into pools, in KiB.
-
-    :param total_kib: all memory of the node
-    :param pooled_kib: memory that is in pools of whatever size
-    """
-    return total_kib * policy.ceiling_percent // 100 - pooled_kib

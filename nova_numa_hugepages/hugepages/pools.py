@@ -10,11 +10,12 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Pages held for guests: promised, made where they lack, and given back.
+"""The huge page pools of a host, on behalf of its guests.
 
 This is the policy. What the kernel has is read each time, who holds what is
 in the ledger, and the ledger changes before or after the kernel in the order
-that a process which is killed in between leaves nothing that can't be told.
+that a process which is killed in between leaves nothing that can't be found
+out.
 """
 
 from __future__ import annotations
@@ -24,35 +25,38 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
+import pathlib
 import time
 
 from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import growth
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import shortage
-from nova_numa_hugepages.hugepages import usage
+from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.accounts import Accounts
-from nova_numa_hugepages.hugepages.growth import Growth
+from nova_numa_hugepages.hugepages.accounts import AccountsCheck
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
+from nova_numa_hugepages.hugepages.usage import PoolUsage
+from nova_numa_hugepages.hugepages.usage import UsageReader
 
 LOG = logging.getLogger(__name__)
 
-# Others may take pages while we make them. How often that is tried again.
-_ROUNDS = 3
+# How often pages are allocated, as others may take some of them meanwhile.
+_ATTEMPTS = 2
 
-Standings = Mapping[model.PoolKey, usage.PoolUsage]
+Usage = Mapping[model.PoolKey, PoolUsage]
 
 
 class Pools:
-    """The page pools of this host, on behalf of its guests.
+    """The huge page pools of a host, with the ledger of who holds what.
 
     Safe to use from several threads and processes at once. Each method raises
-    `exception.KernelError` if the kernel's files can't be used that it needs,
+    `exception.KernelError` if files of the kernel can't be used that it needs,
     and `exception.LedgerError` if the ledger can't be.
 
     :param kernel: the kernel's pools
@@ -61,7 +65,7 @@ class Pools:
     :param policy: what the operator allows
     :param lock: the lock of the host, over all processes
     :param read_maps: reads the ``numa_maps`` of a process
-    :param writable: whether the pools can be changed from here
+    :param read_only: why the pools can't be changed here, None if they can
     :param clock: seconds since the epoch
     :param ticks: seconds of a clock that only goes forward
     """
@@ -74,23 +78,164 @@ class Pools:
         policy: PoolPolicy,
         *,
         lock: contextlib.AbstractContextManager[object],
-        read_maps: usage.MapsReader,
-        writable: bool = True,
+        read_maps: processes.MapsReader,
+        read_only: str | None = None,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.kernel = kernel
-        self.ledger = ledger
-        self.fs = fs
-        self.policy = policy
-        self.lock = lock
-        self.writable = writable
-        self.clock = clock
-        self.accounts = Accounts(kernel, ledger, fs)
-        self._promises = usage.Promises(fs, read_maps)
-        self._ticks = ticks
-        self._sleep = sleep
+        self._kernel = kernel
+        self._ledger = ledger
+        self._fs = fs
+        self._policy = policy
+        self._lock = lock
+        self._read_only = read_only
+        self._clock = clock
+        self._accounts = Accounts(kernel, ledger, fs)
+        self._usage = UsageReader(kernel, fs, read_maps, policy.reserved)
+        self._host = growth.Host(
+            kernel,
+            fs,
+            self._accounts,
+            self._usage,
+            ledger.holds,
+            ticks,
+            sleep,
+        )
+
+    @property
+    def policy(self) -> PoolPolicy:
+        """The operator's policy."""
+        return self._policy
+
+    @property
+    def ledger_path(self) -> pathlib.Path:
+        """The file of the ledger."""
+        return self._ledger.path
+
+    # Whether the pools can change.
+
+    @property
+    def read_only(self) -> str | None:
+        """Why the pools can't be changed; None if they can."""
+        return self._read_only
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether pages can be allocated."""
+        return self._why_no_growth is None
+
+    @property
+    def _why_no_growth(self) -> str | None:
+        if self._read_only is not None:
+            return f'pools are read-only: {self._read_only}'
+        if not self._policy.dynamic:
+            return 'pools are static, so none were allocated'
+        return None
+
+    def make_read_only(self, reason: str) -> None:
+        """Leave the pools as they are from now on."""
+        self._read_only = reason
+        LOG.warning(
+            'Huge page pools are read-only (%s): reserving from existing '
+            'pages only. Restart nova-compute once this is fixed.',
+            reason,
+        )
+
+    # Reading.
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        return self._clock()
+
+    def holds(
+        self, holder: str | None = None, *purposes: model.Purpose
+    ) -> list[model.Hold]:
+        """List what is held.
+
+        :param holder: for whom; for all if None
+        :param purposes: for what; for all purposes if none
+        """
+        return [
+            hold
+            for hold in self._ledger.holds(holder)
+            if not purposes or hold.purpose in purposes
+        ]
+
+    def running(self) -> dict[str, processes.GuestProcess]:
+        """Get the guests that run, by uuid."""
+        return processes.running(self._fs)
+
+    def pages_of(
+        self, process: processes.GuestProcess
+    ) -> dict[model.PoolKey, int]:
+        """Read which huge pages a guest has, by pool.
+
+        :returns: nothing if the process is gone
+        """
+        return self._usage.pages_of(process)
+
+    def usage(
+        self,
+        without: tuple[str, model.Purpose] | None = None,
+        *,
+        holds: Collection[model.Hold] | None = None,
+    ) -> Usage:
+        """Read the use of each pool.
+
+        :param without: a holder and a purpose whose holds don't count
+        :param holds: the holds to go by; those of the ledger if None
+        """
+        if holds is None:
+            holds = self._ledger.holds()
+        return self._usage.read(holds, without)
+
+    def check_accounts(self) -> AccountsCheck:
+        """Compare the accounts with the kernel; changes nothing."""
+        return self._accounts.read()
+
+    def snapshot(self) -> snapshot.HostSnapshot:
+        """Take a snapshot of the host; changes nothing."""
+        accounts = self._accounts.read().accounts
+        holds = self._ledger.holds()
+        return snapshot.take(
+            self._fs,
+            self._policy,
+            accounts,
+            holds,
+            self.usage(holds=holds),
+            can_grow=self.can_grow,
+        )
+
+    def freeable(
+        self,
+        accounts: Mapping[model.PoolKey, model.Account] | None = None,
+        usage: Usage | None = None,
+    ) -> dict[model.PoolKey, int]:
+        """Count the idle pages that could be freed, by pool.
+
+        They are those that we allocated, without those that the policy keeps
+        ready.
+
+        :param accounts: the accounts to go by; those of the ledger if None
+        :param usage: the use of the pools; as it is now if None
+        """
+        if accounts is None:
+            accounts = self._ledger.accounts()
+        grown = {key: one.grown for key, one in accounts.items() if one.grown}
+        if not grown or self._read_only is not None:
+            return {}
+        usage = self.usage() if usage is None else usage
+        return model.above_zero(
+            {
+                key: min(count, usage[key].available)
+                - self._policy.warm_mib * 1024 // key.size_kib
+                for key, count in grown.items()
+                if key in usage
+            }
+        )
+
+    # Changing.
 
     def hold(
         self,
@@ -98,7 +243,7 @@ class Pools:
         needs: Sequence[model.PageNeed],
         purpose: model.Purpose = model.Purpose.GUEST,
     ) -> None:
-        """Promise pages to a guest, and make those that lack.
+        """Promise pages to a guest, and allocate those that are missing.
 
         All of the guest's cells get their pages, or none does. Idempotent: a
         holder that comes again, for the same pages or for others, has its
@@ -107,273 +252,257 @@ class Pools:
 
         :param holder: the uuid of the instance
         :param needs: one for each guest cell on huge pages; a holder that
-            needs none gives back what it held for this purpose
+            needs none releases what it held for this purpose
         :raises exception.NotEnoughPages: if the host has too few; the pools
             are then as before
+        :raises exception.PoolsReadOnly: if it has too few, and the pools turn
+            out to be read-only; they are from then on
         """
-        if not needs:
-            self.release(holder, purpose)
-            return
-        wanted = model.by_pool(needs)
-        with self.lock:
-            self.report(self.accounts.refresh().changes)
-            if self._runs_on(holder, needs, purpose):
+        try:
+            if not needs:
+                self.release(holder, purpose)
                 return
-            growth = self._provide(wanted, (holder, purpose))
-            try:
-                self.ledger.replace_holds(
-                    holder, purpose, self._rows(holder, needs, purpose, growth)
-                )
-            except BaseException:
-                self._back_out(growth)
-                raise
-        LOG.info(
-            'Holding %(pages)s for %(holder)s (%(purpose)s), %(grown)s.',
-            {
-                'pages': model.in_words(wanted),
-                'holder': holder,
-                'purpose': purpose,
-                'grown': f'{model.in_words(growth.made)} of it newly made'
-                if growth.made
-                else 'all of it there before',
-            },
-        )
+            with self._lock:
+                self._hold(holder, needs, purpose)
+        except exception.PoolsReadOnly as error:
+            # The scheduler must not be offered pages to be allocated.
+            self.make_read_only(error.reason)
+            raise
 
-    def taken(self, holder: str) -> None:
-        """Note that a guest has started and has its pages. Idempotent."""
-        self.ledger.set_state(holder, model.Purpose.GUEST, model.State.TAKEN)
+    def mark_taken(self, holder: str) -> None:
+        """Record that a guest has started and has its pages. Idempotent."""
+        self._ledger.set_state(holder, model.Purpose.GUEST, model.State.TAKEN)
+
+    def record_placement(
+        self, holder: str, found: Mapping[model.PoolKey, int]
+    ) -> None:
+        """Record where the memory of a guest was found."""
+        self._ledger.put_placement(holder, found, self._clock())
 
     def move(
         self, holder: str, old: model.Purpose, new: model.Purpose
     ) -> None:
         """Hold for another purpose what is held for one. Idempotent."""
-        with self.lock:
-            self.ledger.move(holder, old, new)
+        if self.holds(holder, old):
+            with self._lock:
+                self._ledger.move(holder, old, new)
 
-    def release(
-        self, holder: str, *purposes: model.Purpose
-    ) -> dict[model.PoolKey, int]:
-        """Give back the pages of a guest that is gone for good. Idempotent.
+    def release(self, holder: str, *purposes: model.Purpose) -> None:
+        """Release the pages of a guest that is gone for good. Idempotent.
 
-        What we made of them goes back to the kernel, but for what the policy
-        keeps ready. Pages that the kernel doesn't take back now it is offered
-        again by the next `trim`.
+        Those that we allocated are freed, except for those that the policy
+        keeps ready. Pages that the kernel doesn't free now are freed by a
+        later `trim`.
 
         :param purposes: what they were held for; all purposes if none
-        :returns: how many pages went back to the kernel, by pool
         """
-        if not self._holds(holder, purposes):
-            return {}
-        with self.lock:
-            self.drop(holder, *purposes)
-            return self.trim()
+        if self.holds(holder, *purposes):
+            with self._lock:
+                self.drop(holder, *purposes)
+                self.trim()
 
-    def drop(self, holder: str, *purposes: model.Purpose) -> None:
-        """Strike out what is held for a guest; the pages stay in the pools.
+    # Changing in steps, by a caller that has the lock.
 
-        Needs the lock. For the parameters see `release`.
+    def locked(self) -> contextlib.AbstractContextManager[object]:
+        """Get the lock of the host, over all processes."""
+        return self._lock
+
+    def refresh(self) -> Sequence[str]:
+        """Bring the accounts in step with the kernel, and log the changes.
+
+        :returns: the changes, a sentence each
         """
-        self.report(self.accounts.refresh().changes)
-        dropped = self._holds(holder, purposes)
-        with self.ledger.transaction():
-            for purpose in {hold.purpose for hold in dropped}:
-                self.ledger.drop(holder, purpose)
-        LOG.info(
-            'Released %(pages)s of %(holder)s.',
-            {
-                'pages': model.in_words(model.by_pool(dropped)),
-                'holder': holder,
-            },
-        )
-
-    def trim(
-        self, given: dict[model.PoolKey, int] | None = None
-    ) -> dict[model.PoolKey, int]:
-        """Give back what we made and nobody has a right to.
-
-        Needs the lock, and accounts that are in step.
-
-        :param given: takes the answer pool by pool, should an error end it
-        :returns: how many pages went back, by pool
-        """
-        given = {} if given is None else given
-        for key, spare in self.spare().items():
-            before = self.kernel.pool(key)
-            after = self.accounts.set_persistent(
-                key, before.persistent - spare
-            )
-            gone = before.persistent - after.persistent
-            if gone > 0:
-                given[key] = gone
-                LOG.info(
-                    'Gave %(count)d pages of %(pool)s back to the kernel.',
-                    {'count': gone, 'pool': key},
-                )
-            if gone < spare:
-                LOG.info(
-                    'The kernel kept %(count)d of %(spare)d idle pages of '
-                    '%(pool)s; they will be offered again.',
-                    {'count': spare - gone, 'spare': spare, 'pool': key},
-                )
-        return given
-
-    def spare(
-        self,
-        accounts: Mapping[model.PoolKey, model.Account] | None = None,
-        holds: Collection[model.Hold] | None = None,
-    ) -> dict[model.PoolKey, int]:
-        """Tell how many pages of each pool could be given back.
-
-        :param accounts: what to go by instead of those of the ledger
-        :param holds: as for `standings`
-        """
-        if accounts is None:
-            accounts = self.ledger.accounts()
-        grown = {key: one.grown for key, one in accounts.items() if one.grown}
-        if not grown or not self.writable:
-            return {}
-        standings = self.standings(holds=holds)
-        spare = {
-            key: min(count, standings[key].available)
-            - self.policy.warm_mib * 1024 // key.size_kib
-            for key, count in grown.items()
-            if key in standings
-        }
-        return {key: count for key, count in spare.items() if count > 0}
-
-    def pages_of(
-        self, process: processes.GuestProcess
-    ) -> dict[model.PoolKey, int]:
-        """Tell which huge pages a guest has, by pool.
-
-        :returns: nothing if the process is gone
-        """
-        return self._promises.pages_of(process)
-
-    def standings(
-        self,
-        without: tuple[str, model.Purpose] | None = None,
-        *,
-        holds: Collection[model.Hold] | None = None,
-    ) -> Standings:
-        """Tell how each pool stands.
-
-        :param without: a holder and a purpose whose holds don't count
-        :param holds: what to go by instead of those of the ledger
-        """
-        if holds is None:
-            holds = self.ledger.holds()
-        return self._promises.standings(
-            self.kernel, holds, self.policy.reserved, without=without
-        )
-
-    def growth(
-        self,
-        wanted: Mapping[model.PoolKey, int],
-        without: tuple[str, model.Purpose] | None = None,
-        *,
-        policy: PoolPolicy | None = None,
-    ) -> Growth:
-        """Begin an attempt to make pages. Needs the lock.
-
-        :param wanted: what the pages are for, which isn't idle
-        :param without: as for `standings`
-        :param policy: what is allowed for it, instead of what usually is
-        """
-
-        def idle(key: model.PoolKey) -> int:
-            return self.standings(without)[key].available - wanted.get(key, 0)
-
-        return Growth(
-            self.kernel,
-            self.accounts,
-            self.fs,
-            policy or self.policy,
-            idle=idle,
-            clock=self._ticks,
-            sleep=self._sleep,
-        )
-
-    def report(self, changes: Collection[str]) -> None:
-        """Tell the operator what was found different from the ledger."""
+        changes = self._accounts.refresh().changes
         for change in changes:
             LOG.warning('Huge pages: %s.', change)
+        return changes
 
-    def _provide(
+    def drop(self, holder: str, *purposes: model.Purpose) -> None:
+        """Drop what is held for a guest; the pages stay in the pools.
+
+        For the parameters see `release`.
+        """
+        self.refresh()
+        dropped = self.holds(holder, *purposes)
+        self.replace(
+            holder, dict.fromkeys({hold.purpose for hold in dropped}, ())
+        )
+        LOG.info(
+            'Released %s.',
+            model.in_words(model.by_pool(dropped)),
+            instance_uuid=holder,
+        )
+
+    def replace(
+        self, holder: str, holds: Mapping[model.Purpose, Sequence[model.Hold]]
+    ) -> None:
+        """Replace what is held for a guest.
+
+        :param holds: what is to be held for which purpose, perhaps nothing
+        """
+        with self._ledger.transaction():
+            for purpose, rows in holds.items():
+                self._ledger.replace_holds(holder, purpose, rows)
+
+    def allocate(
         self,
-        wanted: Mapping[model.PoolKey, int],
-        without: tuple[str, model.Purpose],
-    ) -> Growth:
-        """See to it that there are free pages, or raise."""
-        growth = self.growth(wanted, without)
+        missing: Mapping[model.PoolKey, int],
+        *,
+        quick: bool,
+        allocated: dict[model.PoolKey, int],
+    ) -> Mapping[model.PoolKey, int]:
+        """Allocate pages that are promised and missing, as far as possible.
+
+        :param quick: whether to take only what the kernel has at hand
+        :param allocated: receives what was allocated if an error ends it
+        :returns: how many are still missing, by pool
+        """
+        if not missing or not self.can_grow:
+            return missing
+        policy = self._policy.at_hand() if quick else self._policy
+        attempt = growth.Growth(self._host, policy, missing)
         try:
-            for left in reversed(range(_ROUNDS)):
-                standings = self.standings(without)
-                short = _short(wanted, standings)
-                if not short:
-                    return growth
-                if (
-                    not (self.policy.dynamic and self.writable)
-                    or not left
-                    or short.keys() - standings.keys()
-                    or growth.grow(short)
-                ):
-                    break
-            standings = self.standings(without)
-            raise exception.NotEnoughPages(
-                shortage.explain(
-                    self.fs,
-                    self.policy,
-                    wanted,
-                    _short(wanted, standings),
-                    standings,
-                    growth.made,
-                )
-            )
+            return attempt.grow(missing)
         except BaseException:
-            self._back_out(growth)
+            allocated |= attempt.made
             raise
 
-    def _runs_on(
+    def trim(self, freed: dict[model.PoolKey, int] | None = None) -> None:
+        """Free the idle pages that we allocated.
+
+        Needs accounts that are in step.
+
+        :param freed: receives how many pages were freed, pool by pool, also
+            if an error ends it
+        """
+        for key, idle in self.freeable().items():
+            count = -self._accounts.add(key, -idle)
+            if count > 0:
+                if freed is not None:
+                    freed[key] = count
+                LOG.info(
+                    'Freed idle huge pages: %s.', model.in_words({key: count})
+                )
+            if count < idle:
+                LOG.info(
+                    'Kernel freed only %(count)d of %(idle)d idle pages of '
+                    '%(pool)s; will retry.',
+                    {'count': count, 'idle': idle, 'pool': key},
+                )
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self._ledger.close()
+
+    def _hold(
         self,
         holder: str,
         needs: Sequence[model.PageNeed],
         purpose: model.Purpose,
-    ) -> bool:
-        """Tell whether a guest runs on just what it holds."""
-        return (
-            sorted(h.need for h in self._holds(holder, (purpose,)))
-            == sorted(needs)
-            and purpose is not model.Purpose.RESIZE
-            and holder in processes.running(self.fs)
+    ) -> None:
+        self.refresh()
+        held = self.holds(holder, purpose)
+        if (
+            purpose is not model.Purpose.RESIZE
+            and sorted(hold.need for hold in held) == sorted(needs)
+            and holder in self.running()
+        ):
+            # It runs on just these pages.
+            return
+        wanted = model.by_pool(needs)
+        attempt = growth.Growth(
+            self._host, self._policy, wanted, (holder, purpose)
+        )
+        try:
+            self._provide(attempt, wanted, (holder, purpose))
+            made = attempt.made
+            self._ledger.replace_holds(
+                holder, purpose, self._rows(holder, needs, purpose, made)
+            )
+        except BaseException:
+            for sentence in attempt.undo():
+                LOG.error('Huge pages: %s.', sentence)
+            raise
+        LOG.info(
+            'Reserved %(pages)s (purpose: %(purpose)s, newly allocated: '
+            '%(made)s).',
+            {
+                'pages': model.in_words(wanted),
+                'purpose': purpose,
+                'made': model.in_words(made),
+            },
+            instance_uuid=holder,
         )
 
-    def _back_out(self, growth: Growth) -> None:
-        for sentence in growth.undo():
-            LOG.error('Huge pages: %s.', sentence)
+    def _provide(
+        self,
+        attempt: growth.Growth,
+        wanted: Mapping[model.PoolKey, int],
+        without: tuple[str, model.Purpose],
+    ) -> None:
+        """Make sure that there are free pages.
+
+        :raises exception.NotEnoughPages: if there are not
+        """
+        for _ in range(_ATTEMPTS):
+            usage = self.usage(without)
+            short = _short(wanted, usage)
+            if not short:
+                return
+            if (
+                not self.can_grow
+                or short.keys() - usage.keys()
+                or attempt.grow(short)
+            ):
+                break
+        usage = self.usage(without)
+        short = _short(wanted, usage)
+        if short:
+            raise exception.NotEnoughPages(
+                [
+                    f'{count} of {wanted[key]} pages of {key} are missing'
+                    + self._shortage(key, usage.get(key), attempt)
+                    for key, count in sorted(short.items())
+                ]
+            )
+
+    def _shortage(
+        self,
+        key: model.PoolKey,
+        usage: PoolUsage | None,
+        attempt: growth.Growth,
+    ) -> str:
+        """Explain why a pool has too few pages.
+
+        :param usage: its use with what was allocated, None if there is no
+            such pool
+        :param attempt: what was tried, which is about to be undone
+        """
+        if usage is None:
+            return ': the host has no such pool'
+        made = attempt.made.get(key)
+        numbers = f', {made} made now and undone' if made else ''
+        why = self._why_no_growth or attempt.limits(key)
+        return f' ({usage}{numbers}): {why}'
 
     def _rows(
         self,
         holder: str,
         needs: Sequence[model.PageNeed],
         purpose: model.Purpose,
-        growth: Growth,
+        made: Mapping[model.PoolKey, int],
     ) -> list[model.Hold]:
+        left = dict(made)
         rows = []
-        made = growth.made
-        now = self.clock()
+        now = self._clock()
         for need in needs:
-            grown = min(need.pages, made.get(need.key, 0))
-            if grown:
-                made[need.key] -= grown
+            grown = min(need.pages, left.get(need.key, 0))
+            left[need.key] = left.get(need.key, 0) - grown
             rows.append(
                 model.Hold(
                     holder,
                     purpose,
-                    need.cell,
-                    need.node,
-                    need.size_kib,
-                    need.pages,
+                    *need,
                     grown,
                     model.State.HELD,
                     now,
@@ -381,21 +510,13 @@ class Pools:
             )
         return rows
 
-    def _holds(
-        self, holder: str, purposes: Collection[model.Purpose]
-    ) -> list[model.Hold]:
-        return [
-            hold
-            for hold in self.ledger.holds(holder)
-            if not purposes or hold.purpose in purposes
-        ]
-
 
 def _short(
-    wanted: Mapping[model.PoolKey, int], standings: Standings
+    wanted: Mapping[model.PoolKey, int], usage: Usage
 ) -> dict[model.PoolKey, int]:
-    short = {
-        key: count - (standings[key].available if key in standings else 0)
-        for key, count in wanted.items()
-    }
-    return {key: count for key, count in short.items() if count > 0}
+    return model.above_zero(
+        {
+            key: count - (usage[key].available if key in usage else 0)
+            for key, count in wanted.items()
+        }
+    )

@@ -10,16 +10,16 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Ledger, domains and kernel compared, and brought back together.
+"""Reconciliation of ledger, domains and kernel: a plan, and its application.
 
-What no hook saw is found here: a service that was killed, a guest that ended
+It finds what no hook has seen: a service that was killed, a guest that ended
 by itself or was moved away while the service was down, an operator who
-changed a pool by hand, a host that started anew.
+changed a pool by hand, a reboot of the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -30,363 +30,231 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import reconcile_rules
 from nova_numa_hugepages.hugepages.kernel import processes
-from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.reconcile_rules import Present
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Present:
-    """What the ledger is compared with, beside processes and pools.
+class Plan:
+    """The changes that bring the ledger in step with the guests.
 
-    :ivar defined: the uuids of the domains that libvirt knows, running or
-        not; None if that can't be told, and no hold of a guest that doesn't
-        run is then given up
-    :ivar migrating: the uuids of instances that are being migrated or resized
-        to or from this host; None if that can't be told
-    :ivar here: the uuids of instances that Nova has on this host, whether
-        they have a domain or not; None if that can't be told
-    :ivar busy: the uuids of instances on which the service is at work
+    :ivar changes: what is to be changed, in this order
+    :ivar holds: what will be held then
+    :ivar doubtful: the uuids of instances without a domain that Nova may have
+        on this host nevertheless
+    :ivar young: the uuids of instances without a domain that may be about to
+        start
     """
 
-    defined: frozenset[str] | None = None
-    migrating: frozenset[str] | None = None
-    here: frozenset[str] | None = frozenset()
-    busy: frozenset[str] = frozenset()
-
-    def gone(self, holder: str) -> bool:
-        """Tell whether a guest without a domain is known to be gone.
-
-        Nova takes domains away that it defines again later, and counts their
-        guests meanwhile.
-        """
-        return self.here is not None and holder not in self.here
+    changes: Sequence[reconcile_rules.Change]
+    holds: Sequence[model.Hold]
+    doubtful: Sequence[str]
+    young: Sequence[str]
 
 
 class Reconciler:
-    """Heals what has come apart.
+    """Brings ledger, domains and kernel in step.
+
+    Each method raises `exception.KernelError` if the kernel's files can't be
+    used, and `exception.LedgerError` if the ledger can't be.
 
     :param pools: the pools, with their ledger
     """
 
     def __init__(self, pools: Pools) -> None:
         self._pools = pools
-        # Shortages that were told, so that each is told once.
-        self._told: dict[model.PoolKey, int] = {}
-        # So are guests that can't be looked at.
-        self._unseen: frozenset[str] = frozenset()
+        # Missing pages, and guests that can't be read, that were logged.
+        self._missing: Mapping[model.PoolKey, int] = {}
+        self._unreadable: frozenset[str] = frozenset()
 
-    def look(self, present: Present, *, starting: bool = False) -> list[str]:
-        """Tell what `heal` would do; changes nothing.
-
-        :raises: as for `heal`
-        """
-        pools = self._pools
-        books = pools.accounts.read()
-        holds = pools.ledger.holds()
-        running = processes.running(pools.fs)
-        for process in running.values():
-            # The service does without; who asks is told nothing that is
-            # guessed.
-            pools.pages_of(process)
-        verdicts = self._judge(holds, running, present, starting)
-        adopted = self._adopted(holds, running, present)
-        found = [*books.changes]
-        found += [verdict.told('would be') for verdict in verdicts]
-        found += [
-            f'guest {rows[0].holder} runs on pages that are in no ledger'
-            for rows in adopted
-        ]
-        later = reconcile_rules.later(holds, verdicts, adopted)
-        found += [
-            f'{standing.overdue} of {standing.promised} pages of {key} that '
-            'are promised to guests are missing'
-            for key, standing in pools.standings(holds=later).items()
-            if standing.overdue
-        ]
-        found += [
-            f'{spare} idle pages of {key} would be given back'
-            for key, spare in pools.spare(books.accounts, later).items()
-        ]
-        return found
-
-    def unsure(self, present: Present) -> tuple[list[str], list[str]]:
-        """Tell of which guests it can't be told whether they are gone.
-
-        Those that don't run and have no domain, if it is known which do.
-
-        :returns: the uuids of those that Nova may have here nevertheless, and
-            of those that may be about to start
-        :raises: as for `heal`
-        """
-        holds = self._pools.ledger.holds()
-        running = processes.running(self._pools.fs)
-        doubtful, young = [], []
-        for (holder, purpose), hold in reconcile_rules.oldest(
-            holds, present.busy
-        ).items():
-            if (
-                purpose is not model.Purpose.GUEST
-                or holder in running
-                or present.defined is None
-                or holder in present.defined
-            ):
-                continue
-            if not self._settled(hold):
-                young.append(holder)
-            elif not present.gone(holder):
-                doubtful.append(holder)
-        return doubtful, young
-
-    def heal(
+    def plan(
         self,
         present: Present,
         *,
         starting: bool = False,
-        quick: bool | None = None,
-        healed: list[str] | None = None,
-    ) -> list[str]:
-        """Bring ledger, domains and kernel together. Idempotent.
+        strict: bool = False,
+    ) -> Plan:
+        """Plan what is to be changed; changes nothing.
+
+        Needs the lock if it is to be applied.
 
         :param starting: whether the service is starting, so that nothing can
-            be under way
-        :param quick: whether others wait, so that only those pages are made
-            that the kernel has at hand; unless the service is starting, if
-            None
-        :param healed: takes a sentence for each thing as soon as it is
-            healed, should an error end it
-        :returns: what was healed, and then which pages are found missing that
-            can't be made; it is in the log, too
-        :raises exception.KernelError: if the kernel's files can't be used
-        :raises exception.PoolsReadOnly: if pools can't be written here
-        :raises exception.LedgerError: if the ledger can't be used
+            be in progress in it
+        :param strict: whether to raise an error if it can't be read which
+            pages a guest has; otherwise that guest is left alone
         """
         pools = self._pools
-        healed = [] if healed is None else healed
-        quick = not starting if quick is None else quick
-        with pools.lock:
-            holds = pools.ledger.holds()
-            running = processes.running(pools.fs)
-            adopted = self._adopted(holds, running, present)
-            self._note(healed, *pools.accounts.refresh().changes)
-            for verdict in self._judge(holds, running, present, starting):
-                self._carry_out(verdict)
-                self._note(healed, verdict.told('were'))
-            for rows in adopted:
-                holder = rows[0].holder
-                pools.ledger.replace_holds(holder, model.Purpose.GUEST, rows)
-                self._note(
-                    healed,
-                    f'guest {holder} runs on pages that were in no ledger',
-                )
-            missing = self._make_good(quick, healed)
-            given: dict[model.PoolKey, int] = {}
-            try:
-                pools.trim(given)
-            finally:
-                healed += [
-                    f'{count} idle pages of {key} were given back'
-                    for key, count in given.items()
-                ]
-        return healed + missing
-
-    def _note(self, healed: list[str], *sentences: str) -> None:
-        """Tell of what was healed, where it is asked for and in the log."""
-        healed += sentences
-        self._pools.report(sentences)
-
-    def _carry_out(self, verdict: reconcile_rules.Verdict) -> None:
-        ledger = self._pools.ledger
-        if verdict.action is reconcile_rules.Action.DROP:
-            ledger.drop(verdict.holder, verdict.purpose)
-            return
-        with ledger.transaction():
-            if verdict.action is reconcile_rules.Action.ARRIVE:
-                ledger.move(
-                    verdict.holder, verdict.purpose, model.Purpose.GUEST
-                )
-            ledger.set_state(
-                verdict.holder, model.Purpose.GUEST, model.State.TAKEN
-            )
-
-    def _judge(
-        self,
-        holds: Collection[model.Hold],
-        running: Mapping[str, processes.GuestProcess],
-        present: Present,
-        starting: bool,
-    ) -> list[reconcile_rules.Verdict]:
-        """Judge each holder's holds for one purpose; those kept are left out.
-
-        A holder on which the service is at work is left alone.
-        """
-        verdicts = []
-        for (holder, purpose), hold in reconcile_rules.oldest(
-            holds, present.busy
-        ).items():
-            settled = starting or self._settled(hold)
-            if purpose is model.Purpose.GUEST:
-                verdict = self._guest(
-                    hold, holder in running, present, settled
-                )
-            else:
-                verdict = reconcile_rules.moving(
-                    hold, holder in running, present, settled
-                )
-            if verdict.action is not reconcile_rules.Action.KEEP:
-                verdicts.append(verdict)
-        return verdicts
-
-    def _settled(self, hold: model.Hold) -> bool:
-        """Tell whether a hold can't be under way in the service any more."""
-        age = self._pools.clock() - hold.since
-        return age >= self._pools.policy.start_limit_s
-
-    def _guest(
-        self,
-        hold: model.Hold,
-        runs: bool,
-        present: Present,
-        settled: bool,
-    ) -> reconcile_rules.Verdict:
-        holder, state = hold.holder, hold.state
-        if runs:
-            if state is model.State.HELD and settled:
-                return reconcile_rules.Verdict(
-                    holder,
-                    hold.purpose,
-                    reconcile_rules.Action.TAKE,
-                    f'guest {holder} runs on the pages that were held for it',
-                )
-        elif present.defined is None:
-            pass
-        elif holder not in present.defined:
-            if settled and present.gone(holder):
-                return reconcile_rules.Verdict(
-                    holder,
-                    hold.purpose,
-                    reconcile_rules.Action.DROP,
-                    f'guest {holder} is gone',
-                    'its pages',
-                )
-        elif not self._pools.policy.keep_powered_off and settled:
-            return reconcile_rules.Verdict(
-                holder,
-                hold.purpose,
-                reconcile_rules.Action.DROP,
-                f'guest {holder} is powered off',
-                'its pages',
-            )
-        return reconcile_rules.Verdict(
-            holder, hold.purpose, reconcile_rules.Action.KEEP
+        running = pools.running()
+        if strict:
+            for process in running.values():
+                pools.pages_of(process)
+        holds = reconcile_rules.grouped(pools.holds())
+        rules = reconcile_rules.Rules(
+            pools.policy, present, running, pools.now(), starting
+        )
+        known = {holder for holder, _ in holds}
+        changes = rules.judge(holds) + self._adopt(known, running, present)
+        return Plan(
+            changes,
+            reconcile_rules.holds_after(holds, changes),
+            *rules.undecided(holds),
         )
 
-    def _adopted(
+    def describe(self, plan: Plan) -> list[str]:
+        """Describe what `apply` would do; changes nothing."""
+        pools = self._pools
+        check = pools.check_accounts()
+        usage = pools.usage(holds=plan.holds)
+        return [
+            *check.changes,
+            *(change.sentence('would be') for change in plan.changes),
+            *(
+                f'{used.overdue} of {used.promised} pages of {key} that are '
+                'reserved for instances are missing'
+                for key, used in usage.items()
+                if used.overdue
+            ),
+            *(
+                f'{count} idle pages of {key} would be freed'
+                for key, count in pools.freeable(check.accounts, usage).items()
+            ),
+        ]
+
+    def apply(
         self,
-        holds: Collection[model.Hold],
+        plan: Plan,
+        *,
+        quick: bool = True,
+        done: list[str] | None = None,
+    ) -> list[str]:
+        """Apply a plan, and bring the pools in step. Needs the lock.
+
+        :param quick: whether others wait, so that only those pages are
+            allocated that the kernel has at hand
+        :param done: receives a sentence for each change as soon as it is
+            done, also if an error ends it
+        :returns: what was done, and then which pages are found missing that
+            can't be allocated; it is in the log, too
+        :raises exception.PoolsReadOnly: if the pools turn out to be read-only
+        """
+        done = [] if done is None else done
+        done += self._pools.refresh()
+        for change in plan.changes:
+            self._pools.replace(change.holder, change.holds)
+            done.append(change.sentence('were'))
+            LOG.warning(
+                'Huge pages: instance %s.',
+                change.text('were'),
+                instance_uuid=change.holder,
+            )
+        missing = self._allocate(quick, done)
+        freed: dict[model.PoolKey, int] = {}
+        try:
+            self._pools.trim(freed)
+        finally:
+            done += [
+                f'{count} idle pages of {key} were freed'
+                for key, count in freed.items()
+            ]
+        return done + missing
+
+    def reconcile(
+        self, present: Present, *, starting: bool = False
+    ) -> list[str]:
+        """Plan and apply, as the service does. Idempotent.
+
+        :param starting: as for `plan`; there is time then
+        :returns: as for `apply`
+        """
+        with self._pools.locked():
+            plan = self.plan(present, starting=starting)
+            return self.apply(plan, quick=not starting)
+
+    def _adopt(
+        self,
+        known: set[str],
         running: Mapping[str, processes.GuestProcess],
         present: Present,
-    ) -> list[Sequence[model.Hold]]:
+    ) -> list[reconcile_rules.Change]:
         """Find guests that run on huge pages without a hold.
 
-        :returns: for each what it is to hold
+        :param known: the uuids of those that have one
         """
-        known = {hold.holder for hold in holds} | present.busy
-        found: list[Sequence[model.Hold]] = []
-        unseen = set()
+        changes = []
+        unreadable = set()
         for uuid, process in sorted(running.items()):
-            if uuid in known or uuid not in (present.defined or ()):
+            if (
+                uuid in known
+                or uuid in present.busy
+                or uuid not in (present.defined or ())
+            ):
                 continue
             try:
-                has = self._pools.pages_of(process)
+                pages = self._pools.pages_of(process)
             except exception.KernelError as error:
-                unseen.add(uuid)
-                if uuid not in self._unseen:
+                unreadable.add(uuid)
+                if uuid not in self._unreadable:
                     LOG.warning(
-                        'Guest %(uuid)s is in no ledger, and which huge pages '
-                        'it has is not known, so none are kept for it when '
-                        'it is off: %(error)s',
-                        {'uuid': uuid, 'error': error},
+                        'Instance is not in the ledger and its huge pages '
+                        'cannot be read; nothing stays reserved when it is '
+                        'powered off: %s',
+                        error,
+                        instance_uuid=uuid,
                     )
                 continue
-            rows = [
-                model.Hold(
-                    uuid,
-                    model.Purpose.GUEST,
-                    cell,
-                    key.node,
-                    key.size_kib,
-                    count,
-                    0,
-                    model.State.TAKEN,
-                    self._pools.clock(),
+            if pages:
+                changes.append(
+                    reconcile_rules.adoption(uuid, pages, self._pools.now())
                 )
-                for cell, (key, count) in enumerate(sorted(has.items()))
-            ]
-            if rows:
-                found.append(rows)
-        self._unseen = frozenset(unseen)
-        return found
+        self._unreadable = frozenset(unreadable)
+        return changes
 
-    def _make_good(self, quick: bool, healed: list[str]) -> list[str]:
-        """Make the pages that are promised and not there, as far as it goes.
+    def _allocate(self, quick: bool, done: list[str]) -> list[str]:
+        """Allocate the pages that are promised and missing, if possible.
 
-        A shortage that stays is told when it is found and when it changes.
+        A shortage that stays is logged when it is found and when it changes.
 
-        :param healed: takes what was made
+        :param done: receives what was allocated
         :returns: what is missing
         """
-        pools = self._pools
-        standings = pools.standings()
+        usage = self._pools.usage()
         wanted = {
-            key: standing.overdue
-            for key, standing in standings.items()
-            if standing.overdue
+            key: used.overdue for key, used in usage.items() if used.overdue
         }
-        missing = dict(wanted)
-        if wanted and pools.policy.dynamic and pools.writable:
-            policy = _quickly(pools.policy) if quick else None
-            growth = pools.growth(wanted, policy=policy)
-            try:
-                missing = growth.grow(wanted)
-            except BaseException:
-                self._note(
-                    healed,
-                    *(
-                        f'{count} pages of {key} were made anew'
-                        for key, count in growth.made.items()
-                    ),
-                )
-                raise
-        self._note(
-            healed,
-            *(
-                f'{count - missing.get(key, 0)} of {standings[key].promised} '
-                f'pages of {key} that are promised to guests were missing, '
-                'and made anew'
-                for key, count in wanted.items()
-                if count > missing.get(key, 0)
-            ),
+        allocated: dict[model.PoolKey, int] = {}
+        try:
+            missing = self._pools.allocate(
+                wanted, quick=quick, allocated=allocated
+            )
+        except BaseException:
+            done += _logged(
+                f'{count} pages of {key} were allocated'
+                for key, count in allocated.items()
+            )
+            raise
+        done += _logged(
+            f'{count - missing.get(key, 0)} of {usage[key].promised} pages of '
+            f'{key} that are reserved for instances were missing, and were '
+            'allocated'
+            for key, count in wanted.items()
+            if count > missing.get(key, 0)
         )
-        told = [
-            f'{count} pages of {key} that are promised to guests are missing; '
-            'guests that are off may not start until memory is free on node '
-            f'{key.node}'
+        found = _logged(
+            f'{count} pages of {key} that are reserved for instances are '
+            'missing; instances that are powered off may not start until '
+            f'memory is free on NUMA node {key.node}'
             for key, count in missing.items()
-            if self._told.get(key) != count
-        ]
-        pools.report(told)
-        self._told = missing
-        return told
+            if self._missing.get(key) != count
+        )
+        self._missing = missing
+        return found
 
 
-def _quickly(policy: PoolPolicy) -> PoolPolicy:
-    """Allow no more than to take what the kernel has at hand."""
-    return dataclasses.replace(
-        policy,
-        compact=False,
-        demote=False,
-        hand_over=False,
-        time_limit_s=0.0,
-    )
+def _logged(sentences: Iterable[str]) -> list[str]:
+    """Log sentences, and return them."""
+    found = list(sentences)
+    for sentence in found:
+        LOG.warning('Huge pages: %s.', sentence)
+    return found

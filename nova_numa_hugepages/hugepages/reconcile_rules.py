@@ -10,120 +10,228 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is to become of holds that are compared with guests and domains."""
+"""Rules for what the ledger should hold, given guests, domains and Nova.
+
+Pure: everything that they judge by is passed in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import enum
-from typing import TYPE_CHECKING
 
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
 
-if TYPE_CHECKING:
-    from nova_numa_hugepages.hugepages import reconcile
+_GUEST = model.Purpose.GUEST
+_INCOMING = model.Purpose.INCOMING
 
-
-class Action(enum.Enum):
-    """What is done: nothing, or what the names say."""
-
-    KEEP = enum.auto()
-    DROP = enum.auto()
-    TAKE = enum.auto()
-    ARRIVE = enum.auto()
+# The holds of a holder for a purpose, one for each guest cell.
+Grouped = Mapping[tuple[str, model.Purpose], Sequence[model.Hold]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is to become of a holder's holds for one purpose.
+class Present:
+    """The guests that libvirt, Nova and the service know.
 
-    :ivar why: what was found
-    :ivar what: what is released for that, if anything is
+    :ivar defined: the uuids of the domains that libvirt knows, running or
+        not; None if libvirt can't be asked, and no hold of a guest that
+        doesn't run is then dropped
+    :ivar migrating: the uuids of instances that are being migrated or resized
+        to or from this host; None if that isn't known
+    :ivar here: the uuids of instances that Nova has on this host, whether
+        they have a domain or not; None if that isn't known
+    :ivar busy: the uuids of instances on which the service is at work
+    """
+
+    defined: frozenset[str] | None = None
+    migrating: frozenset[str] | None = None
+    here: frozenset[str] | None = frozenset()
+    busy: frozenset[str] = frozenset()
+
+    def gone(self, holder: str) -> bool:
+        """Check whether a guest without a domain is known to be gone.
+
+        Nova takes domains away that it defines again later, and counts their
+        guests meanwhile.
+        """
+        return self.here is not None and holder not in self.here
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """A correction of what is held for a guest.
+
+    :ivar why: what was found of the instance
+    :ivar holds: what is to be held for which purpose, perhaps nothing
     """
 
     holder: str
-    purpose: model.Purpose
-    action: Action
-    why: str = ''
-    what: str = ''
+    why: str
+    holds: Mapping[model.Purpose, Sequence[model.Hold]]
 
-    def told(self, verb: str) -> str:
-        """Tell of it, as done or as still to be done."""
-        if not self.what:
+    def text(self, verb: str) -> str:
+        """Describe it, without the name of the instance.
+
+        :param verb: ``were`` if it is done, ``would be`` if it isn't yet
+        """
+        if any(self.holds.values()):
             return self.why
-        return f'{self.why}, so {self.what} {verb} released'
+        return f'{self.why}; its pages {verb} released'
+
+    def sentence(self, verb: str) -> str:
+        """Describe it with the uuid of the instance."""
+        return f'instance {self.holder} {self.text(verb)}'
 
 
-def oldest(
-    holds: Collection[model.Hold], busy: Collection[str]
-) -> dict[tuple[str, model.Purpose], model.Hold]:
-    """Tell the oldest hold of each holder for each purpose.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules, with what they judge by.
 
-    :param busy: holders that are left out
+    :ivar running: the uuids of the guests that run
+    :ivar now: in seconds since the epoch
+    :ivar starting: whether the service is starting, so that nothing can be
+        in progress in it
     """
-    found: dict[tuple[str, model.Purpose], model.Hold] = {}
-    for hold in holds:
-        if hold.holder not in busy:
-            found.setdefault((hold.holder, hold.purpose), hold)
-    return found
 
+    policy: PoolPolicy
+    present: Present
+    running: Collection[str]
+    now: float
+    starting: bool = False
 
-def later(
-    holds: Collection[model.Hold],
-    verdicts: Collection[Verdict],
-    adopted: Collection[Sequence[model.Hold]],
-) -> list[model.Hold]:
-    """Tell what will be held once all that was judged is carried out."""
-    judged = {(one.holder, one.purpose): one.action for one in verdicts}
-    found = [hold for rows in adopted for hold in rows]
-    for hold in holds:
-        action = judged.get((hold.holder, hold.purpose))
-        if action is None:
-            found.append(hold)
-        elif action is not Action.DROP:
-            found.append(
-                dataclasses.replace(
-                    hold,
-                    purpose=model.Purpose.GUEST,
-                    state=model.State.TAKEN,
+    def judge(self, holds: Grouped) -> list[Change]:
+        """Judge what is held for each holder and purpose.
+
+        A holder on which the service is at work is left alone.
+        """
+        changes = []
+        for (holder, purpose), rows in holds.items():
+            if holder not in self.present.busy:
+                rule = self._guest if purpose is _GUEST else self._moving
+                change = rule(rows)
+                if change is not None:
+                    changes.append(change)
+        return changes
+
+    def undecided(self, holds: Grouped) -> tuple[list[str], list[str]]:
+        """List the guests that may be gone, which isn't known for certain.
+
+        Those that don't run and have no domain, if the domains are known.
+
+        :returns: the uuids of those that Nova may have here nevertheless, and
+            of those that may be about to start
+        """
+        doubtful, young = [], []
+        for (holder, purpose), rows in holds.items():
+            if (
+                purpose is not _GUEST
+                or holder in self.present.busy
+                or holder in self.running
+                or self.present.defined is None
+                or holder in self.present.defined
+            ):
+                continue
+            if not self._settled(rows):
+                young.append(holder)
+            elif not self.present.gone(holder):
+                doubtful.append(holder)
+        return doubtful, young
+
+    def _settled(self, rows: Sequence[model.Hold]) -> bool:
+        """Check whether a start can't be in progress in the service."""
+        age = self.now - rows[0].since
+        return self.starting or age >= self.policy.start_limit_s
+
+    def _guest(self, rows: Sequence[model.Hold]) -> Change | None:
+        """Judge what is held for a guest that is here."""
+        holder = rows[0].holder
+        if not self._settled(rows):
+            return None
+        if holder in self.running:
+            if rows[0].state is model.State.HELD:
+                return Change(
+                    holder,
+                    'runs on the pages that were reserved for it',
+                    {_GUEST: _taken(rows)},
                 )
+        elif self.present.defined is None:
+            pass
+        elif holder not in self.present.defined:
+            if self.present.gone(holder):
+                return Change(holder, 'is gone', {_GUEST: ()})
+        elif not self.policy.keep_powered_off:
+            return Change(holder, 'is powered off', {_GUEST: ()})
+        return None
+
+    def _moving(self, rows: Sequence[model.Hold]) -> Change | None:
+        """Judge what is held for a guest that comes here or went away."""
+        holder, purpose = rows[0].holder, rows[0].purpose
+        migrating = self.present.migrating
+        if migrating is None or holder in migrating:
+            return None
+        if purpose is _INCOMING and holder in self.running:
+            if holder not in (self.present.defined or ()):
+                return None
+            return Change(
+                holder,
+                'has arrived on the pages that were reserved for it',
+                {_GUEST: _taken(rows), _INCOMING: ()},
             )
+        if not self._settled(rows):
+            return None
+        what = 'migration' if purpose is _INCOMING else 'resize'
+        return Change(holder, f'has no {what} in progress', {purpose: ()})
+
+
+def adoption(
+    holder: str, pages: Mapping[model.PoolKey, int], now: float
+) -> Change:
+    """Have a guest hold the pages that it runs on."""
+    return Change(
+        holder,
+        'runs on pages that are not in the ledger',
+        {
+            _GUEST: [
+                model.Hold(
+                    holder,
+                    _GUEST,
+                    cell,
+                    *key,
+                    count,
+                    state=model.State.TAKEN,
+                    since=now,
+                )
+                for cell, (key, count) in enumerate(sorted(pages.items()))
+            ]
+        },
+    )
+
+
+def grouped(holds: Collection[model.Hold]) -> Grouped:
+    """Group holds by holder and purpose."""
+    found: dict[tuple[str, model.Purpose], list[model.Hold]] = {}
+    for hold in holds:
+        found.setdefault((hold.holder, hold.purpose), []).append(hold)
     return found
 
 
-def moving(
-    hold: model.Hold, runs: bool, present: reconcile.Present, settled: bool
-) -> Verdict:
-    """Judge what is held for a guest that comes here or went away."""
-    holder, purpose = hold.holder, hold.purpose
-    arriving = purpose is model.Purpose.INCOMING
-    if (
-        arriving
-        and runs
-        and holder in (present.defined or ())
-        and present.migrating is not None
-        and holder not in present.migrating
-    ):
-        return Verdict(
-            holder,
-            purpose,
-            Action.ARRIVE,
-            f'guest {holder} has arrived on the pages that were held for it',
-        )
-    if (
-        present.migrating is None
-        or holder in present.migrating
-        or not settled
-        or (arriving and runs)
-    ):
-        return Verdict(holder, purpose, Action.KEEP)
-    what = 'migration' if arriving else 'resize'
-    return Verdict(
-        holder,
-        purpose,
-        Action.DROP,
-        f'the {what} of guest {holder} has ended',
-        'the pages held for it',
-    )
+def holds_after(
+    holds: Grouped, changes: Collection[Change]
+) -> list[model.Hold]:
+    """List what will be held once changes are applied."""
+    after = dict(holds)
+    for change in changes:
+        for purpose, rows in change.holds.items():
+            after[change.holder, purpose] = rows
+    return [hold for rows in after.values() for hold in rows]
+
+
+def _taken(rows: Sequence[model.Hold]) -> list[model.Hold]:
+    """Have a guest run on its pages."""
+    return [
+        dataclasses.replace(row, purpose=_GUEST, state=model.State.TAKEN)
+        for row in rows
+    ]

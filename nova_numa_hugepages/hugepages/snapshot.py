@@ -10,10 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""All that is known of a host's nodes and pools, at one time.
-
-For the scheduler, by way of the driver, and for people.
-"""
+"""Snapshots of a host: its nodes, its pools, and who holds their pages."""
 
 from __future__ import annotations
 
@@ -21,30 +18,29 @@ from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
 
-from nova_numa_hugepages.hugepages import accounts
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import usage
 from nova_numa_hugepages.hugepages.kernel import hostfs
-from nova_numa_hugepages.hugepages.kernel import hugetlb
-from nova_numa_hugepages.hugepages.kernel import nodes as nodes_module
+from nova_numa_hugepages.hugepages.kernel import nodes
 from nova_numa_hugepages.hugepages.kernel import processes
-from nova_numa_hugepages.hugepages.policy import ceiling_room_kib
+from nova_numa_hugepages.hugepages.kernel.nodes import Node
+from nova_numa_hugepages.hugepages.kernel.nodes import NodeMemory
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.usage import PoolUsage
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PoolSnapshot:
     """One pool.
 
-    :ivar standing: what is promised of it, and to use
+    :ivar usage: what is promised of it, and what is in use
     :ivar account: how many of its pages are ours
-    :ivar allocatable: pages that could be made now for certain
+    :ivar allocatable: pages that could be allocated now for certain
     :ivar unusable_permille: share of the node's free memory that is in blocks
-        too small for such a page
+        too small for a page of this size
     :ivar holds: who holds pages of it
     """
 
-    standing: usage.PoolUsage
+    usage: PoolUsage
     account: model.Account
     allocatable: int
     unusable_permille: int
@@ -57,8 +53,8 @@ class PoolSnapshot:
         What others use beyond what the operator reserved for them is not
         among them.
         """
-        there = self.standing.pool.total + self.allocatable
-        excess = max(0, self.standing.occupied - self.standing.reserved)
+        there = self.usage.pool.total + self.allocatable
+        excess = max(0, self.usage.occupied - self.usage.reserved)
         return max(0, there - excess)
 
 
@@ -70,78 +66,74 @@ class HostSnapshot:
     :ivar guests: the guests that run, by uuid
     """
 
-    nodes: Mapping[int, nodes_module.Node]
-    memory: Mapping[int, nodes_module.NodeMemory]
+    nodes: Mapping[int, Node]
+    memory: Mapping[int, NodeMemory]
     pools: Mapping[model.PoolKey, PoolSnapshot]
     guests: Mapping[str, processes.GuestProcess]
 
     def pooled_kib(self, node: int) -> int:
-        """Tell how much memory of a node is in pools."""
-        return sum(
-            view.standing.pool.total * key.size_kib
-            for key, view in self.pools.items()
-            if key.node == node
+        """Return how much memory of a node is in pools."""
+        return model.pooled_kib(
+            (pool.usage.pool for pool in self.pools.values()), node
         )
 
 
-def survey(
+def take(
     fs: hostfs.HostFS,
-    kernel: hugetlb.Hugetlb,
     policy: PoolPolicy,
-    books: accounts.AccountsCheck,
+    accounts: Mapping[model.PoolKey, model.Account],
     holds: Collection[model.Hold],
-    standings: Mapping[model.PoolKey, usage.PoolUsage],
+    usage: Mapping[model.PoolKey, PoolUsage],
+    *,
+    can_grow: bool,
 ) -> HostSnapshot:
-    """Look at a host. Changes nothing and needs no lock.
+    """Take a snapshot of a host. Changes nothing and needs no lock.
 
-    :param books: the pools with their accounts
+    :param accounts: the accounts of the pools
     :param holds: all holds
-    :param standings: how the pools stand with these holds
+    :param usage: the use of the pools with these holds
+    :param can_grow: whether the pools can grow
     :raises exception.KernelError: if the kernel's files can't be read
     """
-    memory = nodes_module.memory(fs)
-    blocks = nodes_module.free_blocks(fs)
-    zones = nodes_module.zones(fs)
-    pooled: dict[int, int] = {}
-    for key, standing in standings.items():
-        pooled[key.node] = (
-            pooled.get(key.node, 0) + standing.pool.total * key.size_kib
-        )
-    views = {}
-    for key, standing in standings.items():
+    memory = nodes.memory(fs)
+    blocks = nodes.free_blocks(fs)
+    zones = nodes.zones(fs)
+    pools = {}
+    for key, used in usage.items():
         room = 0
-        if policy.dynamic:
-            room = min(
-                nodes_module.mintable(fs, key, zones),
-                _allowed(key, memory[key.node], pooled[key.node], policy),
+        if can_grow:
+            pooled_kib = model.pooled_kib(
+                (other.pool for other in usage.values()), key.node
             )
-        views[key] = PoolSnapshot(
-            standing,
-            books.accounts.get(
-                key,
-                model.Account(*key, floor=standing.pool.persistent),
-            ),
+            room = min(
+                nodes.allocatable_pages(fs, key, zones),
+                _allowed(key, memory[key.node], pooled_kib, policy),
+            )
+        pools[key] = PoolSnapshot(
+            used,
+            accounts.get(key, model.Account(*key, floor=used.pool.persistent)),
             max(0, room),
-            nodes_module.unusable_permille(blocks[key.node], key.size_kib),
+            nodes.unusable_permille(blocks[key.node], key.size_kib),
             tuple(hold for hold in holds if hold.key == key),
         )
     return HostSnapshot(
-        nodes_module.read_nodes(fs), memory, views, processes.running(fs)
+        nodes.read_nodes(fs), memory, pools, processes.running(fs)
     )
 
 
 def _allowed(
     key: model.PoolKey,
-    memory: nodes_module.NodeMemory,
+    memory: NodeMemory,
     pooled_kib: int,
     policy: PoolPolicy,
 ) -> int:
-    """Tell how many pages the operator's limits allow to promise.
+    """Return how many pages the operator's limits allow to promise.
 
     Unlike for growth, only memory that is free counts: memory of the page
     cache may come back in blocks that are too small.
     """
-    room_kib = ceiling_room_kib(memory.total_kib, pooled_kib, policy)
-    if key.size_kib <= nodes_module.LARGEST_BLOCK_KIB:
-        room_kib = min(room_kib, memory.free_kib - policy.node_free_mib * 1024)
+    small = key.size_kib <= nodes.LARGEST_BLOCK_KIB
+    room_kib = policy.room_kib(
+        memory.total_kib, pooled_kib, memory.free_kib if small else None
+    )
     return room_kib // key.size_kib

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is promised of a host's pools, and what is left to promise.
+"""Use of the huge page pools: what is promised, and what is left to promise.
 
 The kernel knows how many pages are free, and to whom it gave the others. To
 whom a free page was promised is in the ledger only.
@@ -18,7 +18,7 @@ whom a free page was promised is in the ledger only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import collections
 from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
@@ -29,17 +29,14 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
 
-# Tells what is in /proc/PID/numa_maps.
-MapsReader = Callable[[int], str]
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PoolUsage:
-    """How a pool stands.
+    """The use of a pool.
 
-    :ivar pool: what the kernel says
+    :ivar pool: the counters of the kernel
     :ivar promised: free pages that holders have a right to; pages that a
-        guest which runs has given back for now are among them
+        running guest has returned for now are among them
     :ivar starting: those of them whose holder is taking them right now
     :ivar ours: pages in use that belong to a hold
     :ivar reserved: pages that the operator holds back from guests
@@ -57,7 +54,7 @@ class PoolUsage:
 
     @property
     def occupied(self) -> int:
-        """Pages that somebody without a hold uses."""
+        """Pages that processes without a hold use."""
         return max(0, self.pool.in_use - self.ours)
 
     @property
@@ -70,7 +67,7 @@ class PoolUsage:
 
     @property
     def overdue(self) -> int:
-        """Pages that are promised and not there."""
+        """Pages that are promised and missing."""
         return max(0, self.promised - self.starting - self.pool.free)
 
     @property
@@ -78,40 +75,56 @@ class PoolUsage:
         """Free pages that can be promised; below 0 if too many are."""
         return self.pool.free - self.promised - self.held_back
 
+    def __str__(self) -> str:
+        parts = [f'{self.pool.total} there, {self.pool.free} free']
+        if self.promised:
+            parts.append(f'{self.promised} promised to other instances')
+        if self.held_back:
+            parts.append(f'{self.held_back} held back')
+        if self.occupied:
+            parts.append(f'{self.occupied} used by others')
+        return ', '.join(parts)
 
-class Promises:
-    """Reads how far the promises of the ledger are kept.
 
+class UsageReader:
+    """Reads the use of the pools of a host.
+
+    :param kernel: the kernel's pools
     :param fs: where the kernel's files are
     :param read_maps: reads the ``numa_maps`` of a process
+    :param reserved: pages that the operator holds back from guests
     """
 
-    def __init__(self, fs: hostfs.HostFS, read_maps: MapsReader) -> None:
-        self._fs = fs
-        self._read_maps = read_maps
-
-    def standings(
+    def __init__(
         self,
         kernel: hugetlb.Hugetlb,
-        holds: Collection[model.Hold],
+        fs: hostfs.HostFS,
+        read_maps: processes.MapsReader,
         reserved: Mapping[model.PoolKey, int],
-        *,
+    ) -> None:
+        self._kernel = kernel
+        self._fs = fs
+        self._read_maps = read_maps
+        self._reserved = reserved
+
+    def read(
+        self,
+        holds: Collection[model.Hold],
         without: tuple[str, model.Purpose] | None = None,
     ) -> dict[model.PoolKey, PoolUsage]:
-        """Tell how each pool stands.
+        """Read the use of each pool.
 
         :param holds: all holds of the ledger
-        :param reserved: pages that the operator holds back from guests
         :param without: a holder and a purpose whose holds don't count
         :raises exception.KernelError: if the kernel's files can't be read
         """
-        running = processes.running(self._fs)
-        promised: dict[model.PoolKey, int] = {}
-        ours: dict[model.PoolKey, int] = {}
-        starting: dict[model.PoolKey, int] = {}
-        had: dict[str, dict[model.PoolKey, int]] = {}
+        promised: dict[model.PoolKey, int] = collections.Counter()
+        ours: dict[model.PoolKey, int] = collections.Counter()
+        starting: dict[model.PoolKey, int] = collections.Counter()
+        touched: dict[str, dict[model.PoolKey, int]] = {}
         # Processes come first and pools last: a page that a starting guest
         # takes in between then counts twice, rather than not at all.
+        running = processes.running(self._fs)
         for hold in holds:
             key = hold.key
             process = running.get(hold.holder)
@@ -120,60 +133,61 @@ class Promises:
             elif hold.state is model.State.TAKEN:
                 has = hold.pages
             else:
-                if hold.holder not in had:
-                    had[hold.holder] = self._known_pages_of(process)
-                left = had[hold.holder].get(key, 0)
+                if hold.holder not in touched:
+                    touched[hold.holder] = self._touched_pages(process)
+                left = touched[hold.holder].get(key, 0)
                 has = min(hold.pages, left)
-                had[hold.holder][key] = left - has
-                starting[key] = starting.get(key, 0) + hold.pages - has
-            ours[key] = ours.get(key, 0) + has
+                touched[hold.holder][key] = left - has
+                starting[key] += hold.pages - has
+            ours[key] += has
             if (hold.holder, hold.purpose) != without:
-                promised[key] = promised.get(key, 0) + hold.pages - has
-        pools = kernel.pools()
+                promised[key] += hold.pages - has
+        pools = self._kernel.pools()
         awaited = {
-            size_kib: kernel.reserved(size_kib)
+            size_kib: self._kernel.reserved(size_kib)
             for size_kib in {key.size_kib for key in pools}
         }
         for key, count in starting.items():
             if key.size_kib in awaited:
                 awaited[key.size_kib] -= count
-        standings = {}
+        found = {}
         for key, pool in pools.items():
             # A guest that has taken its pages may return some through its
             # balloon, and takes them again whenever it likes.
-            returned = max(0, ours.get(key, 0) - pool.in_use)
-            standings[key] = PoolUsage(
+            returned = max(0, ours[key] - pool.in_use)
+            found[key] = PoolUsage(
                 pool,
-                promised.get(key, 0) + returned,
-                starting.get(key, 0),
-                ours.get(key, 0) - returned,
-                reserved.get(key, 0),
+                promised[key] + returned,
+                starting[key],
+                ours[key] - returned,
+                self._reserved.get(key, 0),
                 min(pool.free, max(0, awaited[key.size_kib])),
             )
-        return standings
-
-    def _known_pages_of(
-        self, process: processes.GuestProcess
-    ) -> dict[model.PoolKey, int]:
-        """Tell which pages a guest has that is taking them.
-
-        If that can't be read, those that it has count twice: as promised, and
-        as used by others. That lasts until it has started, and is told then.
-        """
-        try:
-            return self.pages_of(process)
-        except exception.KernelError:
-            return {}
+        return found
 
     def pages_of(
         self, process: processes.GuestProcess
     ) -> dict[model.PoolKey, int]:
-        """Tell which huge pages a guest has, by pool.
+        """Read which huge pages a guest has, by pool.
 
         :returns: nothing if the process is gone
+        :raises exception.KernelError: if that can't be read
         """
         try:
             text = self._read_maps(process.pid)
         except ProcessLookupError:
             return {}
         return processes.pages_of(text)
+
+    def _touched_pages(
+        self, process: processes.GuestProcess
+    ) -> dict[model.PoolKey, int]:
+        """Read which pages a guest has that is taking them.
+
+        If that can't be read, those that it has count twice: as promised, and
+        as used by others. That lasts until it has started, and is logged then.
+        """
+        try:
+            return self.pages_of(process)
+        except exception.KernelError:
+            return {}

@@ -10,11 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a domain's XML says of its huge pages and its guest cells.
+"""The huge pages that a domain's XML asks for.
 
-The XML is what QEMU goes by, whatever road it came from: a new guest, one that
-is resumed or rescued, one that was defined long ago. So what a guest needs is
-read there, and not from what Nova planned.
+QEMU goes by the XML, be the guest new, resumed, rescued or defined long ago.
+So its needs are read there, and not from Nova's plan.
 
 Source: https://libvirt.org/formatdomain.html, "Memory Backing", "NUMA Node
 Tuning" and "Guest NUMA topology".
@@ -22,7 +21,6 @@ Tuning" and "Guest NUMA topology".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from nova import exception as nova_exception
@@ -31,7 +29,7 @@ from nova.virt import hardware
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 
-# What libvirt takes for a unit of memory, in bytes.
+# libvirt's units of memory, in bytes.
 _UNITS = {
     'b': 1,
     'bytes': 1,
@@ -49,23 +47,24 @@ _UNITS = {
     'TiB': 2**40,
 }
 
-_CELLS = './cpu/numa/cell'
 
+def page_needs(xml: str) -> list[model.PageNeed]:
+    """Return the huge pages that QEMU will allocate for a domain.
 
-def needs(xml: str) -> list[model.PageNeed]:
-    """Tell which huge pages QEMU will take for a domain.
-
-    :param xml: the description that the domain is made from
     :returns: one need for each guest cell on huge pages, none for a domain
         on small pages
-    :raises exception.InvalidDomain: if it is not said where, or how many
+    :raises exception.InvalidDomain: if the XML doesn't say how many on which
+        NUMA node
     """
-    root = _parse(xml)
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError as error:
+        raise exception.InvalidDomain(f'it is no XML: {error}') from error
     backing = root.find('./memoryBacking/hugepages')
     if backing is None:
         return []
     sizes, common = _page_sizes(backing)
-    found = []
+    needs = []
     for cell, memory in _cells(root):
         size = sizes.get(cell, common)
         if size is None:
@@ -76,56 +75,18 @@ def needs(xml: str) -> list[model.PageNeed]:
                 f'guest cell {cell} has {memory} bytes, which is no number '
                 f'of pages of {size} bytes'
             )
-        found.append(
+        needs.append(
             model.PageNeed(cell, _host_node(root, cell), size // 1024, count)
         )
-    if not found:
+    if not needs:
         raise exception.InvalidDomain('no guest cell uses its huge pages')
-    return found
-
-
-def has_distances(xml: str) -> bool:
-    """Tell whether a domain's guest cells have distances.
-
-    :raises exception.InvalidDomain: if it is no XML
-    """
-    return _parse(xml).find(f'{_CELLS}/distances') is not None
-
-
-def with_distances(xml: str, distances: Sequence[Sequence[int]] | None) -> str:
-    """Write other distances between a domain's guest cells.
-
-    :param distances: from each guest cell to each, None for none at all
-    :returns: the XML with these distances and none else; with none if they
-        are of another number of cells
-    :raises exception.InvalidDomain: if it is no XML
-    """
-    root = _parse(xml)
-    cells = root.findall(_CELLS)
-    for cell in cells:
-        for old in cell.findall('distances'):
-            cell.remove(old)
-    if distances is not None and len(distances) == len(cells):
-        for cell, row in zip(cells, distances, strict=True):
-            element = ElementTree.SubElement(cell, 'distances')
-            for other, value in enumerate(row):
-                ElementTree.SubElement(
-                    element, 'sibling', id=str(other), value=str(value)
-                )
-    return ElementTree.tostring(root, encoding='unicode')
-
-
-def _parse(xml: str) -> ElementTree.Element:
-    try:
-        return ElementTree.fromstring(xml)
-    except ElementTree.ParseError as error:
-        raise exception.InvalidDomain(f'it is no XML: {error}') from error
+    return needs
 
 
 def _page_sizes(
     backing: ElementTree.Element,
 ) -> tuple[dict[int, int], int | None]:
-    """Read page sizes in bytes: by guest cell, and that of all others."""
+    """Return page sizes in bytes: by guest cell, and for all others."""
     sizes: dict[int, int] = {}
     common = None
     for page in backing.findall('page'):
@@ -144,42 +105,30 @@ def _page_sizes(
 
 
 def _cells(root: ElementTree.Element) -> list[tuple[int, int]]:
-    """List the guest cells with their memory in bytes."""
-    found = []
-    for index, cell in enumerate(root.findall(_CELLS)):
+    """Return the guest cells with their memory in bytes."""
+    cells = []
+    for index, cell in enumerate(root.findall('./cpu/numa/cell')):
         number = cell.get('id', str(index))
         if not number.isdecimal():
             raise exception.InvalidDomain(f'guest cell {number!r}')
         memory = _bytes(
             cell.get('memory'), cell.get('unit'), f'guest cell {number}'
         )
-        found.append((int(number), memory))
-    if found:
-        return found
+        cells.append((int(number), memory))
+    if cells:
+        return cells
     # Without cells there is one, with all of the memory.
-    memory_element = root.find('memory')
-    if memory_element is None:
+    element = root.find('memory')
+    if element is None:
         raise exception.InvalidDomain('it has no memory')
-    return [
-        (
-            0,
-            _bytes(
-                memory_element.text, memory_element.get('unit'), 'the memory'
-            ),
-        )
-    ]
+    return [(0, _bytes(element.text, element.get('unit'), 'the memory'))]
 
 
 def _host_node(root: ElementTree.Element, cell: int) -> int:
-    """Tell on which host node the memory of a guest cell is to be."""
-    tuning = root.find('numatune')
-    element = None
-    if tuning is not None:
-        for memnode in tuning.findall('memnode'):
-            if memnode.get('cellid') == str(cell):
-                element = memnode
-        if element is None:
-            element = tuning.find('memory')
+    """Return the NUMA node that the memory of a guest cell is tied to."""
+    element = root.find(f"./numatune/memnode[@cellid='{cell}']")
+    if element is None:
+        element = root.find('./numatune/memory')
     nodeset = None if element is None else element.get('nodeset')
     if element is None or nodeset is None:
         raise exception.InvalidDomain(
@@ -189,21 +138,20 @@ def _host_node(root: ElementTree.Element, cell: int) -> int:
     nodes = _numbers(nodeset)
     if mode != 'strict' or len(nodes) != 1:
         raise exception.InvalidDomain(
-            f'guest cell {cell} is to have its memory on host nodes '
-            f'{nodeset!r} in mode {mode!r}; expected one node in mode '
-            "'strict'"
+            f'guest cell {cell} has its memory on host nodes {nodeset!r} in '
+            f"mode {mode!r}; expected one node in mode 'strict'"
         )
     return min(nodes)
 
 
 def _numbers(text: str) -> set[int]:
     try:
-        found: set[int] = hardware.parse_cpu_spec(text)
+        numbers: set[int] = hardware.parse_cpu_spec(text)
     except nova_exception.Invalid:
-        found = set()
-    if not found:
+        numbers = set()
+    if not numbers:
         raise exception.InvalidDomain(f'{text!r} is no set of nodes')
-    return found
+    return numbers
 
 
 def _bytes(count: str | None, unit: str | None, of_what: str) -> int:

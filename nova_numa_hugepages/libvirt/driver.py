@@ -10,20 +10,21 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Nova's libvirt driver, with huge pages that are made ready for its guests.
+"""Nova's libvirt driver, with huge pages reserved for its guests.
 
-``compute_driver = numa_hugepages.NUMAHugepagesDriver`` loads it. Hooks only:
-what a hook does is in ``keeper.py``, and what the host offers in
-``hostview.py``.
+``compute_driver = numa_hugepages.NUMAHugepagesDriver`` loads it. This file has
+hooks only: ``hugepages/manager.py`` carries them out, and ``resources.py``
+builds what the scheduler gets.
 
-Every start of a domain passes `_create_guest`, and every end for good passes
-`_undefine_domain`. What passes neither, as a guest that ends by itself or a
-service that is killed, is found when Nova asks for the host's resources, once
-a minute, and when the service starts.
+Every start of a domain passes `_create_guest`, and every deletion passes
+`_undefine_domain`. The rest, such as a guest that powers itself off or a
+service that is killed, is found by the reconciliation: when the service
+starts, and once a minute, when Nova asks for the resources of the host.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -39,11 +40,12 @@ from nova_numa_hugepages import conf
 from nova_numa_hugepages import exception
 from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.core import host_stats
-from nova_numa_hugepages.hugepages import snapshot
+from nova_numa_hugepages.hugepages.assembly import KernelAccess
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
 from nova_numa_hugepages.libvirt import domain_xml
 from nova_numa_hugepages.libvirt import guest_config
 from nova_numa_hugepages.libvirt import migration
-from nova_numa_hugepages.libvirt import novas
 from nova_numa_hugepages.libvirt import queries
 from nova_numa_hugepages.libvirt import resources
 from nova_numa_hugepages.libvirt import setup
@@ -52,7 +54,7 @@ from nova_numa_hugepages.nova_fit import numa_fit
 CONF = nova_conf.CONF
 LOG = logging.getLogger(__name__)
 
-# libvirt knows the threads that take a guest's memory from this version on.
+# The first libvirt with <allocation threads=.../>.
 MIN_LIBVIRT_PREALLOC_THREADS = (8, 2, 0)
 
 _REBUILDING = (
@@ -62,55 +64,67 @@ _REBUILDING = (
 )
 
 
-class NUMAHugepagesDriver(migration.MovingGuests):
-    """The libvirt driver, which holds huge pages for its guests."""
+class NUMAHugepagesDriver(migration.MigrationHooks):
+    """The libvirt driver, with huge pages reserved for its guests.
 
-    def __init__(self, virtapi: Any, read_only: bool = False) -> None:
+    :param kernel: access to the kernel; without it, to that of this host
+    """
+
+    def __init__(
+        self,
+        virtapi: Any,
+        read_only: bool = False,
+        kernel: KernelAccess | None = None,
+    ) -> None:
         super().__init__(virtapi, read_only)
         conf.register_opts(CONF)
-        # None until it is known that there are guests to take care of.
-        self._access: setup.Access | None = None
-        self._view: snapshot.HostSnapshot | None = None
+        self._kernel = kernel
+        self._exit_stack = contextlib.ExitStack()
+        # None unless this driver has guests to care for.
+        self._fs: hostfs.HostFS | None = None
+        self._snapshot: HostSnapshot | None = None
+        # What the scheduler last got.
+        self._stats: host_stats.HostStats | None = None
         self._cell_ids: list[int] = []
         self._service_host = CONF.host
-        self._claim_devices = novas.claim_devices(virtapi)
+        self._claim_devices = queries.claim_devices(virtapi)
 
     # The service.
 
     def init_host(self, host: str) -> None:
-        """Start: check, open the ledger, and heal what has come apart."""
+        """Check the options, open the ledger, and reconcile."""
         conf.validate(CONF)
         self._service_host = host
         super().init_host(host)
         if CONF.libvirt.virt_type not in ('kvm', 'qemu'):
             LOG.warning(
-                'NUMAHugepagesDriver takes care of huge pages for guests of '
-                'virt_type kvm or qemu only. With %s it does what '
-                'LibvirtDriver does.',
+                'NUMAHugepagesDriver manages huge pages for [libvirt] '
+                'virt_type kvm and qemu only; with %s it behaves like '
+                'LibvirtDriver.',
                 CONF.libvirt.virt_type,
             )
             return
         numa_fit.install(
-            host_stats=lambda topology: self._facts,
+            host_stats=lambda topology: self._stats,
             host_devices=self._claim_devices,
         )
-        self._access = setup.host()
-        self._keeper = setup.keeper(CONF, self._access)
+        kernel = self._kernel or setup.kernel_access()
+        self._fs = kernel.fs
+        self._manager = setup.open_manager(CONF, kernel, self._exit_stack)
         try:
-            self._look(starting=True)
+            self._reconcile(starting=True)
         except exception.KernelError as error:
             LOG.error(
-                'What the host has in huge pages is not known: %s', error
+                'Could not read the huge page state of this host: %s', error
             )
 
     def cleanup_host(self, host: str) -> None:
-        """Stop: close the ledger."""
-        super().cleanup_host(host)
-        if self._keeper is not None:
-            self._keeper.close()
+        """Close the ledger, and release the lock of the service."""
+        with self._exit_stack:
+            super().cleanup_host(host)
 
     def emit_event(self, event: virtevent.InstanceEvent) -> None:
-        """See guests that power themselves off."""
+        """Notice a guest that powered itself off."""
         super().emit_event(event)
         if (
             isinstance(event, virtevent.LifecycleEvent)
@@ -118,7 +132,7 @@ class NUMAHugepagesDriver(migration.MovingGuests):
         ):
             self._stopped(event.uuid)
 
-    # Guests that start.
+    # Starting a guest.
 
     def _create_guest(
         self,
@@ -132,31 +146,33 @@ class NUMAHugepagesDriver(migration.MovingGuests):
         """Hold the pages that the domain needs, before it is defined.
 
         :raises nova.exception.ComputeResourcesUnavailable: if there are too
-            few, or some can't be made for want of a helper, so that Nova tries
-            the next host
+            few, or some can't be allocated without the privileged helper, so
+            that Nova tries the next host
         """
-        keeper = self._keeper
+        manager = self._manager
         starts = power_on or pause
-        if keeper is None or not (starts or keeper.keeps_powered_off):
+        if manager is None or not (starts or manager.keeps_powered_off):
             return super()._create_guest(
                 context, xml, instance, power_on, pause, post_xml_callback
             )
         try:
-            with keeper.starting(
+            with manager.starting(
                 instance.uuid,
-                domain_xml.needs(xml),
+                domain_xml.page_needs(xml),
                 is_defined=functools.partial(
                     queries.is_defined, self._host, instance
                 ),
-                comes_new=instance.task_state == task_states.RESIZE_FINISH,
+                after_resize=instance.task_state == task_states.RESIZE_FINISH,
             ):
                 guest = super()._create_guest(
                     context, xml, instance, power_on, pause, post_xml_callback
                 )
                 if starts:
-                    keeper.started(instance.uuid)
+                    manager.started(instance.uuid)
         except (exception.NotEnoughPages, exception.PoolsReadOnly) as error:
-            LOG.warning('%s', error, instance=instance)
+            LOG.warning(
+                'Could not reserve huge pages: %s', error, instance=instance
+            )
             raise nova_exception.ComputeResourcesUnavailable(
                 reason=str(error)
             ) from error
@@ -169,7 +185,7 @@ class NUMAHugepagesDriver(migration.MovingGuests):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Keep the pages between taking the domain away and defining it."""
+        """Keep the pages until the domain is defined again."""
         with self._restarting(instance):
             super()._hard_reboot(context, instance, *args, **kwargs)
 
@@ -180,7 +196,7 @@ class NUMAHugepagesDriver(migration.MovingGuests):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Keep the pages if the guest can't be started."""
+        """Keep the pages even if the guest fails to start."""
         with self._restarting(instance):
             super().resume(context, instance, *args, **kwargs)
 
@@ -190,27 +206,27 @@ class NUMAHugepagesDriver(migration.MovingGuests):
             done: bool = super()._soft_reboot(instance)
         return done
 
-    # Guests that stop.
+    # Stopping a guest.
 
     def _undefine_domain(
         self, instance: objects.Instance, *args: Any, **kwargs: Any
     ) -> None:
-        """Release the pages of a domain that is gone.
+        """Release the pages of a deleted domain.
 
         A guest that is rebuilt or resized comes back, and keeps them.
         """
         super()._undefine_domain(instance, *args, **kwargs)
-        if self._keeper is None:
+        if self._manager is None:
             return
         if (
             instance.task_state in _REBUILDING
             and instance.host == self._service_host
         ):
-            self._keeper.expect(instance.uuid)
+            self._manager.expect(instance.uuid)
         elif instance.task_state == task_states.RESIZE_MIGRATING:
-            self._keeper.resized(instance.uuid)
+            self._manager.resized(instance.uuid)
         else:
-            self._keeper.gone(instance.uuid)
+            self._manager.gone(instance.uuid)
 
     def power_off(
         self,
@@ -218,22 +234,22 @@ class NUMAHugepagesDriver(migration.MovingGuests):
         timeout: int = 0,
         retry_interval: int = 0,
     ) -> None:
-        """Give the pages back, if guests that are off don't keep them."""
+        """Release the pages, if powered-off guests don't keep them."""
         super().power_off(instance, timeout, retry_interval)
         if instance.task_state not in _REBUILDING:
             self._stopped(instance.uuid)
 
     def suspend(self, context: Any, instance: objects.Instance) -> None:
-        """Give the pages back, if guests that are off don't keep them."""
+        """Release the pages, if powered-off guests don't keep them."""
         super().suspend(context, instance)
         self._stopped(instance.uuid)
 
-    # What the domain is described as.
+    # The XML of a guest.
 
     def _get_guest_memory_backing_config(
         self, inst_topology: Any, numatune: Any, flavor: Any, image_meta: Any
     ) -> Any:
-        """Have QEMU take huge pages with several threads."""
+        """Make QEMU allocate huge pages with several threads."""
         backing = super()._get_guest_memory_backing_config(
             inst_topology, numatune, flavor, image_meta
         )
@@ -245,79 +261,81 @@ class NUMAHugepagesDriver(migration.MovingGuests):
             or not self._host.has_min_version(MIN_LIBVIRT_PREALLOC_THREADS)
         ):
             return backing
-        return guest_config.MemoryBacking(backing, threads)
+        return guest_config.with_prealloc_threads(backing, threads)
 
     def _guest_add_memory_balloon(self, guest: Any) -> None:
-        """Have a guest on huge pages keep those that are free inside."""
+        """Make a guest on huge pages keep those that are free inside it."""
         super()._guest_add_memory_balloon(guest)
         if guest.membacking is not None and guest.membacking.hugepages:
-            guest_config.keep_free_pages(guest.devices)
+            guest_config.disable_free_page_reporting(guest.devices)
 
     def _get_guest_numa_config(
         self, instance_numa_topology: Any, flavor: Any, image_meta: Any
     ) -> Any:
-        """Tell the guest how far its cells are from each other, if wanted."""
+        """Add the distances between guest cells, if the flavor asks."""
         config = super()._get_guest_numa_config(
             instance_numa_topology, flavor, image_meta
         )
         if (
             config.numaconfig
             and config.numatune
-            and self._facts
+            and self._stats
             and extra_specs.guest_distances(flavor.extra_specs)
         ):
             guest_config.set_distances(
                 config.numaconfig.cells,
                 guest_config.guest_distances(
-                    self._facts, [c.id for c in instance_numa_topology.cells]
+                    self._stats, [c.id for c in instance_numa_topology.cells]
                 ),
             )
         return config
 
-    # What the scheduler is told.
+    # Resources for the scheduler.
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
-        """Add the facts of this host to its stats."""
+        """Reconcile, and add this host's huge pages to its stats."""
         try:
-            self._look()
+            self._reconcile()
         except exception.NUMAHugepagesError as error:
-            LOG.error('What was known of huge pages is told anew: %s', error)
-        found: dict[str, Any] = super().get_available_resource(nodename)
-        if self._view is not None:
-            self._facts = resources.host_facts(self._view, self._cell_ids)
-            found['stats'] = {
-                **found['stats'],
-                host_stats.STATS_KEY: self._facts.dump(),
+            LOG.error(
+                'Huge page reconciliation failed; reporting the last known '
+                'state: %s',
+                error,
+            )
+        available: dict[str, Any] = super().get_available_resource(nodename)
+        if self._snapshot is not None:
+            self._stats = resources.build_stats(self._snapshot, self._cell_ids)
+            available['stats'] = {
+                **available['stats'],
+                host_stats.STATS_KEY: self._stats.dump(),
             }
-        return found
+        return available
 
     def _get_host_numa_topology(self) -> numa.NUMATopology | None:
-        """Report the pages that there are now, and those that can be made."""
+        """Report the pages that exist, and those that can be allocated."""
         topology = super()._get_host_numa_topology()
-        view = self._view
-        if topology is not None and view is not None:
+        if topology is not None and self._snapshot is not None:
             self._cell_ids = [cell.id for cell in topology.cells]
-            resources.set_totals(
-                topology, functools.partial(resources.totals, view)
-            )
+            resources.set_page_totals(topology, self._snapshot)
         return topology
 
-    def _look(self, *, starting: bool = False) -> None:
-        """Heal what has come apart, and see what the host has."""
-        if self._keeper is not None:
+    def _reconcile(self, *, starting: bool = False) -> None:
+        """Reconcile ledger, domains and pools, and take a snapshot."""
+        if self._manager is not None:
+            service = self._service_host
             node = self._host.get_hostname()
             try:
-                self._keeper.heal(
-                    lambda: queries.defined(self._host),
-                    lambda: queries.migrating(self._service_host, node),
-                    lambda: queries.here(self._service_host, node),
+                self._manager.reconcile(
+                    lambda: queries.defined_domains(self._host),
+                    lambda: queries.migrating_instances(service, node),
+                    lambda: queries.instances_on(service, node),
                     starting=starting,
                 )
             finally:
-                self._view = self._keeper.survey()
-        elif self._access is not None:
-            self._view = resources.without_pools(self._access.fs)
+                self._snapshot = self._manager.snapshot()
+        elif self._fs is not None:
+            self._snapshot = resources.snapshot_without_pools(self._fs)
 
     def _stopped(self, uuid: str) -> None:
-        if self._keeper is not None:
-            self._keeper.stopped(uuid)
+        if self._manager is not None:
+            self._manager.stopped(uuid)

@@ -10,146 +10,85 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What Nova's description of a guest lacks: more of libvirt's elements.
+"""Elements of a domain that Nova's configuration classes don't have.
 
-Source: https://libvirt.org/formatdomain.html, "Memory Backing" and "Guest NUMA
-topology".
+Source: https://libvirt.org/formatdomain.html, "Memory Backing", "Memory
+balloon device" and "Guest NUMA topology".
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-import copy
 from typing import Any
 
 from lxml import etree
 from nova.virt.libvirt import config as vconfig
-from nova.virt.libvirt import guest as libvirt_guest
 
 from nova_numa_hugepages.core import host_stats
-from nova_numa_hugepages.libvirt import domain_xml
 
 
-class MemoryBacking(vconfig.LibvirtConfigGuestMemoryBacking):
-    """Memory that QEMU takes at its start, with several threads.
+class _Extended:
+    """A configuration object of Nova with more attributes.
 
-    :param other: what Nova describes; left as it is
-    :param threads: how many threads
+    :param original: Nova's object; not changed
+    :param added: the attributes to add or replace
     """
 
     def __init__(
-        self, other: vconfig.LibvirtConfigGuestMemoryBacking, threads: int
+        self, original: vconfig.LibvirtConfigObject, **added: Any
     ) -> None:
         super().__init__()
-        self.__dict__.update(other.__dict__)
-        self.allocateimmediate = True
-        self.threads = threads
+        self.__dict__.update(original.__dict__, **added)
+
+
+class _MemoryBacking(_Extended, vconfig.LibvirtConfigGuestMemoryBacking):
+    threads: int
 
     def format_dom(self) -> Any:
-        """Describe it as libvirt wants it."""
         root = super().format_dom()
         root.find('allocation').set('threads', str(self.threads))
         return root
 
 
-class MemoryBalloon(vconfig.LibvirtConfigMemoryBalloon):
-    """A balloon that tells QEMU of no free pages.
+class _MemoryBalloon(_Extended, vconfig.LibvirtConfigMemoryBalloon):
+    def format_dom(self) -> Any:
+        root = super().format_dom()
+        root.set('freePageReporting', 'off')
+        return root
 
-    QEMU would give those of 2 MiB to the host's pool. They aren't free there,
-    as the guest has a right to them, but anything that asks no driver could
-    take them, and the guest ends when it wants them back.
 
-    :param other: what Nova describes; left as it is
-    """
-
-    def __init__(self, other: vconfig.LibvirtConfigMemoryBalloon) -> None:
-        super().__init__()
-        self.__dict__.update(other.__dict__)
+class _NUMACell(_Extended, vconfig.LibvirtConfigGuestCPUNUMACell):
+    distances: Sequence[int]
 
     def format_dom(self) -> Any:
-        """Describe it as libvirt wants it."""
-        dev = super().format_dom()
-        dev.set('freePageReporting', 'off')
-        return dev
+        root = super().format_dom()
+        add_distances(root, self.distances)
+        return root
 
 
-class NUMACell(vconfig.LibvirtConfigGuestCPUNUMACell):
-    """A guest cell that knows how far the others are.
+def with_prealloc_threads(
+    backing: vconfig.LibvirtConfigGuestMemoryBacking, threads: int
+) -> vconfig.LibvirtConfigGuestMemoryBacking:
+    """Return a memory backing that QEMU allocates with several threads.
 
-    :param other: what Nova describes; left as it is
-    :param distances: to each guest cell, in their order
+    :param backing: that of Nova; not changed
     """
-
-    def __init__(
-        self,
-        other: vconfig.LibvirtConfigGuestCPUNUMACell,
-        distances: Sequence[int],
-    ) -> None:
-        super().__init__()
-        self.__dict__.update(other.__dict__)
-        self.distances = tuple(distances)
-
-    def format_dom(self) -> Any:
-        """Describe it as libvirt wants it."""
-        cell = super().format_dom()
-        element = etree.SubElement(cell, 'distances')
-        for other, value in enumerate(self.distances):
-            etree.SubElement(element, 'sibling', id=str(other)).set(
-                'value', str(value)
-            )
-        return cell
+    return _MemoryBacking(backing, allocateimmediate=True, threads=threads)
 
 
-class _ArrivingDomain:
-    """A domain of libvirt that is kept in another shape where it goes to."""
+def disable_free_page_reporting(
+    devices: list[vconfig.LibvirtConfigGuestDevice],
+) -> None:
+    """Make a guest keep the huge pages that are free inside it.
 
-    def __init__(
-        self, other: Any, distances: Sequence[Sequence[int]] | None
-    ) -> None:
-        self._other = other
-        self._distances = distances
+    QEMU would return those of 2 MiB to the host's pool. The guest still has a
+    right to them, but any process that doesn't ask the driver could take them,
+    and the guest would be killed when it needs them again.
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._other, name)
-
-    def migrateToURI3(
-        self, uri: str, params: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> Any:
-        if 'persistent_xml' in params:
-            params = {
-                **params,
-                'persistent_xml': domain_xml.with_distances(
-                    params['persistent_xml'], self._distances
-                ),
-            }
-        return self._other.migrateToURI3(uri, params, *args, **kwargs)
-
-
-def arriving_with(
-    guest: libvirt_guest.Guest, distances: Sequence[Sequence[int]] | None
-) -> libvirt_guest.Guest:
-    """Have a guest kept with other distances by the host it migrates to.
-
-    A guest that runs keeps those that it started with: it read them when it
-    booted, and libvirt refuses to send a guest on with others ("Target NUMA
-    distance from 0 to 1 doesn't match source"). What the destination keeps
-    of it for its next start gets those of the destination.
-
-    :param distances: between its cells there; None for none
-    :returns: the guest, to be migrated
-    """
-    arriving = copy.copy(guest)
-    arriving._domain = _ArrivingDomain(guest._domain, distances)
-    return arriving
-
-
-def keep_free_pages(devices: list[vconfig.LibvirtConfigGuestDevice]) -> None:
-    """Have a guest keep huge pages that are free inside of it.
-
-    :param devices: those of the guest; is changed
+    :param devices: the devices of the guest; changed
     """
     devices[:] = [
-        MemoryBalloon(device)
+        _MemoryBalloon(device)
         if isinstance(device, vconfig.LibvirtConfigMemoryBalloon)
         else device
         for device in devices
@@ -160,40 +99,54 @@ def set_distances(
     cells: list[vconfig.LibvirtConfigGuestCPUNUMACell],
     distances: Sequence[Sequence[int]] | None,
 ) -> None:
-    """Give the guest cells of a description distances.
+    """Set the distances between guest cells, if there are several.
 
-    :param cells: is changed
-    :param distances: from each to each; None for none
+    :param cells: the guest cells; changed
+    :param distances: from each cell to each; None to set none
     """
     if distances is not None and len(cells) > 1:
         cells[:] = [
-            NUMACell(cell, row)
+            _NUMACell(cell, distances=row)
             for cell, row in zip(cells, distances, strict=True)
         ]
 
 
-def guest_distances(
-    known: host_stats.HostStats, host_cells: Sequence[int]
-) -> list[list[int]] | None:
-    """Tell how far guest cells are from each other.
+def add_distances(cell: Any, row: Sequence[int]) -> None:
+    """Add the distances of a guest cell to its XML element.
 
-    libvirt takes 10 for a cell to itself, and more than that to any other,
-    which the firmware of some hosts doesn't tell apart.
-
-    :param host_cells: the host cell of each guest cell
-    :returns: from each guest cell to each; None if the host doesn't tell
+    :param cell: the element; changed
+    :param row: the distance to each guest cell, in order
     """
-    ids = sorted(known.distances)
-    matrix = known.distance_matrix(ids)
+    distances = etree.SubElement(cell, 'distances')
+    for sibling, value in enumerate(row):
+        etree.SubElement(
+            distances, 'sibling', id=str(sibling), value=str(value)
+        )
+
+
+def guest_distances(
+    stats: host_stats.HostStats, host_cells: Sequence[int]
+) -> list[list[int]] | None:
+    """Return the distances between guest cells.
+
+    libvirt requires 10 from a cell to itself and more than that to any other,
+    which the firmware of some hosts doesn't distinguish.
+
+    :param stats: the stats of the host
+    :param host_cells: the host cell of each guest cell
+    :returns: from each guest cell to each; None if the stats don't have them
+    """
+    ids = sorted(stats.distances)
+    matrix = stats.distance_matrix(ids)
     if matrix is None or not set(host_cells) <= set(ids):
         return None
-    places = [ids.index(cell) for cell in host_cells]
+    rows = [ids.index(cell) for cell in host_cells]
     return [
         [
             host_stats.MIN_DISTANCE
-            if one == other
-            else max(host_stats.MIN_DISTANCE + 1, matrix[here][there])
-            for other, there in enumerate(places)
+            if source == target
+            else max(host_stats.MIN_DISTANCE + 1, matrix[row][column])
+            for target, column in enumerate(rows)
         ]
-        for one, here in enumerate(places)
+        for source, row in enumerate(rows)
     ]

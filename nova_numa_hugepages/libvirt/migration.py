@@ -10,11 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Hooks for guests that are moved: resized, migrated, migrated alive."""
+"""Hooks of the driver for resize, cold migration and live migration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 from typing import Any
 
@@ -24,25 +24,22 @@ from nova.virt.libvirt import driver
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages import extra_specs
-from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.libvirt import guest_config
+from nova_numa_hugepages.hugepages.kernel import nodes
+from nova_numa_hugepages.libvirt import migration_xml
 from nova_numa_hugepages.libvirt import queries
-from nova_numa_hugepages.libvirt import resources
 
 
-class MovingGuests(driver.LibvirtDriver):
-    """The libvirt driver, whose guests keep their pages where they move.
+class MigrationHooks(driver.LibvirtDriver):
+    """The libvirt driver, with huge pages reserved for migrations.
 
-    :ivar _keeper: takes care of huge pages; None where there are none
-    :ivar _facts: what the scheduler was last told of this host
+    :ivar _manager: the manager of huge pages; None on a host that has none
     """
 
-    _keeper: manager.HugePageManager | None = None
-    _facts: host_stats.HostStats | None = None
+    _manager: manager.HugePageManager | None = None
 
-    # Guests that are resized or migrated while they are off.
+    # Resize and cold migration.
 
     def migrate_disk_and_power_off(
         self,
@@ -51,13 +48,13 @@ class MovingGuests(driver.LibvirtDriver):
         *args: Any,
         **kwargs: Any,
     ) -> str:
-        """Keep the pages until the move is confirmed or reverted."""
+        """Keep the pages until the resize is confirmed or reverted."""
         with self._restarting(instance):
             disk_info: str = super().migrate_disk_and_power_off(
                 context, instance, *args, **kwargs
             )
-            if self._keeper is not None:
-                self._keeper.resized(instance.uuid)
+            if self._manager is not None:
+                self._manager.resized(instance.uuid)
         return disk_info
 
     def finish_revert_migration(
@@ -67,10 +64,10 @@ class MovingGuests(driver.LibvirtDriver):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Let the guest have the pages back that were kept for it."""
+        """Return the kept pages to the guest."""
         with self._restarting(instance):
-            if self._keeper is not None:
-                self._keeper.reverted(instance.uuid)
+            if self._manager is not None:
+                self._manager.reverted(instance.uuid)
             super().finish_revert_migration(context, instance, *args, **kwargs)
 
     def confirm_migration(
@@ -82,10 +79,10 @@ class MovingGuests(driver.LibvirtDriver):
     ) -> None:
         """Release the pages that were kept for a revert."""
         super().confirm_migration(context, migration, instance, network_info)
-        if self._keeper is not None:
-            self._keeper.release(instance.uuid, model.Purpose.RESIZE)
+        if self._manager is not None:
+            self._manager.release(instance.uuid, model.Purpose.RESIZE)
 
-    # Guests that are live migrated: the destination.
+    # Live migration, at the destination.
 
     def post_claim_migrate_data(
         self,
@@ -94,31 +91,24 @@ class MovingGuests(driver.LibvirtDriver):
         migrate_data: Any,
         claim: Any,
     ) -> Any:
-        """Hold the pages of a guest that is to come here.
+        """Hold the pages of a guest that will migrate to this host.
 
         :raises nova.exception.MigrationPreCheckError: if there are too few,
             so that Nova tries the next host
         """
         try:
-            self._hold_incoming(
-                instance,
-                resources.needs(
-                    claim.claimed_numa_topology, resources.BASE_KIB
-                ),
-            )
-        except exception.NUMAHugepagesError as error:
-            # Nova has no way back from here that gives the claim up.
+            self._hold_incoming(instance, claim.claimed_numa_topology)
+        except nova_exception.MigrationPreCheckError:
+            # Nova doesn't abort the claim if this hook fails.
             claim.abort()
-            raise nova_exception.MigrationPreCheckError(
-                reason=str(error)
-            ) from error
+            raise
         try:
             return super().post_claim_migrate_data(
                 context, instance, migrate_data, claim
             )
         except BaseException:
-            if self._keeper is not None:
-                self._keeper.release(instance.uuid, model.Purpose.INCOMING)
+            if self._manager is not None:
+                self._manager.release(instance.uuid, model.Purpose.INCOMING)
             raise
 
     def pre_live_migration(
@@ -130,24 +120,14 @@ class MovingGuests(driver.LibvirtDriver):
         disk_info: Any,
         migrate_data: Any,
     ) -> Any:
-        """Make sure of the pages, before memory is sent.
+        """Hold the pages of the final plan, before memory is sent.
 
         :raises nova.exception.MigrationPreCheckError: if there are too few;
             Nova then rolls back
         """
-        planned = resources.planned_cells(migrate_data)
-        if planned:
-            try:
-                self._hold_incoming(
-                    instance,
-                    resources.needs(
-                        instance.numa_topology, resources.BASE_KIB, planned
-                    ),
-                )
-            except exception.NUMAHugepagesError as error:
-                raise nova_exception.MigrationPreCheckError(
-                    reason=str(error)
-                ) from error
+        host_cells = _destination_cells(migrate_data)
+        if host_cells:
+            self._hold_incoming(instance, instance.numa_topology, host_cells)
         return super().pre_live_migration(
             context,
             instance,
@@ -164,10 +144,10 @@ class MovingGuests(driver.LibvirtDriver):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Let the guest have the pages that were held for it."""
-        if self._keeper is not None:
-            self._keeper.arrived(instance.uuid)
-            self._keeper.started(instance.uuid)
+        """Hand the held pages to the guest."""
+        if self._manager is not None:
+            self._manager.arrived(instance.uuid)
+            self._manager.started(instance.uuid)
         super().post_live_migration_at_destination(
             context, instance, *args, **kwargs
         )
@@ -179,25 +159,25 @@ class MovingGuests(driver.LibvirtDriver):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Release the pages of a guest that doesn't come."""
+        """Release the pages of a guest that stays at the source."""
         with contextlib.ExitStack() as always:
-            if self._keeper is not None:
-                always.callback(self._keeper.gone, instance.uuid)
-            # First of these, as the guest is in the API's hands by now.
-            always.callback(_store_what_it_had, context, instance)
+            if self._manager is not None:
+                always.callback(self._manager.gone, instance.uuid)
+            # Runs first, as the API can change the instance by now.
+            always.callback(_restore_source_plan, context, instance)
             super().rollback_live_migration_at_destination(
                 context, instance, *args, **kwargs
             )
 
-    # Guests that are live migrated: the source.
+    # Live migration, at the source.
 
     def post_live_migration_at_source(
         self, context: Any, instance: objects.Instance, network_info: Any
     ) -> None:
-        """Release the pages of a guest that has gone."""
+        """Release the pages of a guest that has left."""
         super().post_live_migration_at_source(context, instance, network_info)
-        if self._keeper is not None:
-            self._keeper.release(instance.uuid, model.Purpose.GUEST)
+        if self._manager is not None:
+            self._manager.release(instance.uuid, model.Purpose.GUEST)
 
     def _live_migration_operation(
         self,
@@ -209,15 +189,18 @@ class MovingGuests(driver.LibvirtDriver):
         guest: Any,
         device_names: Any,
     ) -> None:
-        """Have the destination keep distances that are true there."""
-        planned = resources.planned_cells(migrate_data)
-        if planned and extra_specs.guest_distances(
+        """Migrate with the distances of the destination."""
+        host_cells = _destination_cells(migrate_data)
+        if host_cells and extra_specs.guest_distances(
             instance.flavor.extra_specs
         ):
-            guest = guest_config.arriving_with(
+            guest = migration_xml.with_destination_distances(
                 guest,
-                queries.distances_at(
-                    context, dest, [planned[cell] for cell in sorted(planned)]
+                queries.destination_distances(
+                    context,
+                    instance,
+                    dest,
+                    [host_cells[cell] for cell in sorted(host_cells)],
                 ),
             )
         super()._live_migration_operation(
@@ -231,28 +214,74 @@ class MovingGuests(driver.LibvirtDriver):
         )
 
     def _hold_incoming(
-        self, instance: objects.Instance, needs: list[model.PageNeed]
+        self,
+        instance: objects.Instance,
+        topology: objects.InstanceNUMATopology | None,
+        host_cells: Mapping[int, int] | None = None,
     ) -> None:
-        if self._keeper is not None:
-            self._keeper.incoming(instance.uuid, needs)
-
-    @contextlib.contextmanager
-    def _restarting(self, instance: objects.Instance) -> Iterator[None]:
-        if self._keeper is None:
-            yield
+        if self._manager is None:
             return
-        with self._keeper.restarting(instance.uuid):
-            yield
+        try:
+            self._manager.incoming(
+                instance.uuid, _page_needs(topology, host_cells)
+            )
+        except exception.NUMAHugepagesError as error:
+            raise nova_exception.MigrationPreCheckError(
+                reason=str(error)
+            ) from error
+
+    def _restarting(
+        self, instance: objects.Instance
+    ) -> contextlib.AbstractContextManager[None]:
+        """Keep the pages of a guest while this thread restarts it."""
+        if self._manager is None:
+            return contextlib.nullcontext()
+        return self._manager.restarting(instance.uuid)
 
 
-def _store_what_it_had(context: Any, instance: objects.Instance) -> None:
-    """Store where a guest is whose live migration to this host has failed.
+def _page_needs(
+    topology: objects.InstanceNUMATopology | None,
+    host_cells: Mapping[int, int] | None,
+) -> list[model.PageNeed]:
+    """Return the huge pages that a planned guest needs.
 
-    Nova has the plan for this host in the instance meanwhile, and stores the
-    instance when it has deleted the guest's disks here. If the source is done
-    by then, the plan stays, and the guest is accounted for on other CPUs and
-    nodes than those that it runs on. Any other plan that is stored is left
-    alone: the guest may have been resized since.
+    :param topology: as the fit wrote it; None for a guest without one
+    :param host_cells: number of a guest cell to its host cell, if that is not
+        the one in the topology
+    :returns: one need for each guest cell on huge pages
+    """
+    needs = []
+    for index, cell in enumerate(topology.cells if topology else ()):
+        size_kib = (cell.pagesize if 'pagesize' in cell else None) or 0
+        if size_kib > nodes.BASE_KIB:
+            node = cell.id if host_cells is None else host_cells[index]
+            pages = -(-cell.memory * 1024 // size_kib)
+            needs.append(model.PageNeed(index, node, size_kib, pages))
+    return needs
+
+
+def _destination_cells(migrate_data: Any) -> dict[int, int]:
+    """Return the plan of a live migration.
+
+    :param migrate_data: a ``nova.objects.LibvirtLiveMigrateData``
+    :returns: number of each guest cell to its host cell at the destination;
+        empty if the guest has no cells, or a service is too old to say
+    """
+    if not ('dst_numa_info' in migrate_data and migrate_data.dst_numa_info):
+        return {}
+    plan = migrate_data.dst_numa_info
+    pins = plan.cell_pins if 'cell_pins' in plan else {}
+    return {int(cell): min(host_cells) for cell, host_cells in pins.items()}
+
+
+def _restore_source_plan(context: Any, instance: objects.Instance) -> None:
+    """Store the plan of the source after a failed live migration to here.
+
+    During the migration the instance carries the plan for this host, and Nova
+    stores it when the guest's disks are deleted here. If the source is done
+    by then, that plan stays, and the guest is accounted on other CPUs and
+    NUMA nodes than it runs on. Any other stored plan is left alone: the
+    instance may have been resized since.
     """
     if instance.migration_context is None:
         return
@@ -260,7 +289,7 @@ def _store_what_it_had(context: Any, instance: objects.Instance) -> None:
         stored = objects.InstanceNUMATopology.get_by_instance_uuid(
             context, instance.uuid
         )
-        if _places(stored) != _places(
+        if _pinning(stored) != _pinning(
             instance.migration_context.new_numa_topology
         ):
             return
@@ -274,8 +303,8 @@ def _store_what_it_had(context: Any, instance: objects.Instance) -> None:
         pass
 
 
-def _places(topology: objects.InstanceNUMATopology | None) -> object:
-    """Tell on which node each cell is, and on which CPU each vCPU."""
+def _pinning(topology: objects.InstanceNUMATopology | None) -> object:
+    """Return the host cell of each guest cell, and the CPU of each vCPU."""
     return topology and [
         (cell.id, cell.cpu_pinning) for cell in topology.cells
     ]

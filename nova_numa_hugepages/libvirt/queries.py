@@ -10,16 +10,23 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What libvirt and Nova know of guests beyond this driver."""
+"""Queries to libvirt and Nova: domains, instances, migrations, devices.
+
+Where the releases of Nova differ, the installed one is looked at. The numbers
+in comments only say which release that is.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
 from nova.objects import fields
+from nova.pci import stats as pci_stats
 from nova.virt.libvirt import host as libvirt_host
 from oslo_log import log as logging
 
@@ -30,19 +37,22 @@ LOG = logging.getLogger(__name__)
 
 
 def is_defined(host: libvirt_host.Host, instance: objects.Instance) -> bool:
-    """Tell whether there is a domain of an instance."""
+    """Return whether libvirt has a domain of an instance.
+
+    :returns: True if libvirt doesn't answer, so that a guest that may exist
+        keeps what it has
+    """
     try:
         host.get_guest(instance)
     except nova_exception.InstanceNotFound:
         return False
     except nova_exception.InternalError:
-        # It can't be told, so what the guest may have is left to it.
-        return True
+        pass
     return True
 
 
-def defined(host: libvirt_host.Host) -> frozenset[str] | None:
-    """List the uuids of all domains, running or not.
+def defined_domains(host: libvirt_host.Host) -> frozenset[str] | None:
+    """Return the uuids of all domains, running or not.
 
     :returns: None if libvirt doesn't answer
     """
@@ -52,88 +62,108 @@ def defined(host: libvirt_host.Host) -> frozenset[str] | None:
         )
     except Exception as error:
         LOG.warning(
-            'libvirt does not list its domains, so no guest counts as gone: '
-            '%s',
+            'Could not list libvirt domains; keeping all reservations: %s',
             error,
         )
         return None
 
 
-def migrating(host: str, node: str) -> frozenset[str] | None:
-    """List the uuids of instances that are moved to or from this host.
+def migrating_instances(host: str, node: str) -> frozenset[str] | None:
+    """Return the uuids of instances that migrate to or from a host.
 
-    Nova counts what was resized or cold-migrated with an error, too, until
-    somebody decides what is to become of it.
+    Those whose resize or cold migration failed are included until an operator
+    or user resolves it, as Nova still accounts for them.
 
-    :param host: the name of the service
+    :param host: the name of the compute service
     :param node: the name of the compute node
-    :returns: None if Nova's database can't be asked
+    :returns: None if Nova's database doesn't answer
     """
     try:
-        found = objects.MigrationList.get_in_progress_and_error(
+        migrations = objects.MigrationList.get_in_progress_and_error(
             nova_context.get_admin_context(), host, node
         )
     except Exception as error:
         LOG.warning(
-            'Nova does not tell which migrations are in progress, so none '
-            'counts as ended: %s',
+            'Could not list in-progress migrations; keeping their '
+            'reservations: %s',
             error,
         )
         return None
     return frozenset(
         migration.instance_uuid
-        for migration in found
+        for migration in migrations
         if migration.status != 'error'
         or migration.migration_type
-        in (
-            fields.MigrationType.MIGRATION,
-            fields.MigrationType.RESIZE,
-        )
+        in (fields.MigrationType.MIGRATION, fields.MigrationType.RESIZE)
     )
 
 
-def here(host: str, node: str) -> frozenset[str] | None:
-    """List the uuids of instances that Nova has on this host.
+def instances_on(host: str, node: str) -> frozenset[str] | None:
+    """Return the uuids of instances that Nova has on a host.
 
-    :param host: the name of the service
+    :param host: the name of the compute service
     :param node: the name of the compute node
-    :returns: None if Nova's database can't be asked
+    :returns: None if Nova's database doesn't answer
     """
     try:
-        found = objects.InstanceList.get_by_host_and_node(
+        instances = objects.InstanceList.get_by_host_and_node(
             nova_context.get_admin_context(), host, node, expected_attrs=[]
         )
     except Exception as error:
         LOG.warning(
-            'Nova does not tell which instances are on this host, so none '
-            'counts as gone: %s',
+            'Could not list the instances of this host; keeping all '
+            'reservations: %s',
             error,
         )
         return None
-    return frozenset(instance.uuid for instance in found)
+    return frozenset(instance.uuid for instance in instances)
 
 
-def distances_at(
+def destination_distances(
     context: nova_context.RequestContext,
+    instance: objects.Instance,
     host: str,
-    cells: Sequence[int],
+    host_cells: Sequence[int],
 ) -> list[list[int]] | None:
-    """Tell how far a guest's cells are from each other on another host.
+    """Return the distances between an instance's cells on another host.
 
-    :param host: the name of its compute service
-    :param cells: the host cell there of each guest cell
-    :returns: None if that host does not tell
+    :param host: the name of the compute service there
+    :param host_cells: the host cell there of each guest cell
+    :returns: None if that host doesn't report them
     """
     try:
         node = objects.ComputeNode.get_first_node_by_host_for_old_compat(
             context, host
         )
-        known = host_stats.parse((node.stats or {})[host_stats.STATS_KEY])
+        stats = host_stats.parse((node.stats or {})[host_stats.STATS_KEY])
     except (nova_exception.NovaException, KeyError, ValueError) as error:
         LOG.warning(
-            'The distances between the NUMA nodes of %(host)s are not known: '
+            'Could not get the NUMA node distances of host %(host)s: '
             '%(error)s',
             {'host': host, 'error': error},
+            instance=instance,
         )
         return None
-    return guest_config.guest_distances(known, cells)
+    return guest_config.guest_distances(stats, host_cells)
+
+
+def claim_devices(
+    virtapi: Any,
+) -> Callable[[], pci_stats.PciDeviceStats | None]:
+    """Return a function that returns the PCI devices of this host.
+
+    The scheduler keeps an instance that asks for no device away from host
+    cells that have some. Up to Nova 33 the claim doesn't pass the devices for
+    such an instance, and would come to another plan.
+
+    :param virtapi: the ``ComputeVirtAPI`` of the compute service
+    :returns: a function that returns None until the service knows them
+    """
+
+    def devices() -> pci_stats.PciDeviceStats | None:
+        service = getattr(virtapi, '_compute', None)
+        resource_tracker = getattr(service, 'rt', None)
+        pci_tracker = getattr(resource_tracker, 'pci_tracker', None)
+        return None if pci_tracker is None else pci_tracker.stats
+
+    return devices

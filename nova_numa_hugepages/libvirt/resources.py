@@ -10,156 +10,102 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the scheduler is told of a host, out of what is known of it."""
+"""Resources that a host reports to the scheduler: page totals and stats."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
-import resource
-from typing import Any
 
-from nova.objects import instance_numa
 from nova.objects import numa
 
-from nova_numa_hugepages.core import host_stats
-from nova_numa_hugepages.hugepages import snapshot
+from nova_numa_hugepages.core.host_stats import HostStats
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import nodes
-from nova_numa_hugepages.hugepages.model import PageNeed
-
-# The size of small pages.
-BASE_KIB = resource.getpagesize() // 1024
+from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
 
 
-def without_pools(fs: hostfs.HostFS) -> snapshot.HostSnapshot:
-    """Look at a host that has no huge pages.
+def snapshot_without_pools(fs: hostfs.HostFS) -> HostSnapshot:
+    """Return the snapshot of a host whose kernel has no huge pages.
 
     :raises exception.KernelError: if the kernel's files can't be read
     """
-    return snapshot.HostSnapshot(
-        nodes.read_nodes(fs), nodes.memory(fs), {}, {}
-    )
+    return HostSnapshot(nodes.read_nodes(fs), nodes.memory(fs), {}, {})
 
 
-def totals(view: snapshot.HostSnapshot, node: int) -> dict[int, int]:
-    """Tell how many pages of each size guests can have on a node altogether.
+def set_page_totals(
+    topology: numa.NUMATopology, snapshot: HostSnapshot
+) -> None:
+    """Set the page totals of a host's topology to those of a snapshot.
 
-    Of huge pages those that are there, and those that can be made now. Both
+    Host cells that the snapshot doesn't have are left as they are.
+
+    :param topology: changed
+    """
+    for cell in topology.cells:
+        totals = page_totals(snapshot, cell.id)
+        for mempages in cell.mempages if totals else ():
+            mempages.total = totals.get(mempages.size_kb, 0)
+
+
+def page_totals(snapshot: HostSnapshot, node: int) -> dict[int, int]:
+    """Return the pages of each size that guests can have on a NUMA node.
+
+    Of huge pages those that exist, and those that can be allocated now. Both
     take memory from each other and from small pages, so the totals overlap;
-    none is larger than the node. Of small pages what is in no pool.
+    none is larger than the node. Of small pages those outside of pools.
 
     :returns: page size in KiB to pages; empty if the node isn't known
     """
-    memory = view.memory.get(node)
+    memory = snapshot.memory.get(node)
     if memory is None:
         return {}
-    found = {
+    totals = {
         key.size_kib: min(pool.offered, memory.total_kib // key.size_kib)
-        for key, pool in view.pools.items()
+        for key, pool in snapshot.pools.items()
         if key.node == node
     }
-    found[BASE_KIB] = (
-        max(0, memory.total_kib - view.pooled_kib(node)) // BASE_KIB
-    )
-    return found
+    small_kib = max(0, memory.total_kib - snapshot.pooled_kib(node))
+    totals[nodes.BASE_KIB] = small_kib // nodes.BASE_KIB
+    return totals
 
 
-def host_facts(
-    view: snapshot.HostSnapshot, cell_ids: Sequence[int]
-) -> host_stats.HostStats:
-    """Tell the facts of a host, as they go into its stats.
+def build_stats(snapshot: HostSnapshot, cell_ids: Sequence[int]) -> HostStats:
+    """Return the stats of a host, short enough to be stored.
 
     :param cell_ids: the ids of all host cells in Nova's order
-    :returns: facts whose value isn't too long
     """
-    known: dict[str, dict[int, dict[int, int]]] = {
-        'free': {},
-        'allocatable': {},
-        'unusable_permille': {},
-    }
-    for key, pool in sorted(view.pools.items()):
-        if key.node not in cell_ids:
+    free: dict[int, dict[int, int]] = {}
+    allocatable: dict[int, dict[int, int]] = {}
+    unusable_permille: dict[int, dict[int, int]] = {}
+    for (node, size_kib), pool in sorted(snapshot.pools.items()):
+        if node not in cell_ids:
             continue
-        for name, value in (
-            ('free', max(0, pool.standing.available)),
-            ('allocatable', pool.allocatable),
-            ('unusable_permille', pool.unusable_permille),
+        for counts, value in (
+            (free, max(0, pool.usage.available)),
+            (allocatable, pool.allocatable),
+            (unusable_permille, pool.unusable_permille),
         ):
-            known[name].setdefault(key.node, {})[key.size_kib] = value
-    return host_stats.HostStats(
-        distances=distances(view.nodes, cell_ids),
-        free=known['free'],
-        allocatable=known['allocatable'],
-        unusable_permille=known['unusable_permille'],
+            counts.setdefault(node, {})[size_kib] = value
+    return HostStats(
+        distances=distances(snapshot.nodes, cell_ids),
+        free=free,
+        allocatable=allocatable,
+        unusable_permille=unusable_permille,
     ).bounded()
 
 
 def distances(
-    known: Mapping[int, nodes.Node], cell_ids: Sequence[int]
+    by_id: Mapping[int, nodes.Node], cell_ids: Sequence[int]
 ) -> dict[int, tuple[int, ...]]:
-    """Order the distances between nodes like a host's cells.
+    """Return the distances between host cells, in the order of the cells.
 
-    :returns: none if those of a cell aren't known
+    :returns: empty if those of a cell aren't known
     """
     rows = {}
     for cell_id in cell_ids:
-        node = known.get(cell_id)
+        node = by_id.get(cell_id)
         if node is None or not set(cell_ids) <= node.distances.keys():
             return {}
         rows[cell_id] = tuple(node.distances[other] for other in cell_ids)
     return rows
-
-
-def needs(
-    topology: instance_numa.InstanceNUMATopology | None,
-    base_kib: int,
-    host_cells: Mapping[int, int] | None = None,
-) -> list[PageNeed]:
-    """Tell which huge pages a guest needs that was fitted on a host.
-
-    :param topology: the guest's, as the fit wrote it; None for a guest that
-        has none
-    :param base_kib: the size of small pages
-    :param host_cells: number of a guest cell to its host cell, if that is not
-        the one that the topology names
-    :returns: one need for each guest cell on huge pages
-    """
-    found = []
-    for index, cell in enumerate(topology.cells if topology else ()):
-        size_kib = (cell.pagesize if 'pagesize' in cell else None) or 0
-        if size_kib > base_kib:
-            node = cell.id if host_cells is None else host_cells[index]
-            count = -(-cell.memory * 1024 // size_kib)
-            found.append(PageNeed(index, node, size_kib, count))
-    return found
-
-
-def planned_cells(migrate_data: Any) -> dict[int, int]:
-    """Tell where a guest's cells go in a live migration.
-
-    :param migrate_data: a ``nova.objects.LibvirtLiveMigrateData``
-    :returns: number of each guest cell to its host cell at the destination;
-        empty if the guest has no cells, or a service is too old to tell
-    """
-    if not ('dst_numa_info' in migrate_data and migrate_data.dst_numa_info):
-        return {}
-    known = migrate_data.dst_numa_info
-    pins = known.cell_pins if 'cell_pins' in known else {}
-    return {int(cell): min(nodes) for cell, nodes in pins.items()}
-
-
-def set_totals(
-    topology: numa.NUMATopology,
-    totals: Callable[[int], Mapping[int, int]],
-) -> None:
-    """Write how many pages a host has into its topology.
-
-    :param totals: tells page size in KiB to pages, given the id of a host
-        cell; nothing if it isn't known
-    """
-    for cell in topology.cells:
-        known = totals(cell.id)
-        for mempages in cell.mempages if known else ():
-            mempages.total = known.get(mempages.size_kb, 0)

@@ -10,54 +10,36 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Where a compute service has its pools, its ledger and its privileges."""
+"""Set-up of the huge page manager of a compute service."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-import dataclasses
+import contextlib
 import pathlib
 
 from nova.virt import hardware
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
-from nova_numa_hugepages.hugepages import pools
+from nova_numa_hugepages.hugepages.assembly import KernelAccess
+from nova_numa_hugepages.hugepages.assembly import open_pools
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import privsep
-from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.manager import HugePageManager
 from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state import service_lock
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 LOG = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Access:
-    """How the kernel is reached.
-
-    :ivar fs: where its files are
-    :ivar writer: changes pools
-    :ivar read_maps: reads where the memory of a process is
-    :ivar check: sees that these two have what they need for it; raises
-        `exception.PoolsReadOnly` if they don't
-    """
-
-    fs: hostfs.HostFS
-    writer: hugetlb.Writer
-    read_maps: processes.MapsReader
-    check: Callable[[], None]
-
-
-def host() -> Access:
-    """Reach the kernel of this host, with privileges of their own."""
-    return Access(
+def kernel_access() -> KernelAccess:
+    """Return access to the kernel of this host, through the helper."""
+    return KernelAccess(
         hostfs.HostFS(),
         privsep.PrivsepWriter(),
         privsep.numa_maps,
@@ -65,60 +47,57 @@ def host() -> Access:
     )
 
 
-def keeper(
-    conf: cfg.ConfigOpts, access: Access
-) -> manager.HugePageManager | None:
-    """Open the ledger, and take care of the pools.
+def open_manager(
+    conf: cfg.ConfigOpts, kernel: KernelAccess, cleanup: contextlib.ExitStack
+) -> HugePageManager | None:
+    """Open the ledger and return the manager of this host's huge pages.
 
-    What can't be done on this host is told in the log.
+    What this host can't do is logged.
 
     :param conf: the configuration of the service
+    :param cleanup: gets what has to be done when the service stops
     :returns: None if the kernel has no huge pages
     :raises exception.LedgerError: if the ledger can't be used
+    :raises lock.LockError: if another service uses this ledger, or a lock file
+        can't be used
     """
-    fs = access.fs
-    writer = access.writer
-    if not fs.nodes_folder.is_dir() or not hugetlb.Hugetlb(fs, writer).nodes():
+    folder = kernel.fs.nodes_folder
+    huge_pages = hugetlb.Hugetlb(kernel.fs, kernel.writer)
+    if not folder.is_dir() or not huge_pages.nodes():
         LOG.warning(
-            'The kernel of this host has no huge pages, or tells of no NUMA '
-            'nodes, so none are held for '
-            'guests. Where the hardware has them, hugepagesz= on the kernel '
-            'command line makes them known.'
+            'No huge page support found; NUMAHugepagesDriver will not manage '
+            'pools: no NUMA node has huge pages in %s. If the hardware '
+            'supports them, add hugepagesz= to the kernel command line.',
+            folder,
         )
         return None
-    reason = _why_read_only(access)
-    if reason is not None:
-        LOG.warning(manager.READ_ONLY, reason)
-        writer = hugetlb.NoWriter(reason)
     reserved = {
         model.PoolKey(node, int(size_kib)): count
         for node, counts in hardware.numa_get_reserved_huge_pages().items()
         for size_kib, count in counts.items()
     }
-    allowed = policy.read(conf.numa_hugepages, reserved)
-    if reason is not None:
-        # Nor is the scheduler told of pages that could be made.
-        allowed = dataclasses.replace(allowed, dynamic=False)
     folder = pathlib.Path(conf.state_path)
-    return manager.HugePageManager(
-        pools.Pools(
-            hugetlb.Hugetlb(fs, writer),
-            Ledger.open(folder / FILE_NAME),
-            fs,
-            allowed,
-            lock=lock.HostLock(folder),
-            read_maps=access.read_maps,
-            writable=reason is None,
-        )
+    _hold_service_lock(folder, cleanup)
+    ledger = cleanup.enter_context(Ledger.open(folder / FILE_NAME))
+    pools = open_pools(
+        kernel, ledger, policy.read(conf.numa_hugepages, reserved)
     )
+    reason = kernel.read_only_reason()
+    if reason is not None:
+        pools.make_read_only(reason)
+    return HugePageManager(pools)
 
 
-def _why_read_only(access: Access) -> str | None:
-    """Tell why pools can't be changed, None if they can."""
-    reason = hugetlb.writable(access.fs)
-    if reason is None:
-        try:
-            access.check()
-        except exception.PoolsReadOnly as error:
-            reason = error.reason
-    return reason
+def _hold_service_lock(
+    folder: pathlib.Path, cleanup: contextlib.ExitStack
+) -> None:
+    holder = service_lock.holder(folder)
+    if holder is not None:
+        raise lock.LockError(
+            folder / service_lock.NAME,
+            f'is held by {holder}',
+            'Two compute services cannot share a ledger: stop the other one, '
+            'or give one of them another [DEFAULT] state_path.',
+        )
+    service_lock.hold(folder)
+    cleanup.callback(service_lock.release, folder)

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""How many guests any policy can place, at most.
+"""An upper bound of the guests that any policy can place.
 
 A configuration is a number of guest cells of each kind that fit together in
 one host cell. The linear program chooses for each kind of host cell how many
@@ -40,7 +40,7 @@ import math
 from typing import Any
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.simulate import cellkinds
+from nova_numa_hugepages.simulate import cell_kinds
 from nova_numa_hugepages.simulate import extras
 from nova_numa_hugepages.simulate import scenario
 
@@ -73,17 +73,17 @@ class Bound:
         self._numpy, self._optimize = _solvers()
         self._play = play
         self._demand = {
-            flavor.name: cellkinds.guest_kinds(flavor)
+            flavor.name: cell_kinds.guest_cell_kinds(flavor)
             for flavor in play.flavors
         }
         self._guests = sorted(
             {kind for cells in self._demand.values() for kind in cells},
             key=repr,
         )
-        hosts = cellkinds.host_kinds(play.hosts)
+        hosts = cell_kinds.host_cell_kinds(play.hosts)
         self._counts = list(hosts.values())
         self._knapsacks = [
-            cellkinds.knapsack(host, self._guests) for host in hosts
+            cell_kinds.knapsack(host, self._guests) for host in hosts
         ]
         # A dictionary, for it keeps the order.
         self._columns: dict[_Column, None] = {}
@@ -144,7 +144,7 @@ class Bound:
         return list(cells.values())
 
     def _start(self) -> None:
-        """Let every guest cell that fits anywhere have a configuration."""
+        """Add a configuration for every guest cell that fits anywhere."""
         for host, sack in enumerate(self._knapsacks):
             for choice, guest in enumerate(sack.choices):
                 column = [0] * len(self._guests)
@@ -239,7 +239,7 @@ class Bound:
         return total, columns
 
     def _fill(
-        self, sack: cellkinds.Knapsack, prices: Sequence[float]
+        self, sack: cell_kinds.Knapsack, prices: Sequence[float]
     ) -> tuple[float, list[int]]:
         """Solve a knapsack problem.
 
@@ -262,27 +262,6 @@ class Bound:
             raise BoundError(f'knapsack problem: {solved.message}')
         bound = max(-float(solved.mip_dual_bound), -float(solved.fun))
         return bound * scale, [round(number) for number in solved.x]
-
-
-def mix_bound(play: scenario.Scenario) -> float:
-    """Bound the guests of the average mix that a fleet holds.
-
-    :returns: see `Bound.mix`
-    :raises: `extras.MissingLibrary` without scipy
-    """
-    return Bound(play).mix()
-
-
-def sequence_bound(play: scenario.Scenario, flavors: Sequence[str]) -> int:
-    """Bound the guests that any policy places before the first refusal.
-
-    For several sequences a `Bound` is faster.
-
-    :param flavors: the flavors of the arrivals, in their order
-    :returns: see `Bound.sequence`
-    :raises: `extras.MissingLibrary` without scipy
-    """
-    return Bound(play).sequence(flavors)
 
 
 def check_library() -> None:

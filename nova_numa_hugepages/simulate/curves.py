@@ -18,7 +18,6 @@ different ones.
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
 import statistics
 
@@ -40,7 +39,7 @@ def grid(runs: Sequence[results.Run]) -> list[float]:
 def median(
     runs: Sequence[results.Run], field: str, arrivals: Sequence[float]
 ) -> list[float]:
-    """Take the median of the runs at some moments.
+    """Return the median of the runs at some moments.
 
     Between samples a run is a straight line, before the first one from 0, and
     after the last one it stays as it was.
@@ -49,28 +48,18 @@ def median(
     :param arrivals: the moments, not below 0
     :returns: for each moment; 0 without samples
     """
+    # Installed with matplotlib, which is what curves are for.
+    import numpy
+
     lines = [
-        (
+        numpy.interp(
+            arrivals,
             [0, *(sample.arrivals for sample in run.samples)],
-            [0.0, *(float(getattr(sample, field)) for sample in run.samples)],
+            [0.0, *(getattr(sample, field) for sample in run.samples)],
         )
         for run in runs
         if run.samples
     ]
     if not lines:
         return [0.0] * len(arrivals)
-    return [
-        statistics.median(_at(moment, *line) for line in lines)
-        for moment in arrivals
-    ]
-
-
-def _at(
-    moment: float, arrivals: Sequence[int], values: Sequence[float]
-) -> float:
-    after = bisect.bisect_right(arrivals, moment)
-    if after == len(arrivals):
-        return values[-1]
-    begin, end = arrivals[after - 1], arrivals[after]
-    share = (moment - begin) / (end - begin)
-    return values[after - 1] + share * (values[after] - values[after - 1])
+    return [float(value) for value in numpy.median(lines, axis=0)]

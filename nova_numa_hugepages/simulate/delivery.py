@@ -11,9 +11,9 @@
 # under the License.
 
 
-"""Where the results of a simulation go.
+"""The terminal and the files to which the results of a simulation go.
 
-That is checked before the runs, which may take minutes.
+They are checked before the runs, which may take minutes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich import console as rich
 
 from nova_numa_hugepages.simulate import output
 from nova_numa_hugepages.simulate import plots
-from nova_numa_hugepages.simulate import report
+from nova_numa_hugepages.simulate import tables
 
 if TYPE_CHECKING:
     from nova_numa_hugepages.simulate import results
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-    """Where results go besides the terminal.
+    """The files that results are written to.
 
     :ivar json: a file
     :ivar plots: a folder, which need not exist
@@ -44,24 +44,22 @@ class Delivery:
     plots: pathlib.Path | None = None
 
     def check(self) -> None:
-        """Find out whether there will be something in the way.
+        """Check that the files can be written.
 
         :raises: `output.OutputError`, `extras.MissingLibrary`
         """
         if self.plots is not None:
             plots.check_library()
             output.check_folder(self.plots)
-        if self.json is not None and not self._json_is_beside_plots():
+            if (
+                self.json is not None
+                and not self.plots.exists()
+                and self.json.parent.resolve() == self.plots.resolve()
+            ):
+                # The folder will be made for both.
+                return
+        if self.json is not None:
             output.check_writable(self.json)
-
-    def _json_is_beside_plots(self) -> bool:
-        """Tell whether the file is in the folder that will be made."""
-        return (
-            self.json is not None
-            and self.plots is not None
-            and not self.plots.exists()
-            and self.json.parent.resolve() == self.plots.resolve()
-        )
 
     def deliver(
         self,
@@ -72,12 +70,12 @@ class Delivery:
     ) -> None:
         """Print the results on standard output, and write the files.
 
-        No file is written if there is no run. Files are written also when
-        nobody reads the output any more, and what there is is printed also
-        when a file can't be written.
+        No file is written if there is no run. Files are written although
+        standard output is closed, and results are printed although a file
+        cannot be written.
 
-        :param notes: is told which files are written
-        :param planned: how many runs there were to be
+        :param notes: where to print which files are written
+        :param planned: the number of runs that were planned
         :raises: `output.OutputError`
         """
         written: list[pathlib.Path] = []
@@ -86,14 +84,14 @@ class Delivery:
                 self._write(found, written)
         finally:
             try:
-                report.print_report(
+                tables.print_report(
                     found,
                     rich.Console(highlight=False, markup=False),
                     planned=planned,
                 )
             finally:
                 for path in written:
-                    tell_written(path, notes)
+                    print_written(path, notes)
 
     def _write(
         self, found: results.Results, written: list[pathlib.Path]
@@ -101,13 +99,13 @@ class Delivery:
         if self.plots is not None:
             output.make_folder(self.plots)
         if self.json is not None:
-            output.write_all({self.json: output.dump(found).encode()})
+            output.write(self.json, output.dump(found).encode())
             written.append(self.json)
         if self.plots is not None:
             written += plots.write_plots(found, self.plots)
 
 
-def tell_written(path: pathlib.Path, notes: rich.Console) -> None:
-    """Say that a file is written."""
-    # A name that is longer than the line is not to be broken.
+def print_written(path: pathlib.Path, notes: rich.Console) -> None:
+    """Print that a file is written."""
+    # A name longer than the line must not be broken.
     notes.print(f'Written: {path}', soft_wrap=True)

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is on each plot of a simulation.
+"""The contents of the plots of a simulation.
 
 Each function draws into an empty figure of matplotlib. The colours can be told
 apart with any colour vision (those of M. Okabe and K. Ito, "Color Universal
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _WIDTH_INCHES = 8
 
 _COLOURS = {
-    results.Policy.STOCK: '#E69F00',
-    results.Policy.OURS: '#0072B2',
+    results.PlacementPolicy.STOCK: '#E69F00',
+    results.PlacementPolicy.OURS: '#0072B2',
 }
 _USED = '#56B4E9'
 _STRANDED = '#D55E00'
@@ -48,7 +48,9 @@ _QUIET = '#555555'
 
 
 def _runs(
-    found: results.Results, phase: results.Phase, policy: results.Policy
+    found: results.Results,
+    phase: results.Phase,
+    policy: results.PlacementPolicy,
 ) -> list[results.Run]:
     return [
         run
@@ -93,9 +95,9 @@ def placed(
             )
         # In the bar, where no dots are, or beside one that is too short.
         short = median < 0.15 * longest
-        dark = not short and policy.policy is results.Policy.OURS
+        dark = not short and policy.policy is results.PlacementPolicy.OURS
         panel.annotate(
-            wording.guests(median),
+            wording.count(median),
             (median if short else 0, row),
             xytext=(8, 0),
             textcoords='offset points',
@@ -111,7 +113,7 @@ def placed(
     panel.tick_params(axis='y', length=0)
     panel.invert_yaxis()
     panel.set_xlim(0, 1.04 * longest)
-    label = 'guests placed before the first refusal'
+    label = 'instances placed before the first refusal'
     if any(len(policy.seeds) > 1 for policy in phase.policies):
         label += ' (bar: median; dots: seeds)'
     panel.set_xlabel(label)
@@ -132,7 +134,7 @@ def _mark_bounds(
     words = 'at most possible'
     if len(set(bounds)) == 1:
         panel.axvline(bounds[0], color=_BOUND, linestyle='--', linewidth=1.4)
-        words += f': {wording.guests(bounds[0])}'
+        words += f': {wording.count(bounds[0])}'
     else:
         words = '| ' + words
         for row, policy in enumerate(phase.policies):
@@ -190,9 +192,9 @@ def fleet(
             _mark_refusal(grid[row][column], runs, label=row == 0)
         end = max(end, curves.grid(runs)[-1])
         grid[0][column].set_title(
-            _capital(wording.NAMES[policy.policy]), pad=20
+            wording.capital(wording.NAMES[policy.policy]), pad=20
         )
-        grid[-1][column].set_xlabel('guests that have arrived')
+        grid[-1][column].set_xlabel('instances that have arrived')
     for row, (name, _, _) in enumerate(rows):
         grid[row][0].set_ylabel(name)
     # A mark at the very end is to be seen.
@@ -241,7 +243,7 @@ def _mark_refusal(
     if not label:
         return
     panel.annotate(
-        f'first refusal: guest {wording.guests(moment)}',
+        f'first refusal: instance {wording.count(moment)}',
         (moment, 1),
         xycoords=('data', 'axes fraction'),
         xytext=(0, 3),
@@ -256,7 +258,7 @@ def _mark_refusal(
 
 
 def _fleet_title(phase: summary.PhaseSummary) -> str:
-    """Tell how much is stranded, once the fleet refuses guests."""
+    """Return how much is stranded once the fleet refuses guests."""
     shares = [
         (stranded.median, wording.NAMES[policy.policy])
         for policy in phase.policies
@@ -332,12 +334,8 @@ def _most_refused_first(phase: summary.PhaseSummary) -> list[str]:
     return sorted(largest, key=lambda flavor: (-largest[flavor], flavor))
 
 
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
 def _title(drawn: figure.Figure, words: str) -> None:
-    """Write what a plot says above it, in lines that fit the width."""
+    """Set the title of a plot, in lines that fit the width."""
     # A number stays with its unit.
     words = words.removesuffix('.').replace(' %', '\N{NO-BREAK SPACE}%')
     lines = textwrap.wrap(words, 76)

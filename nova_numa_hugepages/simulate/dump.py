@@ -10,30 +10,24 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Write hosts and flavors as a scenario file that `load` reads back equal."""
+"""Scenario files that are written, and that `load` reads back equal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import io
 from typing import Any
 
-import yaml
+import ruamel.yaml
 
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import schema
-from nova_numa_hugepages.yamlfile import hosts as host_files
+from nova_numa_hugepages.simulate import scenario_schema
+from nova_numa_hugepages.yamlfile import host_format
 
 _COLUMNS = 79
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what is the same twice in full."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
 
 
 def suggest_arrivals(
@@ -62,7 +56,7 @@ def suggest_arrivals(
         / sum(flavor.share * flavor.memory_mib for flavor in flavors),
     )
     # A full fleet, and twice as many again who come as others leave.
-    count = min(max(round(3 * fits), 2), schema.MAX_ARRIVALS)
+    count = min(max(round(3 * fits), 2), scenario_schema.MAX_ARRIVALS)
     return scenario.Arrivals(
         count=count,
         mean_lifetime=float(max(round(0.95 * fits), 1)),
@@ -74,28 +68,26 @@ def suggest_arrivals(
 def to_yaml(
     hosts: Sequence[scenario.HostType],
     flavors: Sequence[scenario.Flavor],
-    arrivals: scenario.Arrivals | None = None,
+    arrivals: scenario.Arrivals,
 ) -> str:
-    """Write a scenario file.
-
-    :param arrivals: as `suggest_arrivals` chooses them if None
-    :returns: the text of the file
-    """
-    return yaml.dump(
+    """Return the text of a scenario file."""
+    writer: Any = ruamel.yaml.YAML(typ='safe', pure=True)
+    writer.sort_base_mapping_type_on_output = False
+    # The version they are read in: in 1.2 "no" would need no quotes.
+    writer.version = (1, 1)
+    writer.width = _COLUMNS
+    # What is there twice is written in full.
+    writer.representer.ignore_aliases = lambda _: True
+    text = io.StringIO()
+    writer.dump(
         {
             'hosts': {host.name: _host(host) for host in hosts},
             'flavors': {flavor.name: _flavor(flavor) for flavor in flavors},
-            'arrivals': _arrivals(
-                arrivals or suggest_arrivals(hosts, flavors)
-            ),
+            'arrivals': _arrivals(arrivals),
         },
-        Dumper=_Dumper,
-        allow_unicode=True,
-        # In one line what has no mapping or list in it.
-        default_flow_style=None,
-        sort_keys=False,
-        width=_COLUMNS,
+        text,
     )
+    return text.getvalue()
 
 
 def _host(host: scenario.HostType) -> dict[str, Any]:
@@ -107,7 +99,7 @@ def _host(host: scenario.HostType) -> dict[str, Any]:
         'threads': _one_or_each(node.threads for node in nodes),
         'shared_cores': _one_or_each(node.shared_cores for node in nodes),
     }
-    gib = host_files.MIB_PER_GIB
+    gib = host_format.MIB_PER_GIB
     if all(node.memory_mib % gib == 0 for node in nodes):
         described['memory_gib'] = _one_or_each(
             node.memory_mib // gib for node in nodes

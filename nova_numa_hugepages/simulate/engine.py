@@ -30,13 +30,13 @@ from nova.virt import hardware as nova_hardware
 
 from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.scheduler import demand
-from nova_numa_hugepages.scheduler import flavors as flavor_kinds
+from nova_numa_hugepages.scheduler import flavors
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import gauge
-from nova_numa_hugepages.simulate import guests
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import schedulers
 from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import workload
 
 CONF = nova_conf.CONF
 
@@ -58,7 +58,7 @@ class _Placed(NamedTuple):
 class Engine:
     """Runs one task, which changes the fit of this process.
 
-    :param progress: is told now and then how much is done, from 0 to 1
+    :param progress: called with the share that is done, from 0 to 1
     """
 
     def __init__(
@@ -72,21 +72,21 @@ class Engine:
             for flavor in task.play.flavors
         }
         self._asked = {
-            name: schedulers.asked(fleet.request(flavor))
+            name: schedulers.placement_request(fleet.request(flavor))
             for name, flavor in self._flavors.items()
         }
         kinds = {
-            name: flavor_kinds.kind_of(flavor)
+            name: flavors.kind_of(flavor)
             for name, flavor in self._flavors.items()
         }
         self._gauge = gauge.Gauge(
             [
-                gauge.Asked(kinds[flavor.name], flavor.share)
+                gauge.MixFlavor(kinds[flavor.name], flavor.share)
                 for flavor in task.play.flavors
             ]
         )
         self._hosts = list(fleet.hosts(task.play.hosts))
-        self._placement = schedulers.Placement(self._hosts)
+        self._placement = schedulers.PlacementService(self._hosts)
         learned = self._demand(
             {name: kind for name, kind in kinds.items() if kind is not None}
         )
@@ -106,8 +106,8 @@ class Engine:
                 if flavor.name in kinds:
                     kind = kinds[flavor.name]
                     mix[kind] = mix.get(kind, 0.0) + flavor.share
-        flavors = self._task.learning is tasks.Learning.FLAVORS
-        prior = kinds if flavors else {}
+        known = self._task.learning is tasks.Learning.FLAVORS
+        prior = kinds if known else {}
         return demand.Demand(
             half_life_s=options.demand_half_life,
             at_most=options.demand_kinds,
@@ -117,7 +117,7 @@ class Engine:
         )
 
     def run(self) -> results.Run:
-        """Let the guests arrive, and leave."""
+        """Run the task to its end."""
         begin = time.monotonic()
         task = self._task
         fill = task.phase is results.Phase.FILL
@@ -130,7 +130,7 @@ class Engine:
         refused: dict[str, int] = {}
         samples = [self._sample(0)]
         every = 1
-        for guest in guests.arrive(task.play, task.phase, task.seed):
+        for guest in workload.arrivals(task.play, task.phase, task.seed):
             self._now = guest.at
             self._leave()
             arrived += 1
@@ -144,7 +144,7 @@ class Engine:
                 placed += fits
             if arrived % every == 0:
                 samples.append(self._sample(arrived))
-                self._tell(arrived, samples[-1])
+                self._report(arrived, samples[-1])
                 if len(samples) >= _MOST_SAMPLES:
                     samples = samples[::2]
                     every *= 2
@@ -165,7 +165,7 @@ class Engine:
             seconds=time.monotonic() - begin,
         )
 
-    def _arrive(self, guest: guests.Guest) -> bool:
+    def _arrive(self, guest: workload.Arrival) -> bool:
         """Place a guest.
 
         :returns: whether there was a place
@@ -232,7 +232,7 @@ class Engine:
         self._placement.allocate(host, self._asked[flavor.name], sign)
 
     def _leave(self) -> None:
-        """Let builds end and guests leave whose time has come."""
+        """End the builds and remove the guests whose time has come."""
         while self._building and self._building[0][0] <= self._now:
             _, _, host = heapq.heappop(self._building)
             host.num_io_ops -= 1
@@ -244,7 +244,7 @@ class Engine:
     def _sample(self, arrived: int) -> results.Sample:
         return self._gauge.sample(self._hosts, arrived, self._there)
 
-    def _tell(self, arrived: int, sample: results.Sample) -> None:
+    def _report(self, arrived: int, sample: results.Sample) -> None:
         if self._progress is None:
             return
         if self._task.phase is results.Phase.FILL:

@@ -28,8 +28,6 @@ class MissingLibrary(exception.NUMAHugepagesError):
     """
 
     def __init__(self, library: str, purpose: str) -> None:
-        self.library = library
-        self.purpose = purpose
         super().__init__(
             f'{purpose} needs {library}, which is not installed. Install it: '
             f'{_INSTALL}'

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What Nova itself says of a flavor.
+"""Nova's own validation of a flavor.
 
 This imports Nova, which takes seconds: import it only when there is a flavor
 to check.
@@ -29,7 +29,7 @@ from nova.virt import hardware
 
 from nova_numa_hugepages.simulate import scenario
 
-# How the messages of the API's validators begin.
+# The prefix of the messages of the API's validators.
 _FAILED = 'Validation failed; '
 
 # Nova writes out lists of CPUs such as 0-3, however long they are. No flavor
@@ -45,8 +45,8 @@ def problems(flavor: scenario.Flavor) -> list[tuple[str | None, str]]:
     that are installed; then, if these take them, all together to what the
     scheduler makes of them for a guest whose image asks for nothing.
 
-    :returns: (extra spec or None, why Nova refuses it); None if it can't be
-        told which extra spec it is
+    :returns: (extra spec or None, why Nova refuses it); None if the
+        extra spec is not known
     """
     objects.register_all()
     found: list[tuple[str | None, str]] = []
@@ -64,8 +64,8 @@ def problems(flavor: scenario.Flavor) -> list[tuple[str | None, str]]:
     refusal = _refusal(flavor, specs)
     if refusal is None:
         return []
-    # Nova does not tell which extra spec it is about: it is one without which
-    # there is no refusal.
+    # Nova does not name the extra spec: it is one without which there is no
+    # refusal.
     for name in reversed(specs):
         rest = {key: value for key, value in specs.items() if key != name}
         if _refusal(flavor, rest) is None:

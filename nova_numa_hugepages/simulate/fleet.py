@@ -33,7 +33,7 @@ _BASE_PAGE_KIB = 4
 def hosts(
     types: tuple[scenario.HostType, ...],
 ) -> Iterator[host_manager.HostState]:
-    """Make the states that a scheduler keeps of the empty hosts of a fleet.
+    """Return the states that a scheduler keeps of the empty hosts of a fleet.
 
     :returns: one type after the other, as Nova lists hosts in the order in
         which they came
@@ -71,7 +71,7 @@ def _host_state(kind: scenario.HostType, name: str) -> host_manager.HostState:
 
 
 def host_topology(kind: scenario.HostType) -> objects.NUMATopology:
-    """Make the topology of an empty host.
+    """Return the topology of an empty host.
 
     CPUs are numbered node by node, the threads of a core one after the other.
     """
@@ -116,7 +116,7 @@ def host_topology(kind: scenario.HostType) -> objects.NUMATopology:
 
 
 def nova_flavor(flavor: scenario.Flavor) -> objects.Flavor:
-    """Make a flavor of Nova's."""
+    """Return a flavor as Nova has it."""
     return objects.Flavor(
         id=1,
         flavorid=flavor.name,
@@ -134,7 +134,7 @@ def nova_flavor(flavor: scenario.Flavor) -> objects.Flavor:
 def request(
     flavor: objects.Flavor,
 ) -> objects.RequestSpec:
-    """Make the request for a guest of a flavor, as the scheduler gets it."""
+    """Return the request for a guest, as the scheduler gets it."""
     image = objects.ImageMeta(
         id=uuidutils.generate_uuid(),
         min_disk=0,

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Read the hosts and flavors of a cloud from Nova's databases.
+"""The hosts and flavors of a cloud, read from Nova's databases.
 
 Nothing is written. That is why compute nodes are not read as Nova's objects,
 which write back what an older Nova has left out.
@@ -39,7 +39,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.nova_fit import translate
 from nova_numa_hugepages.simulate import flavorcheck
-from nova_numa_hugepages.simulate import hardware
+from nova_numa_hugepages.simulate import host_hardware
 from nova_numa_hugepages.simulate import scenario
 
 LOG = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def _first_line(error: Exception) -> str:
 
 @db.pick_context_manager_reader
 def _instances(context: nova_context.RequestContext) -> Iterable[int]:
-    """Give the ids of the flavors of all instances of a cell.
+    """Return the ids of the flavors of all instances of a cell.
 
     Only what is needed is read, as there may be a hundred thousand of them.
     """
@@ -194,10 +194,10 @@ def _host(
             None,
             [f'its NUMA nodes cannot be read ({reason}); it is left out'],
         )
-    found = hardware.read(topology)
+    found = host_hardware.read(topology)
     notes.extend(found.notes)
     if not found.nodes:
-        return name, None, ['it has no CPU for guests and is left out']
+        return name, None, ['it has no CPU for instances and is left out']
     host = scenario.HostType(
         name='',
         count=1,
@@ -244,7 +244,7 @@ def _ratio(row: dict[str, Any], name: str) -> float:
 def _flavors(
     flavors: Iterable[Any], instances: Counter[int]
 ) -> tuple[scenario.Flavor, ...]:
-    """Make the flavors, with the numbers of their instances as shares.
+    """Return the flavors, with the numbers of their instances as shares.
 
     :param flavors: Nova's
     :param instances: instances by flavor id

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""What is used of a fleet at a moment, and what is stranded.
+"""The resources of a fleet that are in use at a moment, or stranded.
 
 Resources are stranded when they are free, but in the wrong place. Which place
 is wrong depends on who asks: for each flavor the slots are counted
@@ -43,7 +43,7 @@ from nova_numa_hugepages.simulate import results
 _State: TypeAlias = host_manager.HostState
 
 
-class Asked(NamedTuple):
+class MixFlavor(NamedTuple):
     """A flavor of the mix.
 
     :ivar kind: None if it asks for no cells, pages or dedicated CPUs
@@ -54,7 +54,7 @@ class Asked(NamedTuple):
 
 
 class _Free(NamedTuple):
-    """What is free. Memory in MiB.
+    """Free resources; memory in MiB.
 
     :ivar cpus: dedicated CPUs
     :ivar shared: vCPUs that may float
@@ -83,7 +83,7 @@ class _Host(NamedTuple):
 
 
 class _Take:
-    """What a guest takes, wherever its cells are.
+    """The resources that a guest takes, wherever its cells are.
 
     :ivar cpus: dedicated CPUs
     :ivar huge: memory in MiB on huge pages of a size that is asked for, by
@@ -105,7 +105,7 @@ class _Take:
         }
 
     def most(self, free: _Free) -> int:
-        """Tell how many guests there is enough for, in one place."""
+        """Return how many guests fit, if all that is free is in one place."""
         counts = []
         if self.cpus:
             counts.append(free.cpus // self.cpus)
@@ -135,7 +135,7 @@ class Gauge:
     :param mix: the flavors that are asked for
     """
 
-    def __init__(self, mix: Sequence[Asked]) -> None:
+    def __init__(self, mix: Sequence[MixFlavor]) -> None:
         kinds = []
         self._shares = []
         for one in mix:
@@ -184,7 +184,7 @@ class Gauge:
         )
 
     def _stranded(self, missing: Sequence[int], takes: Sequence[int]) -> float:
-        """Tell how much of something free is in the wrong place.
+        """Return how much of a free resource is in the wrong place.
 
         :param missing: slots that there would be in one place, and are not
         :param takes: how much of it a guest of each kind takes; those that

@@ -10,51 +10,52 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Read the scenario file of a simulation."""
+"""Scenario files of a simulation, and the traces that they name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 import pathlib
 from typing import Any
 
-from nova_numa_hugepages.simulate import problems
 from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import scenario_schema
 from nova_numa_hugepages.simulate import trace
-from nova_numa_hugepages.yamlfile import errors
-from nova_numa_hugepages.yamlfile import flavors
-from nova_numa_hugepages.yamlfile import hosts
-from nova_numa_hugepages.yamlfile import lines
-from nova_numa_hugepages.yamlfile import reading
-from nova_numa_hugepages.yamlfile import shape
+from nova_numa_hugepages.yamlfile import document
+from nova_numa_hugepages.yamlfile import file_errors
+from nova_numa_hugepages.yamlfile import flavor_format
+from nova_numa_hugepages.yamlfile import host_format
+from nova_numa_hugepages.yamlfile.validation import Finding
+from nova_numa_hugepages.yamlfile.validation import Path
 
 
 def load(path: pathlib.Path) -> scenario.Scenario:
     """Read a scenario file, and the trace that it names.
 
     If there are extra specs this imports Nova, which takes seconds, but only
-    once the rest of the file is right.
+    after the rest of the file was found valid.
 
-    :param path: the file; a trace is looked for beside it
-    :raises: `errors.FileError`, with every problem that was found in the
+    :param path: the file; the path of a trace is relative to its folder
+    :raises: `file_errors.FileError`, with every problem that was found in the
         file, or else in its trace
     """
-    document = reading.document(path)
-    if found := problems.find(document):
-        raise errors.FileError(str(path), found)
-    data = document.data
-    known = tuple(
+    read = document.read(
+        path, scenario_schema.SCENARIO, scenario_schema.contradictions
+    )
+    data = read.data
+    flavors = tuple(
         _flavor(name, flavor) for name, flavor in data['flavors'].items()
     )
-    if found := _refused(document, known):
-        raise errors.FileError(str(path), found)
-    entries = _trace(path, document)
+    if refused := list(_refused(flavors)):
+        raise read.error(refused)
+    entries = _trace(path, read)
     return scenario.Scenario(
         file=str(path),
         hosts=tuple(
-            _host_type(name, host) for name, host in data['hosts'].items()
+            host_type(name, host) for name, host in data['hosts'].items()
         ),
-        flavors=known,
+        flavors=flavors,
         arrivals=(
             _arrivals(data['arrivals'])
             if 'arrivals' in data
@@ -64,13 +65,15 @@ def load(path: pathlib.Path) -> scenario.Scenario:
     )
 
 
-def _host_type(name: str, host: Mapping[str, Any]) -> scenario.HostType:
+def host_type(name: str, host: Mapping[str, Any]) -> scenario.HostType:
+    """Return the hosts of a valid description."""
+    distances = host.get('distances')
     return scenario.HostType(
         name=name,
         count=host.get('count', 1),
-        nodes=hosts.build_nodes(host),
-        distances=hosts.distances(host),
-        runs_us=hosts.runs_us(host),
+        nodes=host_format.build_nodes(host),
+        distances=distances and tuple(map(tuple, distances)),
+        runs_us=host.get('compute') != 'stock',
         cpu_ratio=float(host.get('cpu_allocation_ratio', 1)),
         ram_ratio=float(host.get('ram_allocation_ratio', 1)),
     )
@@ -81,7 +84,7 @@ def _flavor(name: str, flavor: Mapping[str, Any]) -> scenario.Flavor:
         name=name,
         vcpus=flavor['vcpus'],
         memory_mib=flavor['memory_mib'],
-        extra_specs=flavors.extra_specs(flavor),
+        extra_specs=flavor_format.extra_specs(flavor),
         share=float(flavor.get('share', 1)),
     )
 
@@ -99,46 +102,31 @@ def _arrivals(arrivals: Mapping[str, Any]) -> scenario.Arrivals:
     )
 
 
-def _refused(
-    document: lines.Document, known: tuple[scenario.Flavor, ...]
-) -> list[tuple[int, str]]:
+def _refused(flavors: tuple[scenario.Flavor, ...]) -> Iterator[Finding]:
     """Find what Nova refuses of the flavors."""
-    if not any(flavor.extra_specs for flavor in known):
-        return []
-    # Not before, so that other mistakes are told at once.
+    if not any(flavor.extra_specs for flavor in flavors):
+        return
+    # Imported late, so that other mistakes are reported at once.
     from nova_numa_hugepages.simulate import flavorcheck
 
-    found = []
-    for flavor in known:
+    for flavor in flavors:
         for name, reason in flavorcheck.problems(flavor):
-            path: lines.Path = ('flavors', flavor.name, 'extra_specs')
-            shown = 'these together'
+            path: Path = ('flavors', flavor.name, 'extra_specs')
+            found = 'the extra specs'
             if name is not None:
                 path = (*path, name)
-                shown = shape.show(flavor.extra_specs[name])
-            found.append(
-                (
-                    document.line(path),
-                    f'{lines.where(path)}found {shown}, expected what Nova '
-                    f'takes: {reason}',
-                )
-            )
-    return sorted(found)
+                found = repr(flavor.extra_specs[name])
+            yield path, f'Nova refuses {found}: {reason}'
 
 
 def _trace(
-    path: pathlib.Path, document: lines.Document
+    path: pathlib.Path, read: document.Document
 ) -> tuple[scenario.TraceEntry, ...] | None:
-    name = document.data.get('trace')
+    name = read.data.get('trace')
     if name is None:
         return None
     try:
-        return trace.read(path.parent / name, document.data['flavors'])
-    except errors.UnreadableError as error:
-        problem = (
-            f'trace: found {name!r}, expected a file that can be read: '
-            f'{error.reason}'
-        )
-        raise errors.FileError(
-            str(path), [(document.line(('trace',)), problem)]
-        ) from error
+        return trace.read(path.parent / name, read.data['flavors'])
+    except file_errors.UnreadableError as error:
+        finding = f'cannot read {name!r}: {error.reason}'
+        raise read.error([(('trace',), finding)]) from error

@@ -10,11 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The results of a simulation as files.
-
-A file is there as a whole or not at all: it is written under another name in
-the same folder, and then takes its name in one step.
-"""
+"""The results of a simulation as files, each written in full or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +21,7 @@ import errno
 import json
 import os
 import pathlib
-import secrets
+import shutil
 import tempfile
 from typing import Any
 
@@ -33,36 +29,30 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import summary
 
+# Of the JSON; raised when a key changes its meaning or goes away.
 VERSION = 1
 
-# Of shares, which are from 0 to 1. More would only make the file larger.
+# More would only make the file larger.
 _DECIMALS = 6
 
 
 class OutputError(exception.NUMAHugepagesError):
     """A file of results cannot be written.
 
-    :param path: the file, or the folder that is in the way
-    :param reason: what is wrong
-    :param remedy: what to do about it
+    :param path: the file or folder
+    :param reason: the error of the system
+    :param remedy: a sentence
     """
 
     def __init__(self, path: pathlib.Path, reason: str, remedy: str) -> None:
-        self.path = path
-        self.reason = reason
-        self.remedy = remedy
         super().__init__(f'cannot write {path}: {reason}. {remedy}')
 
 
 def dump(found: results.Results) -> str:
-    """Write results as JSON.
+    """Return results as JSON, which is the same for the same results.
 
-    ``runs`` has them all; the samples of a run are columns of equal length,
-    whose names are the fields of `results.Sample`. ``summary`` has the figures
-    by phase and policy, in the units that their names say.
-
-    :returns: one object with the key ``version``, which is raised when a key
-        changes its meaning or goes away; the same for the same results
+    The samples of a run are columns of equal length, whose names are the
+    fields of `results.Sample`.
     """
     document = {
         'version': VERSION,
@@ -74,7 +64,7 @@ def dump(found: results.Results) -> str:
         },
         'runs': [_run(run) for run in found.runs],
     }
-    return _lines(document) + '\n'
+    return json.dumps(document, indent=1) + '\n'
 
 
 def _phase(phase: summary.PhaseSummary) -> dict[str, Any]:
@@ -138,82 +128,42 @@ def _run(run: results.Run) -> dict[str, Any]:
     }
 
 
-def _lines(value: Any, indent: str = '') -> str:
-    """Write JSON for people: a list of numbers is one line."""
-    deeper = indent + '  '
-    if isinstance(value, dict) and value:
-        opening, closing = '{}'
-        parts = [
-            f'{json.dumps(key)}: {_lines(part, deeper)}'
-            for key, part in value.items()
-        ]
-    elif isinstance(value, list) and any(
-        isinstance(part, dict) for part in value
-    ):
-        opening, closing = '[]'
-        parts = [_lines(part, deeper) for part in value]
-    else:
-        return json.dumps(value)
-    inside = f',\n{deeper}'.join(parts)
-    return f'{opening}\n{deeper}{inside}\n{indent}{closing}'
+def write(path: pathlib.Path, content: bytes) -> None:
+    """Write a file; one that exists is replaced once the new one is complete.
 
-
-def write_all(contents: Mapping[pathlib.Path, bytes]) -> None:
-    """Write files; on a failure none of them is touched.
-
-    :param contents: what goes into each file; one that exists is replaced
-    :raises OutputError: if one can't be written. Only if it is found out when
-        all are complete, and the first of them have their names already, do
-        these keep them
+    :raises OutputError: if it cannot be written
     """
-    with contextlib.ExitStack() as stack:
-        complete = []
-        for path, content in contents.items():
-            with _explaining(path):
-                # A link stays one.
-                target = pathlib.Path(os.path.realpath(path))
-                if target.exists() and not target.is_file():
-                    # A pipe or a terminal; a folder is refused.
-                    path.write_bytes(content)
-                    continue
-                temporary = target.with_name(
-                    f'.nova-numa-hugepages-{secrets.token_hex(8)}.tmp'
-                )
-                stack.callback(temporary.unlink, missing_ok=True)
-                _write(temporary, content, like=target)
-                complete.append((path, temporary, target))
-        for path, temporary, target in complete:
-            with _explaining(path):
-                os.replace(temporary, target)
-
-
-def _write(path: pathlib.Path, content: bytes, like: pathlib.Path) -> None:
-    """Write a new file.
-
-    :param like: a file whose mode it gets, if that file exists
-    """
-    with open(path, 'xb') as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-        if like.exists():
-            os.fchmod(file.fileno(), like.stat().st_mode & 0o777)
+    with _explaining(path):
+        # A link stays one.
+        target = pathlib.Path(os.path.realpath(path))
+        if target.exists() and not target.is_file():
+            # A pipe or a terminal; a folder is refused.
+            path.write_bytes(content)
+            return
+        with tempfile.TemporaryDirectory(
+            dir=target.parent, prefix='.nova-numa-hugepages-'
+        ) as folder:
+            complete = pathlib.Path(folder, target.name)
+            complete.write_bytes(content)
+            if target.exists():
+                shutil.copymode(target, complete)
+            complete.replace(target)
 
 
 def make_folder(path: pathlib.Path) -> None:
     """Make a folder, with those above it; it may exist.
 
-    :raises OutputError: if it can't be made
+    :raises OutputError: if it cannot be made
     """
     with _explaining(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def check_folder(path: pathlib.Path) -> None:
-    """Find out whether files can be written to a folder, or it can be made.
+    """Check that a folder can be made or exists, and takes files.
 
     :param path: the folder; it is not made
-    :raises OutputError: if it can't
+    :raises OutputError: if it cannot be used
     """
     with _explaining(path):
         above = target = pathlib.Path(os.path.realpath(path))
@@ -227,9 +177,9 @@ def check_folder(path: pathlib.Path) -> None:
 
 
 def check_writable(path: pathlib.Path) -> None:
-    """Find out whether a file can be written, without touching it.
+    """Check that a file can be written, without touching it.
 
-    :raises OutputError: if it can't
+    :raises OutputError: if it cannot
     """
     with _explaining(path):
         if path.is_dir():

@@ -83,7 +83,8 @@ def write_plots(
                 contents[folder / f'{name}.{suffix}'] = content
     if contents:
         output.make_folder(folder)
-        output.write_all(contents)
+        for path, content in contents.items():
+            output.write(path, content)
     return sorted(contents)
 
 
@@ -127,7 +128,7 @@ def _plots(
 ) -> Iterator[tuple[str, Callable[[figure.Figure], None]]]:
     """Name the plots, with what draws each into an empty figure."""
     if summed.phases:
-        # A fill tells it best, and it is the first phase.
+        # If there is a fill, it is the first phase, and shows most.
         phase = summed.phases[0]
         yield (
             'placed',

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a simulation has shown."""
+"""The results of a simulation."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ import enum
 from typing import NamedTuple
 
 
-class Policy(enum.StrEnum):
-    """Which filter, fit and weighers place the guests."""
+class PlacementPolicy(enum.StrEnum):
+    """The filter, fit and weighers that place the guests."""
 
     STOCK = 'stock'
     OURS = 'ours'
 
 
 class Phase(enum.StrEnum):
-    """How guests arrive.
+    """The ways in which guests arrive.
 
     FILL: they stay, until one is refused. CHURN: they leave after their
     lifetimes, and refusals after the warm-up are counted. TRACE: they come
@@ -82,7 +82,7 @@ class Run:
         with departures
     """
 
-    policy: Policy
+    policy: PlacementPolicy
     phase: Phase
     seed: int
     arrivals: int

@@ -25,44 +25,32 @@ import dataclasses
 import logging
 import multiprocessing
 import signal
-import threading
 import time
 from typing import Any
 from typing import TYPE_CHECKING
 
-from nova_numa_hugepages.simulate import guests
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import workload
 
 if TYPE_CHECKING:
     from nova_numa_hugepages.simulate import bound
 
-# Seconds between two tellings of how far a run is.
-_TELL_EVERY_S = 0.2
+# Seconds between two reports of progress.
+_REPORT_EVERY_S = 0.2
 
-# How far the runs are: number of the task, and a share from 0 to 1.
+# The progress of a run: the number of its task, and a share from 0 to 1.
 Progress = Callable[[int, float], None]
 
 
 class WorkerDied(Exception):
-    """A process that ran simulations has ended."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What came of a simulation.
-
-    :ivar planned: the runs that there were to be
-    """
-
-    found: results.Results
-    planned: int
+    """A process that ran simulations was killed."""
 
 
 def plan(
     play: scenario.Scenario,
-    policies: Sequence[results.Policy],
+    policies: Sequence[results.PlacementPolicy],
     learning: tasks.Learning,
 ) -> list[tasks.Task]:
     """List the runs of a scenario.
@@ -73,7 +61,7 @@ def plan(
     seeds = (0,) if play.trace is not None else play.arrivals.seeds
     return [
         tasks.Task(play, policy, phase, seed, learning)
-        for phase in guests.phases(play)
+        for phase in workload.phases(play)
         for seed in seeds
         for policy in policies
     ]
@@ -85,124 +73,95 @@ def run(
     processes: int,
     config_files: Sequence[str] = (),
     progress: Progress | None = None,
-) -> Outcome:
-    """Run tasks of one scenario.
+) -> results.Results:
+    """Run the tasks of one scenario.
 
-    An interrupt by the user ends it early: what is done by then is returned.
+    SIGINT and SIGTERM end it early: the runs that are done by then are
+    returned.
 
-    :param processes: so many at a time
+    :param processes: the number of processes
     :param config_files: Nova's configuration, for its weighers and our options
-    :param progress: is called from a thread of its own
-    :raises WorkerDied: if a process came to an unexpected end
+    :raises WorkerDied: if a process was killed
     """
     context = multiprocessing.get_context('spawn')
-    told = context.SimpleQueue()
-    done: dict[int, results.Run] = {}
-    complete = False
-    with _telling(told, progress):
-        pool = futures.ProcessPoolExecutor(
-            max_workers=max(1, min(processes, len(planned))),
-            mp_context=context,
-            initializer=_start,
-            initargs=(told, tuple(config_files)),
-        )
+    reports = context.SimpleQueue()
+    pool = futures.ProcessPoolExecutor(
+        max_workers=max(1, min(processes, len(planned))),
+        mp_context=context,
+        initializer=_start,
+        initargs=(reports, tuple(config_files)),
+    )
+    with _noting_signals() as signals:
         try:
-            with _uninterrupted():
-                waiting = {
-                    pool.submit(_work, number, task): number
-                    for number, task in enumerate(planned)
-                }
-            for future in futures.as_completed(waiting):
-                done[waiting[future]] = future.result()
-            complete = True
-        except KeyboardInterrupt:
-            pass
+            # The processes start with the signal blocked, as the terminal
+            # sends it to all of them, until they are ready to ignore it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            runs = [
+                pool.submit(_work, number, task)
+                for number, task in enumerate(planned)
+            ]
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            waiting = set(runs)
+            while waiting and not signals:
+                done, waiting = futures.wait(
+                    waiting, _REPORT_EVERY_S, futures.FIRST_COMPLETED
+                )
+                for future in done:
+                    future.result()
+                while not reports.empty():
+                    report = reports.get()
+                    if progress is not None:
+                        progress(*report)
+            found = tuple(future.result() for future in runs if future.done())
         except process_futures.BrokenProcessPool as error:
             raise WorkerDied(
-                'A process of the simulation was ended from outside, or ran '
-                'out of memory. Try again with fewer processes (--jobs).'
+                'A process of the simulation was killed, or ran out of '
+                'memory. Try again with fewer processes (--jobs).'
             ) from error
         finally:
-            _stop(pool, kill=not complete)
+            _stop(pool)
     name = planned[0].play.file if planned else ''
-    runs = sorted(done.items())
-    return Outcome(
-        results.Results(name, tuple(run for _, run in runs), complete),
-        len(planned),
-    )
+    complete = len(found) == len(planned)
+    return results.Results(name, found, complete)
 
 
-def _stop(pool: futures.ProcessPoolExecutor, *, kill: bool) -> None:
-    pool.shutdown(wait=not kill, cancel_futures=True)
-    if not kill:
-        return
+@contextlib.contextmanager
+def _noting_signals() -> Iterator[list[int]]:
+    """Note down SIGINT and SIGTERM, which interrupt nothing meanwhile."""
+    noted: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: noted.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield noted
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _stop(pool: futures.ProcessPoolExecutor) -> None:
+    """End the processes, whatever they are doing."""
+    pool.shutdown(wait=False, cancel_futures=True)
     for child in multiprocessing.active_children():
         child.terminate()
     for child in multiprocessing.active_children():
         child.join()
 
 
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put off an interrupt while processes are started.
-
-    These start with it put off, too, until they are ready to ignore it: the
-    terminal sends it to all of them.
-    """
-    pending: list[int] = []
-    # Another thread may take the signal, so to block it in this one is not
-    # enough; a process that is only half told what to do would complain.
-    handlers = {
-        number: signal.signal(number, lambda number, _: pending.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for late in pending:
-            signal.raise_signal(late)
-
-
-@contextlib.contextmanager
-def _telling(told: Any, progress: Progress | None) -> Iterator[None]:
-    """Hand on what the processes tell of their progress."""
-    ended = threading.Event()
-
-    def listen() -> None:
-        # Nothing is sent to end this: a process that is killed may hold the
-        # lock that is needed to send.
-        while not ended.wait(_TELL_EVERY_S):
-            while not ended.is_set() and not told.empty():
-                entry = told.get()
-                if progress is not None:
-                    progress(*entry)
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        listener.join()
-
-
 class _Worker:
-    """What a process of the simulation knows."""
+    """The state of a process of the simulation."""
 
-    told: Any = None
+    reports: Any = None
 
 
-def _start(told: Any, config_files: tuple[str, ...]) -> None:
+def _start(reports: Any, config_files: tuple[str, ...]) -> None:
     # The first process decides when all have to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     logging.getLogger().addHandler(logging.NullHandler())
     tasks.load_nova(config_files)
-    _Worker.told = told
+    _Worker.reports = reports
 
 
 def _work(number: int, task: tasks.Task) -> results.Run:
@@ -211,22 +170,22 @@ def _work(number: int, task: tasks.Task) -> results.Run:
 
     last = 0.0
 
-    def tell(share: float) -> None:
+    def report(share: float) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= _TELL_EVERY_S:
+        if now - last >= _REPORT_EVERY_S:
             last = now
-            _Worker.told.put((number, share))
+            _Worker.reports.put((number, share))
 
-    found = engine.Engine(task, tell).run()
-    _Worker.told.put((number, 1.0))
+    found = engine.Engine(task, report).run()
+    _Worker.reports.put((number, 1.0))
     return found
 
 
 def add_bounds(
     play: scenario.Scenario, found: results.Results
 ) -> results.Results:
-    """Add to each run that fills a fleet how many guests were possible.
+    """Add the bound to each run that fills a fleet.
 
     :raises: `extras.MissingLibrary` without scipy
     """
@@ -253,7 +212,7 @@ def _bound(play: scenario.Scenario, solver: bound.Bound, seed: int) -> int:
         names = [
             guest.flavor
             for guest, _ in zip(
-                guests.arrive(play, results.Phase.FILL, seed),
+                workload.arrivals(play, results.Phase.FILL, seed),
                 range(length),
                 strict=False,
             )

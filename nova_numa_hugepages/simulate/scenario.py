@@ -10,14 +10,14 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is simulated: a fleet, flavors, and the guests that arrive."""
+"""The scenario of a simulation: a fleet, flavors and arrivals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
 
-from nova_numa_hugepages.yamlfile.hosts import Node
+from nova_numa_hugepages.yamlfile.host_format import HostNode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class HostType:
 
     name: str
     count: int
-    nodes: tuple[Node, ...]
+    nodes: tuple[HostNode, ...]
     distances: tuple[tuple[int, ...], ...] | None = None
     runs_us: bool = True
     cpu_ratio: float = 1.0
@@ -80,7 +80,7 @@ class Arrivals:
 class TraceEntry:
     """One guest of a trace.
 
-    :ivar at: seconds since the begin of the trace
+    :ivar at: seconds since the beginning of the trace
     :ivar flavor: the name of its flavor
     :ivar lifetime: seconds until it is deleted, None if it stays
     """
@@ -92,7 +92,7 @@ class TraceEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """What is simulated.
+    """A scenario.
 
     :ivar file: where it was read from, for messages
     :ivar trace: the guests that arrive, in order of time; None if they are

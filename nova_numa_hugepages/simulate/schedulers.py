@@ -16,7 +16,7 @@
 Both run the filter for NUMA topologies and the weighers that the configuration
 enables, as `nova.scheduler.manager` calls them. The other filters, which don't
 look at what this is about, are left out. Placement's part is played by its
-arithmetic: hosts that lack vCPUs, dedicated CPUs or memory in total are never
+arithmetic: hosts without enough vCPUs, dedicated CPUs or memory are never
 candidates, nor are hosts with thread siblings for guests that isolate theirs,
 and hosts without for those that require them. Other traits don't count.
 """
@@ -81,7 +81,7 @@ class Scheduler(abc.ABC):
 class Ours(Scheduler):
     """The filter and the weigher of this package, beside Nova's weighers.
 
-    :param learned: the demand that they learn or are told
+    :param learned: the demand, learned or given
     """
 
     def __init__(self, learned: demand.Demand) -> None:
@@ -128,13 +128,13 @@ class Stock(Scheduler):
 
 
 def scheduler(
-    policy: results.Policy, learned: demand.Demand | None = None
+    policy: results.PlacementPolicy, learned: demand.Demand | None = None
 ) -> Scheduler:
-    """Make the scheduler of a policy, and put its fit in place.
+    """Return the scheduler of a policy, and install its fit.
 
     :param learned: the demand, for ours
     """
-    if policy is results.Policy.STOCK:
+    if policy is results.PlacementPolicy.STOCK:
         return Stock()
     assert learned is not None
     return Ours(learned)
@@ -152,8 +152,8 @@ def _weighers() -> list[type[Any]]:
     ]
 
 
-class Asked(NamedTuple):
-    """What a guest asks Placement for.
+class PlacementRequest(NamedTuple):
+    """The resources that a guest asks Placement for.
 
     :ivar resources: resource class to amount
     :ivar siblings: whether the host has to have thread siblings, or must not
@@ -164,8 +164,8 @@ class Asked(NamedTuple):
     siblings: bool | None
 
 
-def asked(spec: objects.RequestSpec) -> Asked:
-    """Tell what a guest asks Placement for, as Nova translates it."""
+def placement_request(spec: objects.RequestSpec) -> PlacementRequest:
+    """Return what a guest asks Placement for, as Nova translates it."""
     request = utils.ResourceRequest.from_request_spec(spec)
     group = request.get_request_group(None)
     siblings = None
@@ -173,11 +173,11 @@ def asked(spec: objects.RequestSpec) -> Asked:
         siblings = True
     elif os_traits.HW_CPU_HYPERTHREADING in group.forbidden_traits:
         siblings = False
-    return Asked(request.merged_resources(), siblings)
+    return PlacementRequest(request.merged_resources(), siblings)
 
 
-class Placement:
-    """What Placement knows: inventories and what is used of them."""
+class PlacementService:
+    """Placement: inventories, and what is used of them."""
 
     def __init__(self, hosts: Sequence[_State]) -> None:
         self._free = {host.host: _inventory(host) for host in hosts}
@@ -186,7 +186,7 @@ class Placement:
         }
 
     def candidates(
-        self, hosts: Sequence[_State], wanted: Asked
+        self, hosts: Sequence[_State], wanted: PlacementRequest
     ) -> list[_State]:
         """List the hosts that have what a guest asks for."""
         resources = list(wanted.resources.items())
@@ -200,8 +200,10 @@ class Placement:
             )
         ]
 
-    def allocate(self, host: _State, wanted: Asked, sign: int = 1) -> None:
-        """Take resources of a host; with a sign of -1 give them back."""
+    def allocate(
+        self, host: _State, wanted: PlacementRequest, sign: int = 1
+    ) -> None:
+        """Take resources of a host; with a sign of -1 free them."""
         free = self._free[host.host]
         for name, amount in wanted.resources.items():
             free[name] -= sign * amount

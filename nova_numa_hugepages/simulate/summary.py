@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the runs of a simulation say together.
+"""Figures that sum up the runs of a simulation.
 
 For each phase and policy: the median over the seeds of each figure, and how
 far it is to be trusted. Two policies are compared seed by seed, since both
@@ -39,7 +39,7 @@ _CONFIDENCE = 0.95
 
 
 class Metric(enum.StrEnum):
-    """What is measured of a run.
+    """The figures of a run.
 
     PLACED is in guests, up to the first refusal; BOUND, too, for any policy.
     REFUSED_PERCENT is of the arrivals that count; a fill has none, since it
@@ -94,13 +94,13 @@ class PolicySummary:
     """One policy in one phase.
 
     :ivar seeds: of its runs, in ascending order
-    :ivar figures: those that the runs tell
+    :ivar figures: those that the runs have
     :ivar by_flavor: in descending order of arrivals
     :ivar first_refused: flavors that were refused first, with the number of
         runs, in descending order of it; runs without a refusal are not there
     """
 
-    policy: results.Policy
+    policy: results.PlacementPolicy
     seeds: tuple[int, ...]
     figures: Mapping[Metric, Figure]
     by_flavor: tuple[FlavorRefusals, ...]
@@ -125,13 +125,6 @@ class PhaseSummary:
     policies: tuple[PolicySummary, ...]
     ratios: Mapping[Metric, Figure]
 
-    def of(self, policy: results.Policy) -> PolicySummary | None:
-        """Find a policy, None if it has no runs."""
-        for found in self.policies:
-            if found.policy is policy:
-                return found
-        return None
-
     @property
     def bound(self) -> float | None:
         """Guests that any policy can place, at most; None if unknown."""
@@ -147,16 +140,9 @@ class Summary:
 
     phases: tuple[PhaseSummary, ...]
 
-    def of(self, phase: results.Phase) -> PhaseSummary | None:
-        """Find a phase, None if it has no runs."""
-        for found in self.phases:
-            if found.phase is phase:
-                return found
-        return None
-
 
 def summarise(found: results.Results) -> Summary:
-    """Make figures of runs, of which any may be missing."""
+    """Sum up runs, of which any may be missing."""
     phases = []
     for phase in results.Phase:
         by_policy = {
@@ -168,7 +154,7 @@ def summarise(found: results.Results) -> Summary:
                 ),
                 key=lambda run: run.seed,
             )
-            for policy in results.Policy
+            for policy in results.PlacementPolicy
         }
         if any(by_policy.values()):
             phases.append(
@@ -180,8 +166,8 @@ def summarise(found: results.Results) -> Summary:
                         if runs
                     ),
                     _ratios(
-                        by_policy[results.Policy.STOCK],
-                        by_policy[results.Policy.OURS],
+                        by_policy[results.PlacementPolicy.STOCK],
+                        by_policy[results.PlacementPolicy.OURS],
                     ),
                 )
             )
@@ -224,7 +210,7 @@ def _counted_samples(run: results.Run) -> Sequence[results.Sample]:
 
 
 def _policy(
-    policy: results.Policy, runs: Sequence[results.Run]
+    policy: results.PlacementPolicy, runs: Sequence[results.Run]
 ) -> PolicySummary:
     measured = [measure(run) for run in runs]
     counted: collections.Counter[str] = collections.Counter()
@@ -289,7 +275,7 @@ def _figures(
 
 
 def figure(values: Sequence[float]) -> Figure:
-    """Take the median, and its confidence interval if there are several.
+    """Return the median, and its confidence interval if there are several.
 
     The interval is that of the bootstrap: between percentiles of the medians
     of samples drawn from the values, with replacement (B. Efron, "Bootstrap

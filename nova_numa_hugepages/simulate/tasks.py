@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""What one run of a simulation is to do, and the Nova that it needs."""
+"""The runs of a simulation, and the Nova that they need."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from nova_numa_hugepages.simulate import scenario
 
 
 class Learning(enum.StrEnum):
-    """How our weigher gets to know the demand.
+    """The ways in which our weigher gets to know the demand.
 
     LEARNED: from the guests that arrive alone. FLAVORS: it knows the flavors,
-    too, as in a cloud with an API database. PINNED: it is told the mix.
+    too, as in a cloud with an API database. PINNED: it is given the mix.
     """
 
     LEARNED = 'learned'
@@ -40,7 +40,7 @@ class Task(NamedTuple):
     """One run of a simulation."""
 
     play: scenario.Scenario
-    policy: results.Policy
+    policy: results.PlacementPolicy
     phase: results.Phase
     seed: int
     learning: Learning = Learning.FLAVORS

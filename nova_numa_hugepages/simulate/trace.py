@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Read a trace: the guests that came and went on some day, in a CSV file.
+"""Traces: the guests that came and went on some day, in a CSV file.
 
 A header names the columns ``time``, ``flavor`` and ``lifetime``, in any order
 and among others; then there is a row for each guest::
@@ -34,12 +34,12 @@ import io
 import math
 import operator
 import pathlib
+import reprlib
 
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import schema
-from nova_numa_hugepages.yamlfile import errors
-from nova_numa_hugepages.yamlfile import reading
-from nova_numa_hugepages.yamlfile import shape
+from nova_numa_hugepages.simulate import scenario_schema
+from nova_numa_hugepages.yamlfile import document
+from nova_numa_hugepages.yamlfile import file_errors
 
 COLUMNS = ('time', 'flavor', 'lifetime')
 
@@ -58,14 +58,14 @@ def read(
     :param flavors: the names of the flavors that guests may have
     :returns: the guests in order of time; those of the same time in the order
         of the file. Times begin with 0.
-    :raises: `errors.UnreadableError` if the file can't be read;
-        `errors.FileError` with what is wrong in it, of many problems the
+    :raises: `file_errors.UnreadableError` if the file can't be read;
+        `file_errors.FileError` with what is wrong in it, of many problems the
         first ones
     """
-    reader = _Reader(reading.text(path), flavors)
+    reader = _Reader(document.read_text(path), flavors)
     entries = sorted(reader.entries(), key=operator.attrgetter('at'))
     if reader.problems:
-        raise errors.FileError(str(path), reader.problems)
+        raise file_errors.FileError(str(path), reader.problems)
     begin = entries[0].at
     return tuple(
         scenario.TraceEntry(entry.at - begin, entry.flavor, entry.lifetime)
@@ -74,7 +74,7 @@ def read(
 
 
 class _MistakeError(Exception):
-    """What was found in a row, and expected."""
+    """A mistake in a row; the text says what was found and expected."""
 
 
 class _Reader:
@@ -89,7 +89,7 @@ class _Reader:
         self._line = 1
         # The kind of the first time, and its line.
         self._kind: tuple[str, int] | None = None
-        self.problems: list[errors.Problem] = []
+        self.problems: list[file_errors.Problem] = []
 
     def entries(self) -> Iterator[scenario.TraceEntry]:
         """Read all rows, those with problems left out."""
@@ -97,13 +97,13 @@ class _Reader:
         header = next(rows, None)
         if header is None:
             if not self.problems:
-                self._tell(f'found nothing, expected {",".join(COLUMNS)}')
+                self._add(f'found nothing, expected {",".join(COLUMNS)}')
             return
         names = [name.strip() for name in header]
         for column in COLUMNS:
             if names.count(column) != 1:
-                self._tell(
-                    f'found the columns {shape.show(",".join(names))}, '
+                self._add(
+                    f'found the columns {reprlib.repr(",".join(names))}, '
                     f'expected {column!r} once among them'
                 )
         if self.problems:
@@ -112,10 +112,10 @@ class _Reader:
         count = 0
         for row in rows:
             count += 1
-            if count > schema.MAX_ARRIVALS:
-                self._tell(
-                    f'found more guests, expected {schema.MAX_ARRIVALS} or '
-                    'fewer'
+            if count > scenario_schema.MAX_ARRIVALS:
+                self._add(
+                    'found more instances, expected '
+                    f'{scenario_schema.MAX_ARRIVALS} or fewer'
                 )
                 return
             try:
@@ -129,18 +129,12 @@ class _Reader:
                 if len(self.problems) == MAX_PROBLEMS:
                     self.problems.append((None, 'there are more problems'))
                     return
-                self._tell(str(mistake))
+                self._add(str(mistake))
         if not count and not self.problems:
-            self._tell('found no row below the header, expected some')
+            self._add('found no row below the header, expected some')
 
     def _rows(self) -> Iterator[list[str]]:
         """Split the text, without empty lines."""
-        # A NUL is text to the csv module, and to nobody else.
-        nul = self._text.find('\0')
-        if nul >= 0:
-            self._line = self._text.count('\n', 0, nul) + 1
-            self._tell('found a NUL, expected text')
-            return
         reader = csv.reader(io.StringIO(self._text, newline=''), strict=True)
         while True:
             # A row may have several lines.
@@ -151,7 +145,7 @@ class _Reader:
                 return
             except csv.Error as error:
                 self._line = begin
-                self._tell(f'not CSV: {error}')
+                self._add(f'not CSV: {error}')
                 return
             if row:
                 self._line = begin
@@ -163,7 +157,7 @@ class _Reader:
         at = self._time(time)
         if flavor not in self._flavors:
             raise _MistakeError(
-                f'flavor: found {shape.show(flavor)}, expected one of '
+                f'flavor: found {reprlib.repr(flavor)}, expected one of '
                 f'{", ".join(self._flavors)}'
             )
         if not lifetime:
@@ -171,8 +165,8 @@ class _Reader:
         seconds = _number('lifetime', lifetime)
         if seconds is None:
             raise _MistakeError(
-                f'lifetime: found {shape.show(lifetime)}, expected {_SECONDS},'
-                ' or nothing if the guest stays'
+                f'lifetime: found {reprlib.repr(lifetime)}, expected '
+                f'{_SECONDS}, or nothing if the instance stays'
             )
         return scenario.TraceEntry(at, flavor, seconds)
 
@@ -182,18 +176,18 @@ class _Reader:
             kind, at = _ISO, _moment(text)
         if at is None:
             raise _MistakeError(
-                f'time: found {shape.show(text)}, expected {_SECONDS} or '
+                f'time: found {reprlib.repr(text)}, expected {_SECONDS} or '
                 f'{_ISO}'
             )
         first, line = self._kind = self._kind or (kind, self._line)
         if kind != first:
             raise _MistakeError(
-                f'time: found {shape.show(text)}, expected {first} as in '
+                f'time: found {reprlib.repr(text)}, expected {first} as in '
                 f'line {line}'
             )
         return at
 
-    def _tell(self, text: str) -> None:
+    def _add(self, text: str) -> None:
         self.problems.append((self._line, text))
 
 
@@ -206,13 +200,10 @@ def _number(column: str, text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    if not math.isfinite(number):
+    if not 0 <= number < math.inf:
         raise _MistakeError(
-            f'{column}: found {shape.show(text)}, expected a finite number'
-        )
-    if number < 0:
-        raise _MistakeError(
-            f'{column}: found {shape.show(text)}, expected 0 or more'
+            f'{column}: found {reprlib.repr(text)}, expected a finite number '
+            'of 0 or more'
         )
     return number
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the figures of a simulation say, in words."""
+"""The figures of a simulation in words."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from nova_numa_hugepages.simulate import summary
 from nova_numa_hugepages.simulate.summary import Metric
 
 NAMES = {
-    results.Policy.STOCK: 'stock Nova',
-    results.Policy.OURS: 'this package',
+    results.PlacementPolicy.STOCK: 'stock Nova',
+    results.PlacementPolicy.OURS: 'this package',
 }
 
 PHASES = {
-    results.Phase.FILL: 'Fill: guests arrive and stay, until one is refused',
-    results.Phase.CHURN: 'Churn: guests arrive, and leave after a while',
-    results.Phase.TRACE: 'Trace: guests come and go as in the file',
+    results.Phase.FILL: (
+        'Fill: instances arrive and stay, until one is refused'
+    ),
+    results.Phase.CHURN: 'Churn: instances arrive, and leave after a while',
+    results.Phase.TRACE: 'Trace: instances come and go as in the file',
 }
 
 # How a sentence about a phase begins.
@@ -37,13 +39,13 @@ DURING = {
 }
 
 
-def guests(number: float) -> str:
-    """Write a median number of guests."""
+def count(number: float) -> str:
+    """Write a median count."""
     return f'{number:.0f}' if number == int(number) else f'{number:.1f}'
 
 
 def percent(number: float) -> str:
-    """Write a percentage without its sign; what is not nothing is seen."""
+    """Write a percentage without its sign; only 0 becomes 0."""
     if not number or number >= 10:
         return f'{number:.0f}' if number in (0, 100) else f'{number:.1f}'
     if number >= 1:
@@ -57,7 +59,7 @@ def times(ratio: float) -> str:
 
 
 def closing(found: summary.Summary) -> str:
-    """Tell what all phases have shown, in a sentence for each.
+    """Return the results of all phases, in a sentence for each.
 
     :returns: an empty text without any runs
     """
@@ -65,20 +67,20 @@ def closing(found: summary.Summary) -> str:
 
 
 def headline(phase: summary.PhaseSummary) -> str:
-    """Tell what a phase has shown, in a sentence."""
+    """Return the result of a phase, in a sentence."""
     if phase.phase is results.Phase.FILL:
         return placed_sentence(phase)
     return refused_sentence(phase)
 
 
 def placed_sentence(phase: summary.PhaseSummary) -> str:
-    """Tell how many guests are placed before the first refusal."""
+    """Return how many guests are placed before the first refusal."""
     possible = ''
     if phase.bound is not None:
-        possible = f'; at most {guests(phase.bound)} were possible'
+        possible = f'; at most {count(phase.bound)} were possible'
     if len(phase.policies) == 1:
         (only,) = phase.policies
-        return f'{_capital(_who(only))} places {_placed(only)}{possible}.'
+        return f'{capital(_who(only))} places {_placed(only)}{possible}.'
     stock, ours = phase.policies
     if not stock.first_refused and not ours.first_refused:
         return (
@@ -87,44 +89,43 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
         )
     ratio = phase.ratios.get(Metric.PLACED)
     if not (ratio and stock.first_refused and ours.first_refused):
-        placed = guests(stock.figures[Metric.PLACED].median)
+        placed = count(stock.figures[Metric.PLACED].median)
         if not stock.first_refused or not ours.first_refused:
             placed = _placed(stock)
         return (
-            f'{_capital(_who(ours))} places {_placed(ours)}, {_who(stock)} '
+            f'{capital(_who(ours))} places {_placed(ours)}, {_who(stock)} '
             f'{placed}{possible}.'
         )
     many = 'as many'
     if abs(ratio.median - 1) >= 0.005:
         many = f'{times(ratio.median)} times as many'
-    told = (
-        f'{_who(ours)} places {many} guests before the first refusal as '
+    text = (
+        f'{_who(ours)} places {many} instances before the first refusal as '
         f'{_who(stock)}'
     )
     if max(len(stock.seeds), len(ours.seeds)) > 1:
         # The median of ratios is not the ratio of the medians.
         share = ours.figures.get(Metric.OF_BOUND_PERCENT)
         if share:
-            told += f', {percent(share.median)} % of what is possible'
-        return f'In the median {told}.'
+            text += f', {percent(share.median)} % of what is possible'
+        return f'In the median {text}.'
     both = ' against '.join(
-        guests(policy.figures[Metric.PLACED].median)
-        for policy in (ours, stock)
+        count(policy.figures[Metric.PLACED].median) for policy in (ours, stock)
     )
-    return f'{_capital(told)} ({both}){possible}.'
+    return f'{capital(text)} ({both}){possible}.'
 
 
 def refused_sentence(phase: summary.PhaseSummary) -> str:
-    """Tell how many guests are refused."""
-    told = [
+    """Return how many guests are refused."""
+    shares = [
         (policy, policy.figures[Metric.REFUSED_PERCENT].median)
         for policy in reversed(phase.policies)
     ]
     during = DURING[phase.phase]
-    if len(told) > 1 and not any(share for _, share in told):
-        return f'{during} neither policy refuses a guest.'
-    (policy, share), *others = told
-    parts = [f'{_who(policy)} refuses {_share(share)} of the guests']
+    if len(shares) > 1 and not any(share for _, share in shares):
+        return f'{during} neither policy refuses an instance.'
+    (policy, share), *others = shares
+    parts = [f'{_who(policy)} refuses {_share(share)} of the instances']
     parts += [f'{_who(policy)} {_share(share)}' for policy, share in others]
     return f'{during} {", ".join(parts)}.'
 
@@ -134,15 +135,16 @@ def _share(refused: float) -> str:
 
 
 def _placed(policy: summary.PolicySummary) -> str:
-    count = guests(policy.figures[Metric.PLACED].median)
+    placed = count(policy.figures[Metric.PLACED].median)
     if policy.first_refused:
-        return f'{count} guests before the first refusal'
-    return f'all {count} guests'
+        return f'{placed} instances before the first refusal'
+    return f'all {placed} instances'
 
 
 def _who(policy: summary.PolicySummary) -> str:
     return NAMES[policy.policy]
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """Begin a text with a capital letter."""
     return text[:1].upper() + text[1:]

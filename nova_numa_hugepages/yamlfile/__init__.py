@@ -10,8 +10,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Files that people write in YAML, and what is wrong with them.
+"""Input files in YAML, and errors that name the line of every mistake.
 
-The demo and the simulation read such files: hosts and flavors are described
-alike in both, and every mistake is told with its line.
+The demo and the simulation read such files, and describe hosts and flavors
+alike.
 """

@@ -108,7 +108,7 @@ class Session:
             start_new_session=True,
         )
         os.close(slave)
-        self.told = ''
+        self.shown = ''
 
     def _read(self) -> bool:
         """Read what the terminal shows; False at the end."""
@@ -116,7 +116,7 @@ class Session:
             some = os.read(self._terminal, 65536)
         except OSError:
             return False
-        self.told += some.decode(errors='replace')
+        self.shown += some.decode(errors='replace')
         return bool(some)
 
     def wait_for(self, percent: int) -> None:
@@ -125,10 +125,10 @@ class Session:
         while time.monotonic() < end and self._read():
             if any(
                 int(done) >= percent
-                for done in re.findall(r'(\d+)%', self.told)
+                for done in re.findall(r'(\d+)%', self.shown)
             ):
                 return
-        raise AssertionError(f'never came to {percent} %: {self.told!r}')
+        raise AssertionError(f'never came to {percent} %: {self.shown!r}')
 
     def signal(self, number: signal.Signals, *, to_all: bool) -> None:
         """Send a signal, as a terminal does to all processes, or to one."""

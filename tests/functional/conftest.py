@@ -22,18 +22,25 @@ from typing import Any
 import pytest
 
 from tests.fixtures import cloud as embedded
-from tests.fixtures import novas
+from tests.fixtures import nova_compat
 
 # What starts other processes can't wait for them under eventlet, and the demo
 # can't run under it. tox starts the first of these by itself then.
 collect_ignore = (
     []
-    if novas.services_can_be_native()
+    if nova_compat.services_can_be_native()
     else ['test_simulate_command.py', 'test_demo.py']
 )
 
 # Boots guests of a flavor that is made for them, and waits for them.
 Boot = Callable[..., list[dict[str, Any]]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a module that share a cloud in one process."""
+    for item in items:
+        if 'cloud' in getattr(item, 'fixturenames', ()):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope='module')

@@ -177,7 +177,7 @@ def test_demo_shows_what_the_weigher_does(tmp_path: pathlib.Path) -> None:
     assert 'decided otherwise than by stock Nova: small, floating' in words
 
 
-def test_refused_extra_spec_is_told_with_its_flavor(
+def test_refused_extra_spec_is_reported_with_its_flavor(
     tmp_path: pathlib.Path,
 ) -> None:
     # Given a scenario whose second flavor has a value that cannot be,

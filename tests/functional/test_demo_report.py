@@ -18,13 +18,13 @@ from __future__ import annotations
 import pytest
 
 from nova_numa_hugepages.scheduler import score
-from tools.demo import report
+from tools.demo import explanation
 from tools.demo import verdicts
 from tools.demo import weighing
 
 
 def weighed(**scores: score.Score) -> weighing.Weighed:
-    """Tell what a guest with a NUMA wish costs on hosts."""
+    """Return what a guest with a NUMA wish costs on hosts."""
     return weighing.Weighed(scores)
 
 
@@ -58,15 +58,15 @@ def test_costs_look_different_if_they_are(
     )
     taken = 'best' if best < next_ else 'next'
 
-    # when it is told why the best one was taken,
-    lines = report.costs(found, {'guest': taken})
+    # when it is explained why the best one was taken,
+    lines = explanation.costs(found, {'guest': taken})
 
     # then one line tells what it costs there, and on the others.
     assert lines == [expected]
 
 
-def test_only_the_next_best_hosts_are_told() -> None:
-    # Given four hosts, when it is told why the best one was taken,
+def test_only_the_next_best_hosts_are_reported() -> None:
+    # Given four hosts, when it is explained why the best one was taken,
     found = verdicts.Verdicts(
         weighed=[
             weighed(
@@ -77,7 +77,7 @@ def test_only_the_next_best_hosts_are_told() -> None:
             )
         ]
     )
-    lines = report.costs(found, {'guest': 'a'})
+    lines = explanation.costs(found, {'guest': 'a'})
 
     # then the worst one is left out.
     assert lines == ['a costs 1 % of what is scarce, b 2 %, c 3 %']
@@ -88,7 +88,7 @@ def test_only_the_next_best_hosts_are_told() -> None:
     [
         pytest.param(
             score.Score(0.1, grow_kib=2048),
-            'it has to make fewer pages',
+            'it has to allocate fewer pages',
             id='pages',
         ),
         pytest.param(
@@ -99,7 +99,7 @@ def test_only_the_next_best_hosts_are_told() -> None:
         pytest.param(score.Score(0.1), "Nova's weighers decide", id='equal'),
     ],
 )
-def test_tie_is_told_with_what_decided(
+def test_tie_is_reported_with_what_decided(
     other: score.Score, reason: str
 ) -> None:
     # Given two hosts on which a guest costs the same,
@@ -107,8 +107,8 @@ def test_tie_is_told_with_what_decided(
         weighed=[weighed(taken=score.Score(0.1), other=other)]
     )
 
-    # when it is told why one of them was taken,
-    lines = report.costs(found, {'guest': 'taken'})
+    # when it is explained why one of them was taken,
+    lines = explanation.costs(found, {'guest': 'taken'})
 
     # then the line says what decided.
     assert lines == [
@@ -116,7 +116,7 @@ def test_tie_is_told_with_what_decided(
     ]
 
 
-def test_floating_guest_is_told_what_hosts_hold() -> None:
+def test_floating_guest_is_reported_what_hosts_hold() -> None:
     # Given a guest without a NUMA wish,
     found = verdicts.Verdicts(
         weighed=[
@@ -127,8 +127,8 @@ def test_floating_guest_is_told_what_hosts_hold() -> None:
         ]
     )
 
-    # when it is told why a host was taken,
-    lines = report.costs(found, {'guest': 'poor'})
+    # when it is explained why a host was taken,
+    lines = explanation.costs(found, {'guest': 'poor'})
 
     # then the line says what the hosts hold.
     assert lines == ['poor holds 0 % of what is scarce, rich 50 %']
@@ -139,7 +139,10 @@ def test_each_guest_of_a_request_has_its_line() -> None:
     # one is, the third one elsewhere, for the last one there is no choice,
     one, other = score.Score(0.1), score.Score(0.2)
     found = verdicts.Verdicts(
-        reasons=[(0, 'the first one is told elsewhere'), (2, 'one is full')],
+        reasons=[
+            (0, 'the first one is explained elsewhere'),
+            (2, 'one is full'),
+        ],
         weighed=[
             weighed(one=one, other=other),
             weighed(one=one, other=other),
@@ -148,8 +151,8 @@ def test_each_guest_of_a_request_has_its_line() -> None:
         ],
     )
 
-    # when it is told why,
-    lines = report.costs(
+    # when it is explained why,
+    lines = explanation.costs(
         found, {'a': 'one', 'b': 'one', 'c': 'other', 'd': 'third'}
     )
 
@@ -196,14 +199,14 @@ def test_each_guest_of_a_request_has_its_line() -> None:
         ),
     ],
 )
-def test_choice_of_stock_nova_is_told(
+def test_choice_of_stock_nova_is_reported(
     choice: str | None, accepted: list[str], agrees: bool, expected: str
 ) -> None:
     # Given what stock Nova would have done with a guest that is on a,
     found = verdicts.Verdicts(accepted=accepted, stock_choice=choice)
 
-    # when that is told,
-    line = report.stock_choice(found, {'guest': 'a'}, agrees=agrees)
+    # when that is reported,
+    line = explanation.stock_choice(found, {'guest': 'a'}, agrees=agrees)
 
     # then it is one short line.
     assert line == expected

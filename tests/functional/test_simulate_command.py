@@ -54,11 +54,11 @@ def test_everything_at_once(folder: pathlib.Path) -> None:
     # then tables are printed, and nothing else,
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == 'Fill: guests arrive and stay, until one is refused'
-    assert 'Churn: guests arrive, and leave after a while' in lines
+    assert lines[0] == 'Fill: instances arrive and stay, until one is refused'
+    assert 'Churn: instances arrive, and leave after a while' in lines
     assert any(line.startswith(' share of the bound') for line in lines)
     assert max(map(len, lines)) <= 80
-    # files are written as a whole and told,
+    # files are written in full and reported,
     plots = ['fleet-churn', 'fleet-fill', 'placed', 'refusals-churn']
     written = [
         'out/results.json',
@@ -146,8 +146,8 @@ def test_an_interrupt_tells_what_there_is(
         assert out.splitlines()[0].startswith('Fill: ')
         assert 'Interrupted after 2 of 4 runs' in out
         # with nothing unexpected,
-        assert 'Traceback' not in session.told
-        assert session.told.rstrip().endswith('Written: results.json')
+        assert 'Traceback' not in session.shown
+        assert session.shown.rstrip().endswith('Written: results.json')
         # and leaves no process and no half file behind.
         assert session.others() == []
     assert names(folder) == ['fleet.yaml', 'long.yaml', 'results.json']
@@ -170,14 +170,14 @@ def test_an_interrupt_before_anything_is_done(folder: pathlib.Path) -> None:
         # then it says so, and nothing else has happened,
         assert code == 130
         assert out in ('', 'Interrupted before the first run was done.\n')
-        assert 'Interrupted' in out + session.told
-        assert 'Traceback' not in session.told
-        assert 'Written' not in session.told
+        assert 'Interrupted' in out + session.shown
+        assert 'Traceback' not in session.shown
+        assert 'Written' not in session.shown
         assert session.others() == []
     assert names(folder) == ['fleet.yaml']
 
 
-def test_a_mistake_in_the_file_is_told_before_anything_else(
+def test_a_mistake_in_the_file_is_reported_before_anything_else(
     folder: pathlib.Path,
 ) -> None:
     # Given a file with two mistakes,
@@ -194,17 +194,17 @@ def test_a_mistake_in_the_file_is_told_before_anything_else(
         *('--json', 'o.json', '--plots', 'plots'),
     )
 
-    # then both are told with their lines, and nothing is written.
+    # then both are reported with their lines, and nothing is written.
     assert (code, out) == (2, '')
     assert err == (
-        "bad.yaml:5: hosts.duo.cores: found 'four', expected an integer\n"
-        'bad.yaml:21: arrivals.count: found -20, expected 1 or more\n'
+        "bad.yaml:5: hosts.duo.cores: 'four' is not of type 'integer'\n"
+        'bad.yaml:21: arrivals.count: -20 is less than the minimum of 1\n'
     )
     assert names(folder) == ['bad.yaml', 'fleet.yaml']
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'expected', 'told'),
+    ('arguments', 'expected', 'message'),
     [
         pytest.param([], 2, USE, id='neither'),
         pytest.param(['fleet.yaml', '--from-nova'], 2, USE, id='both'),
@@ -272,8 +272,8 @@ def test_a_mistake_in_the_file_is_told_before_anything_else(
         ),
     ],
 )
-def test_what_is_wrong_is_told_before_any_run(
-    folder: pathlib.Path, arguments: list[str], expected: int, told: str
+def test_what_is_wrong_is_reported_before_any_run(
+    folder: pathlib.Path, arguments: list[str], expected: int, message: str
 ) -> None:
     # Given a scenario with a trace, and a configuration that is none,
     (folder / 'trace.yaml').write_text(
@@ -284,12 +284,12 @@ def test_what_is_wrong_is_told_before_any_run(
     (folder / 'broken.conf').write_text('[scheduler\n')
     before = names(folder)
 
-    # when the command can't do what it is told,
+    # when the command can't do what it is asked,
     code, out, err = commands.command(folder, 'simulate', *arguments)
 
     # then it says why.
     assert (code, out) == (expected, '')
-    assert err == told.format(folder=folder.resolve())
+    assert err == message.format(folder=folder.resolve())
     assert names(folder) == before
 
 
@@ -334,7 +334,7 @@ def test_an_option_out_of_range(folder: pathlib.Path) -> None:
         ('matplotlib', ['--plots', 'plots'], 'Plotting'),
         ('scipy', ['--bound'], 'The bound'),
         ('rich', [], 'A simulation'),
-        ('yaml', [], 'A simulation'),
+        ('ruamel', [], 'A simulation'),
     ],
 )
 def test_a_library_that_is_not_installed(

@@ -67,7 +67,7 @@ OLD = scenario.HostType(
     name='type1 (old)',
     count=1,
     nodes=(
-        scenario.Node(
+        scenario.HostNode(
             cores=8,
             threads=1,
             shared_cores=0,
@@ -86,7 +86,7 @@ TWIN = scenario.HostType(
     name='type2 (twin-1 and 1 more)',
     count=2,
     nodes=tuple(
-        scenario.Node(
+        scenario.HostNode(
             cores=4,
             threads=2,
             shared_cores=1,

@@ -117,7 +117,7 @@ class Compute:
         running.glance._imagedata[http.IMAGE] = bytes(1 << 20)
 
     def facts(self) -> dict[str, Any]:
-        """Tell what the scheduler knows of this host."""
+        """Return what the scheduler knows of this host."""
         stats = self._compute.node().stats
         found: dict[str, Any] = json.loads(stats[host_stats.STATS_KEY])
         return found
@@ -162,7 +162,7 @@ class Compute:
         return self.wait(server, *until)
 
     def placement(self, server: str) -> dict[str, int]:
-        """Tell on which nodes a guest has how many pages."""
+        """Return the pages of a guest by node."""
         process = processes.running(self.fs)[server]
         text = processes.MapsFile(self.fs)(process.pid)
         return {
@@ -171,8 +171,8 @@ class Compute:
         }
 
     def pools(self) -> list[int]:
-        """Tell how many pages of 2 MiB each node has."""
-        kernel = hugetlb.Hugetlb(self.fs, hugetlb.NoWriter(''))
+        """Return how many pages of 2 MiB each node has."""
+        kernel = hugetlb.Hugetlb(self.fs, hugetlb.RefusingWriter(''))
         return [
             pool.total
             for key, pool in sorted(kernel.pools().items())
@@ -232,7 +232,7 @@ def main(folder: str, uri: str = '') -> None:
 
 
 def story(compute: Compute) -> Iterator[tuple[str, Any]]:
-    """Have a guest, and tell what is seen of it."""
+    """Start a guest, and return what is seen of it."""
     began = time.monotonic()
     for name, value in _story(compute):
         took = time.monotonic() - began

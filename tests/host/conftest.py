@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from tests.host import scene
-from tests.host.rig import local as local_module
+from tests.host.rig import local
 from tests.host.rig import setup
 from tests.host.rig import virtual
 
@@ -53,7 +53,7 @@ def booted(
     """A virtual host with four nodes, booted once for all tests."""
     began = time.monotonic()
     with virtual.VirtualHost() as host:
-        # Nothing else tells where to look, if a test hangs.
+        # Nothing else shows where to look, if a test hangs.
         capture = pytestconfig.pluginmanager.get_plugin('capturemanager')
         with capture.global_and_fixture_disabled():
             print(
@@ -83,9 +83,9 @@ def service(host: virtual.VirtualHost, tmp_path: pathlib.Path) -> Make:
 
 
 @pytest.fixture(scope='session')
-def machine(rig: None) -> Iterator[local_module.LocalHost]:
+def machine(rig: None) -> Iterator[local.LocalHost]:
     """This machine, with a libvirt of its own."""
-    with local_module.LocalHost() as found:
+    with local.LocalHost() as found:
         yield found
 
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Does to the pools of the host that it runs on what a test asks for.
+"""Steps of a test on the pools of the host that it runs on.
 
 ``python -m tests.host.drive`` stands for the service, without Nova. It reads
 JSON from its standard input: the ``folder`` of the ledger, the ``policy``,
@@ -32,12 +32,13 @@ from typing import Any
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import reconcile
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.reconcile import Reconciler
+from nova_numa_hugepages.hugepages.reconcile_rules import Present
 from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
@@ -48,9 +49,10 @@ class Service:
     def __init__(self, folder: pathlib.Path, policy: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         fs = hostfs.HostFS()
+        self._ledger = Ledger.open(folder / 'ledger.sqlite')
         self._pools = Pools(
             hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs)),
-            Ledger.open(folder / 'ledger.sqlite'),
+            self._ledger,
             fs,
             PoolPolicy(**policy),
             lock=lock.HostLock(folder),
@@ -76,7 +78,7 @@ class Service:
 
     def taken(self, holder: str) -> None:
         """Note that a guest runs."""
-        self._pools.taken(holder)
+        self._pools.mark_taken(holder)
 
     def arrived(self, holder: str) -> None:
         """Note that a guest was migrated to here and runs."""
@@ -90,28 +92,27 @@ class Service:
     def heal(
         self, defined: list[str] | None, starting: bool = True
     ) -> list[str]:
-        """Reconcile; returns what was healed."""
-        return reconcile.Reconciler(self._pools).heal(
-            reconcile.Present(
+        """Reconcile; returns what was done."""
+        return Reconciler(self._pools).reconcile(
+            Present(
                 None if defined is None else frozenset(defined), frozenset()
             ),
             starting=starting,
         )
 
     def pools(self, size_kib: int = 2048) -> dict[str, dict[str, int]]:
-        """Tell how each node's pool of a size stands."""
-        books = self._pools.accounts.read()
+        """Return the use of each node's pool of a size."""
         return {
             str(key.node): {
-                'total': standing.pool.total,
-                'free': standing.pool.free,
-                'floor': books.accounts[key].floor,
-                'grown': books.accounts[key].grown,
-                'promised': standing.promised,
-                'occupied': standing.occupied,
-                'available': standing.available,
+                'total': pool.usage.pool.total,
+                'free': pool.usage.pool.free,
+                'floor': pool.account.floor,
+                'grown': pool.account.grown,
+                'promised': pool.usage.promised,
+                'occupied': pool.usage.occupied,
+                'available': pool.usage.available,
             }
-            for key, standing in self._pools.standings().items()
+            for key, pool in self._pools.snapshot().pools.items()
             if key.size_kib == size_kib
         }
 
@@ -119,11 +120,11 @@ class Service:
         """List who holds what: holder, state, node and pages."""
         return sorted(
             [hold.holder, hold.state.value, hold.node, hold.pages]
-            for hold in self._pools.ledger.holds()
+            for hold in self._pools.holds()
         )
 
     def runs_on(self, holder: str) -> dict[str, int]:
-        """Tell on which nodes a guest has how many pages."""
+        """Return the pages of a guest by node."""
         process = processes.running(hostfs.HostFS())[holder]
         return {
             str(key.node): count
@@ -142,7 +143,7 @@ class Service:
         def die(*_: object, **__: object) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        setattr(self._pools.ledger, name, die)
+        setattr(self._ledger, name, die)
 
 
 def main() -> None:

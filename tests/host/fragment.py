@@ -17,7 +17,7 @@ memory but LEAVE_MIB, locks one small page in each stretch of 64 KiB, and
 gives the others back. Nearly all of the node is free then, but not one block
 of 2 MiB, and compaction can't help as it may not move locked pages.
 
-It says ``scattered`` when that is done, and keeps it so until it is told to
+It says ``scattered`` when that is done, and keeps it so until it is asked to
 end.
 """
 
@@ -46,7 +46,7 @@ def main(node: int, leave_mib: int = 64) -> None:
     """Scatter the free memory of a node, and wait for a signal.
 
     After blocks were broken up the kernel may raise the watermark of a node
-    for a while, here by more than is left free. It is told not to, as it
+    for a while, here by more than is left free. It is asked not to, as it
     would end this process to get back above it.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())

@@ -29,15 +29,15 @@ import uuid as uuid_module
 
 from tests.host.rig import channel
 from tests.host.rig import domains
+from tests.host.rig import folders
 from tests.host.rig import machine
-from tests.host.rig import state
 from tests.host.rig import virtual
 
 Host = machine.Machine
 
 _numbers = itertools.count(1)
 
-_FRAGMENT = str(state.PROJECT / 'tests' / 'host' / 'fragment.py')
+_FRAGMENT = str(folders.PROJECT / 'tests' / 'host' / 'fragment.py')
 _SCATTER_S = 240.0
 
 # The nodes of the virtual hosts are small.
@@ -51,7 +51,7 @@ class Guest:
     :param page_kib: the size of its pages
     :param console: where its console goes; without, it boots nothing
     :param user: the id of the user that its QEMU runs as
-    :param balloon: whether it tells of pages that are free inside, ``on`` or
+    :param balloon: whether it reports pages that are free inside, ``on`` or
         ``off``; without, it has no balloon
     """
 
@@ -165,7 +165,7 @@ class Service:
         return self.host.spawn(_COMMAND, stdin=self._request(steps))
 
     def pools(self) -> dict[str, dict[str, int]]:
-        """Tell how the pools stand, by node."""
+        """Return the pools by node."""
         found: dict[str, dict[str, int]] = self.do(['pools'])[0]
         return found
 

@@ -38,7 +38,7 @@ KIB = 2048
 SIZE = KIB * 1024
 
 pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or hugetlb.writable(hostfs.HostFS()) is not None,
+    os.geteuid() != 0 or hugetlb.read_only_reason(hostfs.HostFS()) is not None,
     reason='needs root on a host with huge pages',
 )
 
@@ -54,7 +54,7 @@ class Host(Protocol):
     key: model.PoolKey
 
     def take(self, count: int, *, touch: int | None = None) -> object:
-        """Have somebody take pages, or touch only some of them."""
+        """Have another process take pages, or touch only some of them."""
         ...
 
     def give(self, taken: object) -> None:
@@ -93,7 +93,7 @@ class Real:
     def restored(self) -> Iterator[None]:
         before = self.pools.pool(self.key)
         if before.total or self.pools.reserved(KIB):
-            pytest.skip('somebody uses the pool of this machine')
+            pytest.skip('another process uses the pool of this machine')
         try:
             yield
         finally:
@@ -221,10 +221,10 @@ def test_both_kernels_do_the_same(scene, tmp_path: pathlib.Path) -> None:
 
 def test_what_is_told_to_be_there_is() -> None:
     real = Real()
-    told = nodes.mintable(hostfs.HostFS(), real.key)
+    allocatable = nodes.allocatable_pages(hostfs.HostFS(), real.key)
 
     with real.restored():
-        real.pools.set_persistent(real.key, min(told, 32))
+        real.pools.set_persistent(real.key, min(allocatable, 32))
         got = real.pools.pool(real.key).total
 
-    assert got == min(told, 32)
+    assert got == min(allocatable, 32)

@@ -54,7 +54,7 @@ def test_pages_of_the_command_line_are_held(
     assert not refused
     assert [pools[node]['promised'] for node in '0123'] == [0, 1, 0, 1]
     assert [pools[node]['floor'] for node in '0123'] == [0, 1, 0, 1]
-    assert '1 promised to other guests' in other[0]
+    assert '1 promised to other instances' in other[0]
 
     guest.start()
     _, found = ours.do(['taken', guest.uuid], ['runs_on', guest.uuid])
@@ -73,7 +73,7 @@ def test_pages_of_the_command_line_are_held(
 def test_no_page_is_split_unless_it_is_allowed(
     large: virtual.VirtualHost,
 ) -> None:
-    """Large pages make up for small ones that lack, if the operator says."""
+    """Large pages make up for missing small ones, if the operator says so."""
     needs = [[0, 3, 2048, 900]]
     ours = scene.Service(large, '/persist/service', time_limit_s=1.0)
     assert ours.do(['hold', 'small', needs])[0]

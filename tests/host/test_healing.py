@@ -38,7 +38,7 @@ def test_killed_between_growth_and_start(
     )
     assert scene.totals(host) == [0, 64, 0, 32]
 
-    # Whoever comes next gets other pages.
+    # The next guest gets other pages.
     _, pools = ours.do(['hold', OTHER, [[0, 1, 2048, 10]]], ['pools'])
     assert pools['1'] == {
         'total': 74,
@@ -119,9 +119,9 @@ def test_operator_changes_pools_by_hand(
     scene.set_pools(host, 0, 80, 0, 40)
 
     healed, pools = ours.do(['heal', [OTHER]], ['pools'])
-    assert any('30 pages of 2048 KiB on node 1' in line for line in healed)
+    assert any('30 pages of 2 MiB on NUMA node 1' in line for line in healed)
     assert pools['1']['floor'] == 30
-    # The ten that were taken are promised, and made anew.
+    # The ten that were taken are promised, and made again.
     assert (pools['3']['floor'], pools['3']['grown']) == (0, 50)
     assert [pools[node]['promised'] for node in '0123'] == [0, 50, 0, 50]
     assert min(pools[node]['available'] for node in '0123') == 0

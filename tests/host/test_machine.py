@@ -82,7 +82,7 @@ def test_what_a_guest_returns_stays_its_own(
     balloon: str,
     returns: bool,
 ) -> None:
-    """Its kernel tells of free memory, which QEMU then gives to the pool."""
+    """Its kernel reports free memory, which QEMU then gives to the pool."""
     before = scene.totals(machine)
     console = tmp_path / 'console'
     console.touch()
@@ -97,7 +97,7 @@ def test_what_a_guest_returns_stays_its_own(
     guest.start()
     ours.do(['taken', guest.uuid])
 
-    # It tells two seconds after it has found its balloon.
+    # It reports two seconds after it has found its balloon.
     scene.wait_for_beat(machine, console, 4, _BOOT_S)
     _, pools = ours.do(['heal', [guest.uuid]], ['pools'])
 

@@ -26,7 +26,9 @@ CODE = """
 import json, os, pathlib, sys
 from oslo_config import cfg
 from oslo_privsep import priv_context
-from nova_numa_hugepages.virt import guests, hostfs, hugetlb, pages, privsep
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs, hugetlb
+from nova_numa_hugepages.hugepages.kernel import privsep, processes
 
 cfg.CONF([], project='test')
 privsep.context.start(priv_context.Method.FORK)
@@ -35,7 +37,7 @@ os.setgid(65534)
 os.setuid(65534)
 
 fs = hostfs.HostFS()
-key = pages.PoolKey(2, 2048)
+key = model.PoolKey(2, 2048)
 try:
     hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs)).set_persistent(key, 1)
 except Exception as error:
@@ -43,12 +45,12 @@ except Exception as error:
 kernel = hugetlb.Hugetlb(fs, privsep.PrivsepWriter())
 kernel.set_persistent(key, 33)
 kernel.compact(2)
-guest = guests.running(fs)[sys.argv[1]]
+guest = processes.running(fs)[sys.argv[1]]
 try:
-    guests.MapsFile(fs)(guest.pid)
+    processes.MapsFile(fs)(guest.pid)
 except Exception as error:
     unread = type(error).__name__
-found = guests.pages_of(privsep.numa_maps(guest.pid))
+found = processes.pages_of(privsep.numa_maps(guest.pid))
 try:
     privsep.numa_maps(os.getpid())
 except ProcessLookupError:

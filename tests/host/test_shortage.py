@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Too few pages: told with numbers, and nothing is left behind."""
+"""Too few pages: refused with numbers, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import sys
 
 from tests.host import conftest
 from tests.host import scene
-from tests.host.rig import state
+from tests.host.rig import folders
 from tests.host.rig import virtual
 
-OCCUPY = str(state.PROJECT / 'tests' / 'host' / 'occupy.py')
+OCCUPY = str(folders.PROJECT / 'tests' / 'host' / 'occupy.py')
 
 
 def test_fragmented_memory_falls_short_and_is_undone(
@@ -40,7 +40,7 @@ def test_fragmented_memory_falls_short_and_is_undone(
         refused, holds = ours.do(['hold', 'a', needs], ['holds'])
     assert len(refused) == 1
     numbers = re.match(
-        r'(\d+) of 300 pages of 2048 KiB on node 2 are missing', refused[0]
+        r'(\d+) of 300 pages of 2 MiB on NUMA node 2 are missing', refused[0]
     )
     assert numbers is not None, refused
     assert 200 < int(numbers[1]) < 300

@@ -13,12 +13,13 @@
 
 """Run Nova's own tests of NUMA placement with our fit in place of Nova's.
 
-Functional tests also have our driver in place of the one for libvirt. To these
-come ours of every road on which a guest starts and stops (``roads*.py``).
+Functional tests also have our driver in place of the one for libvirt. The
+functional tests of our own, of instances that start, stop and move, are in
+``lifecycle*.py``.
 
-``python -m tests.nova_own`` runs them all; with an argument it runs those
-whose id contains it. ``--stock`` runs them with Nova's own fit, to tell
-whether a failure is ours.
+``python -m tests.nova_own`` runs them all, with an argument those whose id
+contains it. ``--stock`` runs them with Nova's own fit, to find out whether a
+failure is ours.
 
 A test that can only pass by repeating a defect of Nova's fit is named in
 ``exclusions.txt`` beside this file, with the reason.
@@ -41,8 +42,8 @@ from tests.nova_own import workers
 
 EXCLUSIONS = pathlib.Path(__file__).with_name('exclusions.txt')
 
-# The modules, by the package that sets their environment up. One process runs
-# tests of one package only, as Nova does it.
+# The modules, by the package that sets their environment up. A process runs
+# tests of one package only, as Nova does.
 MODULES = {
     'nova.tests.unit': (
         'nova.tests.unit.virt.test_hardware',
@@ -54,30 +55,30 @@ MODULES = {
         'nova.tests.functional.libvirt.test_pci_sriov_servers',
     ),
     'tests.nova_own': (
-        'tests.nova_own.roads',
-        'tests.nova_own.roads_back',
-        'tests.nova_own.roads_live',
+        'tests.nova_own.lifecycle',
+        'tests.nova_own.lifecycle_recovery',
+        'tests.nova_own.lifecycle_live_migration',
     ),
 }
-# Those of them that are ours, made of what Nova's are made of.
+# Those of them that are ours, built from the parts of Nova's.
 OURS = 'tests.nova_own.'
 
 
 class UsageError(Exception):
-    """What was asked for, or the list of exclusions, makes no sense."""
+    """An argument, or the list of exclusions, is invalid."""
 
 
 def read_exclusions(
     lines: Iterable[str], release: str | None = None
 ) -> dict[str, str]:
-    """Read the list of excluded tests.
+    """Return the excluded tests, with their reasons.
 
     :param lines: lines of the form ``test id: reason``, or ``test id (<34):
-        reason`` for some releases of Nova only; empty ones and those that
-        start with ``#`` don't count
-    :param release: of Nova; without, that which is installed
+        reason`` for some releases of Nova only; empty lines and those that
+        start with ``#`` are ignored
+    :param release: the release of Nova; by default the installed one
     :returns: the reasons by test id
-    :raises: :class:`UsageError` if a line gives no reason, or a test twice
+    :raises: :class:`UsageError` if a line has no reason, or a test again
     """
     release = release or importlib.metadata.version('nova')
     exclusions: dict[str, str] = {}
@@ -98,7 +99,7 @@ def read_exclusions(
 
 
 def list_ids(modules: Sequence[str]) -> list[str]:
-    """Ask Nova for its tests.
+    """Return the ids of the tests in some modules.
 
     :param modules: names of test modules
     :returns: the ids of all their tests, each once, in the modules' order
@@ -115,18 +116,18 @@ def list_ids(modules: Sequence[str]) -> list[str]:
     )
     if done.returncode:
         raise UsageError(f"Nova's tests can't be listed:\n{done.stderr}")
-    # A library may print on import.
-    found = [i for i in done.stdout.split() if i.startswith(tuple(modules))]
+    # A library may print when it is imported.
+    ids = [i for i in done.stdout.split() if i.startswith(tuple(modules))]
     for module in modules:
-        if not any(test_id.startswith(f'{module}.') for test_id in found):
+        if not any(test_id.startswith(f'{module}.') for test_id in ids):
             raise UsageError(f'there is no test in {module}')
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(ids))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run Nova's own tests.
 
-    :returns: 0 if every test that was to run did so and passed, else 1
+    :returns: 0 if all chosen tests ran and passed, else 1
     """
     parser = argparse.ArgumentParser(
         prog='python -m tests.nova_own',

@@ -11,16 +11,16 @@
 # under the License.
 
 
-"""One process that lists or runs tests of Nova.
+"""A process that lists or runs tests of Nova.
 
 ``python -m tests.nova_own.worker list MODULE...`` prints the ids of the tests
-of some modules. ``python -m tests.nova_own.worker run PACKAGE`` reads ids from
-standard input, runs these tests with our fit installed, functional ones with
-our driver, too, and prints for each a line of JSON: its id, its outcome, its
-time, and what went wrong.
+in some modules. ``python -m tests.nova_own.worker run PACKAGE`` reads ids from
+standard input and runs these tests with our fit, functional ones also with our
+driver. It prints a line of JSON for each: its id, its outcome, its time, and
+the details of a failure.
 
-Importing the test package of Nova decides on eventlet and so comes first;
-installing the fit comes next; the test modules are imported last.
+Nova's test package is imported first, as it decides on eventlet; then the fit
+is installed; the test modules are imported last.
 """
 
 import argparse
@@ -42,9 +42,9 @@ ENVIRONMENTS = {'tests.nova_own': 'nova.tests.functional'}
 
 
 class Reporter(unittest.TestResult):
-    """Write what becomes of each test as it ends.
+    """Writes the outcome of each test when it ends.
 
-    :param stream: where the lines go
+    :param stream: where to write
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -93,7 +93,7 @@ class Reporter(unittest.TestResult):
 
 
 def cases(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
-    """Walk through the tests of nested suites."""
+    """Yield the tests of nested suites."""
     for test in suite:
         if isinstance(test, unittest.TestSuite):
             yield from cases(test)
@@ -102,7 +102,7 @@ def cases(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 
 def find_paste_file() -> str:
-    """Find the description of Nova's API where pip has put it."""
+    """Return the path of Nova's API description as pip installed it."""
     for file in importlib.metadata.files('nova') or ():
         if file.match(PASTE_FILE):
             return os.path.abspath(str(file.locate()))
@@ -110,10 +110,9 @@ def find_paste_file() -> str:
 
 
 def point_to_paste_file() -> None:
-    """Let Nova's fixtures find the description of its API.
+    """Make Nova's fixtures find the description of its API.
 
-    They look beside the folder of the package, where it is in a checkout of
-    Nova only.
+    They look beside the package, where it only is in a checkout of Nova.
     """
     from nova.conf import paths
 
@@ -127,7 +126,7 @@ def point_to_paste_file() -> None:
 
 
 def check_installed() -> None:
-    """Stop unless every caller in this process gets our fit."""
+    """Check that every caller in this process gets our fit."""
     from nova.virt import hardware as nova_hardware
 
     from nova_numa_hugepages.nova_fit import numa_fit
@@ -145,7 +144,7 @@ def list_tests(modules: list[str], stream: TextIO) -> None:
     """Print the ids of the tests of some modules.
 
     :param modules: full names of modules
-    :param stream: where the ids go, one a line
+    :param stream: where to write them, one a line
     """
     loader = unittest.TestLoader()
     for module in modules:
@@ -156,14 +155,14 @@ def list_tests(modules: list[str], stream: TextIO) -> None:
 
 
 def run_tests(package: str, ids: list[str], *, stock: bool) -> Reporter:
-    """Run tests by their ids and report each on standard output.
+    """Run tests and report each on standard output.
 
     :param package: the package of Nova's tests that all ids are in
     :param ids: the ids
     :param stock: run them with Nova's own fit
     :returns: the result, for its stream
     """
-    # What the tests print is theirs; standard output carries the reports.
+    # Standard output is for the reports; what the tests print goes elsewhere.
     stream = os.fdopen(os.dup(sys.stdout.fileno()), 'w')
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     importlib.import_module(ENVIRONMENTS.get(package, package))
@@ -174,9 +173,9 @@ def run_tests(package: str, ids: list[str], *, stock: bool) -> Reporter:
         numa_fit.install()
         check_installed()
         if package == 'nova.tests.functional':
-            from tests.nova_own import underdriver
+            from tests.nova_own import driver_under_test
 
-            underdriver.install()
+            driver_under_test.install()
     reporter = Reporter(stream)
     suite = unittest.TestLoader().loadTestsFromNames(ids)
     for test in list(cases(suite)):
@@ -200,8 +199,7 @@ def main() -> None:
     else:
         run_tests(args.package, sys.stdin.read().split(), stock=args.stock)
     sys.stdout.flush()
-    # Threads and green threads that a test of Nova left behind would be
-    # waited for.
+    # Otherwise threads and green threads left by a test would be waited for.
     os._exit(0)
 
 

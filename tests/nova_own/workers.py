@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The processes that run Nova's tests, and what becomes of these."""
+"""The processes that run Nova's tests, and the outcomes of the tests."""
 
 from __future__ import annotations
 
@@ -30,18 +30,17 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, '-m', 'tests.nova_own.worker')
 
-# Seconds for one test, which Nova's fixtures apply.
+# Seconds that Nova's fixtures allow a test.
 TEST_TIMEOUT = 300
-# Seconds without a word after which a worker hangs. Under load the locks of
-# Nova's database fixture, held by greenthreads that wait for each other, bring
-# a test of a live migration to that once in a while, and then no time limit
-# of Nova's ends it.
+# Seconds without output after which a worker counts as hanging. Under load,
+# greenthreads with locks of Nova's database fixture sometimes wait for each
+# other in a test of a live migration, and no time limit of Nova's ends that.
 HANG_S = 180.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of one test.
+    """The outcome of one test.
 
     :ivar test_id: its id
     :ivar outcome: passed, failed or skipped
@@ -54,17 +53,17 @@ class Outcome:
 
 
 def environment() -> dict[str, str]:
-    """Make the environment of a worker."""
+    """Return the environment of a worker."""
     return {'OS_TEST_TIMEOUT': str(TEST_TIMEOUT), **os.environ}
 
 
 class Worker:
-    """A process that runs some tests, and the thread that listens to it.
+    """A process that runs some tests, and the thread that reads its reports.
 
     :param package: the package of Nova's tests that all ids are in
     :param ids: the tests
     :param stock: run them with Nova's own fit
-    :param outcomes: where the outcomes go, and None when the worker is done
+    :param outcomes: receives the outcomes, and None when the worker is done
     """
 
     def __init__(
@@ -125,26 +124,26 @@ class Worker:
 
     @property
     def hangs(self) -> bool:
-        """Tell whether it runs and has said nothing for too long."""
+        """Whether it runs but has reported nothing for too long."""
         silent = time.monotonic() - self._last_word
         return silent > HANG_S and self._process.poll() is None
 
     def abandon(self) -> list[str]:
         """End the process.
 
-        :returns: the tests that did not end, the one that it was at first
+        :returns: the tests that did not end, the running one first
         """
         self._abandoned = True
         self.stop()
         return list(self._missing)
 
     def stop(self) -> None:
-        """End the process, whatever it does; it may have ended already."""
+        """Kill the process, unless it has ended."""
         self._process.kill()
 
 
 class Progress:
-    """Say how far the run is: on a terminal in place, else now and then.
+    """Prints the progress of a run: in place on a terminal, else in lines.
 
     :param total: the number of tests
     """
@@ -155,7 +154,7 @@ class Progress:
         self._terminal = sys.stdout.isatty()
 
     def show(self, done: int, failed: int) -> None:
-        """Say it.
+        """Print the progress.
 
         :param done: the number of tests that ended
         :param failed: how many of these failed
@@ -171,7 +170,7 @@ class Progress:
 def run(
     ids_by_package: dict[str, list[str]], *, stock: bool, jobs: int
 ) -> list[Outcome]:
-    """Run tests, package after package, in several processes.
+    """Run tests in several processes, one package after the other.
 
     A test that hangs is repeated once, in a new process.
 
@@ -184,8 +183,8 @@ def run(
     progress = Progress(total)
     ended: list[Outcome] = []
     for package, ids in ids_by_package.items():
-        # Neighbours take about the same time, so dealing them out in turn
-        # gives each process its share.
+        # Neighbouring tests take about the same time, so dealing them out in
+        # turn balances the processes.
         shares = [ids[start::jobs] for start in range(jobs)]
         for outcome in _run_package(
             package, [share for share in shares if share], stock=stock

@@ -24,7 +24,7 @@ import time
 
 from tests.host.rig import pagepools
 from tests.stack import install
-from tests.stack import places
+from tests.stack import locations
 from tests.stack import processes
 from tests.stack import status
 
@@ -41,10 +41,10 @@ def main() -> int:
     )
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     for name, function, text in (
-        ('install', install.prepare, 'install what lacks'),
+        ('install', install.prepare, 'install what is missing'),
         ('up', up, 'bring it up in the background'),
         ('hold', hold, 'bring it up, and stay until SIGTERM or Ctrl-C'),
-        ('status', status.tell, 'tell what is up, and where'),
+        ('status', status.show, 'show what is up, and where'),
         ('down', down, 'end it, and put the page pools back'),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -72,12 +72,12 @@ def hold() -> None:
 
 
 def up() -> int:
-    """Have a process that holds the stack, and tell what it says.
+    """Start a process that holds the stack, and print its output.
 
     :returns: the exit code
     """
     install.prepare()
-    log = places.folder() / 'stack.log'
+    log = locations.folder() / 'stack.log'
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('wb') as output:
         holder = subprocess.Popen(
@@ -88,13 +88,13 @@ def up() -> int:
             start_new_session=True,
         )
     try:
-        with log.open() as told:
+        with log.open() as lines:
             while True:
                 ended = holder.poll() is not None
-                for line in told:
+                for line in lines:
                     print(line, end='', flush=True)
                     if line.strip() == _UP:
-                        return status.tell()
+                        return status.show()
                 if ended:
                     return 1
                 time.sleep(0.2)

@@ -15,31 +15,31 @@
 from __future__ import annotations
 
 from tests.stack import install
-from tests.stack import places
+from tests.stack import locations
 from tests.stack import processes
 
 NAME = 'broker'
 _NODES = 'epmd'
 _CONFIGURATION = f"""
-listeners.tcp.local = {places.LOOPBACK}:{places.PORTS['broker']}
+listeners.tcp.local = {locations.LOOPBACK}:{locations.PORTS['broker']}
 disk_free_limit.absolute = 50MB
 """
 
 
 def start(running: processes.Processes) -> None:
     """Start it, with nothing in it; see `wait`."""
-    folder = places.state('broker')
+    folder = locations.state('broker')
     folder.mkdir(parents=True)
-    configuration = places.configuration('rabbitmq') / 'rabbitmq.conf'
+    configuration = locations.configuration('rabbitmq') / 'rabbitmq.conf'
     configuration.parent.mkdir(parents=True)
     configuration.write_text(_CONFIGURATION)
-    epmd_port = str(places.PORTS[_NODES])
+    epmd_port = str(locations.PORTS[_NODES])
     # Else the broker would start one, which would stay.
     running.start(
         _NODES,
         [
             install.program('epmd'),
-            *('-address', places.LOOPBACK, '-port', epmd_port),
+            *('-address', locations.LOOPBACK, '-port', epmd_port),
         ],
     )
     running.start(
@@ -50,7 +50,7 @@ def start(running: processes.Processes) -> None:
             # Else its script would stay as the parent of the broker, and
             # end alone if this process is killed.
             'RUNNING_UNDER_SYSTEMD': 'true',
-            'ERL_EPMD_ADDRESS': places.LOOPBACK,
+            'ERL_EPMD_ADDRESS': locations.LOOPBACK,
             'ERL_EPMD_PORT': epmd_port,
             'RABBITMQ_NODENAME': 'stack@localhost',
             'RABBITMQ_CONF_ENV_FILE': '/dev/null',
@@ -58,7 +58,7 @@ def start(running: processes.Processes) -> None:
             'RABBITMQ_ENABLED_PLUGINS_FILE': str(folder / 'plugins'),
             'RABBITMQ_MNESIA_BASE': str(folder / 'mnesia'),
             'RABBITMQ_LOG_BASE': str(folder),
-            'RABBITMQ_DIST_PORT': str(places.PORTS['broker-nodes']),
+            'RABBITMQ_DIST_PORT': str(locations.PORTS['broker-nodes']),
             'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS': (
                 '-kernel inet_dist_use_interface {127,0,0,1}'
             ),
@@ -69,5 +69,5 @@ def start(running: processes.Processes) -> None:
 def wait(running: processes.Processes) -> None:
     """Wait until it takes connections."""
     running.wait_until(
-        lambda: processes.listens(places.PORTS[NAME]), _NODES, NAME
+        lambda: processes.listens(locations.PORTS[NAME]), _NODES, NAME
     )

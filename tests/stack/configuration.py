@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The configuration of the services, written anew for each stack."""
+"""The configuration of the services, written for each stack."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ import shutil
 import sys
 
 from tests.stack import ini
-from tests.stack import places
+from tests.stack import locations
 
 # What the packages of the services bring along.
 _SHIPPED = pathlib.Path(sys.prefix) / 'etc'
 _SAMPLE = (
-    places.PROJECT
+    locations.PROJECT
     / 'etc'
     / 'nova-numa-hugepages'
     / 'nova-numa-hugepages.conf.sample'
@@ -48,7 +48,10 @@ STOCK_DRIVER = 'libvirt.LibvirtDriver'
 def write() -> None:
     """Write the configuration of all services but the computes."""
     for service in ('keystone', 'placement', 'glance', 'neutron', 'nova'):
-        for folder in (places.configuration(service), places.state(service)):
+        for folder in (
+            locations.configuration(service),
+            locations.state(service),
+        ):
             folder.mkdir(parents=True)
     _keystone()
     _placement()
@@ -64,7 +67,7 @@ def nova_files(name: str) -> list[pathlib.Path]:
 
     :param name: the name of the first, without its ending
     """
-    folder = places.configuration('nova')
+    folder = locations.configuration('nova')
     return [folder / f'{name}.conf', folder / _SAMPLE.stem]
 
 
@@ -105,16 +108,18 @@ def write_compute(
     )
 
 
-def _authentication(user: str, host: str = places.LOOPBACK) -> dict[str, str]:
+def _authentication(
+    user: str, host: str = locations.LOOPBACK
+) -> dict[str, str]:
     return {
         'auth_type': 'password',
-        'auth_url': places.url('keystone', host),
+        'auth_url': locations.url('keystone', host),
         'username': user,
-        'password': places.PASSWORD,
+        'password': locations.PASSWORD,
         'project_name': 'service',
         'project_domain_id': 'default',
         'user_domain_id': 'default',
-        'region_name': places.REGION,
+        'region_name': locations.REGION,
     }
 
 
@@ -123,17 +128,17 @@ def _token(user: str) -> dict[str, dict[str, object]]:
     return {
         'keystone_authtoken': {
             **_authentication(user),
-            'www_authenticate_uri': places.url('keystone'),
+            'www_authenticate_uri': locations.url('keystone'),
         }
     }
 
 
 def _keystone() -> None:
-    state = places.state('keystone')
+    state = locations.state('keystone')
     ini.write(
-        places.configuration('keystone') / 'keystone.conf',
+        locations.configuration('keystone') / 'keystone.conf',
         {
-            'database': {'connection': places.database('keystone')},
+            'database': {'connection': locations.database('keystone')},
             'fernet_tokens': {'key_repository': state / 'fernet'},
             'credential': {'key_repository': state / 'credential'},
             'cache': {'enabled': True, 'backend': 'oslo_cache.dict'},
@@ -143,28 +148,30 @@ def _keystone() -> None:
 
 def _placement() -> None:
     ini.write(
-        places.configuration('placement') / 'placement.conf',
+        locations.configuration('placement') / 'placement.conf',
         _token('placement'),
         {
             'api': {'auth_strategy': 'keystone'},
-            'placement_database': {'connection': places.database('placement')},
+            'placement_database': {
+                'connection': locations.database('placement')
+            },
         },
     )
 
 
 def _glance() -> None:
-    state = places.state('glance')
+    state = locations.state('glance')
     for name in ('images', 'staging', 'tasks'):
         (state / name).mkdir()
     ini.write(
-        places.configuration('glance') / 'glance-api.conf',
+        locations.configuration('glance') / 'glance-api.conf',
         _token('glance'),
         {
             'DEFAULT': {
                 'enabled_backends': 'local:file',
-                'bind_host': places.LOOPBACK,
+                'bind_host': locations.LOOPBACK,
                 'node_staging_uri': f'file://{state / "staging"}',
-                'worker_self_reference_url': places.url('glance'),
+                'worker_self_reference_url': locations.url('glance'),
             },
             'glance_store': {'default_backend': 'local'},
             'local': {'filesystem_store_datadir': state / 'images'},
@@ -174,7 +181,7 @@ def _glance() -> None:
             'os_glance_tasks_store': {
                 'filesystem_store_datadir': state / 'tasks'
             },
-            'database': {'connection': places.database('glance')},
+            'database': {'connection': locations.database('glance')},
             'paste_deploy': {
                 'flavor': 'keystone',
                 'config_file': _SHIPPED / 'glance' / 'glance-api-paste.ini',
@@ -184,24 +191,24 @@ def _glance() -> None:
 
 
 def _neutron() -> None:
-    state = places.state('neutron')
+    state = locations.state('neutron')
     ini.write(
-        places.configuration('neutron') / 'neutron.conf',
+        locations.configuration('neutron') / 'neutron.conf',
         _token('neutron'),
         {
             'DEFAULT': {
                 'state_path': state,
                 'core_plugin': 'ml2',
-                # Without it Neutron has ports that lack a part of theirs.
+                # Without it Neutron's ports are incomplete.
                 'service_plugins': 'router',
                 'auth_strategy': 'keystone',
                 'api_paste_config': _SHIPPED / 'neutron' / 'api-paste.ini',
-                'transport_url': places.broker(),
+                'transport_url': locations.broker(),
                 'notify_nova_on_port_status_changes': False,
                 'notify_nova_on_port_data_changes': False,
                 'dhcp_agent_notification': False,
             },
-            'database': {'connection': places.database('neutron')},
+            'database': {'connection': locations.database('neutron')},
             # There is no agent: guests have no network.
             'ml2': {
                 'mechanism_drivers': '',
@@ -214,16 +221,16 @@ def _neutron() -> None:
 
 
 def _nova_common(host: str) -> ini.Options:
-    """What all services of Nova are told.
+    """Return what all services of Nova have in common.
 
     :param host: where the other services are
     """
     return {
         'DEFAULT': {
             'concurrency_backend': 'threading',
-            'transport_url': places.broker(host),
-            'my_ip': places.LOOPBACK,
-            'state_path': places.state('nova'),
+            'transport_url': locations.broker(host),
+            'my_ip': locations.LOOPBACK,
+            'state_path': locations.state('nova'),
             'rootwrap_config': _SHIPPED / 'nova' / 'rootwrap.conf',
             # Of AMQP alone there are several lines a second.
             'default_log_levels': (
@@ -241,30 +248,30 @@ def _nova_common(host: str) -> ini.Options:
         **{
             name: {
                 **_authentication('nova', host),
-                'endpoint_override': places.url(name, host),
+                'endpoint_override': locations.url(name, host),
             }
             for name in ('placement', 'neutron')
         },
         'glance': {
-            'region_name': places.REGION,
-            'endpoint_override': places.url('glance', host),
+            'region_name': locations.REGION,
+            'endpoint_override': locations.url('glance', host),
         },
-        'oslo_concurrency': {'lock_path': places.state('nova') / 'lock'},
+        'oslo_concurrency': {'lock_path': locations.state('nova') / 'lock'},
         'oslo_messaging_notifications': {'driver': 'noop'},
     }
 
 
 def _nova() -> None:
-    folder = places.configuration('nova')
+    folder = locations.configuration('nova')
     for path in (_SAMPLE, _SHIPPED / 'nova' / 'api-paste.ini'):
         shutil.copyfile(path, folder / path.name.removesuffix('.sample'))
     ini.write(
         nova_files('nova')[0],
-        _nova_common(places.LOOPBACK),
+        _nova_common(locations.LOOPBACK),
         _token('nova'),
         {
-            'api_database': {'connection': places.database('nova_api')},
-            'database': {'connection': places.database('nova')},
+            'api_database': {'connection': locations.database('nova_api')},
+            'database': {'connection': locations.database('nova')},
             'scheduler': {
                 'workers': 1,
                 'discover_hosts_in_cells_interval': 5,
@@ -272,7 +279,7 @@ def _nova() -> None:
             'conductor': {'workers': 1},
             'quota': {'instances': -1, 'cores': -1, 'ram': -1},
             'DEFAULT': {
-                # The scheduler tells why it took a host.
+                # The scheduler logs why it took a host.
                 'debug': True,
                 # Nothing could copy a disk to the other one.
                 'allow_resize_to_same_host': True,

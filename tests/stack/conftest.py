@@ -15,19 +15,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import pathlib
 import time
 
 import pytest
 
-from tests.stack import client as client_module
+from tests.stack import api
+from tests.stack import checks
 from tests.stack import configuration
 from tests.stack import hosts
 from tests.stack import install
-from tests.stack import look
 from tests.stack import processes
-from tests.stack import stack as stack_module
-
-_NOTHING = [0, 0, 0, 0]
+from tests.stack import stack
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,10 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         'markers', 'scenario(number, text): what the test shows'
     )
+    config.addinivalue_line(
+        'markers', 'smoke: run by make test-stack-smoke, too'
+    )
 
 
 @pytest.fixture(scope='session')
-def stack(pytestconfig: pytest.Config) -> Iterator[stack_module.Stack]:
+def cloud(pytestconfig: pytest.Config) -> Iterator[stack.Stack]:
     """The cloud."""
     capture = pytestconfig.pluginmanager.get_plugin('capturemanager')
     assert capture is not None
@@ -46,7 +48,7 @@ def stack(pytestconfig: pytest.Config) -> Iterator[stack_module.Stack]:
         print(flush=True)
         try:
             install.prepare()
-            running = stack_module.Stack().__enter__()
+            running = stack.Stack().__enter__()
         except (SystemExit, processes.Failed) as reason:
             pytest.exit(str(reason), returncode=1)
     try:
@@ -58,31 +60,31 @@ def stack(pytestconfig: pytest.Config) -> Iterator[stack_module.Stack]:
 
 
 @pytest.fixture(scope='session')
-def client(stack: stack_module.Stack) -> client_module.Client:
+def client(cloud: stack.Stack) -> api.Client:
     """Who uses the cloud."""
-    return client_module.Client()
+    return api.Client()
 
 
 @pytest.fixture(scope='session')
-def node1(stack: stack_module.Stack) -> hosts.ComputeHost:
+def node1(cloud: stack.Stack) -> hosts.ComputeHost:
     """A compute host with four nodes."""
-    return stack.nodes['node1']
+    return cloud.nodes['node1']
 
 
 @pytest.fixture(scope='session')
-def node2(stack: stack_module.Stack) -> hosts.ComputeHost:
+def node2(cloud: stack.Stack) -> hosts.ComputeHost:
     """The other one."""
-    return stack.nodes['node2']
+    return cloud.nodes['node2']
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left(
-    client: client_module.Client,
-    stack: stack_module.Stack,
+    client: api.Client,
+    cloud: stack.Stack,
 ) -> Iterator[None]:
     """After each test nothing is held, and no page is left."""
     yield
-    for host in stack.nodes.values():
+    for host in cloud.nodes.values():
         # Of a test that failed half-way.
         if not host.is_on:
             host.boot()
@@ -93,13 +95,9 @@ def _nothing_left(
     client.delete(
         server.id for server in client.compute.servers(details=False)
     )
-    for host in stack.nodes.values():
-        if host.driver != configuration.OUR_DRIVER:
-            continue
-        seen = look.look(host)
-        assert seen.holds == {}, host.name
-        assert seen.placed == {}, host.name
-        assert seen.total == _NOTHING, host.name
+    for host in cloud.nodes.values():
+        if host.driver == configuration.OUR_DRIVER:
+            checks.check_empty(host)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -114,27 +112,32 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 _START = time.monotonic()
 _outcomes: dict[str, tuple[str, float]] = {}
-_scenarios: dict[str, tuple[str, str]] = {}
+_scenarios: dict[str, tuple[int, str]] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Remember what each test shows."""
+    """Remember what each test shows, and sort the modules by that.
+
+    What starts services again comes late, as they are slow at first.
+    """
+    first: dict[pathlib.Path, int] = {}
     for item in items:
         mark = item.get_closest_marker('scenario')
-        if mark is not None:
-            number, text = mark.args
-            _scenarios[item.nodeid] = (str(number), text)
+        assert mark is not None, item.nodeid
+        _scenarios[item.nodeid] = mark.args
+        first.setdefault(item.path, mark.args[0])
+    items.sort(key=lambda item: first[item.path])
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter,
 ) -> None:
     """Print the table."""
-    rows = [
+    rows = sorted(
         (*_scenarios[node], *_outcomes[node])
         for node in _scenarios
         if node in _outcomes
-    ]
+    )
     if not rows:
         return
     terminalreporter.section('scenarios')

@@ -18,7 +18,7 @@ import contextlib
 import pathlib
 
 from tests.stack import install
-from tests.stack import places
+from tests.stack import locations
 from tests.stack import processes
 
 NAMES = (
@@ -35,8 +35,8 @@ NAME = 'database'
 
 def start(running: processes.Processes) -> None:
     """Start it, with nothing in it, and wait until it takes connections."""
-    data = places.state('database')
-    socket = places.folder() / 'database.socket'
+    data = locations.state('database')
+    socket = locations.folder() / 'database.socket'
     processes.run(
         NAME,
         [
@@ -57,8 +57,8 @@ def start(running: processes.Processes) -> None:
             f'--datadir={data}',
             f'--socket={socket}',
             f'--pid-file={data / "pid"}',
-            f'--bind-address={places.LOOPBACK}',
-            f'--port={places.PORTS[NAME]}',
+            f'--bind-address={locations.LOOPBACK}',
+            f'--port={locations.PORTS[NAME]}',
             '--skip-log-bin',
             '--skip-name-resolve',
             '--max-connections=500',
@@ -82,8 +82,10 @@ def _fill(socket: pathlib.Path) -> bool:
     except pymysql.OperationalError:
         return False
     with contextlib.closing(connection), connection.cursor() as cursor:
-        user = f"openstack@'{places.LOOPBACK}'"
-        cursor.execute(f"CREATE USER {user} IDENTIFIED BY '{places.PASSWORD}'")
+        user = f"openstack@'{locations.LOOPBACK}'"
+        cursor.execute(
+            f"CREATE USER {user} IDENTIFIED BY '{locations.PASSWORD}'"
+        )
         cursor.execute(f'GRANT ALL ON *.* TO {user}')
         for name in NAMES:
             cursor.execute(f'CREATE DATABASE {name}')

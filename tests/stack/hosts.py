@@ -20,15 +20,15 @@ import signal
 
 from tests.host.rig import channel
 from tests.host.rig import virtual
+from tests.stack import cloud_setup
 from tests.stack import configuration
-from tests.stack import contents
-from tests.stack import places
+from tests.stack import locations
 from tests.stack import processes
 from tests.stack import services
 
 # What a Python process takes until it has loaded Nova, under emulation.
 START_S = 300.0
-# How often a host tells the scheduler what it has.
+# How often a host reports to the scheduler.
 REPORT_S = 150
 # Longer than any test.
 _FOREVER_S = 24 * 3600.0
@@ -39,7 +39,7 @@ _NETWORK = '10.98.0'
 class ComputeHost:
     """A virtual host with a compute service. A context manager.
 
-    :param number: 1, 2, …; tells its name and its address
+    :param number: 1, 2, …; for its name and its address
     :param driver: the ``compute_driver`` that its service starts with
     :ivar is_on: whether it is powered on
     """
@@ -53,7 +53,7 @@ class ComputeHost:
             address=f'{_NETWORK}.{number}',
             link=link,
             outside=True,
-            logs=places.logs(),
+            logs=locations.logs(),
         )
         self._service: channel.Process | None = None
         self._starts = 0
@@ -88,7 +88,7 @@ class ComputeHost:
         assert address is not None
         configuration.write_compute(
             name,
-            places.OUTSIDE,
+            locations.OUTSIDE,
             self.driver,
             {
                 'DEFAULT': {
@@ -141,9 +141,9 @@ class ComputeHost:
 
         :raises processes.Failed: if it doesn't
         """
-        contents.wait_for_computes(
+        cloud_setup.wait_for_computes(
             {self.name: self.machine.service_log},
-            lambda: contents.reported(self._started),
+            lambda: cloud_setup.reported(self._started),
             START_S,
         )
 

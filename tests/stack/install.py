@@ -24,7 +24,7 @@ import sys
 
 from tests.host.rig import packages
 from tests.host.rig import setup
-from tests.stack import places
+from tests.stack import locations
 from tests.stack import processes
 
 # As `packages.PROGRAMS`. The packages with the programs alone start nothing.
@@ -50,18 +50,18 @@ def program(name: str) -> str:
 
 def broker() -> pathlib.Path:
     """Find the script that starts the broker."""
-    folder = places.folder() / 'packages' / _BROKER
+    folder = locations.folder() / 'packages' / _BROKER
     return next(folder.glob('usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server'))
 
 
 def prepare() -> None:
-    """Install what lacks. Idempotent, and quick if nothing does.
+    """Install what is missing. Idempotent, and quick if nothing is.
 
     :raises SystemExit: with what to do, if it can't be done
     """
     setup.prepare(with_nova=True)
     packages.install(PROGRAMS)
-    folder = places.folder() / 'packages'
+    folder = locations.folder() / 'packages'
     if not (folder / 'done').exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -75,11 +75,17 @@ def install_wheel() -> str:
 
     :returns: its version
     """
-    dist = places.folder() / 'dist'
+    dist = locations.folder() / 'dist'
     shutil.rmtree(dist, ignore_errors=True)
     pip = [sys.executable, '-m', 'pip']
     for arguments in (
-        ['wheel', '--no-deps', '--wheel-dir', str(dist), str(places.PROJECT)],
+        [
+            'wheel',
+            '--no-deps',
+            '--wheel-dir',
+            str(dist),
+            str(locations.PROJECT),
+        ],
         ['install', '--no-deps', '--force-reinstall', '--no-index'],
     ):
         wheels = [] if arguments[0] == 'wheel' else _wheels(dist)

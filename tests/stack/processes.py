@@ -27,12 +27,13 @@ import socket
 import subprocess
 import time
 
-from tests.host.rig import state
-from tests.stack import places
+from tests.host.rig import children
+from tests.host.rig import folders
+from tests.stack import locations
 
 
 class Failed(Exception):
-    """Something did not start; the text tells where to look."""
+    """Something did not start; the text says where to look."""
 
 
 def interrupt(number: int, _: object) -> None:
@@ -63,18 +64,18 @@ class Processes:
 
         :param env: what its environment has beside that of `environment`
         """
-        self._running[name] = state.start(
+        self._running[name] = children.start(
             command,
             log(name),
             env={**environment(), **(env or {})},
-            cwd=places.folder(),
+            cwd=locations.folder(),
         )
 
     def stop(self, name: str) -> None:
         """End a process, and wait for that. Idempotent."""
         process = self._running.pop(name, None)
         if process is not None:
-            state.stop(process)
+            children.stop(process)
 
     def stop_all(self) -> None:
         """End all, the last one first. Idempotent."""
@@ -125,7 +126,7 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            cwd=places.folder(),
+            cwd=locations.folder(),
             env={**environment(), **(env or {})},
         )
     if ended.returncode:
@@ -136,7 +137,7 @@ def run(
 
 
 def environment() -> dict[str, str]:
-    """What services find in their environment: nothing of the project."""
+    """Return the environment of services: nothing of the project."""
     kept = {
         name: os.environ[name]
         for name in ('PATH', 'HOME', 'LANG', 'LC_ALL')
@@ -144,22 +145,22 @@ def environment() -> dict[str, str]:
     }
     return {
         **kept,
-        'PYTHONPATH': str(state.libvirt_python()),
+        'PYTHONPATH': str(folders.libvirt_python()),
         'PYTHONWARNINGS': 'ignore',
         'PYTHONUNBUFFERED': '1',
     }
 
 
 def log(name: str) -> pathlib.Path:
-    """Where the output of a process goes."""
-    return places.logs() / f'{name}.log'
+    """Return the path of the log of a process."""
+    return locations.logs() / f'{name}.log'
 
 
 def listens(port: int) -> bool:
-    """Tell whether something listens at a port of the loopback."""
+    """Return whether something listens at a port of the loopback."""
     with socket.socket() as client:
         client.settimeout(1)
-        return client.connect_ex((places.LOOPBACK, port)) == 0
+        return client.connect_ex((locations.LOOPBACK, port)) == 0
 
 
 def _logs(names: tuple[str, ...] | list[str]) -> str:

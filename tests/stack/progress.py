@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Tells people what is going on, and how long it took."""
+"""Messages about progress, with the time that each step took."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _BEGAN = time.monotonic()
 
 
 def say(text: str) -> None:
-    """Tell something, with the seconds since the start."""
+    """Print a line, with the seconds since the start."""
     print(f'{time.monotonic() - _BEGAN:4.0f} s  {text}', flush=True)
 
 
 @contextlib.contextmanager
 def step(text: str) -> Iterator[None]:
-    """Tell that something begins, and how long it took.
+    """Print that a step begins, and how long it took.
 
     On a terminal that is one line.
     """

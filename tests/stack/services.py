@@ -19,9 +19,9 @@ from concurrent import futures
 import pathlib
 import sys
 
+from tests.stack import cloud_setup
 from tests.stack import configuration
-from tests.stack import contents
-from tests.stack import places
+from tests.stack import locations
 from tests.stack import processes
 
 _MODULES = {
@@ -39,15 +39,15 @@ def set_up_keystone(running: processes.Processes) -> None:
     """Start keystone, with all users and endpoints."""
     manage = ['keystone-manage', *_config_file('keystone', 'keystone.conf')]
     as_root = ['--keystone-user', 'root', '--keystone-group', 'root']
-    url = places.url('keystone')
+    url = locations.url('keystone')
     for arguments in (
         ['db_sync'],
         ['fernet_setup', *as_root],
         ['credential_setup', *as_root],
         [
             'bootstrap',
-            *('--bootstrap-password', places.PASSWORD),
-            *('--bootstrap-region-id', places.REGION),
+            *('--bootstrap-password', locations.PASSWORD),
+            *('--bootstrap-region-id', locations.REGION),
             *('--bootstrap-public-url', url),
             *('--bootstrap-internal-url', url),
         ],
@@ -55,7 +55,7 @@ def set_up_keystone(running: processes.Processes) -> None:
         _run(*manage, *arguments)
     start_api(running, 'keystone')
     wait(running, 'keystone')
-    contents.make_catalogue()
+    cloud_setup.make_catalogue()
 
 
 def set_up_databases() -> list[Callable[[], None]]:
@@ -83,7 +83,7 @@ def set_up_databases() -> list[Callable[[], None]]:
 def _set_up_nova() -> None:
     manage = ['nova-manage', *_nova_files()]
     _run(*manage, 'api_db', 'sync')
-    cell0 = places.database('nova_cell0')
+    cell0 = locations.database('nova_cell0')
     _run(*manage, 'cell_v2', 'map_cell0', '--database_connection', cell0)
     _run(*manage, 'cell_v2', 'create_cell', '--name', 'cell1')
     with futures.ThreadPoolExecutor() as pool:
@@ -97,7 +97,7 @@ def _set_up_nova() -> None:
 
 def start_api(running: processes.Processes, name: str) -> None:
     """Start the API of a service; see `wait`."""
-    folder = str(places.configuration(name))
+    folder = str(locations.configuration(name))
     env = {f'OS_{name.upper()}_CONFIG_DIR': folder}
     if name == 'neutron':
         env['OS_NEUTRON_CONFIG_FILES'] = 'neutron.conf'
@@ -108,7 +108,12 @@ def start_api(running: processes.Processes, name: str) -> None:
         )
     running.start(
         name,
-        [sys.executable, str(_SERVE), _MODULES[name], str(places.PORTS[name])],
+        [
+            sys.executable,
+            str(_SERVE),
+            _MODULES[name],
+            str(locations.PORTS[name]),
+        ],
         env=env,
     )
 
@@ -127,7 +132,7 @@ def wait(running: processes.Processes, *names: str) -> None:
     """Wait until APIs take requests."""
     for name in names:
         running.wait_until(
-            lambda port=places.PORTS[name]: processes.listens(port), name
+            lambda port=locations.PORTS[name]: processes.listens(port), name
         )
 
 
@@ -149,7 +154,7 @@ def _script(name: str) -> str:
 
 
 def _config_file(service: str, name: str) -> tuple[str, str]:
-    return '--config-file', str(places.configuration(service) / name)
+    return '--config-file', str(locations.configuration(service) / name)
 
 
 def _nova_files(name: str = 'nova') -> list[str]:

@@ -20,20 +20,20 @@ import pathlib
 import shutil
 import signal
 
+from tests.host.rig import folders
 from tests.host.rig import pagepools
-from tests.host.rig import state as rig_state
 from tests.stack import broker
+from tests.stack import cloud_setup
+from tests.stack import command_server
 from tests.stack import configuration
-from tests.stack import contents
 from tests.stack import database
-from tests.stack import door
 from tests.stack import hosts
 from tests.stack import install
-from tests.stack import places
+from tests.stack import locations
 from tests.stack import processes
 from tests.stack import progress
 from tests.stack import services
-from tests.stack import simulated
+from tests.stack import simulated_hosts
 from tests.stack import status
 
 # Availability zones.
@@ -53,7 +53,7 @@ class Stack:
 
     def __init__(self, *, alone: bool = False) -> None:
         self._numbers = (1,) if alone else (1, 2)
-        self._simulated = () if alone else sorted(simulated.NAMES)
+        self._simulated = () if alone else sorted(simulated_hosts.NAMES)
         self.processes = processes.Processes()
         self.nodes: dict[str, hosts.ComputeHost] = {}
         self._stack = contextlib.ExitStack()
@@ -67,11 +67,11 @@ class Stack:
             stack.enter_context(status.noted())
             self._check_ports()
             for name in ('etc', 'logs', 'state'):
-                shutil.rmtree(places.folder() / name, ignore_errors=True)
-                (places.folder() / name).mkdir()
+                shutil.rmtree(locations.folder() / name, ignore_errors=True)
+                (locations.folder() / name).mkdir()
             self._keep_pools(stack)
             stack.callback(self.processes.stop_all)
-            progress.say(f'Logs are in {places.logs()}')
+            progress.say(f'Logs are in {locations.logs()}')
             self._start(stack)
             self._stack = stack.pop_all()
         return self
@@ -111,23 +111,25 @@ class Stack:
             services.wait(self.processes, *_APIS, 'nova')
         with progress.step('Compute services, under emulation'):
             if self._simulated:
-                simulated.start(self.processes)
-            contents.make_images()
-            contents.wait_for_computes(
+                simulated_hosts.start(self.processes)
+            cloud_setup.make_images()
+            cloud_setup.wait_for_computes(
                 self._compute_logs(),
-                contents.known,
+                cloud_setup.known,
                 hosts.START_S,
                 self.processes.check,
             )
-            contents.make_zones({REAL: self.nodes, SIMULATED: self._simulated})
+            cloud_setup.make_zones(
+                {REAL: self.nodes, SIMULATED: self._simulated}
+            )
 
     def _boot(self, stack: contextlib.ExitStack) -> None:
-        link = places.folder() / 'link.socket'
+        link = locations.folder() / 'link.socket'
         link.unlink(missing_ok=True)
         for number in self._numbers:
             host = hosts.ComputeHost(number, link, configuration.OUR_DRIVER)
             stack.enter_context(host)
-            stack.enter_context(door.Door(host.machine))
+            stack.enter_context(command_server.CommandServer(host.machine))
             self.nodes[host.name] = host
 
     def _compute_logs(self) -> dict[str, pathlib.Path]:
@@ -136,14 +138,16 @@ class Stack:
                 name: host.machine.service_log
                 for name, host in self.nodes.items()
             },
-            **dict.fromkeys(self._simulated, processes.log(simulated.NAME)),
+            **dict.fromkeys(
+                self._simulated, processes.log(simulated_hosts.NAME)
+            ),
         }
 
     def _lock(self, stack: contextlib.ExitStack) -> None:
-        lock = rig_state.alone(places.folder() / 'lock')
+        lock = folders.alone(locations.folder() / 'lock')
         if lock is None:
             raise processes.Failed(
-                'A stack is up already. make stack-status tells of it, make '
+                'A stack is up already. make stack-status shows it, make '
                 'stack-down ends it.'
             )
         stack.enter_context(lock)
@@ -155,10 +159,10 @@ class Stack:
             raise processes.Failed(str(problem)) from None
 
     def _check_ports(self) -> None:
-        for name, port in places.PORTS.items():
+        for name, port in locations.PORTS.items():
             if processes.listens(port):
                 raise processes.Failed(
                     f'Something else listens at port {port} of '
-                    f'{places.LOOPBACK}, where the {name} of the stack would. '
-                    f'"ss -ltnp sport = :{port}" tells what it is.'
+                    f'{locations.LOOPBACK}, where the {name} of the stack '
+                    f'would. "ss -ltnp sport = :{port}" shows what it is.'
                 )

@@ -21,20 +21,21 @@ import pathlib
 import select
 import sys
 
-from tests.host.rig import state as rig_state
-from tests.stack import places
+from tests.host.rig import folders
+from tests.stack import command_server
+from tests.stack import locations
 from tests.stack import processes
 
 _PID = 'pid'
 _OPENRC = 'openrc'
 _CREDENTIALS = {
-    'OS_AUTH_URL': places.url('keystone'),
+    'OS_AUTH_URL': locations.url('keystone'),
     'OS_USERNAME': 'admin',
-    'OS_PASSWORD': places.PASSWORD,
+    'OS_PASSWORD': locations.PASSWORD,
     'OS_PROJECT_NAME': 'admin',
     'OS_USER_DOMAIN_ID': 'default',
     'OS_PROJECT_DOMAIN_ID': 'default',
-    'OS_REGION_NAME': places.REGION,
+    'OS_REGION_NAME': locations.REGION,
     'OS_IDENTITY_API_VERSION': '3',
     'OS_COMPUTE_API_VERSION': '2.95',
 }
@@ -42,8 +43,8 @@ _CREDENTIALS = {
 
 @contextlib.contextmanager
 def noted() -> Iterator[None]:
-    """Have it written that this process holds the stack, and how to use it."""
-    pid, openrc = places.folder() / _PID, places.folder() / _OPENRC
+    """Write down that this process holds the stack, and how to use it."""
+    pid, openrc = locations.folder() / _PID, locations.folder() / _OPENRC
     pid.write_text(str(os.getpid()))
     lines = [
         f'export {name}={value}\n' for name, value in _CREDENTIALS.items()
@@ -61,12 +62,12 @@ def holder() -> int | None:
 
     :returns: a descriptor of it, None if there is none
     """
-    lock = rig_state.alone(places.folder() / 'lock')
+    lock = folders.alone(locations.folder() / 'lock')
     if lock is not None:
         lock.close()
         return None
     try:
-        return os.pidfd_open(int((places.folder() / _PID).read_text()))
+        return os.pidfd_open(int((locations.folder() / _PID).read_text()))
     except (OSError, ValueError):
         return None
 
@@ -79,8 +80,8 @@ def wait_for_end(process: int) -> None:
     select.select([process], [], [])
 
 
-def tell() -> int:
-    """Tell what is up.
+def show() -> int:
+    """Print what is up.
 
     :returns: the exit code: 0 if all is
     """
@@ -88,18 +89,16 @@ def tell() -> int:
         print('No stack is up; make stack-up brings one up.')
         return 1
     silent = 0
-    for name, port in places.PORTS.items():
+    for name, port in locations.PORTS.items():
         up = processes.listens(port)
         silent += not up
         print(f'{name:<13} {"up" if up else "DOWN":<5} port {port}')
-    for path in sorted(places.folder().glob('*.door')):
-        print(
-            f'{path.stem:<13} {sys.executable} {places.HERE / "enter.py"} '
-            f'{path} "virsh list"'
-        )
-    print(f'logs          {places.logs()}')
+    for path in sorted(locations.folder().glob('*.commands')):
+        command = command_server.command(path.stem)
+        print(f'{path.stem:<13} {command} "virsh list"')
+    print(f'logs          {locations.logs()}')
     print(
-        f'client        . {places.folder() / _OPENRC}; '
+        f'client        . {locations.folder() / _OPENRC}; '
         f'{pathlib.Path(sys.executable).with_name("openstack")} server list'
     )
     return 1 if silent else 0

@@ -22,46 +22,46 @@ import pathlib
 import subprocess
 import sys
 
-from tests.stack import client as client_module
-from tests.stack import contents
-from tests.stack import door
+from tests.stack import api
+from tests.stack import cloud_setup
+from tests.stack import command_server
 from tests.stack import hosts
 from tests.stack import ini
 from tests.stack import install
-from tests.stack import places
+from tests.stack import locations
 from tests.stack import processes
-from tests.stack import stack as stack_module
+from tests.stack import stack
 
 LIST = pathlib.Path(__file__).with_name('tempest-tests.txt')
 _BIN = pathlib.Path(sys.executable).parent
 _TIMEOUT_S = 400
 
 
-def write(folder: pathlib.Path, stack: stack_module.Stack) -> pathlib.Path:
+def write(folder: pathlib.Path, cloud: stack.Stack) -> pathlib.Path:
     """Write the configuration of tempest.
 
     :returns: its path
     """
-    client = client_module.Client()
+    client = api.Client()
     path = folder / 'tempest.conf'
     ini.write(
         path,
         {
-            'DEFAULT': {'log_file': places.logs() / 'tempest.log'},
+            'DEFAULT': {'log_file': locations.logs() / 'tempest.log'},
             'oslo_concurrency': {'lock_path': folder / 'lock'},
             'auth': {
                 'use_dynamic_credentials': True,
                 'create_isolated_networks': False,
                 'admin_username': 'admin',
-                'admin_password': places.PASSWORD,
+                'admin_password': locations.PASSWORD,
                 'admin_project_name': 'admin',
                 'admin_domain_name': 'Default',
                 'tempest_roles': 'member',
             },
             'identity': {
-                'uri_v3': places.url('keystone'),
+                'uri_v3': locations.url('keystone'),
                 'auth_version': 'v3',
-                'region': places.REGION,
+                'region': locations.REGION,
                 'default_domain_id': 'default',
             },
             'service_available': {
@@ -71,8 +71,8 @@ def write(folder: pathlib.Path, stack: stack_module.Stack) -> pathlib.Path:
                 'swift': False,
             },
             'compute': {
-                'image_ref': client.image(contents.EMPTY),
-                'image_ref_alt': client.image(contents.OTHER),
+                'image_ref': client.image(cloud_setup.EMPTY),
+                'image_ref_alt': client.image(cloud_setup.OTHER),
                 'flavor_ref': client.flavor(mib=64, disk_gib=1),
                 'flavor_ref_alt': client.flavor(mib=96, disk_gib=1),
                 'min_microversion': '2.1',
@@ -99,15 +99,14 @@ def write(folder: pathlib.Path, stack: stack_module.Stack) -> pathlib.Path:
             'numa_hugepages': {
                 'host_nodes': 4,
                 'distances_known': True,
-                'availability_zone': stack_module.REAL,
+                'availability_zone': stack.REAL,
                 'servers_at_once': 10,
                 'fill_cell_memory_mib': 512,
                 'fill_servers': 4,
                 'whitebox': True,
                 'computes': ','.join(
-                    f'{name}:{sys.executable} '
-                    f'{places.HERE / "enter.py"} {door.socket(name)}'
-                    for name in stack.nodes
+                    f'{name}:{command_server.command(name)}'
+                    for name in cloud.nodes
                 ),
                 'host_command': (
                     f'{_BIN / "nova-numa-hugepages"} host show -f json '
@@ -120,14 +119,14 @@ def write(folder: pathlib.Path, stack: stack_module.Stack) -> pathlib.Path:
     return path
 
 
-def run(stack: stack_module.Stack, regex: str | None) -> int:
+def run(cloud: stack.Stack, regex: str | None) -> int:
     """Run tempest.
 
     :returns: its exit code
     """
-    folder = places.folder() / 'tempest'
+    folder = locations.folder() / 'tempest'
     folder.mkdir(exist_ok=True)
-    configuration = write(folder, stack)
+    configuration = write(folder, cloud)
     top = subprocess.run(
         [
             sys.executable,
@@ -169,8 +168,8 @@ def main() -> int:
     install.prepare()
     regex = sys.argv[1] if len(sys.argv) > 1 else None
     try:
-        with stack_module.Stack(alone=True) as stack:
-            return run(stack, regex)
+        with stack.Stack(alone=True) as cloud:
+            return run(cloud, regex)
     except processes.Failed as problem:
         print(problem, file=sys.stderr)
     except KeyboardInterrupt:

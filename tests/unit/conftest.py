@@ -18,11 +18,11 @@ import os
 
 import pytest
 
-from tests.fixtures import novas
+from tests.fixtures import nova_compat
 
 # Here, and in what the tests start.
-os.environ.setdefault(novas.SWITCH, '1')
-novas.choose_threads(services=False)
+os.environ.setdefault(nova_compat.SWITCH, '1')
+nova_compat.choose_threads(services=False)
 
 
 @pytest.fixture(autouse=True)

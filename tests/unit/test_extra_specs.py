@@ -10,6 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""Extra specs, as the scheduler, the driver and Nova's API read them."""
 
 from nova import exception as nova_exception
 from nova.api.validation.extra_specs import validators
@@ -36,7 +37,7 @@ def test_the_scheduler_reads_a_distance(value, distance):
 
 
 @pytest.mark.parametrize('value', BAD, ids=lambda value: repr(value)[:8])
-def test_the_scheduler_refuses_what_is_no_distance(value):
+def test_the_scheduler_refuses_other_values(value):
     with pytest.raises(exception.InvalidExtraSpec) as caught:
         extra_specs.max_distance({NAME: value})
 
@@ -66,7 +67,7 @@ def test_the_validators_cover_the_namespace():
     assert names == [NAME, DISTANCES]
 
 
-def test_a_guest_is_not_told_distances_unless_the_flavor_says_so():
+def test_distances_are_not_exposed_by_default():
     assert extra_specs.guest_distances({'hw:numa_nodes': '2'}) is False
 
 
@@ -80,14 +81,14 @@ def test_a_guest_is_not_told_distances_unless_the_flavor_says_so():
         ('0', False),
     ],
 )
-def test_whether_a_guest_is_told_distances(value, answer):
+def test_the_driver_reads_a_boolean(value, answer):
     validators.validate(DISTANCES, value)
 
     assert extra_specs.guest_distances({DISTANCES: value}) is answer
 
 
 @pytest.mark.parametrize('value', ['', 'near', '2', 'true false'])
-def test_what_is_no_answer_is_refused(value):
+def test_a_value_that_is_no_boolean_is_refused(value):
     with pytest.raises(exception.InvalidExtraSpec, match="'true' or 'false'"):
         extra_specs.guest_distances({DISTANCES: value})
     with pytest.raises(nova_exception.ValidationError):

@@ -30,7 +30,7 @@ import warnings
 if TYPE_CHECKING:
     from rich import console as rich_console
 
-    from tools.demo import scenario
+    from tools.demo import demo_scenario
 
 DEFAULT = (
     pathlib.Path(__file__).resolve().parents[2]
@@ -72,20 +72,20 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
 
-    # Read before Nova is imported, so that a mistake is told at once.
-    from nova_numa_hugepages.yamlfile import errors
-    from tools.demo import loading
+    # Read before Nova is imported, so that a mistake is reported at once.
+    from nova_numa_hugepages.yamlfile import file_errors
+    from tools.demo import demo_scenario
 
     try:
-        play = loading.load(_relative(options.scenario))
-    except errors.FileError as error:
+        play = demo_scenario.read(_relative(options.scenario))
+    except file_errors.FileError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_SCENARIO
     try:
         _keep_quiet(options.log)
         return _run(play)
     except BrokenPipeError:
-        # Whoever read the output has seen enough.
+        # Standard output was closed.
         sys.stdout = None
         return EXIT_FAILED
     except Exception as error:
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def _run(play: scenario.Scenario) -> int:
+def _run(play: demo_scenario.DemoScenario) -> int:
     from rich import console as rich
 
     console = rich.Console(highlight=False, markup=False)
@@ -145,12 +145,12 @@ def _leave_on_signals(
 
 
 def _failure(error: BaseException) -> str:
-    # Fixtures that fail to set up tell all that went wrong, the cause first.
+    # Fixtures that fail to set up list all that went wrong, the cause first.
     while type(error).__name__ == 'MultipleExceptions':
         error = error.args[0][1]
     return (
         f'the demo failed: {type(error).__name__}: {error}\n'
-        'With --log FILE the log of Nova tells more.'
+        'Use --log FILE to get the log of Nova.'
     )
 
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Pages that are made for a guest and given back, for everybody to see.
+"""Pages that are allocated for a guest and freed, step by step.
 
 What the driver does before a guest starts and after it has gone, on a kernel
 that is only pretended. Ledger, pools and picture are the real ones.
@@ -25,6 +25,7 @@ from rich import console as rich_console
 from rich import padding
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.cmd.host import opening
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.cmd.host.inspect import collect
 from nova_numa_hugepages.cmd.host.render import picture
@@ -59,22 +60,27 @@ def play(console: rich_console.Console) -> None:
 
     :raises ElasticError: if pages are missing, or left
     """
-    with tempfile.TemporaryDirectory() as folder:
-        _Scene(console, pathlib.Path(folder)).play()
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        with Ledger.open(folder / FILE_NAME) as ledger:
+            _Scene(console, folder, ledger).play()
 
 
 class _Scene:
     def __init__(
-        self, console: rich_console.Console, folder: pathlib.Path
+        self,
+        console: rich_console.Console,
+        folder: pathlib.Path,
+        ledger: Ledger,
     ) -> None:
         self._console = console
         self._kernel = fake_kernel.FakeKernel(folder / 'kernel', _NODES)
         self._policy = policy.PoolPolicy()
-        self._ledger = folder / FILE_NAME
+        self._ledger = ledger.path
         self._keeper = manager.HugePageManager(
             pools.Pools(
                 hugetlb.Hugetlb(self._kernel.fs, self._kernel),
-                Ledger.open(self._ledger),
+                ledger,
                 self._kernel.fs,
                 self._policy,
                 lock=lock.HostLock(folder),
@@ -103,7 +109,7 @@ class _Scene:
             self._keeper.started(GUEST)
         self._say(
             'A guest starts that needs 4 GiB of each. Before it did, the '
-            'pages that lacked were made, and all of them held for it:'
+            'missing pages were allocated, and all of them held for it:'
         )
         self._draw()
         self._refuse()
@@ -121,7 +127,6 @@ class _Scene:
             'The guest is deleted. What was made for it goes back to the '
             f'kernel, and both pools are at {_FLOOR} pages again.'
         )
-        self._keeper.close()
 
     def _refuse(self) -> None:
         """Have a guest that is too big refused, and nothing changed."""
@@ -140,18 +145,19 @@ class _Scene:
             raise ElasticError('a guest that was refused has left pages')
 
     def _heal(self) -> None:
-        self._keeper.heal(
+        self._keeper.reconcile(
             lambda: frozenset(), lambda: frozenset(), starting=True
         )
 
     def _draw(self) -> None:
-        seen = collect.look(
-            self._kernel.fs,
-            settings.Settings(
-                ledger=self._ledger, policy=self._policy, libvirt_uri=''
+        host = collect.inspect(
+            opening.Machine(
+                self._kernel.fs, read_maps=lambda fs: self._kernel.read_maps
             ),
+            None,
+            settings.Settings(self._ledger, self._policy),
         )
-        for part in list(picture.draw(seen, HOST))[1:]:
+        for part in list(picture.draw(host, HOST))[1:]:
             self._console.print(padding.Padding(part, (0, 0, 0, 2)))
 
     def _say(self, line: str) -> None:

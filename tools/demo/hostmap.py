@@ -11,12 +11,11 @@
 # under the License.
 
 
-"""Draw hosts: their nodes, which guest has which CPUs, and their pages."""
+"""Drawings of hosts: nodes, the guests that have their CPUs, and pages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 from rich import panel
@@ -30,11 +29,11 @@ SHARED = '~'
 UNKNOWN = '?'
 BAR_CHARACTERS = 10
 
-# What the signs mean.
+# The meaning of the signs.
 LEGEND = (
     'CPUs, the threads of a core side by side: a letter is the guest pinned '
     f'there; {FREE} free; {SHARED} shared by vCPUs that float',
-    f'pages: # used; x held back by the operator; {FREE} free; small is the '
+    f'pages: # used; x reserved by the operator; {FREE} free; small is the '
     'memory in no pool',
 )
 
@@ -67,7 +66,7 @@ def draw(
     grid.add_column('CPUs', ratio=1)
     grid.add_column('pages', justify='right')
     grid.add_column('', no_wrap=True)
-    for title in ('used', 'free', 'held back'):
+    for title in ('used', 'free', 'reserved'):
         grid.add_column(title, justify='right', no_wrap=True)
     for cell in topology.cells:
         pools = sorted(
@@ -90,10 +89,6 @@ def draw(
         subtitle=guests or 'no guest',
         subtitle_align='left',
     )
-
-
-def _stacked(lines: Sequence[text.Text]) -> text.Text:
-    return text.Text('\n').join(lines)
 
 
 def _cpus(cell: Any, owners: Mapping[int, str]) -> text.Text:
@@ -119,7 +114,7 @@ def _cpus(cell: Any, owners: Mapping[int, str]) -> text.Text:
 def _pool(cell: Any, pages: Any) -> tuple[text.Text, ...]:
     """Draw a pool: size, bar, and counts of pages.
 
-    What is in no pool is counted in MiB, as nobody thinks of it in pages.
+    What is in no pool is counted in MiB, which is how one thinks of it.
     """
     reserved = pages.reserved if 'reserved' in pages else 0
     free = pages.total - pages.used - reserved
@@ -151,5 +146,5 @@ def _pool(cell: Any, pages: Any) -> tuple[text.Text, ...]:
 
 
 def _share(part: int, whole: int) -> int:
-    """Scale a part to the bar; what is not nothing is seen."""
+    """Scale a part to the bar; what is above 0 is seen."""
     return -(-part * BAR_CHARACTERS // whole)

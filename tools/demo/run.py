@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Play a scenario on an embedded cloud."""
+"""The demo: a scenario on an embedded cloud."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from rich import rule
 from rich import table
 from rich import text
 
+from nova_numa_hugepages.simulate.scenario import HostType
 from tests.fixtures import cloud as embedded
+from tools.demo import demo_scenario
 from tools.demo import elastic
+from tools.demo import explanation
 from tools.demo import hostmap
-from tools.demo import report
-from tools.demo import scenario
 from tools.demo import verdicts
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
@@ -55,13 +56,13 @@ class Demo:
     """
 
     def __init__(
-        self, play: scenario.Scenario, console: rich_console.Console
+        self, play: demo_scenario.DemoScenario, console: rich_console.Console
     ) -> None:
         self._play = play
         self._console = console
         self._hosts = {host.name: host for host in play.hosts}
         self._flavors = {flavor.name: flavor for flavor in play.flavors}
-        self._placed: list[report.Placed] = []
+        self._placed: list[explanation.Placed] = []
         self._failures: list[str] = []
         self._refused: list[str] = []
         self._corrected: list[str] = []
@@ -86,14 +87,14 @@ class Demo:
             with cloud, watch:
                 progress.advance(task, 2)
                 self._heading(
-                    f'A Nova with {report.count(len(self._hosts), "host")} '
-                    'answers on '
-                    f'{cloud.url}'
+                    'A Nova with '
+                    f'{explanation.count(len(self._hosts), "host")} answers '
+                    f'on {cloud.url}'
                 )
                 progress.update(task, description='creating flavors')
                 flavor_ids = self._create_flavors(cloud)
                 self._heading('Guests')
-                self._say(report.WEIGHER, style='dim')
+                self._say(explanation.WEIGHER, style='dim')
                 for guest in guests:
                     progress.update(task, description=f'booting {guest.name}')
                     self._boot(cloud, watch, guest, flavor_ids[guest.flavor])
@@ -130,7 +131,7 @@ class Demo:
         self,
         cloud: embedded.EmbeddedCloud,
         watch: verdicts.VerdictsFixture,
-        guest: scenario.Guest,
+        guest: demo_scenario.DemoGuest,
         flavor_id: str,
     ) -> None:
         found = watch.start(guests=guest.count, compare=guest.compare)
@@ -146,7 +147,7 @@ class Demo:
         servers = [cloud.api.wait(server_id) for server_id in ids]
         self._console.print()
         self._say(
-            report.request(self._flavors[guest.flavor], guest.count),
+            explanation.request(self._flavors[guest.flavor], guest.count),
             head=guest.name,
         )
         if guest.note:
@@ -184,7 +185,7 @@ class Demo:
         taken = _taken(servers)
         grid = table.Table.grid(padding=(0, 1, 0, 0))
         for index, line in enumerate(
-            report.decision(found, list(self._hosts), taken)
+            explanation.decision(found, list(self._hosts), taken)
         ):
             grid.add_row('' if index else 'why:', line)
         self._console.print(_indented(grid))
@@ -193,7 +194,7 @@ class Demo:
         self, cloud: embedded.EmbeddedCloud, server_id: str, name: str
     ) -> None:
         instance = cloud.instance(server_id)
-        placed = report.Placed(
+        placed = explanation.Placed(
             name=name,
             letter=LETTERS[len(self._placed)],
             server_id=server_id,
@@ -201,18 +202,18 @@ class Demo:
             topology=instance.numa_topology,
         )
         self._placed.append(placed)
-        first, *cells = report.placement(placed, self._hosts[placed.host])
+        first, *cells = explanation.placement(placed, self._hosts[placed.host])
         self._say(first, style=hostmap.colour(placed.letter))
         for line in cells:
             self._say(line)
 
     def _compare(
         self,
-        guest: scenario.Guest,
+        guest: demo_scenario.DemoGuest,
         servers: Sequence[dict[str, Any]],
         found: verdicts.Verdicts,
     ) -> None:
-        rows = report.comparison(found)
+        rows = explanation.comparison(found)
         agrees = not any(differs for *_, differs in rows)
         if not agrees:
             grid = table.Table(
@@ -223,7 +224,7 @@ class Demo:
                 grid.add_row(host, stock, ours, style=style)
             self._console.print(_indented(grid))
         taken = _taken(servers)
-        self._say(report.stock_choice(found, taken, agrees=agrees))
+        self._say(explanation.stock_choice(found, taken, agrees=agrees))
         if not agrees or found.stock_choice != taken[servers[0]['name']]:
             self._corrected.append(guest.name)
 
@@ -236,7 +237,7 @@ class Demo:
                     cloud.topology(host.name),
                     {cpu: p.letter for p in here for cpu in p.cpus()},
                     '  '.join(f'{p.letter} {p.name}' for p in here),
-                    report.distances(host),
+                    explanation.distances(host),
                 )
             )
         for line in hostmap.LEGEND:
@@ -253,10 +254,10 @@ class Demo:
                 + '\n'.join(f'  {thing}' for thing in left)
             )
         self._say(
-            f'{report.count(len(self._placed), "guest")} deleted. On '
-            f'{report.count(len(self._hosts), "host")} no CPU is pinned, no '
-            'page and no memory used, no guest defined; Placement counts no '
-            'usage.'
+            f'{explanation.count(len(self._placed), "guest")} deleted. On '
+            f'{explanation.count(len(self._hosts), "host")} no CPU is pinned, '
+            'no page and no memory used, no guest defined; Placement counts '
+            'no usage.'
         )
 
     def _grow(self) -> None:
@@ -269,7 +270,7 @@ class Demo:
         if self._failures:
             raise DemoError('\n'.join(self._failures))
         self._heading('Summary')
-        self._say(f'{report.count(len(self._placed), "guest")} placed')
+        self._say(f'{explanation.count(len(self._placed), "guest")} placed')
         self._say(
             f'{len(self._refused)} refused, as expected: '
             f'{", ".join(self._refused) or "none"}'
@@ -296,7 +297,7 @@ class Demo:
             self._console.print(_indented(words, 2 + deeper))
 
 
-def _taken(servers: Sequence[dict[str, Any]]) -> report.Taken:
+def _taken(servers: Sequence[dict[str, Any]]) -> explanation.Taken:
     return {
         server['name']: server['OS-EXT-SRV-ATTR:host'] for server in servers
     }
@@ -312,7 +313,7 @@ def _indented(
 def _progress(
     console: rich_console.Console,
 ) -> Iterator[rich_progress.Progress]:
-    """Show how far it is, if somebody is looking."""
+    """Show the progress, if the console is a terminal."""
     with rich_progress.Progress(
         rich_progress.SpinnerColumn(),
         rich_progress.TextColumn('{task.description}'),
@@ -325,7 +326,7 @@ def _progress(
         yield progress
 
 
-def _host_spec(host: scenario.Host) -> embedded.HostSpec:
+def _host_spec(host: HostType) -> embedded.HostSpec:
     return embedded.HostSpec(
         name=host.name,
         nodes=tuple(

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""What the scheduler decided, seen from beside its filter and weigher."""
+"""The decisions of the scheduler, watched at its filter and weigher."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REJECTS = 'rejects'
 
 @dataclasses.dataclass
 class Verdicts:
-    """What came of one request.
+    """The verdicts on one request.
 
     :ivar offered: hosts that Placement and the other filters left
     :ivar accepted: those that our filter accepted
@@ -177,7 +177,7 @@ class VerdictsFixture(fixtures.Fixture):
 
 
 def flaws(plan: Any, host: Any) -> list[str]:
-    """Tell what is wrong with a plan that a fit made.
+    """Return what is wrong with a plan that a fit made.
 
     :param plan: an ``InstanceNUMATopology`` as a fit returns it, or None
     :param host: the ``NUMATopology`` that it was made for

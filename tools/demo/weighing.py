@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""What hosts cost, as our weigher counts it, and where stock Nova would go."""
+"""The costs of hosts by our weigher, and the choice of stock Nova."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from tests.fixtures import cloud as embedded
 
 @dataclasses.dataclass
 class Weighed:
-    """What a guest costs.
+    """The costs of a guest.
 
     :ivar scores: by host; empty if there was nothing to choose from
     :ivar floats: whether the guest asks for no cells, pages or CPUs, so that
-        the scores tell what hosts hold
+        the scores are what hosts hold
     """
 
     scores: dict[str, score.Score] = dataclasses.field(default_factory=dict)
@@ -79,7 +79,7 @@ class ScoresFixture(fixtures.Fixture):
 
 
 def stock_choice(hosts: Sequence[Any], spec: Any) -> str | None:
-    """Tell which of these hosts the weighers of stock Nova would take.
+    """Return which of these hosts the weighers of stock Nova would take.
 
     :returns: its name, None if there is no host
     """

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Where Nova looks for ``numa_hugepages.NUMAHugepagesDriver``.
+"""The module in which Nova looks for ``numa_hugepages.NUMAHugepagesDriver``.
 
 Nova imports drivers from its own package only. There is nothing else here, and
 the folders above belong to Nova: they never get an ``__init__.py`` from us.

@@ -10,30 +10,30 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the commands on one host have in common."""
+"""Base of the ``host`` commands that change something."""
 
 from __future__ import annotations
 
 import abc
 import argparse
-import pathlib
+import logging
 import sys
 
 from cliff import command
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import errors
+from nova_numa_hugepages.cmd.host import opening
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.cmd.host.inspect import host_root
+from nova_numa_hugepages.hugepages.kernel import hostfs
 
 
 class HostCommand(command.Command):
-    """A command that may change what is held on this host."""
+    """A command that may change the ledger and the pools of this host."""
 
-    # What its help says.
+    # Its help, and that of its `--force`.
     description: str
-
-    # What its help says of what it does with `--force`.
     force: str
 
     def get_description(self) -> str:
@@ -47,56 +47,69 @@ class HostCommand(command.Command):
         settings.add_arguments(parser)
         return parser
 
+    @property
+    def machine(self) -> opening.Machine:
+        """The machine that it runs on."""
+        return self.app.machine or opening.Machine()
+
     @abc.abstractmethod
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the options that only this command has."""
 
     def changes(self, options: argparse.Namespace) -> bool:
-        """Tell whether it changes anything, given these options."""
+        """Check whether it changes anything, with these options."""
         return True
 
     @abc.abstractmethod
     def act(
-        self, options: argparse.Namespace, found: settings.Settings
+        self,
+        options: argparse.Namespace,
+        found: settings.Settings,
+        fs: hostfs.HostFS,
     ) -> int:
-        """Do what it is for.
+        """Run, after the checks that all commands have in common.
 
         :param found: what the options and the configuration say
+        :param fs: the files of the kernel
         :returns: the exit code
         """
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        """Do what it is for, and say what went wrong.
+        """Run, and print errors.
 
         :returns: the exit code
         """
         try:
             changes = self.changes(parsed_args)
-            _check_host(parsed_args.root, changes)
+            fs = host_root.host_fs(parsed_args.root, self.machine.fs)
+            self._check_host(parsed_args, fs, changes)
             found = settings.read(parsed_args)
             for note in found.notes:
                 print(note, file=sys.stderr)
             if changes:
                 settings.check(parsed_args, found, forced=parsed_args.force)
-            return self.act(parsed_args, found)
+            return self.act(parsed_args, found, fs)
         except exception.NUMAHugepagesError as error:
             return errors.fail(error)
 
+    def quieten(self) -> None:
+        """Keep what is printed from being logged to the terminal as well."""
+        options = self.app.options
+        if not options.verbose_level and not options.log_file:
+            logging.getLogger('nova_numa_hugepages').setLevel(logging.ERROR)
 
-def _check_host(root: pathlib.Path | None, changes: bool) -> None:
-    """See that it is this host, with all of its processes.
+    def _check_host(
+        self, options: argparse.Namespace, fs: hostfs.HostFS, changes: bool
+    ) -> None:
+        """Check that it is this host, with all of its processes.
 
-    :raises problems.BadInput: if there is none, or if it isn't and is to be
-        changed
-    """
-    fs = host_root.host_fs(root)
-    if changes:
-        host_root.check_live(root)
-    elif not host_root.is_live(root):
-        return
-    try:
-        host_root.check_processes(fs)
-    except errors.BadInput as error:
+        :raises errors.BadInput: if it is not, and is to be changed
+        """
         if changes:
-            raise
-        print(error, file=sys.stderr)
+            host_root.check_live(options.root, self.machine.fs)
+        try:
+            host_root.check_processes(fs)
+        except errors.BadInput as error:
+            if changes:
+                raise
+            print(error, file=sys.stderr)

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the configuration of ``nova-compute`` says of this host's pages.
+"""The options of ``nova-compute`` that matter to the pools of this host.
 
-Read with oslo.config, as the service does, but without Nova. A value that
-isn't right is told with its file, its option, and what it should be.
+Read with oslo.config, as the service does, but without Nova. The error for a
+bad value names its file, its option, and what it should be.
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ _DEFAULT = 'DEFAULT'
 _GROUP = 'numa_hugepages'
 _RESERVED = 'reserved_huge_pages'
 
+# Values by section and option, as they are written in a file.
+_Sections = dict[str, dict[str, list[str]]]
+
 
 class Configuration:
     """The configuration of ``nova-compute``.
 
-    :param files: its files; of the values of an option the last one holds
-    :raises problems.BadInput: if one of them can't be read, or has a value
+    :param files: its files; the last value of an option counts
+    :raises errors.BadInput: if one of them cannot be read, or has a value
         that is out of range
     """
 
@@ -51,7 +54,7 @@ class Configuration:
         self._sections = [(path, _sections(path)) for path in files]
         self._conf = conf = cfg.ConfigOpts()
         own_conf.register_opts(conf)
-        # A default that isn't known here would be taken for a value.
+        # Registered without a value it would be substituted as empty.
         if self._raw(_DEFAULT, 'pybasedir'):
             conf.register_opt(cfg.StrOpt('pybasedir'))
         conf.register_opts(
@@ -76,40 +79,34 @@ class Configuration:
             raise errors.BadInput(str(error)) from error
 
     def state_path(self) -> pathlib.Path | None:
-        """Tell the folder of the ledger.
+        """Return the folder of the ledger, None if it is not set.
 
-        :returns: None if it isn't set
-        :raises problems.BadInput: if it can't be told
+        :raises errors.BadInput: if it has no value that can be used here
         """
-        name = 'state_path'
-        raw = self._raw(_DEFAULT, name)
-        if raw is None:
+        path, text = self._raw(_DEFAULT, 'state_path') or (None, '')
+        if path is None:
             return None
-        path, text = raw
+        start = f'{path}: [{_DEFAULT}] state_path: found'
         try:
             value = self._conf.state_path
         except cfg.Error as error:
             raise errors.BadInput(
-                f'{path}: [{_DEFAULT}] {name}: found {text!r}, and '
-                f'{_unknown_in(error)} is not known here. Name the folder '
-                'with --state-path.'
+                f'{start} {text!r}, which refers to an option that is not '
+                'known here. Name the folder with --state-path.'
             ) from error
         if not value:
-            raise errors.BadInput(
-                f'{path}: [{_DEFAULT}] {name}: found nothing, expected a '
-                'folder'
-            )
+            raise errors.BadInput(f'{start} nothing, expected a folder')
         return pathlib.Path(value)
 
     def libvirt_uri(self) -> str | None:
-        """Tell how libvirt is reached, None if it isn't set."""
+        """Return how libvirt is reached, None if it is not set."""
         uri: str | None = self._value('libvirt', 'connection_uri')
         return uri
 
     def policy(self) -> PoolPolicy:
-        """Tell what the operator allows.
+        """Return the operator's policy for the pools.
 
-        :raises problems.BadInput: if it isn't what Nova takes
+        :raises errors.BadInput: if Nova would not accept the values
         """
         entries = self._value(_DEFAULT, _RESERVED) or ()
         return read(self._conf[_GROUP], dict(map(self._reserved, entries)))
@@ -122,9 +119,15 @@ class Configuration:
             raise self._bad(group, name, error) from error
 
     def _reserved(self, entry: Mapping[str, str]) -> tuple[model.PoolKey, int]:
-        """Read one ``reserved_huge_pages`` as Nova does."""
+        """Convert one ``reserved_huge_pages`` as Nova does."""
         try:
-            key = model.PoolKey(int(entry['node']), _size_kib(entry['size']))
+            size = entry['size']
+            size_kib = (
+                int(size)
+                if size.isdigit()
+                else strutils.string_to_bytes(size, return_int=True) // 1024
+            )
+            key = model.PoolKey(int(entry['node']), size_kib)
             count = int(entry['count'])
             if min(*key, count) < 0:
                 raise ValueError('below 0')
@@ -134,7 +137,7 @@ class Configuration:
             raise self._bad(_DEFAULT, _RESERVED, error, text) from error
 
     def _raw(self, group: str, name: str) -> tuple[pathlib.Path, str] | None:
-        """Find the file with the value that holds, as it is written there."""
+        """Find the file with the value that counts, as it is written there."""
         for path, sections in reversed(self._sections):
             values = sections.get(group, {}).get(name)
             if values:
@@ -144,75 +147,46 @@ class Configuration:
     def _bad(
         self, group: str, name: str, error: Exception, found: str | None = None
     ) -> errors.BadInput:
-        """Tell of a value that isn't right."""
+        """Make the error for a bad value."""
         path, text = self._raw(group, name) or ('the configuration', '')
         return errors.BadInput(
             f'{path}: [{group}] {name}: found {found or text!r}, expected '
-            f'{_expected(name, error)}'
+            f'{_expected(group, name, error)}'
         )
 
 
-def _sections(path: pathlib.Path) -> dict[str, dict[str, list[str]]]:
-    """Read a file, to have all that is wrong with it told with its name."""
-    found: dict[str, dict[str, list[str]]] = {}
+def _sections(path: pathlib.Path) -> _Sections:
+    """Parse a file.
+
+    :raises errors.BadInput: if it is not a configuration file
+    """
+    found: _Sections = {}
     try:
         cfg.ConfigParser(str(path), found).parse()
     except OSError as error:
-        raise errors.BadInput(
-            f'{path}: expected a configuration file, found: '
-            f'{error.strerror or error}'
-        ) from error
+        reason = error.strerror or str(error)
     except UnicodeDecodeError as error:
-        raise errors.BadInput(
-            f'{path}: expected a text in UTF-8, found byte '
-            f'{error.object[error.start]:#04x}'
-        ) from error
+        reason = f'byte {error.object[error.start]:#04x}, which is not UTF-8'
     except cfg.ParseError as error:
-        raise errors.BadInput(
-            f'{path}: expected a configuration file, found in line '
-            f'{error.lineno}: {error.line!r} ({error.msg})'
-        ) from error
-    return found
+        reason = f'in line {error.lineno}: {error.line!r} ({error.msg})'
+    else:
+        return found
+    raise errors.BadInput(
+        f'{path}: expected a configuration file, found: {reason}'
+    )
 
 
-def _expected(name: str, error: Exception) -> str:
-    """Tell what a value should be."""
+def _expected(group: str, name: str, error: Exception) -> str:
+    """Describe the values that an option may have."""
     if name == _RESERVED:
         return 'for example node:0,size:2048,count:64'
-    for group, opts in own_conf.list_opts():
-        for opt in opts:
-            if (group.name, opt.name) != (_GROUP, name):
-                continue
-            choices = getattr(opt.type, 'choices', None)
-            if choices:
-                return ' or '.join(map(str, choices))
-            low = getattr(opt.type, 'min', None)
-            high = getattr(opt.type, 'max', None)
-            if low is not None and high is not None:
-                return f'a number from {low} to {high}'
-            if isinstance(opt.type, types.Boolean):
-                return 'true or false'
-    # What oslo.config says before that has its own objects in it.
+    ((own_group, opts),) = own_conf.list_opts()
+    for opt in opts if group == own_group.name else ():
+        if opt.name == name and getattr(opt.type, 'choices', None):
+            return ' or '.join(map(str, opt.type.choices))
+        if opt.name == name and getattr(opt.type, 'max', None) is not None:
+            return f'a number from {opt.type.min} to {opt.type.max}'
+        if opt.name == name and isinstance(opt.type, types.Boolean):
+            return 'true or false'
+    # Before that, oslo.config names objects of its own.
     return f'another value ({str(error).rpartition("is not valid: ")[2]})'
-
-
-def _unknown_in(error: BaseException) -> str:
-    """Tell which name in a value stands for nothing.
-
-    oslo.config names the option that has the value, and the other one only in
-    what led to that.
-    """
-    name = 'one of its names'
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, cfg.NoSuchOptError):
-            name = link.opt_name
-        link = link.__cause__ or link.__context__
-    return name
-
-
-def _size_kib(text: str) -> int:
-    if text.isdigit():
-        return int(text)
-    size: int = strutils.string_to_bytes(text, return_int=True)
-    return size // 1024

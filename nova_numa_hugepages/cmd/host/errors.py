@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the ``host`` commands fail with, and how they say so."""
+"""Errors of the ``host`` commands, and how they are printed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,12 @@ class NotAllowed(exception.NUMAHugepagesError):
     """This user may not do it."""
 
 
+class Refused(exception.NUMAHugepagesError):
+    """It is not done; the text says why."""
+
+
 def fail(error: exception.NUMAHugepagesError) -> int:
-    """Say what went wrong.
+    """Print an error.
 
     :returns: the exit code
     """
@@ -41,7 +45,7 @@ def fail(error: exception.NUMAHugepagesError) -> int:
 
 
 def advice(error: exception.NUMAHugepagesError) -> str:
-    """Say what an error says, and what can be done where that isn't said."""
+    """Return the text of an error, with a remedy where it has none."""
     text = sentence(error)
     if isinstance(error, exception.PoolsReadOnly):
         return f'{text}. Run it as root, where {hostfs.SYS} can be written.'
@@ -51,9 +55,9 @@ def advice(error: exception.NUMAHugepagesError) -> str:
 
 
 def sentence(error: exception.NUMAHugepagesError) -> str:
-    """Begin what an error says with a capital, as it stands by itself."""
+    """Return the text of an error with a capital at its beginning."""
     text = str(error)
-    # A name, as of a file, stays as it is.
+    # A name, for example of a file, stays as it is.
     if not text.partition(' ')[0].isalpha():
         return text
     return text[:1].upper() + text[1:]

@@ -15,49 +15,47 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 import sys
 from typing import TYPE_CHECKING
 
-from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import base
+from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.cmd.host import settings
-from nova_numa_hugepages.cmd.host.inspect import host_root
-from nova_numa_hugepages.cmd.host.inspect import ledger_users
 
 # cliff loads all commands, whichever is run, so each loads late what it needs.
 if TYPE_CHECKING:
-    from nova_numa_hugepages.hugepages import reconcile
     from nova_numa_hugepages.hugepages.kernel import hostfs
     from nova_numa_hugepages.hugepages.pools import Pools
+    from nova_numa_hugepages.hugepages.reconcile import Plan
+    from nova_numa_hugepages.hugepages.reconcile import Reconciler
+    from nova_numa_hugepages.hugepages.reconcile_rules import Present
 
-EXIT_TO_HEAL = 3
-EXIT_NOT_JUDGED = 4
+EXIT_TO_FIX = 3
+EXIT_UNDECIDED = 4
 
 _DESCRIPTION = """
-Compare ledger, guests and kernel of this host, and heal.
+Compare ledger, instances and kernel of this host, and fix them.
 
-For a host on which nova-compute is stopped, because it can't be started or
-its driver was switched off. While it runs it does the same by itself, when it
+For a host on which nova-compute is stopped, because it does not start or its
+driver was switched off. While it runs it does the same by itself, when it
 starts and then once a minute. --dry-run can be used at any time.
 
-Pages are left alone that are held for a guest without a domain, as only Nova
-knows whether it is gone or is just being rebuilt; and those that are held for
-a live migration or a resize, as only Nova knows whether it is under way.
+Pages are left alone that are held for an instance without a domain, as only
+Nova knows whether it was deleted or is just being rebuilt; and those that are
+held for a live migration or a resize, as only Nova knows whether it is in
+progress.
 """
 
 
-class _InUse(exception.NUMAHugepagesError):
-    """The service runs."""
-
-
 class Reconcile(base.HostCommand):
-    """Compare ledger, guests and kernel of this host, and heal."""
+    """Compare ledger, instances and kernel of this host, and fix them."""
 
     description = _DESCRIPTION
     force = (
-        'even if a process has the ledger open, as nova-compute has, or if '
-        'that cannot be seen; if the ledger is not that of the configuration; '
-        'and believe libvirt if it knows none of the guests that hold pages'
+        'even if nova-compute runs, or if it is not known whether it does; if '
+        'the ledger is not that of the configuration; and believe libvirt if '
+        'it knows none of the instances that hold pages'
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -65,169 +63,166 @@ class Reconcile(base.HostCommand):
         parser.add_argument(
             '--dry-run',
             action='store_true',
-            help='say what would be healed, and change nothing',
+            help='print what would be fixed, and change nothing',
         )
         parser.add_argument(
             '--gone-without-domain',
             action='store_true',
-            help='take guests for gone that have no domain, for a host on '
+            help='take instances without a domain for deleted, on a host on '
             'which Nova has none of them',
         )
 
     def changes(self, options: argparse.Namespace) -> bool:
-        """Tell whether it is to heal."""
+        """Check whether it is to fix anything."""
         return not options.dry_run
 
     def act(
-        self, options: argparse.Namespace, found: settings.Settings
+        self,
+        options: argparse.Namespace,
+        found: settings.Settings,
+        fs: hostfs.HostFS,
     ) -> int:
         """Reconcile.
 
         :returns: the exit code
         """
         from nova_numa_hugepages.cmd.host import opening
-        from nova_numa_hugepages.hugepages import reconcile
+        from nova_numa_hugepages.hugepages.reconcile import Reconciler
 
-        fs = host_root.host_fs(options.root)
-        heals = self.changes(options)
-        if heals:
-            _check_unused(fs, found, options)
-        with opening.opened(fs, found, to_change=heals) as pools:
-            reconciler = reconcile.Reconciler(pools)
-            if not heals:
-                present = _present(pools, found, options)
-                return _result(reconciler, present, options, 'To heal:')
-            opening.quieten(self.app)
-            with pools.lock:
-                # It may have been started while the lock was waited for.
-                _check_unused(fs, found, options)
-                present = _present(pools, found, options)
-                healed = _heal(reconciler, present, fs)
-                return _result(
-                    reconciler, present, options, 'Still to heal:', healed
+        changes = self.changes(options)
+        if changes and not options.force:
+            _check_stopped(found)
+        with opening.opened(
+            self.machine, fs, found, to_change=changes
+        ) as pools:
+            reconciler = Reconciler(pools)
+            if not changes:
+                present = self._present(pools, found, options)
+                plan = reconciler.plan(present, strict=True)
+                return _report(
+                    reconciler, plan, present, options, 'Would fix:'
+                )
+            self.quieten()
+            with pools.locked():
+                if not options.force:
+                    # It may have been started while the lock was waited for.
+                    _check_stopped(found)
+                present = self._present(pools, found, options)
+                fixed = _fix(reconciler, present, fs)
+                plan = reconciler.plan(present, strict=True)
+                return _report(
+                    reconciler, plan, present, options, 'Still to fix:', fixed
                 )
 
+    def _present(
+        self,
+        pools: Pools,
+        found: settings.Settings,
+        options: argparse.Namespace,
+    ) -> Present:
+        """Find out which instances there are."""
+        from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
+        from nova_numa_hugepages.hugepages import model
+        from nova_numa_hugepages.hugepages.reconcile_rules import Present
 
-def _check_unused(
-    fs: hostfs.HostFS, found: settings.Settings, options: argparse.Namespace
-) -> None:
-    if options.force:
-        return
-    users = ledger_users.users(fs, found.ledger)
-    if users.process is not None:
-        raise _InUse(
-            f'Nothing was healed: {users.process} has the ledger '
-            f'{found.ledger} open, or another one. If that is nova-compute, '
-            'it heals by itself once a minute; to heal by hand, stop it '
-            'first. Or, if you know better, add --force.'
+        here = frozenset[str]() if options.gone_without_domain else None
+        guests = {hold.holder for hold in pools.holds()}
+        powered = {
+            hold.holder for hold in pools.holds(None, model.Purpose.GUEST)
+        }
+        try:
+            defined = self.machine.domains(
+                found.libvirt_uri,
+                guests & pools.running().keys(),
+                () if options.force else powered,
+            )
+        except libvirt_domains.DomainsUnknown as error:
+            print(
+                f'It is not known which instances have a domain: {error}. So '
+                'instances that are not running keep what is held for them, '
+                'and instances that run on pages that are not in the ledger '
+                'are not added to it.',
+                file=sys.stderr,
+            )
+            return Present(None, here=here)
+        return Present(defined, here=here)
+
+
+def _check_stopped(found: settings.Settings) -> None:
+    """Check that no service works with the pools."""
+    from nova_numa_hugepages.cmd.host import opening
+
+    running = opening.service(found)
+    if running is not None:
+        raise errors.Refused(
+            f'Nothing was fixed: {running}. It does this by itself once a '
+            'minute; to do it by hand, stop it first. Use --force to override.'
         )
-    if users.hidden is not None:
-        raise _InUse(
-            'Nothing was healed: whether nova-compute runs is not known, as '
-            f'this user may not see which files {users.hidden} has open. '
-            'Run it as root, with the capability CAP_SYS_PTRACE. Or, if '
-            'nova-compute is stopped, add --force.'
-        )
 
 
-def _heal(
-    reconciler: reconcile.Reconciler,
-    present: reconcile.Present,
-    fs: hostfs.HostFS,
-) -> bool:
-    """Heal, and tell what was healed, however far that goes.
+def _fix(reconciler: Reconciler, present: Present, fs: hostfs.HostFS) -> bool:
+    """Fix what can be fixed, and print it, also if an error ends it.
 
-    :returns: whether anything was
+    :returns: whether anything was fixed
     """
     from nova_numa_hugepages.hugepages.kernel import nodes
 
-    # All that is needed is read before anything is written, so that where the
-    # kernel's files can't be read all stays as it is. The service does
-    # without: it looks once a minute.
-    reconciler.look(present)
+    # All that is needed is read before anything is written, so that everything
+    # stays as it is if a file of the kernel cannot be read. The service goes
+    # without: it tries again each minute.
+    plan = reconciler.plan(present, strict=True)
+    reconciler.describe(plan)
     nodes.memory(fs)
-    healed: list[str] = []
+    fixed: list[str] = []
     try:
-        reconciler.heal(present, quick=False, healed=healed)
+        reconciler.apply(plan, quick=False, done=fixed)
     finally:
-        _tell('Healed:', healed)
-    return bool(healed)
+        _print_list('Fixed:', fixed)
+    return bool(fixed)
 
 
-def _result(
-    reconciler: reconcile.Reconciler,
-    present: reconcile.Present,
+def _report(
+    reconciler: Reconciler,
+    plan: Plan,
+    present: Present,
     options: argparse.Namespace,
     title: str,
-    healed: bool = False,
+    fixed: bool = False,
 ) -> int:
-    """Tell what there is to heal, and what can't be told.
+    """Print what there is to fix, and what cannot be decided.
 
-    :param healed: whether something was healed before
+    :param fixed: whether something was fixed before
     :returns: the exit code
     """
-    left = reconciler.look(present)
-    doubtful, young = reconciler.unsure(present)
-    _tell(title, left)
-    if not left and not healed:
-        known = present.defined is not None and not doubtful and not young
-        print('Nothing to heal.' if known else 'Nothing else to heal.')
-    _tell(
-        'Not judged:',
+    left = reconciler.describe(plan)
+    _print_list(title, left)
+    if not left and not fixed:
+        complete = (
+            present.defined is not None
+            and not plan.doubtful
+            and not plan.young
+        )
+        print('Nothing to fix.' if complete else 'Nothing else to fix.')
+    _print_list(
+        'Undecided:',
         [
-            f'guest {uuid} has no domain; if Nova does not have it on this '
+            f'instance {uuid} has no domain; if Nova does not have it on this '
             'host either: nova-numa-hugepages host release '
-            f'{uuid}{settings.as_given(options)}'
-            for uuid in doubtful
+            f'{uuid}{settings.repeated(options)}'
+            for uuid in plan.doubtful
         ],
     )
-    if young:
+    if plan.young:
         print(
-            f'Too young to be judged: {", ".join(young)}, as '
-            'start_time_limit is not over yet.'
+            f'Undecided until start_time_limit is over: '
+            f'{", ".join(plan.young)}, which may be about to start.'
         )
     if left:
-        return EXIT_TO_HEAL
-    return EXIT_NOT_JUDGED if doubtful or present.defined is None else 0
+        return EXIT_TO_FIX
+    return EXIT_UNDECIDED if plan.doubtful or present.defined is None else 0
 
 
-def _present(
-    pools: Pools,
-    found: settings.Settings,
-    options: argparse.Namespace,
-) -> reconcile.Present:
-    from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
-    from nova_numa_hugepages.hugepages import model
-    from nova_numa_hugepages.hugepages import reconcile
-    from nova_numa_hugepages.hugepages.kernel import processes
-
-    holds = pools.ledger.holds()
-    running = processes.running(pools.fs).keys()
-    defined, how = libvirt_domains.defined(
-        found.libvirt_uri,
-        {hold.holder for hold in holds} & running,
-        ()
-        if options.force
-        else {
-            hold.holder
-            for hold in holds
-            if hold.purpose is model.Purpose.GUEST
-        },
-    )
-    if defined is None:
-        print(
-            f'Which guests are defined is not known ({how}). So guests that '
-            'do not run keep what is held for them, as it cannot be judged '
-            'whether they are gone, and guests that run on pages that are '
-            'not in the ledger are not added to it.',
-            file=sys.stderr,
-        )
-    return reconcile.Present(
-        defined, here=frozenset() if options.gone_without_domain else None
-    )
-
-
-def _tell(title: str, sentences: list[str]) -> None:
+def _print_list(title: str, sentences: Sequence[str]) -> None:
     if sentences:
         print(title)
     for sentence in sentences:

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the ``host`` commands have to know: where the ledger is, and so on."""
+"""Settings of the ``host`` commands, from options and the configuration."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ from nova_numa_hugepages.cmd.host.inspect import host_root
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 
-# Where nova-compute looks for its configuration, but for the home of its
-# user: of each name the first one that is there.
-CONFIG_FOLDERS = (pathlib.Path('/etc/nova'), pathlib.Path('/etc'))
-CONFIG_NAMES = ('nova', 'nova-compute')
+# The project and the program whose configuration is read.
+SERVICE = ('nova', 'nova-compute')
+
+# Where that usually is.
+CONFIG_FOLDER = pathlib.Path('/etc/nova')
 
 STATE_PATH = pathlib.Path('/var/lib/nova')
 LIBVIRT_URI = 'qemu:///system'
@@ -38,23 +39,23 @@ LIBVIRT_URI = 'qemu:///system'
 _FILE = '--config-file'
 _FOLDER = '--config-dir'
 
-# An option and what it names.
-_Given = tuple[str, pathlib.Path]
+# An option and its value.
+_Option = tuple[str, pathlib.Path]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """What the commands have to know.
+    """Settings of a command.
 
     :ivar ledger: where the ledger is, if there is one
-    :ivar policy: what the operator allows
-    :ivar libvirt_uri: how libvirt is reached; None if it isn't that of the
-        host that is looked at
-    :ivar notes: sentences on what could not be read
+    :ivar policy: the operator's policy for the pools
+    :ivar libvirt_uri: how libvirt is reached; None with `--root`, as it may
+        be that of another host
+    :ivar notes: sentences about what could not be read
     :ivar files: the files of the configuration that were read
     :ivar unread: whether there are files that this user may not read
-    :ivar configured: where the ledger is as the configuration says; empty if
-        it doesn't
+    :ivar configured: where the ledger is according to the configuration;
+        empty if that does not say
     """
 
     ledger: pathlib.Path
@@ -73,24 +74,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _FILE,
             'FILE',
             'configuration file of nova-compute (can be given several times; '
-            'default: nova.conf and nova-compute.conf in /etc/nova, or in '
-            '/etc, if they are there)',
+            'default: nova.conf and nova-compute.conf where services of '
+            'OpenStack look for them, usually in /etc/nova)',
         ),
         (
             _FOLDER,
             'FOLDER',
             'folder whose *.conf files are read as well (can be given several '
-            'times; default: nova.conf.d and nova-compute.conf.d in /etc/nova '
-            'or in /etc, if they are there)',
+            'times; default: nova.conf.d and nova-compute.conf.d in the same '
+            'places)',
         ),
     ):
-        # One list for both, as the order counts: the last value of an option
-        # is the one that holds.
+        # One list for both, as their order matters: the last value of an
+        # option counts.
         parser.add_argument(
             option,
             action='append',
             dest='config',
-            type=functools.partial(_given, option),
+            type=functools.partial(_option, option),
             default=[],
             metavar=metavar,
             help=help_text,
@@ -115,22 +116,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=pathlib.Path,
         metavar='FOLDER',
         help=(
-            'where the sys and proc of the host are, if not at /: a mount in '
-            'a container; or, for host show, a copy'
+            'folder with the sys and proc of the host, if not /: a mount in a '
+            'container; or, for host show, a copy'
         ),
     )
 
 
-def _given(option: str, text: str) -> _Given:
+def _option(option: str, text: str) -> _Option:
     return option, pathlib.Path(text)
 
 
-def as_given(options: argparse.Namespace) -> str:
-    """Write the options anew, to be added to another command.
+def repeated(options: argparse.Namespace) -> str:
+    """Write the options again, to be added to another command.
 
     :returns: each after a blank; empty if none was given
     """
-    given: list[_Given] = list(options.config)
+    given: list[_Option] = list(options.config)
     for option, path in (
         ('--state-path', options.state_path),
         ('--ledger', options.ledger),
@@ -144,56 +145,55 @@ def as_given(options: argparse.Namespace) -> str:
 
 
 def read(options: argparse.Namespace) -> Settings:
-    """Put together what options and configuration say.
+    """Read the settings.
 
     With `--root` nothing of this host is read, unless it is given.
 
-    :raises problems.BadInput: if a file that was asked for can't be read, or
-        has a value that is out of range
+    :raises errors.BadInput: if a given file cannot be read, or has a value
+        that is out of range
     """
-    own = options.root is None
     notes: list[str] = []
     files = _files(options, notes)
-    settings = Settings(
-        _ledger(options),
-        PoolPolicy(),
-        LIBVIRT_URI if own else None,
-        files=tuple(files),
-        unread=bool(notes),
-    )
+    unread = bool(notes)
+    ledger = _named_ledger(options)
+    policy, uri = PoolPolicy(), LIBVIRT_URI
+    configured: tuple[pathlib.Path, ...] = ()
     if files:
-        # Slow to load, and not needed where there is no configuration.
+        # Loaded late, as it takes time.
         from nova_numa_hugepages.cmd.host import configuration
 
-        found = configuration.Configuration(files)
-        settings = dataclasses.replace(
-            settings,
-            policy=found.policy(),
-            libvirt_uri=(found.libvirt_uri() or LIBVIRT_URI) if own else None,
-        )
+        conf = configuration.Configuration(files)
+        policy = conf.policy()
+        uri = conf.libvirt_uri() or LIBVIRT_URI
         try:
-            configured = _configured(options, found.state_path())
+            configured = _configured(options, conf.state_path())
         except errors.BadInput:
-            if not _named(options):
+            if ledger is None:
                 raise
-            configured = ()
-        settings = dataclasses.replace(settings, configured=configured)
-        if configured and not _named(options):
-            settings = dataclasses.replace(settings, ledger=configured[0])
-        elif not _named(options) and not notes:
-            # Nothing was left out in which it may be set.
+        if ledger is None and not configured and not unread:
             notes.append(_unset(files))
-    return dataclasses.replace(settings, notes=tuple(notes))
+    if ledger is None:
+        ledger = (*configured, _in(options.root, STATE_PATH))[0]
+    return Settings(
+        ledger,
+        policy,
+        uri if options.root is None else None,
+        tuple(notes),
+        tuple(files),
+        unread,
+        configured,
+    )
 
 
 def check(
     options: argparse.Namespace, found: Settings, *, forced: bool
 ) -> None:
-    """See that pools may be changed by what was found.
+    """Check that pools may be changed with these settings.
 
     :param forced: whether the ledger may be another one than that of the
         configuration
-    :raises problems.BadInput: if it isn't certain what the service goes by
+    :raises errors.NotAllowed: if this user may not read all of them
+    :raises errors.BadInput: if those of the service are not certain
     """
     if found.unread:
         raise errors.NotAllowed(
@@ -202,7 +202,7 @@ def check(
         )
     if not found.files:
         where = (
-            f'no configuration was found in {CONFIG_FOLDERS[0]}'
+            f'no configuration was found in {CONFIG_FOLDER}'
             if options.root is None
             else f'--root {options.root}: no configuration is read from there'
         )
@@ -211,7 +211,8 @@ def check(
             'to stay as they are. Name the configuration of nova-compute '
             'with --config-file.'
         )
-    if not (found.configured or _named(options)):
+    named = options.ledger is not None or options.state_path is not None
+    if not (found.configured or named):
         raise errors.BadInput(
             'Which ledger is that of nova-compute is not certain, so nothing '
             'is changed. Set [DEFAULT] state_path, or name the folder with '
@@ -220,25 +221,19 @@ def check(
     if (
         found.configured
         and not forced
-        and not any(_same(found.ledger, one) for one in found.configured)
+        and not any(_same(found.ledger, path) for path in found.configured)
     ):
         raise errors.BadInput(
             f'The ledger {found.ledger} is not that of the configuration, '
             f'{found.configured[0]}, whose pages are in the same pools. '
-            'Leave out --ledger and --state-path; or, if you know better, '
-            'add --force.'
+            'Leave out --ledger and --state-path. Use --force to override.'
         )
-
-
-def _named(options: argparse.Namespace) -> bool:
-    """Tell whether the ledger is given."""
-    return options.ledger is not None or options.state_path is not None
 
 
 def _configured(
     options: argparse.Namespace, folder: pathlib.Path | None
 ) -> tuple[pathlib.Path, ...]:
-    """Tell where the ledger is as the configuration says.
+    """Return where the ledger is according to the configuration.
 
     :returns: with `--root` below that first, and then as it is, since a
         container has its own view of it
@@ -252,15 +247,15 @@ def _configured(
 
 
 def _same(path: pathlib.Path, other: pathlib.Path) -> bool:
-    """Tell whether two paths are of one file, whether it is there or not."""
+    """Check whether two paths are of one file, which need not exist."""
     try:
         return os.path.samefile(path, other)
     except OSError:
         return path.resolve() == other.resolve()
 
 
-def _ledger(options: argparse.Namespace) -> pathlib.Path:
-    """Tell where the ledger is, unless the configuration says otherwise."""
+def _named_ledger(options: argparse.Namespace) -> pathlib.Path | None:
+    """Return the ledger that the options name, None if they do not."""
     if options.ledger is not None:
         if options.ledger.is_dir():
             raise errors.BadInput(
@@ -275,11 +270,11 @@ def _ledger(options: argparse.Namespace) -> pathlib.Path:
                 '--ledger?'
             )
         return pathlib.Path(options.state_path, FILE_NAME)
-    return _in(options.root, STATE_PATH)
+    return None
 
 
 def _in(root: pathlib.Path | None, folder: pathlib.Path) -> pathlib.Path:
-    """Tell where the ledger in a folder of the host is."""
+    """Return where the ledger in a folder of the host is."""
     path = folder / FILE_NAME
     return path if root is None else host_root.below(root, path)
 
@@ -296,24 +291,20 @@ def _unset(files: Iterable[pathlib.Path]) -> str:
 def _files(
     options: argparse.Namespace, notes: list[str]
 ) -> list[pathlib.Path]:
-    """List the files of the configuration, as nova-compute reads them.
+    """List the files of the configuration, in the order of nova-compute.
 
-    What is given takes the place of the usual files, or folders.
+    Given files replace the default files, and given folders the default
+    folders.
+
+    :param notes: takes a sentence for each that this user may not read
     """
-    kinds = {option for option, _ in options.config}
     found: list[pathlib.Path] = []
     if options.root is None:
-        if _FILE not in kinds:
-            found += _usual('.conf')
-        if _FOLDER not in kinds:
-            for folder in _usual('.conf.d'):
-                if os.access(folder, os.R_OK | os.X_OK):
-                    found += sorted(folder.glob('*.conf'))
-                else:
-                    notes.append(_unread(folder))
-        for path in [path for path in found if not os.access(path, os.R_OK)]:
-            notes.append(_unread(path))
-            found.remove(path)
+        found += _default_files({option for option, _ in options.config})
+        for path in tuple(found):
+            if path.is_dir() or not os.access(path, os.R_OK):
+                notes.append(_unread(path))
+                found.remove(path)
     for option, path in options.config:
         if option == _FILE:
             found.append(path)
@@ -327,19 +318,27 @@ def _files(
     return found
 
 
-def _usual(suffix: str) -> list[pathlib.Path]:
-    """Find what nova-compute reads without being told."""
+def _default_files(given: set[str]) -> list[pathlib.Path]:
+    """List the files that nova-compute reads by default.
+
+    A folder that this user may not list is returned in place of its files.
+
+    :param given: the options that are given
+    """
+    # Loaded late, as it takes time.
+    from oslo_config import cfg
+
     found = []
-    for name in CONFIG_NAMES:
-        for folder in CONFIG_FOLDERS:
-            path = folder / f'{name}{suffix}'
-            try:
-                there = path.exists()
-            except PermissionError:
-                there = True
-            if there:
-                found.append(path)
-                break
+    if not (given or os.access(CONFIG_FOLDER, os.X_OK)):
+        found += [CONFIG_FOLDER] if CONFIG_FOLDER.is_dir() else []
+    if _FILE not in given:
+        found += map(pathlib.Path, cfg.find_config_files(*SERVICE))
+    if _FOLDER not in given:
+        for folder in map(
+            pathlib.Path, cfg.find_config_dirs(*SERVICE, extension='.conf.d')
+        ):
+            readable = os.access(folder, os.R_OK | os.X_OK)
+            found += sorted(folder.glob('*.conf')) if readable else [folder]
     return found
 
 

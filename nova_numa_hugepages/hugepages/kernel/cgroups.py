@@ -10,11 +10,12 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Who has the huge pages that no guest of ours has.
+"""Users of the huge pages that no guest of ours has.
 
-The kernel knows it by cgroup, if the controller for huge pages is on, as it
-is for containers. What can't be told so is unknown: to look into the memory
-of all processes would take too long, and is none of our business.
+The kernel counts them by cgroup, if the controller for huge pages is on, as
+it is for containers. Users without a cgroup of their own are unknown: to read
+the memory maps of all processes would take too long, and is none of our
+business.
 
 Source: the part on HugeTLB in ``Documentation/admin-guide/cgroup-v2.rst`` and
 ``hugetlb_cgroup_read_numa_stat`` in ``mm/hugetlb_cgroup.c`` of the kernel.
@@ -25,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import os
 import re
@@ -34,7 +36,7 @@ from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
 
 UNKNOWN = 'unknown'
-"""The occupant of pages of which nothing can be told."""
+"""The user of pages that no cgroup accounts for."""
 
 _LINE = re.compile(r'^(\w*total)=\d+((?: N\d+=\d+)*)$', re.MULTILINE)
 _NODE = re.compile(r'N(\d+)=(\d+)')
@@ -46,14 +48,14 @@ def occupants(
     ours: Mapping[model.PoolKey, int],
     skip_pids: Collection[int] = (),
 ) -> dict[model.PoolKey, dict[str, int]]:
-    """Tell who has the pages that are in use and not ours.
+    """Find the users of the pages that are in use and not ours.
 
     The counters aren't read at one time, so what is attributed may differ
-    from what is in use by what came and went in between.
+    from what is in use by what has changed in between.
 
     :param pools: the pools, as the kernel says
     :param ours: pages in use that our guests have, by pool
-    :param skip_pids: the processes of our guests, whose cgroups aren't told
+    :param skip_pids: the processes of our guests, whose cgroups are left out
     :returns: by pool: the path of a cgroup, or `UNKNOWN`, to pages. Pools
         without are left out.
     """
@@ -105,9 +107,9 @@ class _Tree:
     controller: str
 
     def home(self, fs: hostfs.HostFS, pid: int) -> str:
-        """Tell in which cgroup the pages of a process are counted.
+        """Find the cgroup that the pages of a process are counted in.
 
-        :returns: empty if it can't be told
+        :returns: empty if it can't be found
         """
         path = fs.proc / f'{pid:d}' / 'cgroup'
         try:
@@ -189,23 +191,13 @@ class _Tree:
 def _tree(fs: hostfs.HostFS) -> _Tree | None:
     """Find where huge pages are counted."""
     root = fs.sys / 'fs/cgroup'
-    for folder, controller in (
-        (root, ''),
-        (root / 'hugetlb', 'hugetlb'),
-        (root / 'unified', ''),
-    ):
-        if controller:
-            found = folder.is_dir()
-        else:
-            try:
-                found = 'hugetlb' in (
-                    (folder / 'cgroup.controllers').read_text().split()
-                )
-            except OSError:
-                found = False
-        if found:
-            return _Tree(os.fspath(folder), controller)
-    return None
+    for folder in (root, root / 'unified'):
+        with contextlib.suppress(OSError):
+            controllers = (folder / 'cgroup.controllers').read_text()
+            if 'hugetlb' in controllers.split():
+                return _Tree(os.fspath(folder), '')
+    folder = root / 'hugetlb'
+    return _Tree(os.fspath(folder), 'hugetlb') if folder.is_dir() else None
 
 
 def _size_name(size_kib: int) -> str:

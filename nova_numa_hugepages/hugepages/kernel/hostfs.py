@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Where the kernel tells of a host, and how its files are read.
+"""The files in which the kernel describes a host.
 
 Sources: ``Documentation/ABI/stable/sysfs-devices-node``,
 ``Documentation/admin-guide/mm/hugetlbpage.rst`` and
@@ -46,18 +46,18 @@ class HostFS:
         return self.sys / 'devices/system/node'
 
     def node_folder(self, node: int) -> pathlib.Path:
-        """Tell the folder of a NUMA node."""
+        """Return the folder of a NUMA node."""
         return self.nodes_folder / f'node{node:d}'
 
     def pool_folder(self, key: model.PoolKey) -> pathlib.Path:
-        """Tell the folder of the pages of one size on one node."""
+        """Return the folder of the pages of one size on one node."""
         return (
             self.node_folder(key.node)
             / f'hugepages/hugepages-{key.size_kib:d}kB'
         )
 
     def size_folder(self, size_kib: int) -> pathlib.Path:
-        """Tell the folder of the pages of one size on the whole host."""
+        """Return the folder of the pages of one size on the whole host."""
         return self.sys / f'kernel/mm/hugepages/hugepages-{size_kib:d}kB'
 
     def text(self, path: pathlib.Path) -> str:
@@ -111,7 +111,7 @@ class HostFS:
         return nodes
 
     def boot_id(self) -> str:
-        """Tell what is different after each start of the host.
+        """Read what is different after each boot of the host.
 
         :raises exception.KernelError: if it can't be read
         """
@@ -119,7 +119,7 @@ class HostFS:
 
 
 def reason(error: OSError) -> str:
-    """Tell why a file can't be used, without naming it."""
+    """Return why a file can't be used, without naming it."""
     return error.strerror or str(error)
 
 

@@ -17,8 +17,8 @@ what it leaves out, ``mm/hugetlb.c``. What a caller has to know:
 
 - The number of a node that is read counts surplus pages, and the one that is
   written doesn't: it sets the persistent pages.
-- The kernel gives and takes what it can and reports success, so each write is
-  followed by a look at what came of it.
+- The kernel gives and takes what it can and reports success, so the pool is
+  read again after each write.
 - When a pool grows, its surplus pages become persistent before new ones are
   made. When it shrinks below what is in use, pages become surplus, and vanish
   when they are freed.
@@ -30,6 +30,7 @@ what it leaves out, ``mm/hugetlb.c``. What a caller has to know:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import errno
 import os
 import pathlib
@@ -48,6 +49,42 @@ _DID_LESS = frozenset({errno.EBUSY, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
+# What pages are split into, in KiB.
+DEMOTED_KIB = 2048
+
+
+def nr_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
+    """Return the file that sets the persistent pages of a pool."""
+    return fs.pool_folder(model.PoolKey(node, size_kib)) / 'nr_hugepages'
+
+
+def demote_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
+    """Return the file that splits pages of a pool."""
+    return fs.pool_folder(model.PoolKey(node, size_kib)) / 'demote'
+
+
+def compact_file(fs: hostfs.HostFS, node: int) -> pathlib.Path:
+    """Return the file that compacts the memory of a node."""
+    return fs.node_folder(node) / 'compact'
+
+
+def write_number(path: pathlib.Path, number: int) -> None:
+    """Write a number to a file of the kernel, in one go.
+
+    That the kernel did less than it was asked for is no error.
+
+    :raises OSError: if it can't be written; no file is created
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, b'%d' % number)
+    except OSError as error:
+        if error.errno not in _DID_LESS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
 class Writer(Protocol):
     """Writes to the kernel's files.
 
@@ -59,25 +96,29 @@ class Writer(Protocol):
 
     def write_nr(self, node: int, size_kib: int, pages: int) -> None:
         """Set the persistent pages of a pool."""
-        ...
 
     def write_compact(self, node: int) -> None:
         """Compact the memory of a node."""
-        ...
 
     def write_demote(self, node: int, size_kib: int, pages: int) -> None:
         """Split free pages of a pool into smaller ones."""
-        ...
 
 
 class DirectWriter:
-    """Writes in this process, which has to have the right to.
+    """Writes the files of a host.
 
     :param fs: where the files are
+    :param write: writes a number to a file; in this process by default, which
+        has to have the right to
     """
 
-    def __init__(self, fs: hostfs.HostFS) -> None:
+    def __init__(
+        self,
+        fs: hostfs.HostFS,
+        write: Callable[[pathlib.Path, int], None] = write_number,
+    ) -> None:
         self._fs = fs
+        self._write_number = write
 
     def write_nr(self, node: int, size_kib: int, pages: int) -> None:
         """Set the persistent pages of a pool."""
@@ -93,30 +134,27 @@ class DirectWriter:
 
     def _write(self, path: pathlib.Path, number: int) -> None:
         try:
-            write_number(path, number)
+            self._write_number(path, number)
         except OSError as error:
-            raise_refused(path, error)
+            reason = hostfs.reason(error)
+            if error.errno in _FORBIDDEN:
+                raise exception.PoolsReadOnly(f'{path}: {reason}') from error
+            raise exception.KernelError(
+                path, reason, 'a file that can be written'
+            ) from error
 
 
-class NoWriter:
+class RefusingWriter(DirectWriter):
     """Refuses to write.
 
     :param reason: why
     """
 
     def __init__(self, reason: str) -> None:
+        super().__init__(hostfs.HostFS(), self._refuse)
         self._reason = reason
 
-    def write_nr(self, node: int, size_kib: int, pages: int) -> None:
-        """Refuse."""
-        raise exception.PoolsReadOnly(self._reason)
-
-    def write_compact(self, node: int) -> None:
-        """Refuse."""
-        raise exception.PoolsReadOnly(self._reason)
-
-    def write_demote(self, node: int, size_kib: int, pages: int) -> None:
-        """Refuse."""
+    def _refuse(self, path: pathlib.Path, number: int) -> NoReturn:
         raise exception.PoolsReadOnly(self._reason)
 
 
@@ -189,7 +227,7 @@ class Hugetlb:
         return {key: self.pool(key) for key in keys}
 
     def reserved(self, size_kib: int) -> int:
-        """Tell how many free pages the kernel has promised to processes.
+        """Read how many free pages the kernel has promised to processes.
 
         It knows that for the host only, not on which node they will be.
         """
@@ -198,13 +236,13 @@ class Hugetlb:
         )
 
     def overcommit(self, size_kib: int) -> int:
-        """Tell how many surplus pages the kernel may make by itself."""
+        """Read how many surplus pages the kernel may make by itself."""
         return self._fs.number(
             self._fs.size_folder(size_kib) / 'nr_overcommit_hugepages'
         )
 
     def set_persistent(self, key: model.PoolKey, pages: int) -> None:
-        """Ask for so many persistent pages; `pool` tells what came of it.
+        """Ask for so many persistent pages; `pool` reads the result.
 
         :raises ValueError: if that is less than none
         """
@@ -213,22 +251,23 @@ class Hugetlb:
         self._writer.write_nr(key.node, key.size_kib, pages)
 
     def compact(self, node: int) -> None:
-        """Move the node's memory together, so that larger blocks are free.
+        """Compact the memory of a node, so that larger blocks are free.
 
-        It takes the kernel up to seconds. Does nothing on a kernel without.
+        It takes the kernel up to seconds. Does nothing on a kernel that
+        can't.
         """
         if compact_file(self._fs, node).exists():
             self._writer.write_compact(node)
 
     def can_demote(self, key: model.PoolKey) -> bool:
-        """Tell whether pages of a pool can be split into 2 MiB pages."""
+        """Return whether pages of a pool can be split into 2 MiB pages."""
         path = self._fs.pool_folder(key) / 'demote_size'
         if not path.exists():
             return False
         return self._fs.text(path).strip() == f'{DEMOTED_KIB}kB'
 
     def demote(self, key: model.PoolKey, pages: int) -> None:
-        """Split free pages into 2 MiB pages; `pool` tells what came of it.
+        """Split free pages into 2 MiB pages; `pool` reads the result.
 
         :param pages: how many; the kernel takes as many as are free
         :raises ValueError: if the kernel doesn't split them into 2 MiB pages
@@ -238,68 +277,18 @@ class Hugetlb:
         self._writer.write_demote(key.node, key.size_kib, pages)
 
 
-# What pages are split into, in KiB.
-DEMOTED_KIB = 2048
+def read_only_reason(fs: hostfs.HostFS) -> str | None:
+    """Return why pools can't be changed on this host by any process.
 
+    Needs no privileges, and says nothing about those of this process.
 
-def nr_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
-    """Tell the file that sets the persistent pages of a pool."""
-    return fs.pool_folder(model.PoolKey(node, size_kib)) / 'nr_hugepages'
-
-
-def demote_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
-    """Tell the file that splits pages of a pool."""
-    return fs.pool_folder(model.PoolKey(node, size_kib)) / 'demote'
-
-
-def compact_file(fs: hostfs.HostFS, node: int) -> pathlib.Path:
-    """Tell the file that compacts the memory of a node."""
-    return fs.node_folder(node) / 'compact'
-
-
-def write_number(path: pathlib.Path, number: int) -> None:
-    """Write a number to a file of the kernel, in one go.
-
-    That the kernel did less than it was asked for is no error.
-
-    :raises OSError: if it can't be written; no file is created
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, b'%d' % number)
-    except OSError as error:
-        if error.errno not in _DID_LESS:
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def raise_refused(path: pathlib.Path, error: OSError) -> NoReturn:
-    """Say why a file of the kernel can't be written.
-
-    :raises exception.PoolsReadOnly: if nobody may write it here, or not we
-    :raises exception.KernelError: otherwise
-    """
-    reason = hostfs.reason(error)
-    if error.errno in _FORBIDDEN:
-        raise exception.PoolsReadOnly(f'{path}: {reason}') from error
-    raise exception.KernelError(
-        path, reason, 'a file that can be written'
-    ) from error
-
-
-def writable(fs: hostfs.HostFS) -> str | None:
-    """Tell whether pools can be changed on this host at all.
-
-    Whoever asks needs no privileges: this says nothing of them.
-
-    :returns: why not, None if they can
+    :returns: None if they can be changed
     :raises exception.KernelError: if the nodes can't be read
     """
     folder = fs.nodes_folder
     if not folder.is_dir():
-        return f'the kernel tells of no NUMA nodes in {folder}'
-    if not Hugetlb(fs, NoWriter('')).nodes():
+        return f'the kernel shows no NUMA nodes in {folder}'
+    if not Hugetlb(fs, RefusingWriter('')).nodes():
         return 'the kernel has no huge pages'
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f'{fs.sys} is mounted read-only, as in a container'

@@ -36,7 +36,7 @@ BASE_KIB = resource.getpagesize() // 1024
 # come from memory that was set aside for them.
 LARGEST_BLOCK_KIB = BASE_KIB << 10
 
-# Memory for devices of the eighties. Nothing else is to be made of it.
+# The low 16 MiB, for old devices that can address no other memory.
 _NOT_FOR_US = 'DMA'
 
 
@@ -55,8 +55,8 @@ class Node(NamedTuple):
 class NodeMemory(NamedTuple):
     """The memory of a node, in KiB.
 
-    :ivar total_kib: all of it but what the kernel set aside when it started
-    :ivar free_kib: what nobody uses, in blocks of whatever size
+    :ivar total_kib: all of it but what the kernel set aside at boot
+    :ivar free_kib: what is not in use, in blocks of any size
     :ivar reclaimable_kib: what the kernel can take back at once: cached
         files that needn't be written to disk before
     """
@@ -208,12 +208,12 @@ def free_blocks(fs: hostfs.HostFS) -> dict[int, tuple[int, ...]]:
     return found
 
 
-def mintable(
+def allocatable_pages(
     fs: hostfs.HostFS,
     key: model.PoolKey,
     known: Sequence[Zone] | None = None,
 ) -> int:
-    """Tell how many pages can be added to a pool now for certain.
+    """Return how many pages can be added to a pool now for certain.
 
     Pages that the buddy allocator gives count if they are free in one piece
     and above the watermark at which the kernel begins to reclaim; free memory
@@ -229,7 +229,7 @@ def mintable(
     order = _order(key.size_kib)
     if any(order < len(zone.blocks) for zone in found):
         return sum(
-            _mintable(zone, order) for zone in found if zone.node == key.node
+            _zone_pages(zone, order) for zone in found if zone.node == key.node
         )
     path = fs.sys / f'kernel/mm/cma/hugetlb{key.node:d}/available_pages'
     if not path.exists():
@@ -238,7 +238,7 @@ def mintable(
 
 
 def unusable_permille(blocks: Sequence[int], size_kib: int) -> int:
-    """Tell how much of the free memory is in blocks that are too small.
+    """Return how much of the free memory is in blocks that are too small.
 
     The "unusable free space index" of Mel Gorman, which the kernel has in
     ``/sys/kernel/debug/extfrag/unusable_index``.
@@ -258,14 +258,14 @@ def _order(size_kib: int) -> int:
     return (size_kib // BASE_KIB).bit_length() - 1
 
 
-def _mintable(zone: Zone, order: int) -> int:
+def _zone_pages(zone: Zone, order: int) -> int:
     size_kib = BASE_KIB << order
     whole = sum(
         count << (at - order)
         for at, count in enumerate(zone.blocks)
         if at >= order
     )
-    # Where in the blocks the memory of the CMA areas is can't be told.
+    # Which of the blocks are in the CMA areas is not known.
     whole_kib = whole * size_kib - zone.cma_free_kib
     spare_kib = (
         zone.free_kib - zone.cma_free_kib - zone.high_kib - zone.protected_kib

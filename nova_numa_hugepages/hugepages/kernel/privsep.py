@@ -10,20 +10,19 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What needs root's privileges, and nothing else.
+"""The privileged helper: what needs root's privileges, and nothing else.
 
-Runs in a process of its own, which oslo.privsep starts as root. That process
-keeps one capability, to see where the memory of another user's QEMU is. The
-files of the pools belong to root, who needs none to write them.
+It is a process of its own, which oslo.privsep starts as root. It keeps one
+capability, to see where the memory of another user's QEMU is. The files of
+the pools belong to root, who needs none to write them.
 
-Whatever comes here may come from a service that was broken into. So it is
-numbers only, each has to name something that there is, and paths are made
-here.
+What it is asked for may come from a service that was broken into. So a file
+has to be one that the helper itself finds on this host, and a number one that
+can be meant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import errno
 import pathlib
 
@@ -50,30 +49,15 @@ context = priv_context.PrivContext(
 _FS = hostfs.HostFS()
 
 
-class PrivsepWriter:
-    """Writes to the kernel's files through the privileged process.
+class PrivsepWriter(hugetlb.DirectWriter):
+    """Writes to the kernel's files through the privileged helper."""
 
-    Fits `nova_numa_hugepages.hugepages.kernel.hugetlb.Writer`.
-    """
-
-    def write_nr(self, node: int, size_kib: int, pages: int) -> None:
-        """Set the persistent pages of a pool."""
-        path = hugetlb.nr_file(_FS, node, size_kib)
-        _write(path, lambda: _write_nr(node, size_kib, pages))
-
-    def write_compact(self, node: int) -> None:
-        """Compact the memory of a node."""
-        path = hugetlb.compact_file(_FS, node)
-        _write(path, lambda: _write_compact(node))
-
-    def write_demote(self, node: int, size_kib: int, pages: int) -> None:
-        """Split free pages of a pool into smaller ones."""
-        path = hugetlb.demote_file(_FS, node, size_kib)
-        _write(path, lambda: _write_demote(node, size_kib, pages))
+    def __init__(self) -> None:
+        super().__init__(_FS, _write)
 
 
 def check() -> None:
-    """See that the privileged process is there; starts it.
+    """Check that the privileged helper is there; start it.
 
     :raises exception.PoolsReadOnly: if it can't be started
     """
@@ -84,7 +68,7 @@ def check() -> None:
 
 
 def numa_maps(pid: int) -> str:
-    """Read where the huge pages of a guest are.
+    """Read where the huge pages of a guest are, through the helper.
 
     Fits `nova_numa_hugepages.hugepages.kernel.processes.MapsReader`.
 
@@ -100,7 +84,9 @@ def numa_maps(pid: int) -> str:
         raise
     except (daemon.FailedToDropPrivileges, FileNotFoundError) as error:
         # What isn't found is the command: see `_huge_maps`.
-        raise exception.HelperNotStarted(path, _not_started(error)) from error
+        raise exception.KernelError(
+            path, _not_started(error), 'a file that can be read'
+        ) from error
     except OSError as error:
         raise exception.KernelError(
             path, hostfs.reason(error), 'a file that can be read'
@@ -108,8 +94,37 @@ def numa_maps(pid: int) -> str:
     return text
 
 
-# The privileged side. An error has to be of a kind that can be made anew on
-# the other side, and so none of ours.
+def _write(path: pathlib.Path, number: int) -> None:
+    """Have the privileged helper write a number.
+
+    :raises exception.PoolsReadOnly: if the helper can't be reached
+    :raises exception.KernelError: if it refuses
+    :raises OSError: if the kernel does
+    """
+    try:
+        _write_number(str(path), number)
+    except daemon.FailedToDropPrivileges as error:
+        raise exception.PoolsReadOnly(_not_started(error)) from error
+    except FileNotFoundError as error:
+        if not path.exists():
+            raise
+        # So it is the command that is not there.
+        raise exception.PoolsReadOnly(_not_started(error)) from error
+    except ValueError as error:
+        raise exception.KernelError(
+            path, str(error), 'what this host has'
+        ) from error
+
+
+def _not_started(error: Exception) -> str:
+    return (
+        f'the privileged helper cannot be started: {error}. Its command is '
+        f'the option helper_command of [{CFG_SECTION}]'
+    )
+
+
+# The privileged side. An error has to be of a kind that oslo.privsep can make
+# again on the other side, and so none of ours.
 
 
 @context.entrypoint
@@ -118,21 +133,32 @@ def _answer() -> None:
 
 
 @context.entrypoint
-def _write_nr(node: int, size_kib: int, pages: int) -> None:
-    _check(node, size_kib, pages)
-    hugetlb.write_number(hugetlb.nr_file(_FS, node, size_kib), pages)
+def _write_number(path: str, number: int) -> None:
+    try:
+        largest = _largest_numbers()
+    except exception.KernelError as error:
+        raise ValueError(str(error)) from error
+    if path not in largest:
+        raise ValueError(f'{path!r} is no file that sets pools of this host')
+    if type(number) is not int or not 0 <= number <= largest[path]:
+        raise ValueError(f'{number!r} is not between 0 and {largest[path]}')
+    hugetlb.write_number(pathlib.Path(path), number)
 
 
-@context.entrypoint
-def _write_compact(node: int) -> None:
-    _check_node(node)
-    hugetlb.write_number(hugetlb.compact_file(_FS, node), 1)
+def _largest_numbers() -> dict[str, int]:
+    """Find the files that may be written, and the most that fits in memory.
 
-
-@context.entrypoint
-def _write_demote(node: int, size_kib: int, pages: int) -> None:
-    _check(node, size_kib, pages)
-    hugetlb.write_number(hugetlb.demote_file(_FS, node, size_kib), pages)
+    :raises exception.KernelError: if they can't be found
+    """
+    kernel = hugetlb.Hugetlb(_FS, hugetlb.RefusingWriter('it only looks'))
+    found = {}
+    for node, memory in nodes.memory(_FS).items():
+        found[hugetlb.compact_file(_FS, node)] = 1
+        for size_kib in kernel.sizes(node):
+            most = memory.total_kib // size_kib
+            found[hugetlb.nr_file(_FS, node, size_kib)] = most
+            found[hugetlb.demote_file(_FS, node, size_kib)] = most
+    return {str(path): most for path, most in found.items()}
 
 
 @context.entrypoint
@@ -147,64 +173,4 @@ def _huge_maps(pid: int) -> str:
         raise ProcessLookupError(errno.ESRCH, 'No such guest') from error
     return ''.join(
         line for line in text.splitlines(keepends=True) if ' huge ' in line
-    )
-
-
-def _check_node(node: int) -> None:
-    """Check that a node is one.
-
-    :raises ValueError: if it isn't
-    """
-    try:
-        known = _FS.online()
-    except exception.KernelError as error:
-        raise ValueError(str(error)) from error
-    if type(node) is not int or node not in known:
-        raise ValueError(f'{node!r} is no node of this host')
-
-
-def _check(node: int, size_kib: int, count: int) -> None:
-    """Check that there is such a pool, and that the pages would fit.
-
-    :raises ValueError: if that isn't so
-    """
-    _check_node(node)
-    try:
-        sizes = hugetlb.Hugetlb(_FS, hugetlb.NoWriter('')).sizes(node)
-        total_kib = nodes.memory(_FS)[node].total_kib
-    except exception.KernelError as error:
-        raise ValueError(str(error)) from error
-    if type(size_kib) is not int or size_kib not in sizes:
-        raise ValueError(f'{size_kib!r} KiB is no size of huge pages here')
-    most = total_kib // size_kib
-    if type(count) is not int or not 0 <= count <= most:
-        raise ValueError(f'{count!r} is not between 0 and {most} pages')
-
-
-def _write(path: pathlib.Path, entrypoint: Callable[[], object]) -> None:
-    """Have the privileged side write, and say in our words what went wrong.
-
-    :raises exception.PoolsReadOnly: if the privileged side can't be reached,
-        or may not write
-    :raises exception.KernelError: if it can't
-    """
-    try:
-        entrypoint()
-    except daemon.FailedToDropPrivileges as error:
-        raise exception.PoolsReadOnly(_not_started(error)) from error
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and path.exists():
-            # So it is the command that is not there.
-            raise exception.PoolsReadOnly(_not_started(error)) from error
-        hugetlb.raise_refused(path, error)
-    except ValueError as error:
-        raise exception.KernelError(
-            path, str(error), 'what this host has'
-        ) from error
-
-
-def _not_started(error: Exception) -> str:
-    return (
-        f'the privileged helper cannot be started: {error}. Its command is '
-        f'the option helper_command of [{CFG_SECTION}]'
     )

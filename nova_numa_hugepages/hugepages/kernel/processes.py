@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Guests that run: QEMU's processes, and the huge pages that they have.
+"""QEMU's processes of the running guests, and their huge pages.
 
 Sources: ``/proc/PID/numa_maps`` in ``Documentation/filesystems/proc.rst`` and
 ``show_numa_map`` in ``fs/proc/task_mmu.c`` of the kernel; libvirt's
@@ -22,18 +22,18 @@ from __future__ import annotations
 from collections.abc import Callable
 import errno
 import os
-import re
 from typing import NamedTuple
+
+from oslo_utils import uuidutils
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
 
-# Tells what is in /proc/PID/numa_maps. Raises ProcessLookupError if there is
-# no such process any more, exception.KernelError if it can't be read.
+# Reads /proc/PID/numa_maps. Raises ProcessLookupError if there is no such
+# process any more, exception.KernelError if the file can't be read.
 MapsReader = Callable[[int], str]
 
-_UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}', re.ASCII)
 _GONE = frozenset({errno.ENOENT, errno.ESRCH})
 
 
@@ -41,8 +41,8 @@ class GuestProcess(NamedTuple):
     """The QEMU of a guest.
 
     :ivar uuid: of the domain, which is also that of the instance
-    :ivar name: of the domain; empty if QEMU wasn't told
-    :ivar started: clock ticks after the start of the host. Together with the
+    :ivar name: of the domain; empty if QEMU's arguments have none
+    :ivar started: clock ticks after the boot of the host. Together with the
         id of the process it names the process once and for all.
     """
 
@@ -53,7 +53,7 @@ class GuestProcess(NamedTuple):
 
 
 def running(fs: hostfs.HostFS) -> dict[str, GuestProcess]:
-    """Find the guests that run.
+    """Find the running guests.
 
     A process that is a zombie or is about to end has no arguments any more,
     and isn't found. Of several with one uuid the one that started last is.
@@ -82,15 +82,15 @@ def running(fs: hostfs.HostFS) -> dict[str, GuestProcess]:
 
 
 def guest(fs: hostfs.HostFS, pid: int) -> GuestProcess | None:
-    """Tell which guest a process runs.
+    """Get the guest that a process runs.
 
-    :returns: None if it runs none, or is gone
+    :returns: None if it runs none, or has ended
     """
     return _guest(os.fspath(fs.proc), pid)
 
 
 class MapsFile:
-    """Reads where the memory of a process is, as this process may.
+    """Reads where the memory of a process is, in this process.
 
     :param fs: where the files are
     """
@@ -156,7 +156,7 @@ def _guest(root: str, pid: int) -> GuestProcess | None:
         return None
     words = line.decode('utf-8', 'replace').split('\0')
     uuid = _argument(words, '-uuid').lower()
-    if not _UUID.fullmatch(uuid):
+    if not uuidutils.is_uuid_like(uuid):
         return None
     # The name of the program, which comes before, may hold anything.
     stat = _bytes(f'{root}/{pid:d}/stat').rpartition(b')')[2].split()
@@ -168,7 +168,7 @@ def _guest(root: str, pid: int) -> GuestProcess | None:
 
 
 def _argument(words: list[str], option: str) -> str:
-    """Tell the argument of an option of QEMU; the last one counts."""
+    """Return the argument of an option of QEMU; the last one counts."""
     for at in range(len(words) - 2, 0, -1):
         if words[at] == option:
             return words[at + 1]

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Who holds which pages, and what we did to the pools: a file that survives.
+"""The ledger: who holds which pages, and what was done to the pools.
 
 SQLite keeps it, with a log that is synced at each commit, so that what was
 committed is there after a crash of the service or of the host.
@@ -23,28 +23,16 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
+import dataclasses
 import pathlib
 import sqlite3
 import threading
-from typing import TypeVar
+from typing import Any
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.state import schema
 from nova_numa_hugepages.hugepages.state import sqlite
-
-T = TypeVar('T')
-
-_BOOT_ID = 'boot_id'
-
-# What begins a transaction, what keeps it, and what undoes it.
-_OUTERMOST = ('BEGIN IMMEDIATE', 'COMMIT', ('ROLLBACK',))
-# What a savepoint undoes it also keeps, until it is released.
-_NESTED = (
-    'SAVEPOINT inner',
-    'RELEASE inner',
-    ('ROLLBACK TO inner', 'RELEASE inner'),
-)
 
 # In the folder where the service keeps its state.
 FILE_NAME = 'nova-numa-hugepages-ledger.sqlite'
@@ -62,15 +50,12 @@ class Ledger:
     if the file can't be used, and
     :class:`~nova_numa_hugepages.exception.LedgerDamaged`, which is one, if
     something in it can't be. Nothing of the change is kept then.
-
-    :ivar created: whether there was nothing in the file before it was opened
     """
 
     def __init__(
-        self, path: pathlib.Path, connection: sqlite3.Connection, created: bool
+        self, path: pathlib.Path, connection: sqlite3.Connection
     ) -> None:
         self.path = path
-        self.created = created
         self._connection = connection
         # Reentrant, and held for as long as a transaction lasts.
         self._lock = threading.RLock()
@@ -85,12 +70,12 @@ class Ledger:
         create: bool = True,
         read_only: bool = False,
     ) -> Ledger:
-        """Open a ledger, read through it, and bring it to this version.
+        """Open a ledger, check all of it, and bring it to this version.
 
         :param create: whether to make the file if there is none; its folder
             has to be there
-        :param read_only: change no file and make none. If nobody else has it
-            open, what others write later isn't seen.
+        :param read_only: change no file and make none. If no other process
+            has it open, what others write later isn't seen.
         :raises exception.LedgerMissing: if there is none and none is made
         :raises exception.LedgerTooNew: if a later version wrote it
         :raises exception.LedgerDamaged: if it is no ledger, or damaged
@@ -105,16 +90,11 @@ class Ledger:
                 schema.inspect(path, connection)
                 if not read_only:
                     sqlite.secure(path, connection)
-                created = schema.migrate(path, connection, read_only=read_only)
-            ledger = cls(path, connection, created)
-            ledger._read(schema.HOLDS)
-            ledger._read(schema.ACCOUNTS)
-            ledger._read(schema.PLACEMENTS)
-            ledger._read(schema.FACTS)
+                schema.migrate(path, connection, read_only=read_only)
         except BaseException:
             connection.close()
             raise
-        return ledger
+        return cls(path, connection)
 
     @classmethod
     def in_memory(cls) -> Ledger:
@@ -124,7 +104,7 @@ class Ledger:
             path, isolation_level=None, check_same_thread=False
         )
         schema.migrate(path, connection)
-        return cls(path, connection, True)
+        return cls(path, connection)
 
     def __enter__(self) -> Ledger:
         return self
@@ -143,36 +123,56 @@ class Ledger:
         """Make several operations one: all of them are kept, or none is.
 
         Whatever is raised inside undoes them, and goes on. Transactions nest:
-        what an inner one did is kept once the outermost ends, and only an
-        inner one is undone if what was raised in it is caught in between.
-        Other threads and processes can't write meanwhile.
+        an inner one is a part of the outermost. If it fails, all is undone,
+        and the outermost can't go on. Other threads and processes can't write
+        meanwhile.
         """
         with self._lock, sqlite.translated(self.path):
-            inner = self._depth > 0
-            begin, keep, undo = _NESTED if inner else _OUTERMOST
-            self._check(inner)
-            self._connection.execute(begin)
+            self._check_open()
+            if not self._depth:
+                self._connection.execute('BEGIN IMMEDIATE')
             self._depth += 1
             try:
                 yield
-                self._check(True)
-                self._connection.execute(keep)
+                self._check_open()
+                if self._depth == 1:
+                    self._connection.execute('COMMIT')
             except BaseException:
                 # Some errors of the disk have undone everything already.
                 if not self._closed and self._connection.in_transaction:
-                    for statement in undo:
-                        self._connection.execute(statement)
+                    self._connection.execute('ROLLBACK')
                 raise
             finally:
                 self._depth -= 1
 
-    def holds(self, holder: str | None = None) -> list[model.Hold]:
+    def holds(
+        self, holder: str | None = None, *purposes: model.Purpose
+    ) -> list[model.Hold]:
         """List holds, by holder, purpose and guest cell.
 
-        :param holder: whose; everybody's if None
+        :param holder: whose; those of all holders if None
+        :param purposes: for what; everything if none
         """
-        of = {} if holder is None else {'holder': holder}
-        return self._read(schema.HOLDS, **of)
+        rows = self._read(
+            'SELECT * FROM holds WHERE holder = coalesce(?, holder) '
+            'ORDER BY holder, purpose, cell',
+            holder,
+        )
+        holds = [model.Hold(*row) for row in rows]
+        try:
+            return [
+                dataclasses.replace(
+                    hold,
+                    purpose=model.Purpose(hold.purpose),
+                    state=model.State(hold.state),
+                )
+                for hold in holds
+                if not purposes or hold.purpose in purposes
+            ]
+        except ValueError as error:
+            raise exception.LedgerDamaged(
+                self.path, f'has an invalid row in holds: {error}'
+            ) from error
 
     def replace_holds(
         self,
@@ -192,8 +192,8 @@ class Ledger:
         if len({hold.cell for hold in holds}) < len(holds):
             raise ValueError(f'{holder} would hold pages twice for a cell')
         with self.transaction():
-            self._delete(schema.HOLDS, holder=holder, purpose=purpose)
-            self._write(schema.HOLDS, holds)
+            self._delete_holds(holder, purpose)
+            self._write('holds', map(dataclasses.astuple, holds))
             self._forget_placement(holder)
 
     def set_state(
@@ -214,45 +214,36 @@ class Ledger:
         Does nothing if there are none, as after the first time.
         """
         with self.transaction():
-            if purpose == to or not self._read(
-                schema.HOLDS, holder=holder, purpose=purpose
-            ):
+            if purpose == to or not self.holds(holder, purpose):
                 return
-            self._delete(schema.HOLDS, holder=holder, purpose=to)
+            self._delete_holds(holder, to)
             self._connection.execute(
                 'UPDATE holds SET purpose = ? '
                 'WHERE holder = ? AND purpose = ?',
                 (model.Purpose(to), holder, purpose),
             )
 
-    def drop(
-        self, holder: str, purpose: model.Purpose | None = None
-    ) -> list[model.Hold]:
-        """Strike holds out; with the last one, where the guest was found.
+    def drop(self, holder: str, *purposes: model.Purpose) -> list[model.Hold]:
+        """Delete holds, and with the last one where the guest was found.
 
-        :param purpose: for what; everything if None
-        :returns: what was struck out
+        :param purposes: for what; everything if none
+        :returns: what was deleted
         """
-        of = {'holder': holder}
-        if purpose is not None:
-            of['purpose'] = purpose
         with self.transaction():
-            dropped = self._read(schema.HOLDS, **of)
-            self._delete(schema.HOLDS, **of)
+            dropped = self.holds(holder, *purposes)
+            self._delete_holds(holder, *purposes)
             self._forget_placement(holder)
         return dropped
 
     def accounts(self) -> dict[model.PoolKey, model.Account]:
         """Get the accounts of all pools, by node and size."""
-        found = self._read(schema.ACCOUNTS)
+        rows = self._read('SELECT * FROM accounts ORDER BY node, size_kib')
+        found = [model.Account(*row) for row in rows]
         return {account.key: account for account in found}
 
     def account(self, key: model.PoolKey) -> model.Account | None:
         """Get the account of a pool, None if there is none."""
-        found = self._read(
-            schema.ACCOUNTS, node=key.node, size_kib=key.size_kib
-        )
-        return found[0] if found else None
+        return self.accounts().get(key)
 
     def put_account(self, account: model.Account) -> None:
         """Write the account of a pool, in place of the one there is.
@@ -260,12 +251,12 @@ class Ledger:
         :raises ValueError: if its values can't be
         """
         with self.transaction():
-            self._write(schema.ACCOUNTS, [account])
+            self._write('accounts', [dataclasses.astuple(account)])
 
     def forget_accounts(self) -> None:
-        """Strike the accounts of all pools out."""
+        """Delete the accounts of all pools."""
         with self.transaction():
-            self._delete(schema.ACCOUNTS)
+            self._connection.execute('DELETE FROM accounts')
 
     def announce(self, key: model.PoolKey, before: int, wanted: int) -> None:
         """Note that a pool is about to be written.
@@ -276,12 +267,11 @@ class Ledger:
         :raises ValueError: if the numbers can't be
         """
         with self.transaction():
-            account = self.account(key)
-            if account is None:
-                raise KeyError(key)
             self.put_account(
-                model.Account(
-                    *key, account.floor, account.grown, before, wanted
+                dataclasses.replace(
+                    self.accounts()[key],
+                    announced_from=before,
+                    announced_to=wanted,
                 )
             )
 
@@ -295,8 +285,8 @@ class Ledger:
     @property
     def boot_id(self) -> str | None:
         """The boot of the host that the accounts are of, if known."""
-        facts = {fact.name: fact for fact in self._read(schema.FACTS)}
-        return facts[_BOOT_ID].value if _BOOT_ID in facts else None
+        rows = self._read("SELECT value FROM facts WHERE name = 'boot_id'")
+        return rows[0][0] if rows else None
 
     def set_boot_id(self, boot_id: str) -> None:
         """Note which boot of the host the accounts are of.
@@ -304,13 +294,18 @@ class Ledger:
         :raises ValueError: if it is empty
         """
         with self.transaction():
-            self._write(schema.FACTS, [schema.Fact(_BOOT_ID, boot_id)])
+            self._write('facts', [('boot_id', boot_id)])
 
     def placements(self, holder: str) -> dict[model.PoolKey, int]:
         """Get where the memory of a guest was found, in pages of each pool."""
-        found = self._read(schema.PLACEMENTS, holder=holder)
+        rows = self._read(
+            'SELECT node, size_kib, pages FROM placements WHERE holder = ? '
+            'ORDER BY node, size_kib',
+            holder,
+        )
         return {
-            model.PoolKey(row.node, row.size_kib): row.pages for row in found
+            model.PoolKey(node, size_kib): pages
+            for node, size_kib, pages in rows
         }
 
     def put_placement(
@@ -326,63 +321,58 @@ class Ledger:
         :raises ValueError: if the values can't be
         """
         with self.transaction():
-            self._delete(schema.PLACEMENTS, holder=holder)
+            self._connection.execute(
+                'DELETE FROM placements WHERE holder = ?', (holder,)
+            )
             self._write(
-                schema.PLACEMENTS,
-                [
-                    schema.MemoryPlacement(holder, *key, count, at)
-                    for key, count in found.items()
-                ],
+                'placements',
+                [(holder, *key, count, at) for key, count in found.items()],
             )
             self._forget_placement(holder)
 
-    def _check(self, inside: bool) -> None:
-        """See that the ledger is open, and a transaction not given up."""
+    def _check_open(self) -> None:
+        """Check that the ledger is open, and a transaction not given up."""
         if self._closed:
             raise exception.LedgerError(
-                self.path, 'is closed', 'The service is about to stop.'
+                self.path, 'is closed', 'nova-compute is about to stop.'
             )
-        if inside and not self._connection.in_transaction:
+        if self._depth and not self._connection.in_transaction:
             raise exception.LedgerError(
                 self.path,
                 'has given up a change after an error',
                 'Nothing of the change was kept; try again.',
             )
 
-    def _read(self, table: schema.Table[T], **of: object) -> list[T]:
-        """Read rows, in the order of their key.
-
-        :param of: what they have in which columns
-        """
+    def _read(self, query: str, *values: object) -> list[Any]:
         with self._lock, sqlite.translated(self.path):
-            self._check(self._depth > 0)
-            rows = self._connection.execute(
-                table.select(of), tuple(of.values())
-            ).fetchall()
-        found = []
-        for row in rows:
-            try:
-                found.append(table.make(row))
-            except ValueError as error:
-                raise exception.LedgerDamaged(
-                    self.path,
-                    f'has a row in {table.name} that cannot be: '
-                    f'{table.told(row)} ({error})',
-                    schema.remedy(self.path),
-                ) from error
-        return found
+            self._check_open()
+            return self._connection.execute(query, values).fetchall()
 
-    def _write(self, table: schema.Table[T], values: Iterable[T]) -> None:
+    def _delete_holds(self, holder: str, *purposes: model.Purpose) -> None:
+        """Delete the holds that `holds` lists. Needs a transaction."""
+        for purpose in purposes or model.Purpose:
+            self._connection.execute(
+                'DELETE FROM holds WHERE holder = ? AND purpose = ?',
+                (holder, purpose),
+            )
+
+    def _write(self, table: str, rows: Iterable[tuple[object, ...]]) -> None:
         """Write rows in place of those of their keys. Needs a transaction.
 
-        :raises ValueError: if one of them could not be read again
+        :raises ValueError: if one of them can't be
         """
-        for value in values:
-            self._connection.execute(table.insert(), table.row(value))
-
-    def _delete(self, table: schema.Table[T], **of: object) -> None:
-        """Strike rows out. Needs a transaction."""
-        self._connection.execute(table.delete(of), tuple(of.values()))
+        for row in rows:
+            try:
+                self._connection.execute(
+                    f'INSERT OR REPLACE INTO {table} '
+                    f'VALUES ({schema.marks(row)})',
+                    row,
+                )
+            # The second is a number that is too large for SQLite.
+            except (sqlite3.IntegrityError, OverflowError) as error:
+                raise ValueError(
+                    f'{row} cannot be a row in {table}: {error}'
+                ) from error
 
     def _forget_placement(self, holder: str) -> None:
         """Forget where a guest was found that holds nothing any more."""

@@ -10,7 +10,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The lock of the host: one thread of one process changes page pools.
+
+"""The lock of the host: one process at a time changes pools and ledger.
 
 It is on a file, as oslo.concurrency has it, so it is gone with the process
 that held it, however that ended.
@@ -19,11 +20,12 @@ that held it, however that ended.
 from __future__ import annotations
 
 from collections.abc import Callable
+import fcntl
 import os
 import pathlib
+import struct
 import threading
 import time
-import types
 
 from oslo_concurrency import lockutils
 from oslo_log import log as logging
@@ -38,16 +40,17 @@ NAME = 'huge-pages.lock'
 # Seconds. Several guests may wait for each other's pages, one by one.
 TIMEOUT_S = 600.0
 
-# Seconds after which waiting is told of.
+# Seconds after which waiting is reported.
 PATIENCE_S = 1.0
 
-_PROC = pathlib.Path('/proc')
+# The kernel's struct flock: type, whence, start, length, process.
+_FLOCK = 'hhqqi0q'
 
 
 class LockError(exception.NUMAHugepagesError):
-    """The lock of the host can't be had.
+    """A lock file can't be used.
 
-    :param path: its file
+    :param path: the file
     :param reason: why
     :param remedy: what to do
     """
@@ -59,7 +62,7 @@ class LockError(exception.NUMAHugepagesError):
 
 
 class LockTimeout(LockError):
-    """The lock of the host was held by somebody else for too long."""
+    """The lock of the host was held by another thread for too long."""
 
 
 class _Shared:
@@ -93,8 +96,7 @@ class HostLock:
     :ivar path: its file
     :param folder: the folder of the ledger
     :param timeout_s: how long to wait for it, in seconds
-    :param waiting: called with who has it, once it was waited for in vain for
-        `PATIENCE_S`
+    :param waiting: called with who has it, after `PATIENCE_S` of waiting
     """
 
     def __init__(
@@ -115,29 +117,24 @@ class HostLock:
     def __enter__(self) -> HostLock:
         """Wait for the lock, and take it.
 
-        :raises LockTimeout: if somebody else had it all the time
+        :raises LockTimeout: if others had it all the time
         :raises LockError: if its file can't be used
         """
-        start = time.monotonic()
-        if not self._wait_for_threads(start):
-            raise self._timeout(self._shared.owner)
+        deadline = time.monotonic() + self._timeout_s
+        shared = self._shared
+        self._wait(shared.threads.acquire, lambda: shared.owner, deadline)
         try:
-            if not self._shared.depth:
-                if not self._wait_for_processes(start):
-                    raise self._timeout(holder(self.path))
-                self._shared.owner = _here()
+            if not shared.depth:
+                self._lock_file(deadline)
+                name = threading.current_thread().name
+                shared.owner = f'thread {name} of this process'
         except BaseException:
-            self._shared.threads.release()
+            shared.threads.release()
             raise
-        self._shared.depth += 1
+        shared.depth += 1
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         """Give the lock back, when the thread leaves it for the last time."""
         try:
             self._shared.depth -= 1
@@ -146,85 +143,86 @@ class HostLock:
         finally:
             self._shared.threads.release()
 
-    def _wait_for_threads(self, start: float) -> bool:
-        if self._shared.threads.acquire(
-            timeout=min(PATIENCE_S, self._timeout_s)
-        ):
-            return True
-        self._tell(self._shared.owner)
-        return self._shared.threads.acquire(timeout=self._left(start))
-
-    def _wait_for_processes(self, start: float) -> bool:
+    def _lock_file(self, deadline: float) -> None:
         """Take the lock on the file. Needs the lock on the threads."""
         file = self._shared.processes
         try:
             sqlite.make_private(self.path)
-            if file.acquire(timeout=min(PATIENCE_S, self._left(start))):
-                return True
-            self._tell(holder(self.path))
-            if file.acquire(timeout=self._left(start)):
-                return True
+            self._wait(file.acquire, self._file_holder, deadline)
         # The second is what fasteners makes of an error of the first kind.
         except (OSError, threading.ThreadError) as error:
-            raise LockError(
-                self.path,
-                f'cannot be used: {error}',
-                'See to it that the user of the service owns the file and '
-                'its folder.',
-            ) from error
-        # Somebody may put another file in its place until the next attempt.
-        file.lockfile.close()
-        return False
+            raise unusable(self.path, error) from error
+        finally:
+            # Another file may be put in its place until the next attempt.
+            if not file.acquired and file.lockfile is not None:
+                file.lockfile.close()
 
-    def _left(self, start: float) -> float:
-        return max(0.0, start + self._timeout_s - time.monotonic())
+    def _file_holder(self) -> str:
+        # An attempt to take the lock leaves the file open.
+        found = holder(self._shared.processes.lockfile.fileno())
+        return found or 'a process that has just released it'
 
-    def _tell(self, holder: str) -> None:
+    def _wait(
+        self,
+        acquire: Callable[..., bool],
+        owner: Callable[[], str],
+        deadline: float,
+    ) -> None:
+        """Take a lock, and report that it takes a while."""
+        patience_s = min(PATIENCE_S, _left(deadline))
+        if acquire(timeout=patience_s):
+            return
         LOG.debug(
-            'Waiting for the lock %(path)s, which %(holder)s has.',
-            {'path': self.path, 'holder': holder},
+            'Waiting for the lock %(path)s, held by %(holder)s.',
+            {'path': self.path, 'holder': owner()},
         )
         if self._waiting is not None:
-            self._waiting(holder)
+            self._waiting(owner())
+        if not acquire(timeout=_left(deadline)):
+            raise LockTimeout(
+                self.path,
+                f'could not be acquired in {self._timeout_s:g} s: {owner()} '
+                'holds it',
+                'See what that is doing, end it if it hangs, and try again.',
+            )
 
-    def _timeout(self, holder: str) -> LockTimeout:
-        return LockTimeout(
-            self.path,
-            f'could not be had in {self._timeout_s:g} s: {holder} has it',
-            'See what that is doing, end it if it hangs, and try again.',
-        )
 
+def holder(descriptor: int) -> str | None:
+    """Get the process that holds a POSIX lock on a file.
 
-def holder(path: pathlib.Path, proc: pathlib.Path = _PROC) -> str:
-    """Tell which process has a lock on a file.
-
-    The format: ``/proc/locks`` in ``proc(5)``.
-
-    :param proc: the folder of the kernel's files on processes
+    :param descriptor: of the file, which this process has not locked
+    :returns: like ``process 4711 (nova-compute)``, None if there is none
+    :raises OSError: if the kernel doesn't say
     """
-    try:
-        status = path.stat()
-        locks = (proc / 'locks').read_text()
-    except OSError as error:
-        return f'a process that cannot be told ({error})'
-    file = (
-        f'{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:'
-        f'{status.st_ino}'
-    )
-    for line in locks.splitlines():
-        # One that waits has an arrow in the second column.
-        fields = line.split()
-        if len(fields) > 5 and fields[1] == 'POSIX' and fields[5] == file:
-            return f'process {fields[4]} ({_command(fields[4], proc)})'
-    return 'a process that cannot be told'
+    request = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, request)
+    kind, _, _, _, pid = struct.unpack(_FLOCK, answer)
+    return None if kind == fcntl.F_UNLCK else name_process(pid)
 
 
-def _command(pid: str, proc: pathlib.Path) -> str:
+def name_process(pid: int) -> str:
+    """Name a process and its program, for messages.
+
+    :param pid: 0 if it has none here, as a process outside this container
+    """
+    if not pid:
+        return 'a process outside this container'
     try:
-        return (proc / pid / 'comm').read_text().strip()
+        program = pathlib.Path(f'/proc/{pid}/comm').read_text().strip()
     except OSError:
-        return 'ended since'
+        program = 'ended since'
+    return f'process {pid} ({program})'
 
 
-def _here() -> str:
-    return f'thread {threading.current_thread().name} of this process'
+def unusable(path: pathlib.Path, error: Exception) -> LockError:
+    """Make the error for a lock file that can't be used."""
+    return LockError(
+        path,
+        f'cannot be used: {error}',
+        'Make sure that the user of nova-compute owns the file and its '
+        'folder.',
+    )
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())

@@ -10,13 +10,13 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Files that the service keeps in its state folder, and SQLite's among them.
+"""The database file of the ledger, and other files of the state folder.
 
-They are private to the user of the service, also if root's command line made
-them. A file that can't be used is told of with what to do about it.
+They are private to the user of the service, also if a command that root runs
+makes them. Errors say what to do about a file that can't be used.
 
-No file is opened here other than by SQLite: POSIX takes all locks that a
-process has on a file from it when it closes any descriptor of that file.
+A database is opened by SQLite alone: a process that closes any descriptor of
+a file loses all POSIX locks that it has on it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ import stat
 import time
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages.state import schema
 
 # Seconds to wait for a transaction of another process.
 BUSY_TIMEOUT_S = 10.0
@@ -39,7 +38,7 @@ BUSY_TIMEOUT_S = 10.0
 _ATTEMPTS = 5
 
 _ACCESS = (
-    'See to it that the user of the service owns the file and its folder, '
+    'Make sure that the user of nova-compute owns the file and its folder, '
     'and that the file system is mounted and can be written to.'
 )
 
@@ -79,17 +78,17 @@ def connect(path: pathlib.Path, *, create: bool) -> sqlite3.Connection:
     :raises exception.LedgerDamaged: if it is no regular file, or no database
     :raises exception.LedgerError: if it can't be used
     """
-    with _explained(path), translated(path):
+    with _explained(path):
         if create:
             if not path.parent.is_dir():
                 raise exception.LedgerError(
                     path,
-                    f'cannot be made: {path.parent} is no folder',
-                    'Make it, owned by the user of the service.',
+                    f'cannot be created: {path.parent} is no folder',
+                    'Create it, owned by the user of nova-compute.',
                 )
             make_private(path)
         if not _size(path) and not create:
-            raise schema.missing(path)
+            raise exception.LedgerMissing(path)
         # SQLite would fall back to reading only.
         if not os.access(path, os.W_OK, effective_ids=True):
             raise PermissionError('no permission to write to it')
@@ -101,7 +100,7 @@ def secure(path: pathlib.Path, connection: sqlite3.Connection) -> None:
 
     :raises exception.LedgerError: if it can't be done
     """
-    with _explained(path), translated(path):
+    with _explained(path):
         for file in (path, _beside(path, _LOG), _beside(path, _INDEX)):
             # What is beside it goes when another process closes it.
             with contextlib.suppress(FileNotFoundError):
@@ -119,10 +118,10 @@ def connect_read_only(path: pathlib.Path) -> sqlite3.Connection:
     :raises: as for `connect`
     """
     for _ in range(_ATTEMPTS):
-        with _explained(path), translated(path):
+        with _explained(path):
             before = path.lstat()
             if not _size(path):
-                raise schema.missing(path)
+                raise exception.LedgerMissing(path)
             if _beside(path, _INDEX).exists():
                 # Without it SQLite makes the files that it doesn't find.
                 connection = _connection(path, 'mode=ro&readonly_shm=1')
@@ -146,17 +145,18 @@ def connect_read_only(path: pathlib.Path) -> sqlite3.Connection:
         path,
         'cannot be read without changing files: it has a log without an '
         'index, or is opened and closed all the time',
-        'Start the service, which mends it, and try again.',
+        'Start nova-compute, which repairs it, and try again.',
     )
 
 
 @contextlib.contextmanager
 def _explained(path: pathlib.Path) -> Iterator[None]:
-    """Let what the system says of a ledger be an error of ours."""
+    """Raise what the system or SQLite says as an error of ours."""
     try:
-        yield
+        with translated(path):
+            yield
     except FileNotFoundError as error:
-        raise schema.missing(path) from error
+        raise exception.LedgerMissing(path) from error
     except OSError as error:
         raise exception.LedgerError(
             path, f'cannot be used: {error.strerror or error}', _ACCESS
@@ -165,7 +165,7 @@ def _explained(path: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def translated(path: pathlib.Path) -> Iterator[None]:
-    """Let what SQLite says of a ledger be an error of ours."""
+    """Raise what SQLite says of a ledger as an error of ours."""
     try:
         yield
     except sqlite3.Error as error:
@@ -209,14 +209,12 @@ def _translation(path: pathlib.Path, error: sqlite3.Error) -> Exception:
         ):
             pass
         case None if isinstance(error, sqlite3.OperationalError):
-            # A text that is none.
+            # A text that is not UTF-8.
             pass
         case _:
             # What only a defect of ours can be.
             return error
-    return exception.LedgerDamaged(
-        path, f'is damaged: {error}', schema.remedy(path)
-    )
+    return exception.LedgerDamaged(path, f'is damaged: {error}')
 
 
 def _kind(error: sqlite3.Error) -> int | None:
@@ -256,13 +254,13 @@ def _use_log(path: pathlib.Path, connection: sqlite3.Connection) -> None:
     if mode != 'wal':
         raise exception.LedgerError(
             path,
-            'is on a file system that cannot hold it: it lacks shared memory',
+            'is on a file system that cannot hold it: no shared memory',
             'Put it on a local disk.',
         )
 
 
 def _copy(path: pathlib.Path) -> sqlite3.Connection:
-    """Copy a database that nobody has open into memory."""
+    """Copy a database that no process has open into memory."""
     with contextlib.closing(_connection(path, 'mode=ro&immutable=1')) as file:
         memory = sqlite3.connect(
             ':memory:', isolation_level=None, check_same_thread=False
@@ -280,9 +278,7 @@ def _copy(path: pathlib.Path) -> sqlite3.Connection:
 def _size(path: pathlib.Path) -> int:
     status = path.lstat()
     if not stat.S_ISREG(status.st_mode):
-        raise exception.LedgerDamaged(
-            path, 'is not a regular file', schema.remedy(path)
-        )
+        raise exception.LedgerDamaged(path, 'is not a regular file')
     return status.st_size
 
 

@@ -53,7 +53,7 @@ class Agent:
         rest = b''
         while True:
             chunk = os.read(self._port, 65536)
-            if not chunk:  # nobody is connected
+            if not chunk:  # no client is connected
                 time.sleep(0.1)
                 continue
             *lines, rest = (rest + chunk).split(b'\n')

@@ -159,7 +159,7 @@ class Channel:
         return self.receive(self._send(**request), _GRACE_S)
 
     def waits_for(self, number: int) -> bool:
-        """Tell whether the answer to a request is still to come."""
+        """Return whether the answer to a request is still to come."""
         replies = self._replies.get(number)
         return replies is not None and replies.empty()
 

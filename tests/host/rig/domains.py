@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import pathlib
 from typing import NamedTuple
 
+from tests.host.rig import folders
 from tests.host.rig import packages
-from tests.host.rig import state
 
 
 class Cell(NamedTuple):
@@ -51,7 +51,7 @@ def describe(
         takes a minute or two. Without, it has nothing to boot, and runs all
         the same.
     :param user: the id of the user that its QEMU runs as
-    :param balloon: whether its balloon tells of free pages, ``on`` or
+    :param balloon: whether its balloon reports free pages, ``on`` or
         ``off``; without, it has none
     """
     vcpus = 0
@@ -72,7 +72,7 @@ def describe(
     cpus = ','.join(str(cpu) for cell in cells for cpu in cell.cpus)
     boot, serial = '', ''
     if console is not None:
-        images = state.folder() / 'images'
+        images = folders.folder() / 'images'
         boot = (
             f'<kernel>{images / "kernel"}</kernel>'
             f'<initrd>{images / "guest.img"}</initrd>'

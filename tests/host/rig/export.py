@@ -21,8 +21,9 @@ import subprocess
 import sys
 import time
 
+from tests.host.rig import children
+from tests.host.rig import folders
 from tests.host.rig import packages
-from tests.host.rig import state
 
 # In a mount namespace of its own: what is served is read-only whatever the
 # virtual host asks for, and this machine's mounts stay as they are.
@@ -61,7 +62,7 @@ def serve(
     else:
         options = ['--shared-dir', str(root), '--cache', 'always']
         options += ['--sandbox', 'chroot', '--log-level', 'warn']
-    process = state.start(
+    process = children.start(
         [
             'unshare',
             '--mount',
@@ -84,7 +85,7 @@ def serve(
     deadline = time.monotonic() + _START_S
     while not socket.exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            state.stop(process)
+            children.stop(process)
             raise RuntimeError(
                 f'virtiofsd did not start; see {logs / "virtiofsd.log"}'
             )
@@ -98,8 +99,8 @@ def _mounts() -> list[str]:
         '/usr',
         '/etc',
         '/var/lib',
-        os.fspath(state.PROJECT),
-        os.fspath(state.folder()),
+        os.fspath(folders.PROJECT),
+        os.fspath(folders.folder()),
         os.path.realpath(sys.prefix),
         os.path.realpath(sys.base_prefix),
     ]

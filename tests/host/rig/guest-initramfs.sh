@@ -11,7 +11,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-# All that runs in a guest: it tells which nodes it sees, and that it lives.
+# All that runs in a guest: it prints which nodes it sees, and that it lives.
 
 /bin/busybox --install -s /bin
 mkdir -p /proc /sys

@@ -45,7 +45,7 @@ for device in /sys/class/net/eth*; do
     [ -e "$device/address" ] || continue
     case $(cat "$device/address") in
     52:54:00:00:00:*) address=$rig_address ;;
-    # The address that QEMU gives to whoever asks.
+    # The address that QEMU gives to all that ask.
     *) address=10.0.2.15 ;;
     esac
     box ip addr add "$address/24" dev "${device##*/}"
@@ -88,7 +88,7 @@ listen_tcp = 1
 listen_addr = "0.0.0.0"
 log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 END
-# Only a virtual host with a peer has a network, and nobody else is on it.
+# Only a virtual host with a peer has a network, and nothing else is on it.
 listen=
 [ -z "${rig_address:-}" ] || listen=--listen
 libvirtd $listen </dev/null >/var/log/libvirt/console.log 2>&1 &

@@ -29,10 +29,11 @@ import tempfile
 import time
 
 from tests.host.rig import channel
+from tests.host.rig import children
+from tests.host.rig import folders
 from tests.host.rig import machine
 from tests.host.rig import packages
 from tests.host.rig import pagepools
-from tests.host.rig import state
 
 _START_S = 60.0
 _STOP_S = 10.0
@@ -93,13 +94,13 @@ class LocalHost(machine.Machine):
     """This machine. A context manager; its pools are put back at the end."""
 
     def __init__(self) -> None:
-        self.logs = state.folder() / 'logs' / 'local'
+        self.logs = folders.folder() / 'logs' / 'local'
         self._stack = contextlib.ExitStack()
         self._folder = pathlib.Path()
 
     def __enter__(self) -> LocalHost:
         with contextlib.ExitStack() as stack:
-            lock = state.alone(state.folder() / 'local.lock')
+            lock = folders.alone(folders.folder() / 'local.lock')
             if lock is None:
                 raise RuntimeError('another run is using this machine')
             stack.enter_context(lock)
@@ -107,7 +108,7 @@ class LocalHost(machine.Machine):
             self.logs.mkdir(parents=True)
             # What a run that was killed has left comes first: its guests
             # have pages.
-            note = state.folder() / 'local.folder'
+            note = folders.folder() / 'local.folder'
             if note.exists():
                 _remove(pathlib.Path(note.read_text()))
             stack.enter_context(pagepools.Keeper())
@@ -148,7 +149,7 @@ class LocalHost(machine.Machine):
             timeout=timeout,
             capture_output=True,
             text=True,
-            env={**os.environ, 'PYTHONPATH': state.python_path()},
+            env={**os.environ, 'PYTHONPATH': folders.python_path()},
         )
         result = channel.Result(ended.stdout, ended.stderr, ended.returncode)
         if check and result.status:
@@ -187,7 +188,7 @@ class LocalHost(machine.Machine):
         (self._folder / 'etc' / 'libvirtd.conf').write_text(
             _LIBVIRTD_CONF.format(logs=self.logs)
         )
-        libvirtd = state.start(
+        libvirtd = children.start(
             [
                 'unshare',
                 '--mount',
@@ -199,7 +200,7 @@ class LocalHost(machine.Machine):
                 'bind',
                 str(self._folder),
                 # What libvirt knows of QEMU is kept, as asking takes long.
-                str(state.folder() / 'libvirt-cache'),
+                str(folders.folder() / 'libvirt-cache'),
                 *(word for pair in _PLACES.items() for word in pair),
                 '--',
                 packages.program('libvirtd') or 'libvirtd',
@@ -212,7 +213,7 @@ class LocalHost(machine.Machine):
         )
         # Guests outlive their libvirt.
         stack.callback(_remove, self._folder)
-        stack.callback(state.stop, libvirtd)
+        stack.callback(children.stop, libvirtd)
         deadline = time.monotonic() + _START_S
         while self.virsh('version', check=False).status:
             if libvirtd.poll() is not None or time.monotonic() > deadline:

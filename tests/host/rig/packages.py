@@ -12,8 +12,9 @@
 
 """What the rig is made of: packages of Debian or Ubuntu.
 
-QEMU and libvirt are installed where they lack. The kernel of the virtual
-hosts and their first user space are fetched and unpacked, never installed.
+QEMU and libvirt are installed where they are missing. The kernel of the
+virtual hosts and their first user space are fetched and unpacked, never
+installed.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def program(name: str) -> str | None:
 
 
 def distribution() -> str:
-    """Tell which distribution this is: ``debian`` or ``ubuntu``.
+    """Return which distribution this is: ``debian`` or ``ubuntu``.
 
     :raises SystemExit: if it is another one
     """
@@ -88,7 +89,7 @@ def distribution() -> str:
 
 
 def install(programs: Mapping[str, Iterable[str]] = PROGRAMS) -> None:
-    """Install what lacks. Idempotent, and quick if nothing does.
+    """Install what is missing. Idempotent, and quick if nothing is.
 
     :param programs: what has to be there, and the packages that may have it
     """

@@ -18,7 +18,7 @@ import json
 import pathlib
 from typing import IO
 
-from tests.host.rig import state
+from tests.host.rig import folders
 
 _NODES = pathlib.Path('/sys/devices/system/node')
 _BOOT = pathlib.Path('/proc/sys/kernel/random/boot_id')
@@ -46,7 +46,7 @@ class Keeper:
 
         :raises InUse: if another run has them
         """
-        self._lock = state.alone(self._file.with_suffix('.lock'))
+        self._lock = folders.alone(self._file.with_suffix('.lock'))
         if self._lock is None:
             raise InUse(
                 'Another run has the page pools of this machine: tests on '
@@ -71,7 +71,7 @@ class Keeper:
 
 def note() -> pathlib.Path:
     """The file with what the pools were, which is there until they are."""
-    return state.folder() / 'pools.json'
+    return folders.folder() / 'pools.json'
 
 
 def _read() -> dict[str, int]:

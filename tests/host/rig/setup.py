@@ -10,20 +10,20 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Makes everything ready that a virtual host boots from."""
+"""Set-up of all that a virtual host boots from."""
 
 from __future__ import annotations
 
 import os
 import shutil
 
+from tests.host.rig import folders
 from tests.host.rig import images
 from tests.host.rig import packages
-from tests.host.rig import state
 
 
 def prepare(*, with_nova: bool = False) -> None:
-    """Install and fetch what lacks, and build the images. Idempotent.
+    """Install and fetch what is missing, and build the images. Idempotent.
 
     :param with_nova: whether Nova is to run there, too
     :raises SystemExit: with what to do, if it can't be done
@@ -34,8 +34,8 @@ def prepare(*, with_nova: bool = False) -> None:
             'of this machine, and put them back. Run them as root, or in a '
             'virtual machine of your own.'
         )
-    folder = state.folder()
-    lock = state.alone(folder / 'setup.lock')
+    folder = folders.folder()
+    lock = folders.alone(folder / 'setup.lock')
     if lock is None:
         raise SystemExit(f'Another run is setting up {folder}.')
     with lock:
@@ -47,7 +47,7 @@ def prepare(*, with_nova: bool = False) -> None:
         (target / 'kernel.new').replace(target / 'kernel')
         images.build(target, kernel, busybox)
         if with_nova:
-            packages.build_libvirt_python(state.libvirt_python())
+            packages.build_libvirt_python(folders.libvirt_python())
     print(
         f'Virtual hosts boot {kernel.release}; their logs are in '
         f'{folder / "logs"}',

@@ -39,10 +39,11 @@ import tempfile
 import time
 
 from tests.host.rig import channel
+from tests.host.rig import children
 from tests.host.rig import export
+from tests.host.rig import folders
 from tests.host.rig import machine
 from tests.host.rig import packages
-from tests.host.rig import state
 
 NODES = 4
 CPUS_PER_NODE = 2
@@ -56,8 +57,9 @@ SERVICE_LOG = '/run/service-log'
 _AGENT = pathlib.Path(__file__).with_name('agent.py')
 _BOOT_S = 150.0
 # TCG with several threads may let a CPU write to where a device was before it
-# was moved, which happens early in a boot, and QEMU's device then fails an
-# assertion. Seen with QEMU 7.2.
+# was moved, which happens early in a boot. QEMU then fails an assertion of
+# that device, or reads where no memory is. Seen with QEMU 7.2.
+_CRASHES = frozenset({signal.SIGABRT, signal.SIGSEGV})
 _ATTEMPTS = 3
 # Between the end of its channel and that of QEMU.
 _END_S = 2.0
@@ -92,7 +94,7 @@ class VirtualHost(machine.Machine):
     ) -> None:
         self.name = name
         self.node_mib = node_mib
-        self.logs = (logs or state.folder() / 'logs') / name
+        self.logs = (logs or folders.folder() / 'logs') / name
         self._kernel_arguments = kernel_arguments
         self.address = address
         self._link = link
@@ -136,15 +138,19 @@ class VirtualHost(machine.Machine):
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._processes[-1].wait(_END_S)
-            aborted = self._processes[-1].poll() == -signal.SIGABRT
+            crash = -(self._processes[-1].poll() or 0)
             self.power_off()
-            told = (
+            problem = (
                 f'the virtual host {self.name} does not boot; its console '
                 f'and the messages of QEMU are in {self.logs}'
             )
-            if not (aborted and left):
-                raise RuntimeError(told)
-            print(f'{told}. QEMU was aborted: once more.', file=sys.stderr)
+            if crash not in _CRASHES or not left:
+                raise RuntimeError(problem)
+            print(
+                f'{problem}. QEMU was ended by '
+                f'{signal.Signals(crash).name}: booting it again.',
+                file=sys.stderr,
+            )
 
     def _try_to_boot(self) -> bool:
         assert self._sockets is not None
@@ -152,7 +158,9 @@ class VirtualHost(machine.Machine):
         self._processes.append(server)
         agent = self._sockets / 'agent.socket'
         agent.unlink(missing_ok=True)
-        qemu = state.start(self._command(root, agent), self.logs / 'qemu.log')
+        qemu = children.start(
+            self._command(root, agent), self.logs / 'qemu.log'
+        )
         self._processes.append(qemu)
         deadline = time.monotonic() + _BOOT_S
         while self._channel is None:
@@ -169,7 +177,7 @@ class VirtualHost(machine.Machine):
             self._channel.close()
             self._channel = None
         while self._processes:
-            state.stop(self._processes.pop())
+            children.stop(self._processes.pop())
         if self._made_link and self._link is not None:
             # QEMU leaves it behind when it is aborted.
             self._link.unlink(missing_ok=True)
@@ -199,7 +207,7 @@ class VirtualHost(machine.Machine):
             command,
             stdin=stdin,
             timeout=timeout,
-            env={'PYTHONPATH': state.python_path()},
+            env={'PYTHONPATH': folders.python_path()},
         )
 
     def run(
@@ -272,7 +280,7 @@ class VirtualHost(machine.Machine):
             arguments.append(f'rig.address={self.address}')
         if self._kernel_arguments:
             arguments.append(self._kernel_arguments)
-        images = state.folder() / 'images'
+        images = folders.folder() / 'images'
         return [
             packages.program('qemu-system-x86_64') or 'qemu-system-x86_64',
             *('-name', self.name, '-nodefaults', '-no-reboot'),

@@ -16,11 +16,10 @@ import subprocess
 import sys
 import textwrap
 
+from nova.virt import hardware
 import pytest
 
-from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd import status
-from nova_numa_hugepages.nova_fit import numa_fit
 
 SUCCESS, WARNING, FAILURE = 0, 1, 2
 
@@ -168,18 +167,17 @@ def test_options_of_a_config_dir_count(check, tmp_path):
 def test_a_nova_with_another_fit_fails_with_both_signatures(
     check, monkeypatch
 ):
-    def refuse():
-        raise exception.SignatureMismatch('(ours)', '(theirs)')
-
-    monkeypatch.setattr(numa_fit, 'check_signature', refuse)
+    monkeypatch.setattr(
+        hardware, 'numa_fit_instance_to_host', lambda host, theirs: None
+    )
 
     code, results = check(GOOD)
 
     assert code == FAILURE
     result, details = results["Nova's NUMA fit"]
     assert result == FAILURE
-    assert '(ours)' in details
-    assert '(theirs)' in details
+    assert 'written for the signature (host_topology, ' in details
+    assert 'the installed Nova has (host, theirs)' in details
 
 
 def test_no_configuration_file_is_a_warning(capsys, monkeypatch):
@@ -253,7 +251,7 @@ def test_a_filter_of_nova_that_is_not_available_fails(check):
 
 
 @pytest.mark.parametrize('content', [None, b'[DEFAULT]\nhost = \xe9\n'])
-def test_what_cannot_be_read_is_told(tmp_path, capsys, content):
+def test_what_cannot_be_read_is_an_error(tmp_path, capsys, content):
     # given: a folder, or a file that is no text
     path = tmp_path
     if content is not None:

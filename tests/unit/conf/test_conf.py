@@ -10,6 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""The options, their help and the sample file."""
 
 import pathlib
 import re
@@ -212,7 +213,7 @@ def test_a_bad_value_is_refused_by_name(tmp_path, name, value):
 
     assert (caught.value.group, caught.value.name) == ('numa_hugepages', name)
     assert f'[numa_hugepages] {name}: ' in str(caught.value)
-    # What oslo.config refuses itself is told with the file.
+    # What oslo.config itself refuses names the file.
     if isinstance(caught.value.__cause__, cfg.Error):
         assert str(tmp_path / 'nova.conf') in str(caught.value)
 

@@ -33,7 +33,8 @@ from hypothesis import strategies as st
 T = TypeVar('T')
 
 # Examples over all property tests of a module, by profile.
-_EXAMPLES = {'ci': 10_000, 'dev': 500}
+_EXAMPLES = {'ci': 2_000, 'nightly': 20_000}
+_PROFILE = os.environ.get('HYPOTHESIS_PROFILE', 'ci')
 
 
 def examples(share: float) -> hypothesis.settings:
@@ -41,9 +42,8 @@ def examples(share: float) -> hypothesis.settings:
 
     :param share: part of the examples that one test may use, 0 to 1
     """
-    total = _EXAMPLES[os.environ.get('HYPOTHESIS_PROFILE', 'ci')]
     return hypothesis.settings(
-        max_examples=max(1, round(total * share)),
+        max_examples=max(1, round(_EXAMPLES[_PROFILE] * share)),
         deadline=None,
         suppress_health_check=[
             hypothesis.HealthCheck.too_slow,

@@ -10,27 +10,35 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A host's pools on a pretended kernel, in a process that can be killed."""
+"""A host's pools on a simulated kernel, in a process that can be killed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import pathlib
 import threading
 from typing import Any
 
+from nova_numa_hugepages.hugepages import growth
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import reconcile
+from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.reconcile_rules import Present
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
+from nova_numa_hugepages.hugepages.usage import UsageReader
 from tests.fixtures import kernel as fake_kernel
 
 POLICY = PoolPolicy(
     node_free_mib=64, ceiling_percent=90, time_limit_s=1.0, start_limit_s=0.0
 )
+# 960 MiB of free memory, in one piece.
+NODE = fake_kernel.FakeNode(total=1024, used=64)
 
 
 def guest(number: int) -> str:
@@ -61,18 +69,22 @@ class Steps:
     A dead process writes nothing more, whatever it catches.
 
     :ivar kill_at: before which step; None for none
+    :ivar errors: errors to raise in operations of the ledger, by name
     """
 
     def __init__(self) -> None:
         self.revive()
 
     def revive(self) -> None:
-        """Start counting anew, in a process that lives."""
+        """Start counting from 0, in a process that lives."""
         self.count = 0
         self.kill_at: int | None = None
+        self.errors: dict[str, Exception] = {}
 
-    def step(self) -> None:
+    def step(self, operation: str = '') -> None:
         """Come to the next step."""
+        if operation in self.errors:
+            raise self.errors[operation]
         if self.kill_at is not None and self.count >= self.kill_at:
             raise Killed
         self.count += 1
@@ -91,20 +103,20 @@ _WRITES = (
 )
 
 
-def _stepping(ledger: Any, steps: Steps) -> Any:
+def stepping(ledger: Any, steps: Steps) -> Any:
     """Make each write of a ledger a step; the one that ends it, too."""
 
     def wrap(name: str) -> Any:
         write = getattr(ledger, name)
 
-        def stepping(*args: Any) -> Any:
-            steps.step()
+        def write_in_steps(*args: Any) -> Any:
+            steps.step(name)
             with type(ledger).transaction(ledger):
                 found = write(*args)
                 steps.step()
             return found
 
-        return stepping
+        return write_in_steps
 
     for name in _WRITES:
         setattr(ledger, name, wrap(name))
@@ -112,11 +124,14 @@ def _stepping(ledger: Any, steps: Steps) -> Any:
 
 
 class Rig:
-    """Pools with all that they stand on.
+    """Pools with everything below them.
 
-    :ivar kernel: the pretended kernel
+    :ivar kernel: the simulated kernel
+    :ivar ledger: the ledger, whose writes are steps
     :ivar pools: of the process that lives
     :ivar steps: its writes
+    :param read_maps: reads the ``numa_maps`` of a process; as the kernel has
+        it if None
     """
 
     def __init__(
@@ -125,32 +140,52 @@ class Rig:
         nodes: Mapping[int, fake_kernel.FakeNode],
         policy: PoolPolicy = POLICY,
         ledger: Ledger | None = None,
+        read_maps: processes.MapsReader | None = None,
     ) -> None:
         self.kernel = fake_kernel.FakeKernel(root, nodes)
         self.kernel.hook = self._event
         self.policy = policy
         self.steps = Steps()
         self.now = 1000.0
-        self._ledger = _stepping(ledger or Ledger.in_memory(), self.steps)
+        self.read_maps = read_maps or self.kernel.read_maps
+        self.ledger = stepping(ledger or Ledger.in_memory(), self.steps)
         self.start()
 
-    def start(self) -> None:
+    def start(self, read_only: str | None = None) -> None:
         """Start the process, again if it was killed."""
         self.steps.revive()
+        self.hugetlb = hugetlb.Hugetlb(self.kernel.fs, self.kernel)
         self.pools = Pools(
-            hugetlb.Hugetlb(self.kernel.fs, self.kernel),
-            self._ledger,
+            self.hugetlb,
+            self.ledger,
             self.kernel.fs,
             self.policy,
             lock=threading.RLock(),
-            read_maps=self.kernel.read_maps,
+            read_maps=self.read_maps,
+            read_only=read_only,
             clock=lambda: self.now,
             ticks=self._tick,
             sleep=lambda _: None,
         )
         self.reconciler = reconcile.Reconciler(self.pools)
 
-    def heal(
+    def growth(self, wanted: Mapping[model.PoolKey, int]) -> growth.Growth:
+        """Begin to allocate pages, beside what the pools do."""
+        return growth.Growth(
+            growth.Host(
+                self.hugetlb,
+                self.kernel.fs,
+                Accounts(self.hugetlb, self.ledger, self.kernel.fs),
+                UsageReader(self.hugetlb, self.kernel.fs, self.read_maps, {}),
+                self.ledger.holds,
+                self._tick,
+                lambda _: None,
+            ),
+            self.policy,
+            wanted,
+        )
+
+    def reconcile(
         self,
         defined: Sequence[str] | None = (),
         migrating: Sequence[str] | None = (),
@@ -158,9 +193,9 @@ class Rig:
         busy: Sequence[str] = (),
         starting: bool = False,
     ) -> list[str]:
-        """Bring ledger, domains and kernel together."""
-        return self.reconciler.heal(
-            reconcile.Present(
+        """Bring ledger, domains and kernel in step."""
+        return self.reconciler.reconcile(
+            Present(
                 None if defined is None else frozenset(defined),
                 None if migrating is None else frozenset(migrating),
                 busy=frozenset(busy),
@@ -168,22 +203,33 @@ class Rig:
             starting=starting,
         )
 
+    def dry_run(self, *defined: str) -> list[str]:
+        """Describe what would be done with these domains."""
+        present = Present(frozenset(defined), frozenset())
+        return self.reconciler.describe(
+            self.reconciler.plan(present, strict=True)
+        )
+
     def persistent(self) -> dict[model.PoolKey, int]:
-        """Tell the persistent 2 MiB pages of each node."""
+        """Get the persistent 2 MiB pages of each node."""
         return {
             pool(node): self.kernel.pool(pool(node)).persistent
-            for node in self.pools.kernel.nodes()
+            for node in self.hugetlb.nodes()
         }
 
+    def total(self, node: int = 0) -> int:
+        """Get how many 2 MiB pages a node has, surplus ones included."""
+        return self.kernel.pool(pool(node)).total
+
     def account(self, node: int, size_kib: int = 2048) -> tuple[int, int]:
-        """Tell the floor of a pool, and what of it is ours."""
-        found = self._ledger.account(pool(node, size_kib))
+        """Get the pages of a pool that are floor, and those that are ours."""
+        found = self.ledger.account(pool(node, size_kib))
         return found.floor, found.grown
 
     def held(self) -> dict[tuple[str, str], dict[model.PoolKey, int]]:
-        """Tell who holds what, for what."""
+        """Get the pages that are held, by holder and purpose."""
         found: dict[tuple[str, str], dict[model.PoolKey, int]] = {}
-        for hold in self._ledger.holds():
+        for hold in self.ledger.holds():
             counts = found.setdefault((hold.holder, hold.purpose.value), {})
             counts[hold.key] = counts.get(hold.key, 0) + hold.pages
         return found
@@ -191,12 +237,12 @@ class Rig:
     def run(self, holder: str, *, taken: bool = True) -> None:
         """Start a guest on the pages that are held for it."""
         counts: dict[model.PoolKey, int] = {}
-        for hold in self._ledger.holds(holder):
+        for hold in self.ledger.holds(holder):
             if hold.purpose is model.Purpose.GUEST:
                 counts[hold.key] = counts.get(hold.key, 0) + hold.pages
         self.kernel.start_guest(holder, counts)
         if taken:
-            self.pools.taken(holder)
+            self.pools.mark_taken(holder)
 
     def _event(self, event: fake_kernel.Event) -> None:
         if event.kind != 'read':
@@ -205,3 +251,23 @@ class Rig:
     def _tick(self) -> float:
         self.now += 0.05
         return self.now
+
+
+def make(
+    path: pathlib.Path,
+    *nodes: fake_kernel.FakeNode,
+    **policy: object,
+) -> Rig:
+    """Make a host with these nodes, two empty ones if none."""
+    rig = Rig(
+        path,
+        dict(enumerate(nodes or (NODE, NODE))),
+        dataclasses.replace(POLICY, **policy),
+    )
+    rig.reconcile(starting=True)
+    return rig
+
+
+def grown(count: int) -> fake_kernel.FakeNode:
+    """A node whose operator set up a pool of 2 MiB pages."""
+    return dataclasses.replace(NODE, pools={2048: count})

@@ -26,24 +26,11 @@ from tests.unit.hugepages import page_host
 
 A, B = map(page_host.guest, (1, 2))
 LARGE = 1048576
-# 900 MiB in small blocks, all of which compaction can mend.
+# 900 MiB in small blocks, all of which compaction can join.
 BROKEN = fake_kernel.FakeNode(total=1024, used=64, broken=900)
 TWO_LARGE = fake_kernel.FakeNode(
     total=3 * 1024, used=64, broken=900, mendable=0, pools={LARGE: 2}
 )
-
-
-def make(
-    path: pathlib.Path, *nodes: fake_kernel.FakeNode, **policy: object
-) -> page_host.Rig:
-    """Make a host with these nodes, whose kernel's writes are noted."""
-    rig = page_host.Rig(
-        path,
-        dict(enumerate(nodes)),
-        dataclasses.replace(page_host.POLICY, **policy),
-    )
-    rig.heal(starting=True)
-    return rig
 
 
 def verbs(rig: page_host.Rig) -> list[str]:
@@ -63,22 +50,24 @@ def verbs(rig: page_host.Rig) -> list[str]:
 
 class TestCompaction:
     def test_memory_is_compacted(self, tmp_path: pathlib.Path) -> None:
-        rig = make(tmp_path, BROKEN)
+        rig = page_host.make(tmp_path, BROKEN)
         written = verbs(rig)
         rig.pools.hold(A, page_host.needs((0, 100)))
         assert rig.account(0) == (0, 100)
         assert 'write_compact 0' in written
 
     def test_only_if_it_is_allowed(self, tmp_path: pathlib.Path) -> None:
-        rig = make(tmp_path, BROKEN, compact=False)
+        rig = page_host.make(tmp_path, BROKEN, compact=False)
         written = verbs(rig)
         with pytest.raises(exception.NotEnoughPages, match='too small'):
             rig.pools.hold(A, page_host.needs((0, 100)))
         assert not any('compact' in verb for verb in written)
 
-    def test_only_where_pages_lack(self, tmp_path: pathlib.Path) -> None:
+    def test_only_where_pages_are_missing(
+        self, tmp_path: pathlib.Path
+    ) -> None:
         whole = dataclasses.replace(BROKEN, broken=0)
-        rig = make(tmp_path, BROKEN, whole)
+        rig = page_host.make(tmp_path, BROKEN, whole)
         written = verbs(rig)
         rig.pools.hold(A, page_host.needs((0, 100), (1, 100)))
         assert 'write_compact 1' not in written
@@ -87,7 +76,7 @@ class TestCompaction:
         self, tmp_path: pathlib.Path
     ) -> None:
         # Given memory that can't be mended, and half a second.
-        rig = make(
+        rig = page_host.make(
             tmp_path,
             dataclasses.replace(BROKEN, mendable=0),
             time_limit_s=0.5,
@@ -95,14 +84,14 @@ class TestCompaction:
         start = rig.now
         with pytest.raises(exception.NotEnoughPages):
             rig.pools.hold(A, page_host.needs((0, 100)))
-        # The clock goes on by 50 ms each time that it is looked at.
+        # The clock goes on by 50 ms each time that it is read.
         assert rig.now - start < 0.8
 
 
 class TestDemotion:
     def test_larger_pages_are_split(self, tmp_path: pathlib.Path) -> None:
         # Given two idle 1 GiB pages from boot, and no room for others.
-        rig = make(tmp_path, TWO_LARGE, demote=True)
+        rig = page_host.make(tmp_path, TWO_LARGE, demote=True)
         rig.pools.hold(A, page_host.needs((0, 100)))
         # Then one is split, and all of its pages were there before us.
         assert rig.account(0, LARGE) == (1, 0)
@@ -111,21 +100,21 @@ class TestDemotion:
         rig.run(A)
 
     def test_only_if_it_is_allowed(self, tmp_path: pathlib.Path) -> None:
-        rig = make(tmp_path, TWO_LARGE)
+        rig = page_host.make(tmp_path, TWO_LARGE)
         with pytest.raises(exception.NotEnoughPages):
             rig.pools.hold(A, page_host.needs((0, 100)))
         assert rig.account(0, LARGE) == (2, 0)
 
-    def test_not_in_vain(self, tmp_path: pathlib.Path) -> None:
+    def test_not_if_it_is_not_enough(self, tmp_path: pathlib.Path) -> None:
         # Given that both large pages together are not enough.
-        rig = make(tmp_path, TWO_LARGE, demote=True)
+        rig = page_host.make(tmp_path, TWO_LARGE, demote=True)
         written = verbs(rig)
         with pytest.raises(exception.NotEnoughPages):
             rig.pools.hold(A, page_host.needs((0, 1300)))
         assert not any('demote' in verb for verb in written)
 
     def test_not_those_that_are_held(self, tmp_path: pathlib.Path) -> None:
-        rig = make(tmp_path, TWO_LARGE, demote=True)
+        rig = page_host.make(tmp_path, TWO_LARGE, demote=True)
         rig.pools.hold(A, [model.PageNeed(0, 0, LARGE, 2)])
         with pytest.raises(exception.NotEnoughPages):
             rig.pools.hold(B, page_host.needs((0, 100)))
@@ -134,7 +123,7 @@ class TestDemotion:
     def test_not_those_that_the_guest_needs_itself(
         self, tmp_path: pathlib.Path
     ) -> None:
-        rig = make(tmp_path, TWO_LARGE, demote=True)
+        rig = page_host.make(tmp_path, TWO_LARGE, demote=True)
         with pytest.raises(exception.NotEnoughPages):
             rig.pools.hold(
                 A,
@@ -151,10 +140,10 @@ class TestDemotion:
     ) -> None:
         # Given that so many of two pages can be joined again,
         node = dataclasses.replace(TWO_LARGE, lucky=joined)
-        rig = make(tmp_path, node, demote=True)
+        rig = page_host.make(tmp_path, node, demote=True)
         wanted = {page_host.pool(0): 600}
-        with rig.pools.lock:
-            growth = rig.pools.growth(wanted)
+        with rig.pools.locked():
+            growth = rig.growth(wanted)
             assert growth.grow(wanted) == {}
             assert rig.account(0, LARGE) == (0, 0)
             growth.undo()
@@ -164,8 +153,8 @@ class TestDemotion:
             (joined, 0),
             (left, 0),
         )
-        # and nothing is given back.
-        rig.heal()
+        # and nothing is freed.
+        rig.reconcile()
         assert (rig.account(0, LARGE), rig.account(0)) == (
             (joined, 0),
             (left, 0),
@@ -175,7 +164,7 @@ class TestDemotion:
         self, tmp_path: pathlib.Path
     ) -> None:
         for step in range(60):
-            rig = make(tmp_path / str(step), TWO_LARGE, demote=True)
+            rig = page_host.make(tmp_path / str(step), TWO_LARGE, demote=True)
             memory = rig.kernel.memory(0)
             rig.steps.revive()
             rig.steps.kill_at = step
@@ -186,7 +175,7 @@ class TestDemotion:
             else:
                 break
             rig.start()
-            rig.heal(starting=True)
+            rig.reconcile(starting=True)
             # What was in large pages is in pages, of whatever size.
             large = rig.kernel.pool(page_host.pool(0, LARGE)).total
             small = rig.kernel.pool(page_host.pool(0)).total
@@ -204,7 +193,7 @@ class TestHandingOver:
         # Given a 1 GiB page that was made for a guest which has gone, and is
         # kept warm, and no room for other pages.
         node = fake_kernel.FakeNode(total=2048, used=64, lucky=1)
-        rig = make(tmp_path, node, warm_mib=1024)
+        rig = page_host.make(tmp_path, node, warm_mib=1024)
         rig.pools.hold(A, [model.PageNeed(0, 0, LARGE, 1)])
         rig.pools.release(A)
         assert rig.account(0, LARGE) == (0, 1)
@@ -217,7 +206,7 @@ class TestHandingOver:
     def test_it_is_undone(self, tmp_path: pathlib.Path) -> None:
         # Given the same, and a kernel that will make the page once more.
         node = fake_kernel.FakeNode(total=2048, used=64, lucky=9)
-        rig = make(tmp_path, node, warm_mib=1024)
+        rig = page_host.make(tmp_path, node, warm_mib=1024)
         rig.pools.hold(A, [model.PageNeed(0, 0, LARGE, 1)])
         rig.pools.release(A)
         rig.kernel.fragment(0, 1024 * 1024, 0)
@@ -230,7 +219,7 @@ class TestHandingOver:
     def test_never_pages_that_were_there_before(
         self, tmp_path: pathlib.Path
     ) -> None:
-        rig = make(tmp_path, TWO_LARGE)
+        rig = page_host.make(tmp_path, TWO_LARGE)
         with pytest.raises(exception.NotEnoughPages):
             rig.pools.hold(A, page_host.needs((0, 100)))
         assert rig.kernel.pool(page_host.pool(0, LARGE)).total == 2
@@ -240,7 +229,7 @@ def test_surplus_pages_become_persistent_before_new_ones_are_made(
     tmp_path: pathlib.Path,
 ) -> None:
     # Given a guest on 20 pages that the operator has taken away since.
-    rig = make(tmp_path, fake_kernel.FakeNode(total=1024, used=64))
+    rig = page_host.make(tmp_path, fake_kernel.FakeNode(total=1024, used=64))
     rig.pools.hold(A, page_host.needs((0, 20)))
     rig.run(A)
     rig.kernel.operator_writes(page_host.pool(0), 0)

@@ -14,8 +14,8 @@
 
 The process that holds and releases pages is a child with a ledger on disk and
 the lock of the host. It is killed before and after each write to the ledger or
-to a pool, and before and after each commit. Then a new one starts, and looks
-at what is left.
+to a pool, and before and after each commit. Then a new one starts, and has
+to find out.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from typing import Any
 
 import pytest
 
-from nova_numa_hugepages.hugepages import reconcile
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.reconcile import Reconciler
+from nova_numa_hugepages.hugepages.reconcile_rules import Present
 from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.fixtures import kernel as fake_kernel
@@ -52,7 +53,7 @@ MOST_STEPS = 400
 class _Deadly(page_host.Steps):
     """Kills this process for real."""
 
-    def step(self) -> None:
+    def step(self, operation: str = '') -> None:
         if self.kill_at is not None and self.count >= self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         self.count += 1
@@ -102,7 +103,7 @@ def _killed(
     work: Callable[[Pools], object],
     kill_at: int,
 ) -> bool:
-    """Work in a child, and tell whether it was killed."""
+    """Work in a child, and return whether it was killed."""
     here, there = socket.socketpair()
     child = os.fork()
     if not child:
@@ -111,7 +112,7 @@ def _killed(
             here.close()
             steps = _Deadly()
             steps.kill_at = kill_at
-            ledger = page_host._stepping(
+            ledger = page_host.stepping(
                 Ledger.open(folder / 'ledger.sqlite'), steps
             )
             work(_pools(folder, _RemoteWriter(there, steps), ledger))
@@ -143,13 +144,11 @@ def _release(pools: Pools) -> None:
     pools.release(B)
 
 
-def _heal(pools: Pools) -> None:
-    reconcile.Reconciler(pools).heal(
-        reconcile.Present(frozenset(), frozenset())
-    )
+def _reconcile(pools: Pools) -> None:
+    Reconciler(pools).reconcile(Present(frozenset(), frozenset()))
 
 
-@pytest.mark.parametrize('work', [_hold, _release, _heal])
+@pytest.mark.parametrize('work', [_hold, _release, _reconcile])
 def test_whenever_it_is_killed_no_page_is_lost_or_promised_twice(
     work: Callable[[Pools], object],
 ) -> None:
@@ -174,35 +173,35 @@ def _once(
     # Given a guest that is off and another one that runs,
     kernel = fake_kernel.FakeKernel(folder / 'kernel', NODES)
     pools = _pools(folder, kernel)
-    _heal(pools)
+    _reconcile(pools)
     pools.hold(B, page_host.needs((0, 30)))
     runs = page_host.guest(3)
     pools.hold(runs, page_host.needs((0, 5), (1, 20)))
     kernel.start_guest(runs, {page_host.pool(0): 5, page_host.pool(1): 20})
-    pools.taken(runs)
-    pools.ledger.close()
+    pools.mark_taken(runs)
+    pools.close()
     # When the service is killed,
     killed = _killed(folder, kernel, work, kill_at)
     # Then the next one finds what is there, and promises no page twice.
     pools = _pools(folder, kernel)
-    present = reconcile.Present(frozenset({B, runs}), frozenset())
-    reconciler = reconcile.Reconciler(pools)
-    reconciler.heal(present, starting=True)
-    for standing in pools.standings().values():
-        assert not standing.overdue, kill_at
-        assert standing.available >= 0, kill_at
+    present = Present(frozenset({B, runs}), frozenset())
+    reconciler = Reconciler(pools)
+    reconciler.reconcile(present, starting=True)
+    for used in pools.usage().values():
+        assert not used.overdue, kill_at
+        assert used.available >= 0, kill_at
     kernel.check()
-    books = pools.accounts.read()
-    assert not books.changes, kill_at
+    check = pools.check_accounts()
+    assert not check.changes, kill_at
     assert {
-        key: books.accounts[key].floor for key in map(page_host.pool, (0, 1))
+        key: check.accounts[key].floor for key in map(page_host.pool, (0, 1))
     } == {page_host.pool(0): 10, page_host.pool(1): 0}, kill_at
     # And when all guests have gone, all pages have.
     kernel.stop_guest(runs)
-    reconciler.heal(reconcile.Present(frozenset(), frozenset()), starting=True)
-    assert pools.ledger.holds() == []
+    reconciler.reconcile(Present(frozenset(), frozenset()), starting=True)
+    assert pools.holds() == []
     assert [kernel.pool(page_host.pool(n)).total for n in (0, 1)] == [10, 0], (
         kill_at
     )
-    pools.ledger.close()
+    pools.close()
     return killed

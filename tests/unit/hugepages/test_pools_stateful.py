@@ -13,7 +13,7 @@
 """Guests come, go and crash, others interfere, and the accounts stay right.
 
 The model is simple: who holds what, which pages were there before us, and
-which pools nobody has interfered with since their promises were last good.
+which pools were left alone since their promises were last good.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from hypothesis import strategies
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from tests.fixtures import kernel as fake_kernel
+from tests.unit.core.dice import examples
 from tests.unit.hugepages import page_host
 
 NODES = {
@@ -41,8 +42,6 @@ NODES = {
 }
 GUESTS = [page_host.guest(number) for number in range(4)]
 POOLS = [page_host.pool(node) for node in NODES]
-
-SEQUENCES = int(os.environ.get('POOLS_SEQUENCES', '2000'))
 
 _GUEST = 'guest'
 _RESIZE = 'resize'
@@ -67,7 +66,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         self.root = pathlib.Path(tempfile.mkdtemp(dir=folder))
         self.rig = page_host.Rig(self.root, NODES)
         self.kernel = self.rig.kernel
-        self.rig.heal(starting=True)
+        self.rig.reconcile(starting=True)
         self.held: dict[tuple[str, str], dict[model.PoolKey, int]] = {}
         self.defined: set[str] = set()
         self.running: set[str] = set()
@@ -100,8 +99,8 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
                     assert 0 <= kept <= self._surplus(key.size_kib)
         else:
             self.held[holder, _GUEST] = wanted
-            standings = self.rig.pools.standings()
-            assert all(standings[key].available >= 0 for key in wanted)
+            usage = self.rig.pools.usage()
+            assert all(usage[key].available >= 0 for key in wanted)
             self.clean |= wanted.keys()
 
     @stateful.rule(holder=guests, taken=strategies.booleans())
@@ -113,7 +112,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         try:
             self.rig.run(holder, taken=taken)
         except fake_kernel.OutOfPages:
-            # What was promised is there, unless somebody else took it.
+            # What was promised is there, unless another program took it.
             assert not wanted.keys() <= self.clean
         else:
             self.running.add(holder)
@@ -121,7 +120,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
     @stateful.rule(holder=guests)
     def note_start(self, holder: str) -> None:
         if holder in self.running:
-            self.rig.pools.taken(holder)
+            self.rig.pools.mark_taken(holder)
 
     @stateful.rule(holder=guests)
     def power_off(self, holder: str) -> None:
@@ -153,8 +152,8 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
             self.held[holder, _GUEST] = self.held.pop((holder, _RESIZE))
 
     @stateful.rule()
-    def heal(self) -> None:
-        self._heal(starting=False)
+    def reconcile(self) -> None:
+        self._reconcile(starting=False)
 
     # Crashes.
 
@@ -162,7 +161,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         holder=guests,
         needs=wishes,
         step=strategies.integers(0, 30),
-        what=strategies.sampled_from(['hold', 'release', 'heal']),
+        what=strategies.sampled_from(['hold', 'release', 'reconcile']),
     )
     def crash(
         self, holder: str, needs: list[model.PageNeed], step: int, what: str
@@ -181,8 +180,8 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
                 after = {k: v for k, v in after.items() if k[0] != holder}
                 self.rig.pools.release(holder)
             else:
-                after = self._healed()
-                self.rig.heal(self.defined, self._migrating())
+                after = self._reconciled()
+                self.rig.reconcile(self.defined, self._migrating())
         except (page_host.Killed, exception.NotEnoughPages):
             pass
         self.rig.start()
@@ -191,7 +190,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         for key in before.keys() | after.keys():
             assert now.get(key) in (before.get(key), after.get(key))
         self.held = now
-        self._heal(starting=True)
+        self._reconcile(starting=True)
 
     # Others.
 
@@ -219,8 +218,8 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
             if difference < 0:
                 difference += min(ours, -difference)
             self.floor[changed] += difference
-        with self.rig.pools.lock:
-            self.rig.pools.accounts.refresh()
+        with self.rig.pools.locked():
+            self.rig.pools.refresh()
 
     @stateful.rule(
         node=strategies.sampled_from(list(NODES)),
@@ -257,7 +256,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         self.clean.clear()
         self.floor = self.rig.persistent()
         self.rig.start()
-        self._heal(starting=True)
+        self._reconcile(starting=True)
 
     # What always holds.
 
@@ -277,8 +276,8 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
 
     @stateful.invariant()
     def nothing_is_promised_twice(self) -> None:
-        for key, standing in self.rig.pools.standings().items():
-            assert key not in self.clean or not standing.overdue
+        for key, used in self.rig.pools.usage().items():
+            assert key not in self.clean or not used.overdue
 
     @stateful.invariant()
     def the_kernel_is_sane(self) -> None:
@@ -286,24 +285,20 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
 
     # Helpers.
 
-    def _heal(self, *, starting: bool) -> None:
+    def _reconcile(self, *, starting: bool) -> None:
         for holder in self.running:
             self._see_start(holder)
-        self.held = self._healed()
-        self.rig.heal(
+        self.held = self._reconciled()
+        self.rig.reconcile(
             sorted(self.defined), self._migrating(), starting=starting
         )
-        for key, standing in self.rig.pools.standings().items():
+        for key, used in self.rig.pools.usage().items():
             # Surplus pages vanish with those who have them.
-            if (
-                key in POOLS
-                and not standing.overdue
-                and not standing.pool.surplus
-            ):
+            if key in POOLS and not used.overdue and not used.pool.surplus:
                 self.clean.add(key)
 
-    def _healed(self) -> dict[tuple[str, str], dict[model.PoolKey, int]]:
-        """Tell what is held once everything is healed."""
+    def _reconciled(self) -> dict[tuple[str, str], dict[model.PoolKey, int]]:
+        """Return what is held once everything is reconciled."""
         return {
             (holder, purpose): counts
             for (holder, purpose), counts in self.held.items()
@@ -315,7 +310,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
 
     def _see_start(self, holder: str) -> None:
         """A guest that ran is known to have run."""
-        self.rig.pools.taken(holder)
+        self.rig.pools.mark_taken(holder)
 
     def _forget(self, holder: str) -> None:
         for key in [key for key in self.held if key[0] == holder]:
@@ -339,16 +334,15 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
             self.others_give()
         for holder in GUESTS:
             self.delete(holder)
-        self._heal(starting=True)
+        self._reconcile(starting=True)
         assert self.rig.held() == {}
         assert self.rig.persistent() == self.floor
         self.the_kernel_is_sane()
 
 
 PoolsMachine.TestCase.settings = hypothesis.settings(
-    max_examples=SEQUENCES,
+    examples(0.1),
     stateful_step_count=20,
-    deadline=None,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
 TestPools = PoolsMachine.TestCase

@@ -236,7 +236,7 @@ def test_nova_loads_the_driver_from_the_wheel(beside_nova, tmp_path):
     shim, ours, nova = load_driver(python, tmp_path)
 
     assert shim == str(site / SHIM)
-    assert ours == str(site / PACKAGE / 'virt' / 'driver.py')
+    assert ours == str(site / PACKAGE / 'libvirt' / 'driver.py')
     assert nova == str(site / 'nova' / '__init__.py')
 
 
@@ -252,7 +252,7 @@ def test_nova_loads_the_driver_from_an_editable_install(tmp_path):
 
     # then
     assert shim == str(ROOT / SHIM)
-    assert ours == str(ROOT / PACKAGE / 'virt' / 'driver.py')
+    assert ours == str(ROOT / PACKAGE / 'libvirt' / 'driver.py')
     assert nova == str(
         importlib.metadata.distribution('nova').locate_file('nova/__init__.py')
     )

@@ -15,18 +15,19 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
 
 import pytest
 
+from tests.host.rig import children
 from tests.host.rig import export
 from tests.host.rig import packages
-from tests.host.rig import state
 from tests.host.rig import virtual
 
 # Ends as it is told for each of its starts, or greets as the agent does.
 _QEMU = """#!{python}
-import os, pathlib, re, socket, sys, time
+import os, pathlib, re, signal, socket, sys, time
 ends = pathlib.Path({ends!r})
 first, *others = ends.read_text().split() or ['greets']
 ends.write_text(' '.join(others))
@@ -36,6 +37,8 @@ if link:
     pathlib.Path(link[1]).touch()
 if first == 'aborts':
     os.abort()
+if first == 'segfaults':
+    os.kill(os.getpid(), signal.SIGSEGV)
 if first == 'exits':
     sys.exit(1)
 listener = socket.socket(socket.AF_UNIX)
@@ -59,7 +62,7 @@ def host(monkeypatch, tmp_path):
         return 'true' if name == 'mkfs.ext4' else str(qemu)
 
     def serve(folder: pathlib.Path, logs: pathlib.Path):
-        process = state.start(['sleep', '60'], logs / 'serve.log')
+        process = children.start(['sleep', '60'], logs / 'serve.log')
         return process, folder / 'root.socket'
 
     monkeypatch.setattr(packages, 'program', program)
@@ -77,15 +80,19 @@ def host(monkeypatch, tmp_path):
     return made
 
 
-def test_an_emulator_that_is_aborted_is_started_again(host, capsys, tmp_path):
-    with host('aborts', 'aborts') as one:
+def test_an_emulator_that_crashes_is_started_again(host, capsys, tmp_path):
+    with host('aborts', 'segfaults') as one:
         assert (tmp_path / 'link').exists()
         assert one.logs == tmp_path / 'logs' / 'one'
-    assert capsys.readouterr().err.count('QEMU was aborted: once more') == 2
+    told = capsys.readouterr().err
+    assert re.findall(r'QEMU was ended by (\w+): booting it again', told) == [
+        'SIGABRT',
+        'SIGSEGV',
+    ]
     assert not (tmp_path / 'link').exists()
 
 
-@pytest.mark.parametrize('how', [['exits'], ['aborts'] * 3])
+@pytest.mark.parametrize('how', [['exits'], ['aborts'] * 3, ['segfaults'] * 3])
 def test_a_host_that_does_not_boot_is_told(host, how):
     with pytest.raises(RuntimeError, match='the virtual host one does not'):
         host(*how).__enter__()

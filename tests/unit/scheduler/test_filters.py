@@ -864,7 +864,7 @@ class TestDistance:
             'NUMAHugepagesFilter rejected 2 of 2 hosts: 2 hosts: extra spec '
             f'numa_hugepages:max_distance is {value!r}; expected an integer '
             'from 10 to 255. Set it to such a value or unset it on the '
-            'flavor, and create the server anew.'
+            'flavor, and create the server again.'
         ]
 
     def test_pages_that_don_t_exist_yet_leave_room_for_small_ones(

@@ -25,11 +25,11 @@ from nova import objects
 
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages.nova_fit import numa_fit
-from nova_numa_hugepages.simulate import engine as engines
-from nova_numa_hugepages.simulate import guests
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import workload
+from nova_numa_hugepages.simulate.engine import Engine
 from tests.unit.simulate.scenes import flavor
 from tests.unit.simulate.scenes import host
 from tests.unit.simulate.scenes import node
@@ -87,22 +87,22 @@ def traced(
 
 def engine(
     scene: scenario.Scenario,
-    policy: results.Policy,
+    policy: results.PlacementPolicy,
     phase: results.Phase = FILL,
     seed: int = 1,
     **fields: tasks.Learning,
-) -> engines.Engine:
-    return engines.Engine(tasks.Task(scene, policy, phase, seed, **fields))
+) -> Engine:
+    return Engine(tasks.Task(scene, policy, phase, seed, **fields))
 
 
 def run(*args: object, **fields: tasks.Learning) -> results.Run:
-    """Run a task; how long it takes is nobody's business."""
+    """Run a task; without how long it took."""
     found = engine(*args, **fields).run()
     return dataclasses.replace(found, seconds=0.0)
 
 
-def state(running: engines.Engine) -> list[object]:
-    """Tell all that is used of the hosts, as Nova and Placement count it."""
+def state(running: Engine) -> list[object]:
+    """Return all that is used of the hosts, as Nova and Placement count it."""
     free = running._placement._free
     return [
         (
@@ -127,5 +127,5 @@ def state(running: engines.Engine) -> list[object]:
 
 
 def arrivals(scene: scenario.Scenario, seed: int, count: int) -> list[str]:
-    found = guests.arrive(scene, FILL, seed)
+    found = workload.arrivals(scene, FILL, seed)
     return [next(found).flavor for _ in range(count)]

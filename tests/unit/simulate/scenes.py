@@ -25,7 +25,7 @@ def node(
     shared_cores=0,
     reserved=None,
 ):
-    return scenario.Node(
+    return scenario.HostNode(
         cores=cores,
         threads=threads,
         shared_cores=shared_cores,

@@ -19,13 +19,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from nova_numa_hugepages.simulate.results import Phase
-from nova_numa_hugepages.simulate.results import Policy
+from nova_numa_hugepages.simulate.results import PlacementPolicy
 from nova_numa_hugepages.simulate.results import Results
 from nova_numa_hugepages.simulate.results import Run
 from nova_numa_hugepages.simulate.results import Sample
 
-STOCK = Policy.STOCK
-OURS = Policy.OURS
+STOCK = PlacementPolicy.STOCK
+OURS = PlacementPolicy.OURS
 FILL = Phase.FILL
 CHURN = Phase.CHURN
 TRACE = Phase.TRACE
@@ -44,7 +44,7 @@ def sample(arrivals: int, used: float, stranded: float = 0.0) -> Sample:
 
 
 def fill(
-    policy: Policy,
+    policy: PlacementPolicy,
     placed: int,
     *,
     seed: int = 1,
@@ -74,7 +74,7 @@ def fill(
 
 
 def churn(
-    policy: Policy,
+    policy: PlacementPolicy,
     refused: Mapping[str, int],
     *,
     seed: int = 1,
@@ -83,7 +83,7 @@ def churn(
 ) -> Run:
     """Make a run of 300 arrivals, of which 200 count, half of a flavor each.
 
-    It refuses nobody during the warm-up.
+    It refuses no guest during the warm-up.
     """
     defaults: dict[str, Any] = {
         'arrivals': 300,

@@ -23,7 +23,7 @@ import pytest
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import cellkinds
+from nova_numa_hugepages.simulate import cell_kinds
 from nova_numa_hugepages.simulate import extras
 from nova_numa_hugepages.simulate import scenario
 from tests.unit.core import builders as values
@@ -81,7 +81,7 @@ def test_the_average_mix_of_a_fleet():
     # none of the CPUs out
 
     # when
-    most = bound.mix_bound(FLEET)
+    most = bound.Bound(FLEET).mix()
 
     # then
     assert most == pytest.approx(12800 / 16.2, rel=1e-5)
@@ -116,8 +116,8 @@ def test_cells_that_do_not_fill_a_host_cell():
     scene = play([host(node(8), node(8))], [pinned('three', 3)])
 
     # then
-    assert bound.mix_bound(scene) == pytest.approx(4)
-    assert bound.sequence_bound(scene, ['three'] * 9) == 4
+    assert bound.Bound(scene).mix() == pytest.approx(4)
+    assert bound.Bound(scene).sequence(['three'] * 9) == 4
 
 
 def test_two_kinds_that_only_fit_side_by_side():
@@ -127,9 +127,9 @@ def test_two_kinds_that_only_fit_side_by_side():
     )
 
     # then: six host cells have one of each; a seventh of 3 has no room
-    assert bound.mix_bound(scene) == pytest.approx(12)
-    assert bound.sequence_bound(scene, ['five'] * 6 + ['three'] * 9) == 12
-    assert bound.sequence_bound(scene, ['three'] * 20) == 12
+    assert bound.Bound(scene).mix() == pytest.approx(12)
+    assert bound.Bound(scene).sequence(['five'] * 6 + ['three'] * 9) == 12
+    assert bound.Bound(scene).sequence(['three'] * 20) == 12
 
 
 def test_shares_count_in_relation_to_each_other():
@@ -139,7 +139,7 @@ def test_shares_count_in_relation_to_each_other():
         [pinned('one', 1, share=5), pinned('two', 2, share=15)],
     )
 
-    assert bound.mix_bound(scene) == pytest.approx(4 * 56 / 7)
+    assert bound.Bound(scene).mix() == pytest.approx(4 * 56 / 7)
 
 
 def test_the_mix_of_a_trace_is_what_is_in_it():
@@ -150,57 +150,57 @@ def test_the_mix_of_a_trace_is_what_is_in_it():
     )
     scene = play([host(node(8))], [pinned('one', 1), pinned('five', 5)], trace)
 
-    assert bound.mix_bound(scene) == pytest.approx(4)
+    assert bound.Bound(scene).mix() == pytest.approx(4)
 
 
 def test_cells_of_a_guest_may_lie_on_different_hosts():
     # given: two hosts of one cell
     scene = play([host(node(4), count=2)], [pinned('two', 8, numa_nodes=2)])
 
-    assert bound.sequence_bound(scene, ['two'] * 2) == 1
+    assert bound.Bound(scene).sequence(['two'] * 2) == 1
 
 
 def test_guests_without_a_topology_take_nothing():
     scene = play([host(node(4))], [flavor('floats', 8), pinned('four', 4)])
 
-    assert bound.mix_bound(scene) == pytest.approx(2)
+    assert bound.Bound(scene).mix() == pytest.approx(2)
     assert (
-        bound.sequence_bound(scene, ['floats', 'four', 'floats', 'four']) == 3
+        bound.Bound(scene).sequence(['floats', 'four', 'floats', 'four']) == 3
     )
 
 
 def test_a_mix_of_guests_without_a_topology_has_no_bound():
     scene = play([host(node(4))], [flavor('floats', 8)])
 
-    assert bound.mix_bound(scene) == math.inf
-    assert bound.sequence_bound(scene, ['floats'] * 5) == 5
+    assert bound.Bound(scene).mix() == math.inf
+    assert bound.Bound(scene).sequence(['floats'] * 5) == 5
 
 
 def test_an_empty_trace_has_no_bound():
     scene = play([host(node(4))], [pinned('four', 4)], trace=())
 
-    assert bound.mix_bound(scene) == math.inf
+    assert bound.Bound(scene).mix() == math.inf
 
 
 def test_a_guest_that_fits_nowhere():
     scene = play([host(node(4))], [pinned('one', 1), pinned('nine', 9)])
 
-    assert bound.mix_bound(scene) == 0
-    assert bound.sequence_bound(scene, ['one', 'nine', 'one']) == 1
-    assert bound.sequence_bound(scene, ['nine']) == 0
-    assert bound.sequence_bound(scene, []) == 0
+    assert bound.Bound(scene).mix() == 0
+    assert bound.Bound(scene).sequence(['one', 'nine', 'one']) == 1
+    assert bound.Bound(scene).sequence(['nine']) == 0
+    assert bound.Bound(scene).sequence([]) == 0
 
 
 def test_a_flavor_that_is_not_in_the_scenario():
     with pytest.raises(KeyError):
-        bound.sequence_bound(play([host(node(4))], []), ['unknown'])
+        bound.Bound(play([host(node(4))], [])).sequence(['unknown'])
 
 
 def test_without_scipy_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, 'scipy', None)
 
     with pytest.raises(extras.MissingLibrary) as caught:
-        bound.mix_bound(FLEET)
+        bound.Bound(FLEET).mix()
 
     assert str(caught.value) == (
         'The bound needs scipy, which is not installed. Install it: '
@@ -328,8 +328,8 @@ def test_what_fits_in_a_host_cell(nodes, asked, most):
     scene = play([host(*nodes, cpu_ratio=2.0, ram_ratio=1.5)], [asked])
 
     # then
-    assert bound.mix_bound(scene) == pytest.approx(most)
-    assert bound.sequence_bound(scene, [asked.name] * 20) == most
+    assert bound.Bound(scene).mix() == pytest.approx(most)
+    assert bound.Bound(scene).sequence([asked.name] * 20) == most
 
 
 def test_guests_that_isolate_their_threads_only_count_hosts_without_any():
@@ -340,9 +340,9 @@ def test_guests_that_isolate_their_threads_only_count_hosts_without_any():
     )
 
     # then: a guest that doesn't care leaves the place to those that do
-    assert bound.mix_bound(scene) == pytest.approx(8)
-    assert bound.sequence_bound(scene, ['alone'] * 9) == 4
-    assert bound.sequence_bound(scene, ['one'] * 8 + ['alone'] * 9) == 12
+    assert bound.Bound(scene).mix() == pytest.approx(8)
+    assert bound.Bound(scene).sequence(['alone'] * 9) == 4
+    assert bound.Bound(scene).sequence(['one'] * 8 + ['alone'] * 9) == 12
 
 
 def test_a_thread_that_require_leaves_over_is_used():
@@ -352,10 +352,10 @@ def test_a_thread_that_require_leaves_over_is_used():
         [pinned('one', 1), pinned('three', 3, cpu_thread_policy='require')],
     )
 
-    assert bound.sequence_bound(scene, ['three', 'one', 'one']) == 2
+    assert bound.Bound(scene).sequence(['three', 'one', 'one']) == 2
 
 
-def test_kinds_of_guest_cells_are_told_apart():
+def test_kinds_of_guest_cells_are_reported_apart():
     # given: three cells, of which two ask for the same
     asked = pinned(
         'uneven',
@@ -374,7 +374,7 @@ def test_kinds_of_guest_cells_are_told_apart():
     )
 
     # when
-    kinds = cellkinds.guest_kinds(asked)
+    kinds = cell_kinds.guest_cell_kinds(asked)
 
     # then
     rest = (
@@ -383,6 +383,6 @@ def test_kinds_of_guest_cells_are_told_apart():
         model.ThreadPolicy.PREFER,
     )
     assert kinds == {
-        cellkinds.GuestKind(0, 4, 0, 4096, *rest): 1,
-        cellkinds.GuestKind(0, 2, 0, 2048, *rest): 2,
+        cell_kinds.GuestCellKind(0, 4, 0, 4096, *rest): 1,
+        cell_kinds.GuestCellKind(0, 2, 0, 2048, *rest): 2,
     }

@@ -19,8 +19,6 @@ from collections.abc import Sequence
 import itertools
 
 from hypothesis import given
-from hypothesis import HealthCheck
-from hypothesis import settings
 from hypothesis import strategies as st
 from nova import exception as nova_exception
 from nova import objects
@@ -31,10 +29,11 @@ from scipy import optimize
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.nova_fit import numa_fit as our_hardware
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import cellkinds
+from nova_numa_hugepages.simulate import cell_kinds
 from nova_numa_hugepages.simulate import scenario
 from tests.unit import nova_builders
 from tests.unit.core import builders as values
+from tests.unit.core.dice import examples
 from tests.unit.simulate.scenes import flavor
 from tests.unit.simulate.scenes import host
 from tests.unit.simulate.scenes import node
@@ -233,33 +232,25 @@ def scenes(draw):
     return play(hosts, [draw(flavors(name)) for name in 'ab'])
 
 
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@examples(0.05)
 @given(scenes(), st.lists(st.sampled_from('ab'), min_size=1, max_size=5))
 def test_no_packing_of_a_sequence_exceeds_the_bound(scene, sequence):
     placed = most_placed(scene, sequence)
 
-    assert placed <= bound.sequence_bound(scene, sequence)
+    assert placed <= bound.Bound(scene).sequence(sequence)
 
 
-@settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@examples(0.05)
 @given(scenes())
 def test_no_packing_of_the_mix_exceeds_the_bound(scene):
     # given: guests of both flavors in turn, whose mix is that of the scenario
     # after each second one
     placed = most_placed(scene, 'ababab')
 
-    assert placed // 2 * 2 <= bound.mix_bound(scene) * (1 + 1e-6)
+    assert placed // 2 * 2 <= bound.Bound(scene).mix() * (1 + 1e-6)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(0.1)
 @given(
     capacities=st.lists(st.integers(0, 12), min_size=2, max_size=3),
     takes=st.lists(
@@ -288,7 +279,7 @@ def test_the_bound_is_that_of_all_configurations(capacities, takes):
     scene = play(hosts, asked)
 
     # when
-    most = bound.mix_bound(scene)
+    most = bound.Bound(scene).mix()
 
     # then
     assert most == pytest.approx(listed(scene), rel=1e-5, abs=1e-9)
@@ -298,7 +289,7 @@ def listed(scene: scenario.Scenario) -> float:
     """Solve the linear program over all configurations."""
     kinds: collections.Counter = collections.Counter()
     for one in scene.flavors:
-        for kind, count in cellkinds.guest_kinds(one).items():
+        for kind, count in cell_kinds.guest_cell_kinds(one).items():
             kinds[kind] += count * one.share
     total = sum(one.share for one in scene.flavors)
     columns = [
@@ -323,7 +314,7 @@ def listed(scene: scenario.Scenario) -> float:
 
 
 def configurations(
-    one: scenario.Node, kinds: Sequence[cellkinds.GuestKind]
+    one: scenario.HostNode, kinds: Sequence[cell_kinds.GuestCellKind]
 ) -> set[tuple[int, ...]]:
     """List what fits in a node, by trying to add one guest cell at a time.
 

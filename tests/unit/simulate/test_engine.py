@@ -20,10 +20,10 @@ from collections.abc import Iterator
 import pytest
 
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import engine as engines
 from nova_numa_hugepages.simulate import fleet
-from nova_numa_hugepages.simulate import guests
 from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import workload
+from nova_numa_hugepages.simulate.engine import Engine
 from tests.unit.simulate import running
 from tests.unit.simulate.running import arrivals
 from tests.unit.simulate.running import drawn
@@ -97,7 +97,7 @@ def test_no_policy_places_more_than_the_bound(policy, seed):
     found = run(MIXED, policy, FILL, seed)
 
     asked = arrivals(MIXED, seed, found.arrivals + 40)
-    assert found.placed <= bound.sequence_bound(MIXED, asked)
+    assert found.placed <= bound.Bound(MIXED).sequence(asked)
 
 
 @POLICIES
@@ -124,7 +124,7 @@ def test_no_host_holds_more_than_it_has(policy):
 def test_what_our_filter_lets_pass_can_be_claimed(seed):
     # given
     simulated = engine(MIXED, OURS)
-    found = guests.arrive(MIXED, FILL, seed)
+    found = workload.arrivals(MIXED, FILL, seed)
 
     # when
     placed = 0
@@ -233,7 +233,7 @@ def test_a_long_run_keeps_a_limited_number_of_samples():
     assert moments == [*range(0, 700, 4), 700]
 
 
-def test_hosts_that_build_are_told_to_the_weighers():
+def test_hosts_that_build_are_reported_to_the_weighers():
     # given: guests of whom each takes an hour to start
     scene = drawn(MIXED, 5, per_hour=60.0, build_s=3600.0)
     simulated = engine(scene, STOCK, CHURN)
@@ -253,7 +253,7 @@ def test_how_far_a_run_is(policy):
 
     # when
     for phase in (CHURN, FILL):
-        engines.Engine(tasks.Task(scene, policy, phase, 1), told.append).run()
+        Engine(tasks.Task(scene, policy, phase, 1), told.append).run()
 
     # then: a fill is as far as the fleet is full
     assert told == [0.25, 0.5, 0.75, 1.0, 0.5, 1.0, 1.0]

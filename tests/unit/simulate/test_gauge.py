@@ -40,7 +40,7 @@ def nova() -> Iterator[None]:
 def mix(*asked):
     return gauge.Gauge(
         [
-            gauge.Asked(flavors.kind_of(fleet.nova_flavor(one)), one.share)
+            gauge.MixFlavor(flavors.kind_of(fleet.nova_flavor(one)), one.share)
             for one in asked
         ]
     )

@@ -19,8 +19,8 @@ import statistics
 
 import pytest
 
-from nova_numa_hugepages.simulate import guests
 from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import workload
 from tests.unit.simulate.running import drawn
 from tests.unit.simulate.scenes import flavor
 from tests.unit.simulate.scenes import host
@@ -52,10 +52,10 @@ def test_a_seed_gives_one_sequence_in_all_phases():
     fill, churn, same, other = (
         [guest.flavor for guest in itertools.islice(arriving, 50)]
         for arriving in (
-            guests.arrive(scene, FILL, 1),
-            guests.arrive(scene, CHURN, 1),
-            guests.arrive(scene, CHURN, 1),
-            guests.arrive(scene, CHURN, 2),
+            workload.arrivals(scene, FILL, 1),
+            workload.arrivals(scene, CHURN, 1),
+            workload.arrivals(scene, CHURN, 1),
+            workload.arrivals(scene, CHURN, 2),
         )
     )
 
@@ -68,7 +68,7 @@ def test_lifetimes_are_those_of_the_seed():
     scene = drawn(SCENE, 50, mean_lifetime=10.0)
 
     one, same, other = (
-        [*guests.arrive(scene, CHURN, seed)] for seed in (1, 1, 2)
+        [*workload.arrivals(scene, CHURN, seed)] for seed in (1, 1, 2)
     )
 
     assert one == same
@@ -80,7 +80,7 @@ def test_flavors_come_by_their_shares_and_at_equal_intervals():
     scene = drawn(SCENE, 4000, per_hour=120.0)
 
     # when
-    found = [*guests.arrive(scene, CHURN, 1)]
+    found = [*workload.arrivals(scene, CHURN, 1)]
 
     # then
     assert [guest.at for guest in found[:3]] == [0, 30, 60]
@@ -88,13 +88,13 @@ def test_flavors_come_by_their_shares_and_at_equal_intervals():
     assert often / 4000 == pytest.approx(0.75, abs=0.03)
 
 
-def test_the_mean_lifetime_is_told_in_arrivals():
+def test_the_mean_lifetime_is_reported_in_arrivals():
     # given: 120 an hour, and 10 of them are 300 seconds
     scene = drawn(SCENE, 4000, per_hour=120.0, mean_lifetime=10.0)
 
     # when
     lifetimes = [
-        guest.until - guest.at for guest in guests.arrive(scene, CHURN, 1)
+        guest.until - guest.at for guest in workload.arrivals(scene, CHURN, 1)
     ]
 
     # then
@@ -107,7 +107,7 @@ def test_a_fill_goes_on_and_nobody_leaves():
     scene = drawn(SCENE, 2, mean_lifetime=10.0)
 
     # when
-    found = [*itertools.islice(guests.arrive(scene, FILL, 1), 100)]
+    found = [*itertools.islice(workload.arrivals(scene, FILL, 1), 100)]
 
     # then
     assert len(found) == 100
@@ -115,24 +115,24 @@ def test_a_fill_goes_on_and_nobody_leaves():
 
 
 def test_without_a_lifetime_guests_stay():
-    found = [*guests.arrive(drawn(SCENE, 5), CHURN, 1)]
+    found = [*workload.arrivals(drawn(SCENE, 5), CHURN, 1)]
 
     assert [guest.until for guest in found] == [None] * 5
 
 
 def test_a_trace_is_taken_as_it_is():
-    assert [*guests.arrive(TRACED, TRACE, 7)] == [
-        guests.Guest(0.0, 'often', 60.0),
-        guests.Guest(5.0, 'rare', None),
-        guests.Guest(5.0, 'often', 5.0),
+    assert [*workload.arrivals(TRACED, TRACE, 7)] == [
+        workload.Arrival(0.0, 'often', 60.0),
+        workload.Arrival(5.0, 'rare', None),
+        workload.Arrival(5.0, 'often', 5.0),
     ]
 
 
 def test_a_trace_ends_also_while_it_fills_a_fleet():
-    assert [*guests.arrive(TRACED, FILL, 0)] == [
-        guests.Guest(0.0, 'often', None),
-        guests.Guest(5.0, 'rare', None),
-        guests.Guest(5.0, 'often', None),
+    assert [*workload.arrivals(TRACED, FILL, 0)] == [
+        workload.Arrival(0.0, 'often', None),
+        workload.Arrival(5.0, 'rare', None),
+        workload.Arrival(5.0, 'often', None),
     ]
 
 
@@ -145,4 +145,4 @@ def test_a_trace_ends_also_while_it_fills_a_fleet():
     ],
 )
 def test_the_phases_of_a_scenario(scene, phases):
-    assert guests.phases(scene) == phases
+    assert workload.phases(scene) == phases

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.simulate import hardware
+from nova_numa_hugepages.simulate import host_hardware
 from nova_numa_hugepages.simulate import scenario
 
 MIB_2 = 2048
@@ -41,9 +41,9 @@ def cell(cell_id: int = 0, **values: Any) -> model.HostCell:
     )
 
 
-def node(**values: Any) -> scenario.Node:
+def node(**values: Any) -> scenario.HostNode:
     """What `cell` is read as."""
-    return scenario.Node(
+    return scenario.HostNode(
         **{
             'cores': 2,
             'threads': 2,
@@ -57,8 +57,8 @@ def node(**values: Any) -> scenario.Node:
     )
 
 
-def read(*cells: model.HostCell, **values: Any) -> hardware.Hardware:
-    return hardware.read(model.HostTopology(cells, **values))
+def read(*cells: model.HostCell, **values: Any) -> host_hardware.Hardware:
+    return host_hardware.read(model.HostTopology(cells, **values))
 
 
 def test_used_host_is_read_as_an_empty_one() -> None:
@@ -82,7 +82,7 @@ def test_used_host_is_read_as_an_empty_one() -> None:
     found = read(used)
 
     # then it is all there, with the shared cores as the first ones.
-    assert found == hardware.Hardware(
+    assert found == host_hardware.Hardware(
         nodes=(
             node(
                 cores=3,
@@ -111,7 +111,7 @@ def test_nodes_keep_their_distances_and_sockets() -> None:
     )
 
     # then the sockets are numbered from 0.
-    assert found == hardware.Hardware(
+    assert found == host_hardware.Hardware(
         nodes=(node(socket=0), node(socket=1), node(socket=1)),
         distances=distances,
         notes=(),
@@ -129,10 +129,10 @@ def test_node_without_cpus_is_left_out() -> None:
 
     # when its hardware is read, then the others are there, as far from each
     # other as they were.
-    assert found == hardware.Hardware(
+    assert found == host_hardware.Hardware(
         nodes=(node(), node()),
         distances=((10, 21), (21, 10)),
-        notes=('its node 1 has no CPU for guests and is left out',),
+        notes=('its node 1 has no CPU for instances and is left out',),
     )
 
 
@@ -141,7 +141,7 @@ def test_distances_that_are_none() -> None:
     found = read(cell(), distances=((11,),))
 
     # then there are no distances.
-    assert found == hardware.Hardware(
+    assert found == host_hardware.Hardware(
         nodes=(node(),),
         distances=None,
         notes=(

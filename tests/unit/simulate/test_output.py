@@ -18,7 +18,6 @@ import json
 import os
 import pathlib
 import stat
-import textwrap
 
 import pytest
 
@@ -29,6 +28,8 @@ from tests.unit.simulate.simulated import found
 from tests.unit.simulate.simulated import OURS
 from tests.unit.simulate.simulated import sample
 from tests.unit.simulate.simulated import STOCK
+
+DOCUMENT = pathlib.Path(__file__).with_name('output.json')
 
 
 def test_all_of_a_run_is_written_down():
@@ -45,102 +46,7 @@ def test_all_of_a_run_is_written_down():
     text = output.dump(found(run, complete=False))
 
     # then
-    assert text == textwrap.dedent("""\
-        {
-          "version": 1,
-          "scenario": "fleet.yaml",
-          "complete": false,
-          "summary": {
-            "fill": {
-              "policies": {
-                "ours": {
-                  "seeds": [1],
-                  "figures": {
-                    "placed": {
-                      "median": 2.0,
-                      "low": null,
-                      "high": null
-                    },
-                    "cpus_used_percent": {
-                      "median": 33.333333,
-                      "low": null,
-                      "high": null
-                    },
-                    "cpus_stranded_percent": {
-                      "median": 50.0,
-                      "low": null,
-                      "high": null
-                    },
-                    "pages_used_percent": {
-                      "median": 16.666667,
-                      "low": null,
-                      "high": null
-                    },
-                    "pages_stranded_percent": {
-                      "median": 25.0,
-                      "low": null,
-                      "high": null
-                    },
-                    "bound": {
-                      "median": 4.0,
-                      "low": null,
-                      "high": null
-                    },
-                    "of_bound_percent": {
-                      "median": 50.0,
-                      "low": null,
-                      "high": null
-                    }
-                  },
-                  "first_refused": {
-                    "large": 1
-                  },
-                  "by_flavor": {
-                    "large": {
-                      "arrivals": 2,
-                      "refused": 1,
-                      "refused_percent": 50.0
-                    },
-                    "small": {
-                      "arrivals": 1,
-                      "refused": 0,
-                      "refused_percent": 0.0
-                    }
-                  }
-                }
-              },
-              "ratios": {}
-            }
-          },
-          "runs": [
-            {
-              "policy": "ours",
-              "phase": "fill",
-              "seed": 1,
-              "arrivals": 3,
-              "placed": 2,
-              "bound": 4,
-              "first_refused": "large",
-              "counted": {
-                "large": 2,
-                "small": 1
-              },
-              "refused": {
-                "large": 1
-              },
-              "seconds": 1.5,
-              "samples": {
-                "arrivals": [1, 3],
-                "guests": [1, 3],
-                "cpus_used": [0.1, 0.333333],
-                "pages_used": [0.05, 0.166667],
-                "cpus_stranded": [0.0, 0.5],
-                "pages_stranded": [0.0, 0.25]
-              }
-            }
-          ]
-        }
-        """)
+    assert text == DOCUMENT.read_text(encoding='utf-8')
 
 
 def test_ratios_are_written_down():
@@ -184,75 +90,67 @@ def test_files_are_written_and_replaced(tmp_path):
     (tmp_path / 'old.json').write_bytes(b'old and longer')
 
     # when
-    output.write_all(
-        {tmp_path / 'old.json': b'new', tmp_path / 'new.json': b'new, too'}
-    )
+    output.write(tmp_path / 'old.json', b'new')
+    output.write(tmp_path / 'new.json', b'new, too')
 
     # then
     assert contents(tmp_path) == {'old.json': b'new', 'new.json': b'new, too'}
 
 
-def test_nothing_is_touched_if_one_file_cannot_be_written(tmp_path):
-    # given: the second one's folder is missing
-    (tmp_path / 'old.json').write_bytes(b'old')
+def test_a_missing_folder(tmp_path):
     missing = tmp_path / 'missing' / 'new.json'
 
-    # when
     with pytest.raises(output.OutputError) as caught:
-        output.write_all({tmp_path / 'old.json': b'new', missing: b'new'})
+        output.write(missing, b'new')
 
-    # then
     assert str(caught.value) == (
         f'cannot write {missing}: No such file or directory. Make the folder '
         f'{missing.parent} first, or name another one.'
     )
-    assert contents(tmp_path) == {'old.json': b'old'}
+
+
+def test_a_full_disk():
+    with pytest.raises(output.OutputError) as caught:
+        output.write(pathlib.Path('/dev/full'), b'new')
+
+    assert str(caught.value) == (
+        'cannot write /dev/full: No space left on device. Make room there, or '
+        'name a file in another folder.'
+    )
 
 
 @pytest.mark.parametrize(
-    ('number', 'remedy'),
+    ('failure', 'expected'),
     [
-        (errno.ENOSPC, 'Make room there, or name a file in another folder.'),
-        (errno.EACCES, 'Name a file in a folder that you may write to.'),
+        (
+            PermissionError(errno.EACCES, os.strerror(errno.EACCES)),
+            pytest.raises(output.OutputError, match='you may write to'),
+        ),
+        (KeyboardInterrupt(), pytest.raises(KeyboardInterrupt)),
     ],
 )
-def test_what_was_written_of_a_file_goes_away_when_the_rest_fails(
-    tmp_path, monkeypatch, number, remedy
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    tmp_path, monkeypatch, failure, expected
 ):
-    # given: a disk that tells late
-    def fails(_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, 'fsync', fails)
-    path = tmp_path / 'results.json'
-
-    # when
-    with pytest.raises(output.OutputError) as caught:
-        output.write_all({path: b'new'})
-
-    # then
-    assert (caught.value.path, caught.value.remedy) == (path, remedy)
-    assert contents(tmp_path) == {}
-
-
-def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
     # given
-    def interrupts(_):
-        raise KeyboardInterrupt
+    def fails(*_):
+        raise failure
 
-    monkeypatch.setattr(os, 'fsync', interrupts)
+    monkeypatch.setattr(os, 'replace', fails)
+    path = tmp_path / 'results.json'
+    path.write_bytes(b'old')
 
     # when
-    with pytest.raises(KeyboardInterrupt):
-        output.write_all({tmp_path / 'results.json': b'new'})
+    with expected:
+        output.write(path, b'new')
 
     # then
-    assert contents(tmp_path) == {}
+    assert contents(tmp_path) == {'results.json': b'old'}
 
 
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(output.OutputError, match='name a file'):
-        output.write_all({tmp_path: b'new'})
+        output.write(tmp_path, b'new')
 
 
 def test_a_link_stays_one_and_its_file_is_replaced(tmp_path):
@@ -264,7 +162,7 @@ def test_a_link_stays_one_and_its_file_is_replaced(tmp_path):
     link.symlink_to(target)
 
     # when
-    output.write_all({link: b'new'})
+    output.write(link, b'new')
 
     # then
     assert link.is_symlink()
@@ -272,7 +170,7 @@ def test_a_link_stays_one_and_its_file_is_replaced(tmp_path):
 
 
 def test_a_device_is_written_to_and_not_replaced():
-    output.write_all({pathlib.Path(os.devnull): b'new'})
+    output.write(pathlib.Path(os.devnull), b'new')
 
     assert pathlib.Path(os.devnull).is_char_device()
 
@@ -284,7 +182,7 @@ def test_a_file_keeps_its_mode(tmp_path):
     path.chmod(0o640)
 
     # when
-    output.write_all({path: b'new'})
+    output.write(path, b'new')
 
     # then
     assert stat.S_IMODE(path.stat().st_mode) == 0o640

@@ -118,10 +118,8 @@ def test_the_same_results_give_the_same_files(tmp_path):
     script = textwrap.dedent("""\
         import pathlib, sys
         from nova_numa_hugepages.simulate import plots
-        from tests.unit import test_simulate_plots
-        plots.write_plots(
-            test_simulate_plots.SEVERAL, pathlib.Path(sys.argv[1])
-        )
+        from tests.unit.simulate import test_plots
+        plots.write_plots(test_plots.SEVERAL, pathlib.Path(sys.argv[1]))
         """)
     (tmp_path / 'matplotlibrc').write_text('axes.facecolor: red\n')
 

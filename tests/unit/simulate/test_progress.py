@@ -11,11 +11,10 @@
 # under the License.
 
 
-"""Tests of what is told of the progress of the runs."""
+"""Tests of the progress of the runs."""
 
 import io
 
-import pytest
 from rich import console as rich
 
 from nova_numa_hugepages.simulate import progress
@@ -28,100 +27,37 @@ from tests.unit.simulate.simulated import STOCK
 from tests.unit.simulate.simulated import TRACE
 
 
-def planned(*runs):
-    scene = play([], [])
-    return [tasks.Task(scene, policy, phase, 1) for policy, phase in runs]
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-def test_the_time_left_is_what_it_took_so_far():
-    # given: two runs that take equally long
-    clock = Clock()
-    estimate = progress.Estimate(
-        planned((OURS, FILL), (OURS, FILL)), clock=clock
-    )
-
-    # when: the first one begins to tell after a while of loading
-    told = [estimate.update(0, 0.0)]
-    clock.now += 10
-    told.append(estimate.update(0, 0.5))
-    clock.now += 10
-    told += [estimate.update(1, 0.5), estimate.update(1, 1.0)]
-
-    # then
-    assert told == [(0.0, None), (0.5, 30.0), (1.0, 20.0), (1.5, 20 / 3)]
-    assert estimate.total == 2
-
-
-def test_no_time_is_told_too_early():
-    clock = Clock()
-    estimate = progress.Estimate(planned((OURS, FILL)), clock=clock)
-
-    told = [estimate.update(0, 0.1)]
-    clock.now += 1
-    told.append(estimate.update(0, 0.2))
-    clock.now += 1
-    told.append(estimate.update(0, 0.3))
-
-    assert told == [(0.1, None), (0.2, None), (0.3, pytest.approx(7.0))]
-
-
-def test_a_run_never_goes_back():
-    estimate = progress.Estimate(planned((OURS, FILL)), clock=Clock())
-
-    assert estimate.update(0, 0.5) == estimate.update(0, 0.25) == (0.5, None)
+def task(policy, phase):
+    return tasks.Task(play([], []), policy, phase, 1)
 
 
 def test_runs_that_take_longer_weigh_more():
     def weight(policy, phase):
-        return progress.Estimate(planned((policy, phase))).total
+        return progress.weight(task(policy, phase))
 
     assert weight(STOCK, FILL) > weight(OURS, FILL)
     assert weight(STOCK, CHURN) > weight(OURS, CHURN) > weight(STOCK, FILL)
     assert weight(STOCK, TRACE) == weight(STOCK, CHURN)
 
 
-def shown(*, terminal):
-    """Show a run from its begin to its end."""
+def shown(*shares, terminal):
+    """Show a run that makes this progress, and one that makes none."""
     file = io.StringIO()
     console = rich.Console(file=file, force_terminal=terminal, width=80)
-    with progress.shown(console, planned((OURS, FILL))) as tell:
-        tell(0, 0.0)
-        tell(0, 1.0)
+    runs = [task(OURS, FILL), task(STOCK, FILL)]
+    with progress.shown(console, runs) as report:
+        for share in shares:
+            report(0, share)
     return file.getvalue()
 
 
 def test_a_terminal_shows_a_bar():
-    text = shown(terminal=True)
+    text = shown(0.0, 1.0, terminal=True)
 
-    assert '1 run' in text
-    assert '100%' in text
+    # A third, as stock Nova takes twice as long.
+    assert '2 runs' in text
+    assert '33%' in text
 
 
 def test_where_there_is_no_terminal_nothing_is_shown():
-    assert shown(terminal=False) == ''
-
-
-@pytest.mark.parametrize(
-    ('seconds', 'words'),
-    [
-        (0.4, '0 s'),
-        (59.9, '59 s'),
-        (60, '1 min 0 s'),
-        (599, '9 min 59 s'),
-        (600, '10 min'),
-        (3599, '59 min'),
-        (3600, '1 h 0 min'),
-        (90061, '25 h 1 min'),
-    ],
-)
-def test_durations_as_text(seconds, words):
-    assert progress.duration(seconds) == words
+    assert shown(0.0, 1.0, terminal=False) == ''

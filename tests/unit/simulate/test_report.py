@@ -18,7 +18,7 @@ import textwrap
 
 from rich import console as rich
 
-from nova_numa_hugepages.simulate import report
+from nova_numa_hugepages.simulate import tables
 from tests.unit.simulate.simulated import churn
 from tests.unit.simulate.simulated import fill
 from tests.unit.simulate.simulated import found
@@ -30,7 +30,7 @@ def printed(results, *, planned=None, encoding='utf-8', **console):
     """Give what is printed, without the blanks at the ends of lines."""
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding=encoding) as file:
-        report.print_report(
+        tables.print_report(
             results,
             rich.Console(file=file, **({'width': 80} | console)),
             planned=planned,
@@ -50,7 +50,7 @@ BOTH = found(
 
 def test_two_policies_and_two_phases():
     assert printed(BOTH).strip() == textwrap.dedent("""\
-        Fill: guests arrive and stay, until one is refused
+        Fill: instances arrive and stay, until one is refused
 
                                        stock Nova   this package   ratio
          ───────────────────────────────────────────────────────────────
@@ -66,7 +66,7 @@ def test_two_policies_and_two_phases():
         stock Nova: first refused was large
         this package: first refused was large
 
-        Churn: guests arrive, and leave after a while
+        Churn: instances arrive, and leave after a while
 
                                        stock Nova   this package   ratio
          ───────────────────────────────────────────────────────────────
@@ -88,11 +88,11 @@ def test_two_policies_and_two_phases():
          all                    11 of 200 (5.5 %)   1 of 200 (0.5 %)
 
 
-        Stranded: free, but in the wrong place for an average guest of the mix.
+        Stranded: free, but in the wrong place for an average instance of the mix.
 
-        This package places 2.00 times as many guests before the first refusal as stock
-        Nova (80 against 40); at most 100 were possible. Under churn this package
-        refuses 0.5 % of the guests, stock Nova 5.5 %.""")  # noqa: E501
+        This package places 2.00 times as many instances before the first refusal as
+        stock Nova (80 against 40); at most 100 were possible. Under churn this package
+        refuses 0.5 % of the instances, stock Nova 5.5 %.""")  # noqa: E501
 
 
 def test_several_seeds_have_intervals():
@@ -149,7 +149,7 @@ def test_one_policy_has_no_ratios():
 
     assert 'ratio' not in text
     assert 'stock Nova' not in text
-    assert 'This package places 80 guests before the first refusal.' in text
+    assert 'This package places 80 instances before the first refusal.' in text
 
 
 def test_a_fleet_that_takes_all_guests():
@@ -158,8 +158,8 @@ def test_a_fleet_that_takes_all_guests():
     )
 
     assert 'placed before first refusal       all 50' in text
-    assert 'stock Nova: no guest was refused' in text
-    assert 'No guest was refused.' in text
+    assert 'stock Nova: no instance was refused' in text
+    assert 'No instance was refused.' in text
 
 
 def test_a_policy_that_refuses_nobody_has_no_ratio_of_guests_placed():

@@ -25,11 +25,11 @@ import time
 import pytest
 
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import guests
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import runner
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import workload
 from tests.unit.simulate import running
 from tests.unit.simulate.running import drawn
 from tests.unit.simulate.scenes import host
@@ -116,7 +116,7 @@ def test_several_processes_find_what_one_does():
     told: dict[int, list[float]] = {}
 
     # when
-    outcome = runner.run(
+    found = runner.run(
         planned,
         processes=2,
         progress=lambda number, share: told.setdefault(number, []).append(
@@ -125,8 +125,7 @@ def test_several_processes_find_what_one_does():
     )
 
     # then
-    assert outcome.planned == 4
-    assert timeless(outcome.found) == results.Results(
+    assert timeless(found) == results.Results(
         'fleet.yaml',
         tuple(
             running.run(task.play, task.policy, task.phase, task.seed)
@@ -140,9 +139,7 @@ def test_several_processes_find_what_one_does():
 
 
 def test_without_anything_to_do_nothing_is_done():
-    assert runner.run([], processes=3) == runner.Outcome(
-        results.Results('', ()), 0
-    )
+    assert runner.run([], processes=3) == results.Results('', ())
 
 
 # A short run, and one that would take minutes.
@@ -159,11 +156,10 @@ def test_an_interrupt_keeps_what_is_done():
             os.kill(os.getpid(), signal.SIGINT)
 
     # when
-    outcome = runner.run(PLANNED, processes=2, progress=interrupt)
+    found = runner.run(PLANNED, processes=2, progress=interrupt)
 
     # then
-    assert outcome.planned == 2
-    assert timeless(outcome.found) == results.Results(
+    assert timeless(found) == results.Results(
         'fleet.yaml', (running.run(ENDLESS, OURS, FILL, 1),), complete=False
     )
     assert multiprocessing.active_children() == []
@@ -183,7 +179,7 @@ def test_a_process_that_is_killed():
 
     # then
     assert str(caught.value) == (
-        'A process of the simulation was ended from outside, or ran out of '
+        'A process of the simulation was killed, or ran out of '
         'memory. Try again with fewer processes (--jobs).'
     )
     assert multiprocessing.active_children() == []
@@ -216,9 +212,9 @@ def test_bounds_are_those_of_the_sequences():
 
 
 def at_most(seed: int) -> int:
-    arriving = guests.arrive(SCENE, FILL, seed)
-    return bound.sequence_bound(
-        SCENE, [next(arriving).flavor for _ in range(20)]
+    arriving = workload.arrivals(SCENE, FILL, seed)
+    return bound.Bound(SCENE).sequence(
+        [next(arriving).flavor for _ in range(20)]
     )
 
 

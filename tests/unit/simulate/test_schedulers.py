@@ -24,11 +24,11 @@ from nova.virt import hardware as nova_hardware
 import pytest
 
 from nova_numa_hugepages.nova_fit import numa_fit
-from nova_numa_hugepages.simulate import engine as engines
 from nova_numa_hugepages.simulate import fleet
-from nova_numa_hugepages.simulate import guests
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import schedulers
+from nova_numa_hugepages.simulate import workload
+from nova_numa_hugepages.simulate.engine import Engine
 from tests.unit.simulate import running
 from tests.unit.simulate.running import drawn
 from tests.unit.simulate.running import engine
@@ -124,30 +124,32 @@ def test_what_placement_proposes(machine, asked, placed):
     [
         (
             flavor('floats', 3, 512),
-            schedulers.Asked({'VCPU': 3, 'MEMORY_MB': 512}, None),
+            schedulers.PlacementRequest({'VCPU': 3, 'MEMORY_MB': 512}, None),
         ),
         (
             pinned('own', 3, 512, cpu_thread_policy='prefer'),
-            schedulers.Asked({'PCPU': 3, 'MEMORY_MB': 512}, None),
+            schedulers.PlacementRequest({'PCPU': 3, 'MEMORY_MB': 512}, None),
         ),
         (
             pinned('alone', 3, 512, cpu_thread_policy='isolate'),
-            schedulers.Asked({'PCPU': 3, 'MEMORY_MB': 512}, False),
+            schedulers.PlacementRequest({'PCPU': 3, 'MEMORY_MB': 512}, False),
         ),
         (
             pinned('siblings', 2, 512, cpu_thread_policy='require'),
-            schedulers.Asked({'PCPU': 2, 'MEMORY_MB': 512}, True),
+            schedulers.PlacementRequest({'PCPU': 2, 'MEMORY_MB': 512}, True),
         ),
         (
             MIXED.flavors[-1],
-            schedulers.Asked({'VCPU': 1, 'PCPU': 2, 'MEMORY_MB': 1024}, None),
+            schedulers.PlacementRequest(
+                {'VCPU': 1, 'PCPU': 2, 'MEMORY_MB': 1024}, None
+            ),
         ),
     ],
 )
 def test_what_placement_is_asked_for(asked, wanted):
     spec = fleet.request(fleet.nova_flavor(asked))
 
-    assert schedulers.asked(spec) == wanted
+    assert schedulers.placement_request(spec) == wanted
 
 
 def test_a_verdict_that_is_remembered_is_that_of_a_fresh_filter():
@@ -156,7 +158,7 @@ def test_a_verdict_that_is_remembered_is_that_of_a_fresh_filter():
     simulated = engine(scene, STOCK, CHURN)
     verdicts = set()
 
-    for guest in guests.arrive(scene, CHURN, 1):
+    for guest in workload.arrivals(scene, CHURN, 1):
         simulated._now = guest.at
         simulated._leave()
         spec = fleet.request(simulated._flavors[guest.flavor])
@@ -182,7 +184,7 @@ def occupy(hosts: Sequence[object]) -> None:
             cell.pinned_cpus = set(cell.pcpuset)
 
 
-def knowing(count: int) -> engines.Engine:
+def knowing(count: int) -> Engine:
     """Make a stock scheduler that knows that a guest fits on each host."""
     scene = play([host(node(8), count=count)], [pinned('four', 4)])
     simulated = engine(scene, STOCK)
@@ -198,7 +200,7 @@ def test_a_claim_that_fails_goes_to_the_next_host():
     before = state(simulated)
 
     # when
-    fits = simulated._arrive(guests.Guest(0.0, 'four', None))
+    fits = simulated._arrive(workload.Arrival(0.0, 'four', None))
 
     # then
     assert fits
@@ -212,7 +214,7 @@ def test_a_guest_whose_claims_all_fail_leaves_nothing_behind():
     occupy(simulated._hosts)
     before = state(simulated)
 
-    assert not simulated._arrive(guests.Guest(0.0, 'four', 60.0))
+    assert not simulated._arrive(workload.Arrival(0.0, 'four', 60.0))
     assert state(simulated) == before
 
 
@@ -221,7 +223,7 @@ def test_claims_are_tried_as_often_as_nova_does():
     simulated = knowing(nova_conf.CONF.scheduler.max_attempts + 1)
     occupy(simulated._hosts[:-1])
 
-    assert not simulated._arrive(guests.Guest(0.0, 'four', None))
+    assert not simulated._arrive(workload.Arrival(0.0, 'four', None))
 
 
 def test_each_policy_puts_its_own_fit_in_place():

@@ -209,7 +209,7 @@ def test_without_pairs_there_are_no_ratios():
     assert ratios(fill(STOCK, 10, seed=1), fill(OURS, 10, seed=2)) == {}
 
 
-def test_phases_are_told_apart():
+def test_phases_are_reported_apart():
     result = summed(churn(OURS, {}), fill(OURS, 10))
 
     assert [phase.phase for phase in result.phases] == [FILL, CHURN]
@@ -246,14 +246,14 @@ def test_a_flavor_that_never_arrives_has_no_refusals():
     [
         (
             [fill(STOCK, 403, bound=795), fill(OURS, 778, bound=795)],
-            'This package places 1.93 times as many guests before the first '
-            'refusal as stock Nova (778 against 403); at most 795 were '
+            'This package places 1.93 times as many instances before the '
+            'first refusal as stock Nova (778 against 403); at most 795 were '
             'possible.',
         ),
         (
             [fill(STOCK, 400), fill(OURS, 401)],
-            'This package places as many guests before the first refusal as '
-            'stock Nova (401 against 400).',
+            'This package places as many instances before the first refusal '
+            'as stock Nova (401 against 400).',
         ),
         # The median of ratios is not the ratio of medians.
         (
@@ -265,7 +265,7 @@ def test_a_flavor_that_never_arrives_has_no_refusals():
                 )
                 for seed, placed in enumerate(by_seed)
             ],
-            'In the median this package places 1.80 times as many guests '
+            'In the median this package places 1.80 times as many instances '
             'before the first refusal as stock Nova, 80.0 % of what is '
             'possible.',
         ),
@@ -275,46 +275,46 @@ def test_a_flavor_that_never_arrives_has_no_refusals():
                 for policy in (STOCK, OURS)
                 for seed in (1, 2)
             ],
-            'In the median this package places as many guests before the '
+            'In the median this package places as many instances before the '
             'first refusal as stock Nova.',
         ),
         (
             [fill(STOCK, 403, bound=795)],
-            'Stock Nova places 403 guests before the first refusal; at most '
-            '795 were possible.',
+            'Stock Nova places 403 instances before the first refusal; at '
+            'most 795 were possible.',
         ),
         (
             [fill(STOCK, 403), fill(OURS, 2500, refused=None)],
-            'This package places all 2500 guests, stock Nova 403 guests '
+            'This package places all 2500 instances, stock Nova 403 instances '
             'before the first refusal.',
         ),
         (
             [fill(STOCK, 50, refused=None), fill(OURS, 50, refused=None)],
-            'Both place all 50 guests. With more arrivals the fleet would '
+            'Both place all 50 instances. With more arrivals the fleet would '
             'fill up.',
         ),
         (
             [fill(STOCK, 0), fill(OURS, 3)],
-            'This package places 3 guests before the first refusal, stock '
+            'This package places 3 instances before the first refusal, stock '
             'Nova 0.',
         ),
         (
             [churn(STOCK, {'large': 11}), churn(OURS, {'large': 1})],
-            'Under churn this package refuses 0.5 % of the guests, stock '
+            'Under churn this package refuses 0.5 % of the instances, stock '
             'Nova 5.5 %.',
         ),
         (
             [churn(STOCK, {'large': 11}), churn(OURS, {})],
-            'Under churn this package refuses none of the guests, stock '
+            'Under churn this package refuses none of the instances, stock '
             'Nova 5.5 %.',
         ),
         (
             [churn(STOCK, {}), churn(OURS, {})],
-            'Under churn neither policy refuses a guest.',
+            'Under churn neither policy refuses an instance.',
         ),
         (
             [churn(OURS, {}, phase=TRACE)],
-            'Over the trace this package refuses none of the guests.',
+            'Over the trace this package refuses none of the instances.',
         ),
     ],
 )
@@ -349,4 +349,4 @@ def test_ratios_as_text(ratio, written):
 
 
 def test_a_median_between_two_guests():
-    assert wording.guests(402.5) == '402.5'
+    assert wording.count(402.5) == '402.5'

@@ -19,8 +19,9 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import scenario_schema
 from nova_numa_hugepages.simulate import trace
-from nova_numa_hugepages.yamlfile import errors
+from nova_numa_hugepages.yamlfile import file_errors
 
 FLAVORS = ('small', 'large')
 HEADER = 'time,flavor,lifetime\n'
@@ -142,12 +143,12 @@ def test_trace_is_read(
         ),
         pytest.param(
             HEADER + '-1,small,\n',
-            "2: time: found '-1', expected 0 or more",
+            "2: time: found '-1', expected a finite number of 0 or more",
             id='negative-time',
         ),
         pytest.param(
             HEADER + 'nan,small,\n',
-            "2: time: found 'nan', expected a finite number",
+            "2: time: found 'nan', expected a finite number of 0 or more",
             id='time-is-not-a-number',
         ),
         pytest.param(
@@ -173,18 +174,19 @@ def test_trace_is_read(
         ),
         pytest.param(
             HEADER + '1,small,-0.5\n',
-            "2: lifetime: found '-0.5', expected 0 or more",
+            "2: lifetime: found '-0.5', expected a finite number of 0 or more",
             id='negative-lifetime',
         ),
         pytest.param(
             HEADER + '1,small,1e999\n',
-            "2: lifetime: found '1e999', expected a finite number",
+            "2: lifetime: found '1e999', expected a finite number of 0 or "
+            'more',
             id='infinite-lifetime',
         ),
         pytest.param(
             HEADER + '1,small,long\n',
             "2: lifetime: found 'long', expected seconds, or nothing if the "
-            'guest stays',
+            'instance stays',
             id='lifetime-is-text',
         ),
         pytest.param(
@@ -204,37 +206,37 @@ def test_trace_is_read(
         ),
         pytest.param(
             HEADER + '1,small,\n2,sm\0all,\n',
-            '3: found a NUL, expected text',
+            "3: flavor: found 'sm\\x00all', expected one of small, large",
             id='nul',
         ),
         pytest.param(
             HEADER.encode() + b'1,sm\xffall,\n',
-            '2: found bytes that are no UTF-8, expected text',
+            '2: not UTF-8: save the file as UTF-8 text',
             id='not-utf-8',
         ),
         pytest.param(
             HEADER + '1,"a\nb",\n2,small,x\n',
             "2: flavor: found 'a\\nb', expected one of small, large\n"
             "trace.csv:4: lifetime: found 'x', expected seconds, or nothing "
-            'if the guest stays',
+            'if the instance stays',
             id='two-mistakes-and-a-row-of-two-lines',
         ),
     ],
 )
-def test_mistake_is_told_with_its_line(
+def test_mistake_is_reported_with_its_line(
     text: str | bytes, problem: str
 ) -> None:
     # Given a trace with a mistake, when it is read,
-    with pytest.raises(errors.FileError) as error:
+    with pytest.raises(file_errors.FileError) as error:
         read(text)
 
-    # then the error tells the file, the line, and what was expected.
+    # then the error names the file, the line, and what was expected.
     assert str(error.value) == f'trace.csv:{problem}'
 
 
-def test_of_many_mistakes_the_first_are_told() -> None:
+def test_of_many_mistakes_the_first_are_reported() -> None:
     # Given a file with a mistake in each line, when it is read,
-    with pytest.raises(errors.FileError) as error:
+    with pytest.raises(file_errors.FileError) as error:
         read(HEADER + 1000 * '1,small\n')
 
     # then the first ones are told, and that there are more.
@@ -247,21 +249,21 @@ def test_of_many_mistakes_the_first_are_told() -> None:
 
 def test_too_many_guests(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a trace of more guests than a simulation takes,
-    monkeypatch.setattr('nova_numa_hugepages.simulate.schema.MAX_ARRIVALS', 2)
+    monkeypatch.setattr(scenario_schema, 'MAX_ARRIVALS', 2)
 
     # when it is read,
-    with pytest.raises(errors.FileError) as error:
+    with pytest.raises(file_errors.FileError) as error:
         read(HEADER + 3 * '1,small,\n')
 
-    # then the error tells the first one too many.
+    # then the error names the first one too many.
     assert str(error.value) == (
-        'trace.csv:4: found more guests, expected 2 or fewer'
+        'trace.csv:4: found more instances, expected 2 or fewer'
     )
 
 
 def test_missing_file() -> None:
     # Given no file, when it is read,
-    with pytest.raises(errors.UnreadableError) as error:
+    with pytest.raises(file_errors.UnreadableError) as error:
         trace.read(pathlib.Path('none.csv'), FLAVORS)
 
     # then the error says so.

@@ -10,8 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
-"""The lint check that keeps the core pure."""
+"""The lint checks of what the folders of the package may import."""
 
 import ast
 import pathlib
@@ -25,13 +24,13 @@ from tools import checks
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
-def findings(source, filename='nova_numa_hugepages/core/some.py'):
-    return [
-        (line, text)
-        for line, _, text, _ in checks.CoreImports(
-            ast.parse(source), filename
-        ).run()
-    ]
+def findings(source, filename):
+    found = checks.Imports(ast.parse(source), filename).run()
+    return [text for _, _, text, _ in found]
+
+
+def in_folder(source, folder):
+    return findings(source, f'nova_numa_hugepages/{folder}/kernel/some.py')
 
 
 @pytest.mark.parametrize(
@@ -45,8 +44,9 @@ def findings(source, filename='nova_numa_hugepages/core/some.py'):
         'from nova_numa_hugepages.core.model import Plan',
     ],
 )
-def test_the_standard_library_and_the_core_may_be_imported(source):
-    assert findings(source) == []
+@pytest.mark.parametrize('folder', ['core', 'hugepages', 'scheduler'])
+def test_the_standard_library_and_the_core_may_be_imported(source, folder):
+    assert in_folder(source, folder) == []
 
 
 @pytest.mark.parametrize(
@@ -56,10 +56,7 @@ def test_the_standard_library_and_the_core_may_be_imported(source):
         ('import nova.objects as n', 'nova.objects'),
         ('from oslo_log import log', 'oslo_log.log'),
         ('import networkx', 'networkx'),
-        (
-            'from nova_numa_hugepages import conf',
-            'nova_numa_hugepages.conf',
-        ),
+        ('from nova_numa_hugepages import conf', 'nova_numa_hugepages.conf'),
         ('from nova_numa_hugepages import *', 'nova_numa_hugepages.*'),
         ('from .. import conf', '...conf'),
         ('import importlib', 'importlib'),
@@ -67,26 +64,86 @@ def test_the_standard_library_and_the_core_may_be_imported(source):
         ('def late():\n    import nova', 'nova'),
     ],
 )
-def test_anything_else_is_found(source, name):
-    ((_, text),) = findings(source)
+def test_the_core_imports_nothing_else(source, name):
+    assert in_folder(source, 'core') == [
+        f'NNH101 core imports {name}, which is neither in the standard '
+        'library nor in core'
+    ]
 
-    assert text.startswith(f'NNH101 core imports {name}, ')
+
+@pytest.mark.parametrize(
+    'source',
+    [
+        'from oslo_log import log as logging',
+        'from oslo_concurrency import processutils',
+        'from nova_numa_hugepages import exception',
+        'from nova_numa_hugepages.hugepages.kernel import hostfs',
+    ],
+)
+def test_hugepages_may_import_itself_and_libraries(source):
+    assert in_folder(source, 'hugepages') == []
+
+
+@pytest.mark.parametrize(
+    ('source', 'name'),
+    [
+        ('import nova', 'nova'),
+        ('from nova.virt import hardware', 'nova.virt.hardware'),
+        ('import libvirt', 'libvirt'),
+        (
+            'from nova_numa_hugepages.nova_fit import translate',
+            'nova_numa_hugepages.nova_fit.translate',
+        ),
+        (
+            'from nova_numa_hugepages import libvirt',
+            'nova_numa_hugepages.libvirt',
+        ),
+        ('from .. import conf', '...conf'),
+        ('def late():\n    import nova', 'nova'),
+    ],
+)
+def test_hugepages_imports_nothing_of_nova(source, name):
+    assert in_folder(source, 'hugepages') == [
+        f'NNH102 hugepages imports {name}, which is not among what works '
+        'without Nova'
+    ]
+
+
+@pytest.mark.parametrize('folder', ['nova_fit', 'scheduler'])
+def test_the_scheduler_imports_nothing_of_the_driver(folder):
+    source = (
+        'from nova import objects\n'
+        'from nova_numa_hugepages.hugepages import pools\n'
+        'from nova_numa_hugepages import libvirt\n'
+    )
+
+    assert in_folder(source, folder) == [
+        f'NNH103 {folder} imports {name}, which belongs to the driver'
+        for name in (
+            'nova_numa_hugepages.hugepages.pools',
+            'nova_numa_hugepages.libvirt',
+        )
+    ]
 
 
 def test_other_modules_may_import_anything():
-    assert (
-        findings('import nova', 'nova_numa_hugepages/libvirt/setup.py') == []
-    )
-    assert findings('import nova', 'tests/unit/core/test_model.py') == []
+    for path in (
+        'nova_numa_hugepages/libvirt/setup.py',
+        'tests/unit/core/test_model.py',
+    ):
+        assert findings('import nova', path) == []
 
 
-def test_the_lint_runs_the_check_and_fails(tmp_path):
+@pytest.mark.parametrize(
+    ('folder', 'code'), [('core', 'NNH101'), ('hugepages', 'NNH102')]
+)
+def test_the_lint_runs_the_check_and_fails(tmp_path, folder, code):
     # tox has it in the environment of the lint only.
     pytest.importorskip('flake8')
-    # given: a core with one bad import
-    core = tmp_path / 'nova_numa_hugepages' / 'core'
-    core.mkdir(parents=True)
-    bad = core / 'bad.py'
+    # given: a folder with one bad import
+    below = tmp_path / 'nova_numa_hugepages' / folder
+    below.mkdir(parents=True)
+    bad = below / 'bad.py'
     bad.write_text('import os\n\nimport nova\n\nprint(os, nova)\n')
 
     # when: flake8 runs as in the lint
@@ -100,4 +157,4 @@ def test_the_lint_runs_the_check_and_fails(tmp_path):
 
     # then
     assert done.returncode == 1
-    assert f'{bad}:3:1: NNH101 core imports nova' in done.stdout
+    assert f'{bad}:3:1: {code} {folder} imports nova' in done.stdout

@@ -10,124 +10,117 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What there is to be seen of a host, as far as this user may see it."""
+"""The state of a host, as far as this user may see it."""
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping
 import dataclasses
+import functools
 import pathlib
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import errors
-from nova_numa_hugepages.cmd.host import ledgers
-from nova_numa_hugepages.cmd.host import reserved
-from nova_numa_hugepages.cmd.host.inspect import partial_fs
+from nova_numa_hugepages.cmd.host import opening
+from nova_numa_hugepages.cmd.host.inspect import host_root
 from nova_numa_hugepages.cmd.host.settings import Settings
-from nova_numa_hugepages.hugepages import accounts
+from nova_numa_hugepages.hugepages import assembly
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import snapshot
-from nova_numa_hugepages.hugepages import usage
 from nova_numa_hugepages.hugepages.kernel import cgroups
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
+
+_Counts = Mapping[model.PoolKey, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Seen:
-    """A host, as it was seen.
+class HostInspection:
+    """A host, as this user sees it.
 
-    :ivar view: its nodes, pools and guests; what is in it of promises and
-        accounts means nothing without a ledger
+    :ivar snapshot: its nodes, pools and guests; reservations and accounts in
+        it mean nothing without a ledger
     :ivar ledger: the ledger that was read, None if none was
-    :ivar has: what each guest that runs has, by uuid and pool; None where the
-        kernel doesn't tell this user
+    :ivar in_place: the pages that each running guest has, by uuid and pool;
+        None where this user may not see them
     :ivar others: who else uses pages, by pool
-    :ivar notes: sentences on what could not be seen
-    :ivar unknown: what isn't known although there are values for it: columns
-        of `rows`, and what guests have as ``has``, each with its node or None
-        for all nodes
+    :ivar processes_known: whether all processes of the host are seen;
+        otherwise guests, what they have, and others are not known
+    :ivar notes: sentences about what could not be seen
     """
 
-    view: snapshot.HostSnapshot
+    snapshot: HostSnapshot
     ledger: pathlib.Path | None
-    has: Mapping[str, Mapping[model.PoolKey, int] | None]
+    in_place: Mapping[str, _Counts | None]
     others: Mapping[model.PoolKey, Mapping[str, int]]
+    processes_known: bool = True
     notes: tuple[str, ...] = ()
-    unknown: frozenset[tuple[str, int | None]] = frozenset()
-
-    def knows(self, column: str, node: int | None = None) -> bool:
-        """Tell whether something is known, of a node or at all."""
-        return not {(column, None), (column, node)} & self.unknown
 
 
-def look(
-    fs: hostfs.HostFS,
-    settings: Settings,
-    *,
-    doubt: str | None = None,
-) -> Seen:
-    """Look at a host; changes nothing.
+def inspect(
+    machine: opening.Machine, root: pathlib.Path | None, settings: Settings
+) -> HostInspection:
+    """Inspect a host; changes nothing.
 
-    :param doubt: why the processes there aren't all that the host has, if
-        that is so; what guests have isn't known then
-    :raises exception.KernelError: if files can't be read without which there
-        is nothing to show
+    :param root: the value of `--root`
+    :raises exception.KernelError: if a file of the kernel cannot be read
     """
+    fs = host_root.host_fs(root, machine.fs)
     notes = list(settings.notes)
-    files = partial_fs.ForgivingFS(fs, doubt)
-    kernel = hugetlb.Hugetlb(files, hugetlb.NoWriter('this only looks'))
+    kernel = assembly.KernelAccess(
+        fs,
+        hugetlb.RefusingWriter('this only reads'),
+        functools.cache(machine.read_maps(fs)),
+    )
     ledger, path = _open(settings.ledger, notes)
-    maps = _Maps(files)
     with ledger:
-        holds = ledger.holds()
-        books = accounts.Accounts(kernel, ledger, files).read()
-    standings = usage.Promises(files, maps.read).standings(
-        kernel, holds, settings.policy.reserved
-    )
-    view = snapshot.survey(
-        files, kernel, settings.policy, books, holds, standings
-    )
-    has = {uuid: maps.pages_of(one) for uuid, one in view.guests.items()}
-    notes += files.notes()
-    if None in has.values():
+        snapshot = assembly.take_snapshot(kernel, ledger, settings.policy)
+    in_place = {
+        uuid: _in_place(kernel, process)
+        for uuid, process in snapshot.guests.items()
+    }
+    processes_known = True
+    try:
+        host_root.check_processes(fs)
+    except errors.BadInput as error:
+        processes_known = False
         notes.append(
-            'Where the memory of some guests is '
-            + (
-                'cannot be told without their numa_maps'
-                if maps.missing
-                else 'can only be seen by root'
-            )
-            + ', so pages that they have count as used by unknown others.'
+            f'{error} Until then it is not known which instances run, and '
+            'who else uses pages.'
         )
-    if not view.pools:
+    if None in in_place.values():
         notes.append(
-            'The kernel has no huge pages: it was built or started without '
+            'Where the memory of some instances is can only be seen by root, '
+            'so pages that they have count as used by unknown others.'
+        )
+    if not snapshot.pools:
+        notes.append(
+            'The kernel has no huge pages: it was built or booted without '
             'them.'
         )
-    else:
-        notes += reserved.notes(settings.policy.reserved, view.pools.keys())
-    return Seen(
-        view,
+    notes += opening.reserved_notes(settings.policy, snapshot.pools)
+    return HostInspection(
+        snapshot,
         path,
-        has,
-        _others(files, view, has),
-        tuple(dict.fromkeys(notes)),
-        files.unknown(),
+        in_place,
+        _others(fs, snapshot, in_place),
+        processes_known,
+        tuple(notes),
     )
 
 
 def _open(
     path: pathlib.Path, notes: list[str]
 ) -> tuple[Ledger, pathlib.Path | None]:
-    """Open the ledger, or an empty one if it can't be read."""
+    """Open the ledger, or an empty one if it cannot be read."""
     try:
-        if not ledgers.forbidden(path):
+        if not opening.forbidden(path):
             ledger = Ledger.open(path, read_only=True)
             try:
-                ledgers.check(ledger)
+                opening.check_times(ledger)
             except BaseException:
                 ledger.close()
                 raise
@@ -138,71 +131,39 @@ def _open(
     except exception.LedgerError as error:
         reason = f'{errors.sentence(error)} Until then'
     notes.append(
-        f'{reason} it is not known what is held for guests, and which pages '
-        'were made for them.'
+        f'{reason} it is not known which pages are held for instances, and '
+        'which were allocated for them.'
     )
     return Ledger.in_memory(), None
 
 
-class _Maps:
-    """Reads where the memory of processes is, as far as that is allowed.
-
-    Each process is read once.
-
-    :ivar missing: whether a process was there without that file, as in a copy
-    """
-
-    def __init__(self, fs: hostfs.HostFS) -> None:
-        self.missing = False
-        self._proc = fs.proc
-        self._file = processes.MapsFile(fs)
-        self._known: dict[int, str | None] = {}
-
-    def read(self, pid: int) -> str:
-        """Read the ``numa_maps`` of a process; empty if that isn't allowed.
-
-        :raises ProcessLookupError: if the process is gone
-        """
-        return self._read(pid) or ''
-
-    def pages_of(
-        self, process: processes.GuestProcess
-    ) -> Mapping[model.PoolKey, int] | None:
-        """Tell which huge pages a guest has; None if that isn't known."""
-        try:
-            text = self._read(process.pid)
-        except ProcessLookupError:
-            return {}
-        return None if text is None else processes.pages_of(text)
-
-    def _read(self, pid: int) -> str | None:
-        if pid not in self._known:
-            try:
-                self._known[pid] = self._file(pid)
-            except exception.KernelError:
-                self._known[pid] = None
-            except ProcessLookupError:
-                folder = self._proc / str(pid)
-                if (folder / 'numa_maps').exists() or not folder.is_dir():
-                    raise
-                self.missing = True
-                self._known[pid] = None
-        return self._known[pid]
+def _in_place(
+    kernel: assembly.KernelAccess, process: processes.GuestProcess
+) -> _Counts | None:
+    """Read the huge pages of a guest; None if this user may not see them."""
+    try:
+        return processes.pages_of(kernel.read_maps(process.pid))
+    except exception.KernelError:
+        return None
+    except ProcessLookupError:
+        # A copy of a host may have a process without this file.
+        copied = (kernel.fs.proc / str(process.pid)).is_dir()
+        return None if copied else {}
 
 
 def _others(
     fs: hostfs.HostFS,
-    view: snapshot.HostSnapshot,
-    has: Mapping[str, Mapping[model.PoolKey, int] | None],
+    snapshot: HostSnapshot,
+    in_place: Mapping[str, _Counts | None],
 ) -> dict[model.PoolKey, dict[str, int]]:
-    """Tell who uses the pages that no guest has."""
-    ours: dict[model.PoolKey, int] = {}
-    for counts in has.values():
+    """Find out who uses the pages that no guest has."""
+    ours: dict[model.PoolKey, int] = collections.Counter()
+    for counts in in_place.values():
         for key, count in (counts or {}).items():
-            ours[key] = ours.get(key, 0) + count
+            ours[key] += count
     return cgroups.occupants(
         fs,
-        {key: one.standing.pool for key, one in view.pools.items()},
+        {key: pool.usage.pool for key, pool in snapshot.pools.items()},
         ours,
-        {process.pid for process in view.guests.values()},
+        {process.pid for process in snapshot.guests.values()},
     )

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Where the host's files are: at ``/``, in a mount of them, or in a copy."""
+"""The host's files: at ``/``, in a mount of them, or in a copy."""
 
 from __future__ import annotations
 
@@ -21,34 +21,32 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.hugepages.kernel import hostfs
 
-# The kernel that this program runs on.
-OWN = hostfs.HostFS()
-
 _BOOT_ID = 'sys/kernel/random/boot_id'
 _OCTAL = re.compile(r'\\([0-7]{3})')
 
 
-def host_fs(root: pathlib.Path | None) -> hostfs.HostFS:
-    """Tell where the files of the kernel are.
+def host_fs(root: pathlib.Path | None, own: hostfs.HostFS) -> hostfs.HostFS:
+    """Return where the files of the kernel are.
 
-    :param root: what `--root` says
-    :raises problems.BadInput: if there are none
+    :param root: the value of `--root`
+    :param own: those of the kernel that this program runs on
+    :raises errors.BadInput: if there are none
     """
     if root is None:
-        return OWN
+        return own
     for folder in (root / 'sys/devices/system/node', root / 'proc'):
         if not folder.is_dir():
             raise errors.BadInput(
-                f'--root {root}: found no {folder}, expected the folder in '
-                'which the sys and proc of a host are'
+                f'--root {root}: found no {folder}, expected the folder with '
+                'the sys and proc of a host'
             )
     return hostfs.HostFS(root / 'sys', root / 'proc')
 
 
 def below(root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
-    """Tell where a path of the host is, without ever leaving its files.
+    """Return where a path of the host is, without ever leaving its files.
 
-    :raises problems.BadInput: if a symbolic link leads out of them
+    :raises errors.BadInput: if a symbolic link leads out of them
     """
     found = root / path.relative_to(path.anchor)
     real = found.resolve()
@@ -60,53 +58,50 @@ def below(root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
     return found
 
 
-def is_live(root: pathlib.Path | None) -> bool:
-    """Tell whether it is this kernel, and no copy."""
-    return root is None or _why_not_live(root) is None
+def check_live(root: pathlib.Path | None, own: hostfs.HostFS) -> None:
+    """Check that the files are those of the running kernel, and no copy.
 
-
-def check_live(root: pathlib.Path | None) -> None:
-    """See that it is this kernel that would be changed, and no copy.
-
-    :raises problems.BadInput: if it isn't
+    :raises errors.BadInput: if they are not
     """
-    reason = None if root is None else _why_not_live(root)
+    reason = None if root is None else _why_not_live(root, own)
     if reason is not None:
         raise errors.BadInput(
             f'--root {root}: {reason}, so nothing is changed there. A copy '
-            'can only be looked at: nova-numa-hugepages host show --root '
+            'can only be shown: nova-numa-hugepages host show --root '
             f'{root}'
         )
 
 
 def check_processes(fs: hostfs.HostFS) -> None:
-    """See that the processes are those of the host, with all guests.
+    """Check that the processes are those of the host, with all guests.
 
-    :raises problems.BadInput: if they aren't
+    :raises errors.BadInput: if they are not
     """
     path = fs.proc / '2/comm'
     try:
         found = fs.text(path).strip()
     except exception.KernelError:
         found = 'nothing'
-    # The thread of the kernel that starts all others. It has this id, and is
-    # seen in the first namespace of processes only.
+    # The kernel thread that starts all others. It has this id, and is seen
+    # in the first namespace of processes only.
     if found != 'kthreadd':
         raise errors.BadInput(
             f'{path}: expected kthreadd, found {found}. So these are not the '
-            'process ids of the host, and guests that run would be taken for '
-            'off. Start the container with the process ids of the host '
-            '(--pid=host), or run this on the host, as root.'
+            'process ids of the host, and running instances would be taken '
+            'for powered off. Start the container with the process ids of '
+            'the host (--pid=host), or run this on the host, as root.'
         )
 
 
-def _why_not_live(root: pathlib.Path) -> str | None:
-    """Tell why the files aren't those of the kernel that runs here.
+def _why_not_live(root: pathlib.Path, own: hostfs.HostFS) -> str | None:
+    """Return why the files are not those of the running kernel.
 
     The format: ``/proc/PID/mountinfo`` in ``proc(5)``.
+
+    :returns: None if they are
     """
     mounts: dict[pathlib.Path, tuple[str, str]] = {}
-    for line in OWN.text(OWN.proc / 'self/mountinfo').splitlines():
+    for line in own.text(own.proc / 'self/mountinfo').splitlines():
         before, _, after = line.partition(' - ')
         fields = before.split()
         # Of several mounts on one folder the last is on top.
@@ -117,7 +112,7 @@ def _why_not_live(root: pathlib.Path) -> str | None:
     for name, kind in (('sys', 'sysfs'), ('proc', 'proc')):
         if mounts.get((root / name).resolve()) != (kind, '/'):
             return f'{root / name} is not a mounted {kind}'
-    if OWN.text(root / 'proc' / _BOOT_ID) != OWN.text(OWN.proc / _BOOT_ID):
+    if own.text(root / 'proc' / _BOOT_ID) != own.text(own.proc / _BOOT_ID):
         return f'{root / "proc" / _BOOT_ID} is that of another kernel'
     return None
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is seen of a host as a picture for a terminal, whatever its width."""
+"""A picture of a host for a terminal of any width."""
 
 from __future__ import annotations
 
@@ -25,32 +25,34 @@ from rich import panel
 from rich import table
 from rich import text
 
-from nova_numa_hugepages.cmd.host.inspect import collect
+from nova_numa_hugepages.cmd.host.inspect.collect import HostInspection
 from nova_numa_hugepages.cmd.host.render import rows
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages import usage
 from nova_numa_hugepages.hugepages.kernel import cgroups
 from nova_numa_hugepages.hugepages.kernel import nodes
 
 FREE = '.'
 OTHERS = 'x'
-BACK = '-'
+KEPT = '-'
 UNKNOWN = '?'
 
-# What the signs mean; the last one depends on what is known.
+# The meaning of the signs; that of the last one depends on what is known.
 LEGEND = (
-    'A letter is a guest: a large one pages that it has, a small one pages '
-    f'that are promised to it. {OTHERS} others; {BACK} held back from guests; '
+    'A letter is an instance: a capital one pages that it has, a small one '
+    f'pages that are promised to it. {OTHERS} others; {KEPT} kept from '
+    'instances; '
 )
 LEGEND_FREE = f'{FREE} free.'
-LEGEND_UNKNOWN = f'{UNKNOWN} free, but perhaps promised or held back.'
-LEGEND_IN_USE = f'{UNKNOWN} in use or free, by whom or for whom is not known.'
+LEGEND_UNKNOWN = f'{UNKNOWN} free, but perhaps promised or kept.'
+LEGEND_IN_USE = f'{UNKNOWN} free or in use, it is not known by whom.'
 
 # Colours that can be told apart on light and on dark ground.
 _COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue')
 _WARNING = 'red'
+
+_Counts = Mapping[model.PoolKey, int]
 
 
 class Bar:
@@ -76,16 +78,14 @@ class Bar:
 def scale(counts: Sequence[int], width: int) -> list[int]:
     """Scale counts to widths that add up to a width.
 
-    What is not nothing is seen, as far as there is room for it.
+    Every count is at least one wide, as far as there is room for it.
 
     :param counts: numbers above zero
     """
     total = sum(counts)
     if not total:
         return []
-    ends = [0]
-    for count in counts:
-        ends.append(ends[-1] + count)
+    ends = list(itertools.accumulate(counts, initial=0))
     widths = [
         end * width // total - start * width // total
         for start, end in itertools.pairwise(ends)
@@ -98,66 +98,59 @@ def scale(counts: Sequence[int], width: int) -> list[int]:
     return widths
 
 
-def draw(seen: collect.Seen, name: str) -> Iterable[console.RenderableType]:
-    """Draw a host: its nodes with their pools, and its guests.
+def draw(host: HostInspection, name: str) -> Iterable[console.RenderableType]:
+    """Draw a host: its nodes with their pools, and its instances.
 
     :param name: the name of the host
     """
+    snapshot = host.snapshot
     uuids = sorted(
-        {*seen.view.guests}
+        {*snapshot.guests}
         | {
             hold.holder
-            for one in seen.view.pools.values()
-            for hold in one.holds
+            for pool in snapshot.pools.values()
+            for hold in pool.holds
         }
     )
     letters = {
         uuid: string.ascii_uppercase[index % 26]
         for index, uuid in enumerate(uuids)
     }
-    count = len(seen.view.nodes)
+    count = len(snapshot.nodes)
     yield text.Text(
         f'{name}: {count} node{"" if count == 1 else "s"}; '
-        + (f'ledger {seen.ledger}' if seen.ledger else 'no ledger was read')
+        + (f'ledger {host.ledger}' if host.ledger else 'no ledger was read')
     )
-    for node in sorted(seen.view.nodes.values(), key=lambda node: node.id):
-        yield _node(seen, node, letters)
-    if any(one.standing.pool.total for one in seen.view.pools.values()):
+    for node in sorted(snapshot.nodes.values(), key=lambda node: node.id):
+        yield _node(host, node, letters)
+    if any(pool.usage.pool.total for pool in snapshot.pools.values()):
+        yield text.Text(LEGEND + _last_sign(host), 'dim')
+    if not host.processes_known:
+        yield text.Text('It is not known which instances run here.')
+    elif not snapshot.guests and not (host.ledger and uuids):
         yield text.Text(
-            LEGEND + _last_sign(seen),
-            'dim',
+            'No instance runs here, and none holds pages.'
+            if host.ledger
+            else 'No instance runs here.'
         )
-    if not seen.knows('has'):
-        yield text.Text('Which guests run here is not known.')
-    elif not seen.view.guests and (seen.ledger is None or not uuids):
-        yield text.Text(
-            'No guest runs here, and none holds pages.'
-            if seen.ledger
-            else 'No guest runs here.'
-        )
-    if seen.ledger is None:
-        yield text.Text('Who holds pages is not known.')
+    if host.ledger is None:
+        yield text.Text('It is not known which instances hold pages.')
     if not uuids:
         return
     grid = table.Table.grid(padding=(0, 1))
     for uuid in uuids:
         grid.add_row(
             text.Text(letters[uuid], _colour(letters[uuid])),
-            _guest(seen, uuid),
+            _instance(host, uuid),
         )
     yield grid
 
 
-def _last_sign(seen: collect.Seen) -> str:
-    """Tell what the last sign of the legend is, and means."""
-    if not seen.knows('others'):
+def _last_sign(host: HostInspection) -> str:
+    """Get the last sign of the legend, with its meaning."""
+    if not host.processes_known:
         return LEGEND_IN_USE
-    return LEGEND_FREE if _all_told(seen) else LEGEND_UNKNOWN
-
-
-def _all_told(seen: collect.Seen) -> bool:
-    """Tell whether what is free and nobody's is known."""
-    return seen.ledger is not None and seen.knows('available')
+    return LEGEND_FREE if host.ledger else LEGEND_UNKNOWN
 
 
 def _colour(letter: str) -> str:
@@ -165,36 +158,29 @@ def _colour(letter: str) -> str:
 
 
 def _node(
-    seen: collect.Seen, node: nodes.Node, letters: Mapping[str, str]
+    host: HostInspection, node: nodes.Node, letters: Mapping[str, str]
 ) -> panel.Panel:
-    lines: list[console.RenderableType] = [text.Text(_about(seen, node))]
     grid = table.Table.grid(padding=(0, 1), expand=True)
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
-    for key, view in sorted(seen.view.pools.items()):
+    for key, pool in sorted(host.snapshot.pools.items()):
         if key.node == node.id:
             size = units.format_kib(key.size_kib)
-            if view.standing.pool.total:
-                grid.add_row(size, Bar(_parts(seen, key, letters)))
+            if pool.usage.pool.total:
+                grid.add_row(size, Bar(_parts(host, key, letters)))
                 size = ''
-            grid.add_row(size, _numbers(seen, key))
+            grid.add_row(size, _numbers(host, key))
     return panel.Panel(
-        console.Group(*lines, grid),
-        title=f'node {node.id}',
+        console.Group(text.Text(_about(host, node)), grid),
+        title=f'NUMA node {node.id}',
         title_align='left',
     )
 
 
-def _about(seen: collect.Seen, node: nodes.Node) -> str:
-    parts = []
-    if seen.knows('cpus', node.id):
-        parts.append(
-            f'CPUs {rows.number_list(node.cpus)}' if node.cpus else 'no CPUs'
-        )
-    memory = seen.view.memory.get(node.id)
-    if not seen.knows('memory_kib', node.id):
-        parts.append('memory not known')
-    elif memory is None or not memory.total_kib:
+def _about(host: HostInspection, node: nodes.Node) -> str:
+    parts = [f'CPUs {rows.number_list(node.cpus)}' if node.cpus else 'no CPUs']
+    memory = host.snapshot.memory.get(node.id)
+    if memory is None or not memory.total_kib:
         parts.append('no memory')
     else:
         parts.append(
@@ -202,7 +188,7 @@ def _about(seen: collect.Seen, node: nodes.Node) -> str:
         )
     far: dict[int, list[int]] = {}
     for other, distance in sorted(node.distances.items()):
-        if other != node.id and seen.knows('distances', node.id):
+        if other != node.id:
             far.setdefault(distance, []).append(other)
     if far:
         parts.append(
@@ -225,143 +211,141 @@ def _gib(amount_kib: int) -> str:
 
 
 def _parts(
-    seen: collect.Seen, key: model.PoolKey, letters: Mapping[str, str]
+    host: HostInspection, key: model.PoolKey, letters: Mapping[str, str]
 ) -> list[tuple[int, str, str]]:
-    """Divide a pool among guests, others and what is left."""
-    standing = seen.view.pools[key].standing
-    parts = []
-    left = standing.pool.total
-    for uuid, letter in letters.items() if seen.knows('has') else ():
-        has = (seen.has.get(uuid) or {}).get(key, 0)
-        held, kept = (one.get(key, 0) for one in _held(seen.view, uuid))
-        waits = max(0, held - has) + kept
-        for count, sign in ((has, letter), (waits, letter.lower())):
-            parts.append((min(count, left), sign, _colour(letter)))
-            left -= parts[-1][0]
-    others = sum(seen.others.get(key, {}).values())
-    if seen.knows('others'):
-        parts.append((min(others, left), OTHERS, _WARNING))
+    """Divide a pool among instances, others and what is left."""
+    standing = host.snapshot.pools[key].usage
+    others = sum(host.others.get(key, {}).values())
+    wanted: list[tuple[int, str, str]] = []
+    if host.processes_known:
+        for uuid, letter in letters.items():
+            has = (host.in_place.get(uuid) or {}).get(key, 0)
+            held, kept = (counts.get(key, 0) for counts in _held(host, uuid))
+            style = _colour(letter)
+            wanted.append((has, letter, style))
+            wanted.append((max(0, held - has) + kept, letter.lower(), style))
+        wanted.append((others, OTHERS, _WARNING))
     else:
-        parts.append((min(others, left), UNKNOWN, 'dim'))
-    left -= parts[-1][0]
-    parts.append((min(standing.held_back, left), BACK, _WARNING))
-    left -= parts[-1][0]
-    parts.append((left, FREE if _all_told(seen) else UNKNOWN, 'dim'))
-    return parts
+        wanted.append((others, UNKNOWN, 'dim'))
+    wanted.append((standing.held_back, KEPT, _WARNING))
+    all_known = host.processes_known and host.ledger is not None
+    left = standing.pool.total
+    parts = []
+    for count, sign, style in wanted:
+        parts.append((min(count, left), sign, style))
+        left -= parts[-1][0]
+    return [*parts, (left, FREE if all_known else UNKNOWN, 'dim')]
 
 
-def _numbers(seen: collect.Seen, key: model.PoolKey) -> text.Text:
-    view = seen.view.pools[key]
-    standing = view.standing
+def _numbers(host: HostInspection, key: model.PoolKey) -> text.Text:
+    view = host.snapshot.pools[key]
+    standing = view.usage
     sentences = []
     if standing.pool.total:
         parts = [f'{standing.pool.free} of {standing.pool.total} free']
-        if seen.ledger is not None:
+        if host.ledger is not None:
             parts.append(f'{sum(hold.pages for hold in view.holds)} held')
-            if seen.knows('available'):
-                parts.append(f'{max(0, standing.available)} to promise')
+            if host.processes_known:
+                parts.append(f'{max(0, standing.available)} available')
         sentences.append(', '.join(parts))
-        if seen.ledger is not None and seen.knows('grown'):
+        if host.ledger is not None:
             sentences.append(
                 f'floor {view.account.floor}, grown {view.account.grown}'
             )
     else:
         sentences.append('no pages')
-    sentences += [
-        f'{count} used by '
-        + ('unknown others' if name == cgroups.UNKNOWN else name)
-        for name, count in seen.others.get(key, {}).items()
-        if seen.knows('others')
-    ]
+    if host.processes_known:
+        sentences += [
+            f'{count} used by '
+            + ('unknown others' if name == cgroups.UNKNOWN else name)
+            for name, count in host.others.get(key, {}).items()
+        ]
     if standing.reserved:
         sentences.append(f'{standing.reserved} reserved by the operator')
     if standing.pool.surplus:
         sentences.append(f'{standing.pool.surplus} surplus')
-    if seen.knows('allocatable', key.node):
-        sentences.append(f'{view.allocatable} more could be made')
-    # Larger pages never come out of what is free in blocks.
-    if key.size_kib <= nodes.LARGEST_BLOCK_KIB and seen.knows(
-        'unusable_permille'
-    ):
+    sentences.append(f'{view.allocatable} more could be allocated')
+    # Larger pages are never made of free blocks.
+    if key.size_kib <= nodes.LARGEST_BLOCK_KIB:
         sentences.append(f'fragmentation {view.unusable_permille // 10} %')
     drawn = text.Text('; '.join(sentences))
-    for lack in _lacks(seen, standing):
-        drawn.append(f'; {lack}', _WARNING)
+    if host.processes_known:
+        for shortage in _shortages(standing):
+            drawn.append(f'; {shortage}', _WARNING)
     return drawn
 
 
-def _lacks(seen: collect.Seen, standing: usage.PoolUsage) -> list[str]:
-    """Say what is not as it should be."""
+def _shortages(standing: usage.PoolUsage) -> list[str]:
+    """List what the pool has too few pages for."""
     found = []
-    told = 0
-    if seen.ledger is not None and seen.knows('promised') and standing.overdue:
-        told = standing.overdue
-        found.append(f'{told} that are promised are not there')
-    lack = -standing.available - told
-    if seen.knows('available') and lack > 0:
-        found.append(f'{lack} too few for what is promised and held back')
+    if standing.overdue:
+        found.append(f'{standing.overdue} promised pages are missing')
+    too_few = -standing.available - standing.overdue
+    if too_few > 0:
+        found.append(f'{too_few} too few for promised and reserved pages')
     return found
 
 
-def _guest(seen: collect.Seen, uuid: str) -> text.Text:
-    process = seen.view.guests.get(uuid)
-    has = seen.has.get(uuid, {})
-    held, kept = _held(seen.view, uuid)
+def _instance(host: HostInspection, uuid: str) -> text.Text:
+    process = host.snapshot.guests.get(uuid)
+    has = host.in_place.get(uuid, {})
+    held, kept = _held(host, uuid)
     if process is None:
         if not held:
             held, kept = kept, {}
-        absent = _absent(seen.view, uuid) if seen.knows('has') else 'holds'
+        absent = _absent(host, uuid) if host.processes_known else 'holds'
         drawn = text.Text(f'{uuid} {absent} {_list(held)}')
     else:
-        drawn = text.Text(f'{process.name or "guest"} {uuid} ')
+        drawn = text.Text(f'{process.name or "instance"} {uuid} ')
         if has is None:
-            drawn.append('runs; where its memory is can be seen by root only')
+            drawn.append('is running; only root can see on which pages')
         else:
-            drawn.append(f'runs on {_list(has)}')
-        if seen.ledger is not None and held != has:
-            # A guest that takes its pages right now has fewer than it holds.
+            drawn.append(f'is running on {_list(has)}')
+        if host.ledger is not None and held != has:
+            # A guest that is taking its pages has fewer than it holds.
             drawn.append(
                 f'; {_list(held)} held for it',
                 '' if has is None else _WARNING,
             )
     if kept:
-        drawn.append(f'; {_list(kept)} kept for its coming back from a resize')
+        drawn.append(f'; {_list(kept)} kept in case its resize is reverted')
     return drawn
 
 
-def _absent(view: snapshot.HostSnapshot, uuid: str) -> str:
-    """Say why pages are held for a guest that doesn't run."""
+def _absent(host: HostInspection, uuid: str) -> str:
+    """Say why pages are held for an instance that is not running."""
     purposes = {
         hold.purpose
-        for one in view.pools.values()
-        for hold in one.holds
+        for pool in host.snapshot.pools.values()
+        for hold in pool.holds
         if hold.holder == uuid
     }
     if model.Purpose.INCOMING in purposes:
-        return 'is expected, with'
+        return 'is expected by live migration, with'
     if model.Purpose.GUEST in purposes:
-        return 'does not run, and keeps'
-    return 'was resized or moved away, and may come back to'
+        return 'is not running, and keeps'
+    return 'was resized or migrated away, and may come back to'
 
 
 def _held(
-    view: snapshot.HostSnapshot, uuid: str
+    host: HostInspection, uuid: str
 ) -> tuple[dict[model.PoolKey, int], dict[model.PoolKey, int]]:
-    """Tell what is held for a guest, by pool.
+    """Get the pages that are held for an instance, by pool.
 
-    :returns: what it runs on or will, and what is kept for its coming back
+    :returns: those that it runs on or will, and those that are kept in case
+        its resize is reverted
     """
     held: dict[model.PoolKey, int] = {}
     kept: dict[model.PoolKey, int] = {}
-    for key, one in view.pools.items():
-        for hold in one.holds:
+    for key, pool in host.snapshot.pools.items():
+        for hold in pool.holds:
             if hold.holder == uuid:
                 counts = held if hold.purpose in rows.USING else kept
                 counts[key] = counts.get(key, 0) + hold.pages
     return held, kept
 
 
-def _list(counts: Mapping[model.PoolKey, int]) -> str:
+def _list(counts: _Counts) -> str:
     """Write counts by page size, for example 2 MiB: 8 on node 0, 4 on 1."""
     sizes: dict[int, list[str]] = {}
     for key, count in sorted(counts.items()):

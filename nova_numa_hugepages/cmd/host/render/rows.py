@@ -10,9 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is seen of a host as rows, one for each pool.
+"""The state of a host as rows, one for each pool.
 
-Nodes without pools have a row each, too, in which all of the pool is unknown.
+Nodes without pools have a row each, too, without values of a pool.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from cliff import columns
 
-from nova_numa_hugepages.cmd.host.inspect import collect
+from nova_numa_hugepages.cmd.host.inspect.collect import HostInspection
 from nova_numa_hugepages.hugepages import model
 
 # In the order in which they are shown. Scripts use them: a name keeps its
@@ -51,7 +51,7 @@ COLUMNS = (
     'memory_free_kib',
 )
 
-# Those that a table has room for.
+# Columns that a table has room for.
 SHORT = (
     'node',
     'size_kib',
@@ -66,9 +66,11 @@ SHORT = (
     'unusable_permille',
 )
 
+# Columns without a value where the processes of the host are not known.
+_OF_PROCESSES = ('promised', 'available', 'others')
 
-# What a guest runs on. The pages that are kept for its coming back from a
-# resize are others, and none of them are in use.
+# Purposes of pages that a guest runs on. Those that are kept in case its
+# resize is reverted are others, and none of them are in use.
 USING = (None, model.Purpose.GUEST, model.Purpose.INCOMING)
 
 
@@ -82,31 +84,23 @@ class Counts(columns.FormattableColumn[dict[str, int]]):
 
 
 class Guests(columns.FormattableColumn[list[dict[str, Any]]]):
-    """What guests hold and have of a pool; for a person on a line each."""
+    """Pages that guests hold and have; for a person on a line each."""
 
     def human_readable(self) -> str:
         return '\n'.join(_guest_line(guest) for guest in self._value)
 
 
-def rows(seen: collect.Seen) -> list[tuple[Any, ...]]:
-    """List what was seen, by node and page size.
+def rows(host: HostInspection) -> list[tuple[Any, ...]]:
+    """List the pools by node and page size.
 
-    :returns: one value for each of `COLUMNS`, None where it isn't known
+    :returns: one value for each of `COLUMNS`, None where it is not known
     """
-    keys: list[tuple[int, int | None]] = list(seen.view.pools)
-    having = {node for node, _ in keys}
-    keys += [(node, None) for node in seen.view.nodes if node not in having]
+    snapshot = host.snapshot
+    keys: list[tuple[int, int | None]] = list(snapshot.pools)
+    with_pools = {node for node, _ in keys}
+    keys += [(node, None) for node in snapshot.nodes if node not in with_pools]
     keys.sort(key=lambda key: (key[0], key[1] or 0))
-    found = []
-    for node, size_kib in keys:
-        row = _row(seen, node, size_kib)
-        found.append(
-            tuple(
-                row[name] if seen.knows(name, node) else None
-                for name in COLUMNS
-            )
-        )
-    return found
+    return [tuple(_row(host, *key).values()) for key in keys]
 
 
 def number_list(numbers: Collection[int]) -> str:
@@ -121,56 +115,59 @@ def number_list(numbers: Collection[int]) -> str:
 
 
 def _row(
-    seen: collect.Seen, node: int, size_kib: int | None
+    host: HostInspection, node: int, size_kib: int | None
 ) -> dict[str, Any]:
+    """Make a row, with its values in the order of `COLUMNS`."""
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row.update(node=node, size_kib=size_kib)
-    if node in seen.view.nodes:
-        facts = seen.view.nodes[node]
-        row['cpus'] = number_list(facts.cpus)
+    if node in host.snapshot.nodes:
+        topology = host.snapshot.nodes[node]
+        row['cpus'] = number_list(topology.cpus)
         row['distances'] = Counts(
-            {str(other): far for other, far in facts.distances.items()}
+            {str(other): far for other, far in topology.distances.items()}
         )
-    if node in seen.view.memory:
-        row['memory_kib'] = seen.view.memory[node].total_kib
-        row['memory_free_kib'] = seen.view.memory[node].free_kib
+    if node in host.snapshot.memory:
+        row['memory_kib'] = host.snapshot.memory[node].total_kib
+        row['memory_free_kib'] = host.snapshot.memory[node].free_kib
     if size_kib is None:
         return row
     key = model.PoolKey(node, size_kib)
-    view = seen.view.pools[key]
-    standing = view.standing
+    pool = host.snapshot.pools[key]
+    usage = pool.usage
     row.update(
-        total=standing.pool.total,
-        free=standing.pool.free,
-        surplus=standing.pool.surplus,
-        reserved=standing.reserved,
-        others=Counts(dict(seen.others.get(key, {}))),
-        allocatable=view.allocatable,
-        unusable_permille=view.unusable_permille,
-        guests=Guests(_guests(seen, key)),
+        total=usage.pool.total,
+        free=usage.pool.free,
+        surplus=usage.pool.surplus,
+        reserved=usage.reserved,
+        others=Counts(dict(host.others.get(key, {}))),
+        allocatable=pool.allocatable,
+        unusable_permille=pool.unusable_permille,
+        guests=Guests(_guests(host, key)),
     )
-    if seen.ledger is not None:
+    if host.ledger is not None:
         row.update(
-            held=sum(hold.pages for hold in view.holds),
-            promised=standing.promised,
-            available=standing.available,
-            floor=view.account.floor,
-            grown=view.account.grown,
+            held=sum(hold.pages for hold in pool.holds),
+            promised=usage.promised,
+            available=usage.available,
+            floor=pool.account.floor,
+            grown=pool.account.grown,
         )
+    if not host.processes_known:
+        row.update(dict.fromkeys(_OF_PROCESSES))
     return row
 
 
-def _guests(seen: collect.Seen, key: model.PoolKey) -> list[dict[str, Any]]:
-    """List who holds pages of a pool or has some, each purpose by itself."""
+def _guests(host: HostInspection, key: model.PoolKey) -> list[dict[str, Any]]:
+    """List the guests that hold pages of a pool or have some, by purpose."""
     holds: dict[tuple[str, model.Purpose | None], list[model.Hold]] = {}
-    for hold in seen.view.pools[key].holds:
+    for hold in host.snapshot.pools[key].holds:
         holds.setdefault((hold.holder, hold.purpose), []).append(hold)
     using = {uuid for uuid, purpose in holds if purpose in USING}
-    for uuid, counts in seen.has.items():
+    for uuid, counts in host.in_place.items():
         if uuid not in using and (counts or {}).get(key):
             holds[uuid, None] = []
     return [
-        _guest(seen, key, uuid, purpose, of)
+        _guest(host, key, uuid, purpose, of)
         for (uuid, purpose), of in sorted(
             holds.items(), key=lambda item: (item[0][0], item[0][1] or '')
         )
@@ -178,15 +175,15 @@ def _guests(seen: collect.Seen, key: model.PoolKey) -> list[dict[str, Any]]:
 
 
 def _guest(
-    seen: collect.Seen,
+    host: HostInspection,
     key: model.PoolKey,
     uuid: str,
     purpose: model.Purpose | None,
     holds: Sequence[model.Hold],
 ) -> dict[str, Any]:
-    process = seen.view.guests.get(uuid)
-    counts = seen.has.get(uuid, {}) if purpose in USING else None
-    known = seen.ledger is not None
+    process = host.snapshot.guests.get(uuid)
+    counts = host.in_place.get(uuid, {}) if purpose in USING else None
+    with_ledger = host.ledger is not None
     return {
         'uuid': uuid,
         'name': process.name if process else None,
@@ -194,11 +191,11 @@ def _guest(
         'purpose': str(purpose) if purpose else None,
         'state': str(holds[0].state) if holds else None,
         'cells': [hold.cell for hold in holds],
-        'held': sum(hold.pages for hold in holds) if known else None,
-        'grown': sum(hold.grown for hold in holds) if known else None,
+        'held': sum(hold.pages for hold in holds) if with_ledger else None,
+        'grown': sum(hold.grown for hold in holds) if with_ledger else None,
         'since': min((hold.since for hold in holds), default=None),
         'has': None
-        if counts is None or not seen.knows('has')
+        if counts is None or not host.processes_known
         else counts.get(key, 0),
     }
 
@@ -213,15 +210,14 @@ def _guest_line(guest: dict[str, Any]) -> str:
 
 
 def in_words(values: Sequence[Any]) -> list[Any]:
-    """Write what isn't known as a dash, for a person."""
+    """Write unknown values as a dash, for a person."""
     return ['-' if value is None else value for value in values]
 
 
 def in_cells(values: Sequence[Any]) -> list[Any]:
-    """Write what is more than one value as JSON, for a program.
+    """Write values of more than one number as JSON, for a program.
 
-    For the formats that have a text for each value, and nothing for what
-    isn't known.
+    For the formats that have one text for each value.
     """
     return [
         json.dumps(value.machine_readable())

@@ -10,26 +10,27 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A host of a made-up kernel, with a ledger, for tests of the commands."""
+"""A host with a fake kernel and a ledger, for tests of the commands."""
 
+from collections.abc import Iterator
 import contextlib
 import dataclasses
 import io
+import os
 import pathlib
 import sqlite3
 import threading
 
-import pytest
-
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd import main
-from nova_numa_hugepages.cmd.host.inspect import host_root
-from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
+from nova_numa_hugepages.cmd.host.opening import Machine
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state import service_lock
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.fixtures.kernel import Event
@@ -46,7 +47,7 @@ THREE = '33333333-3333-4333-8333-333333333333'
 
 
 class Answers(io.StringIO):
-    """What somebody types at a terminal."""
+    """Text that is typed at a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -55,10 +56,14 @@ class Answers(io.StringIO):
 class Host:
     """A host, and the commands on it.
 
+    The commands run in a container that has its files mounted.
+
     :ivar kernel: its kernel
     :ivar state: the folder of its ledger
     :ivar ledger: its ledger
     :ivar conf: the configuration of its service
+    :ivar own: the ``/proc`` of the container
+    :ivar machine: the machine that the commands run on
     """
 
     def __init__(self, root: pathlib.Path, nodes=None) -> None:
@@ -70,23 +75,46 @@ class Host:
         self.kernel = FakeKernel(self.root, nodes)
         self.conf = root / 'usual.conf'
         self.conf.write_text(f'[DEFAULT]\nstate_path = {self.state}\n')
-        # The processes are those of the host.
-        self.process(2).joinpath('comm').write_text('kthreadd\n')
+        # The service has run.
+        (self.state / service_lock.NAME).touch()
+        self.own = root / 'own'
+        self._mount()
+        self.machine = Machine(
+            fs=hostfs.HostFS(self.root / 'sys', self.own),
+            writer=lambda fs: self.kernel,
+            read_maps=lambda fs: self.kernel.read_maps,
+        )
 
-    def mount(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Have its files be mounted, and its kernel be the one that runs."""
-        proc = self.root.parent / 'own'
-        (proc / 'self').mkdir(parents=True)
-        (proc / 'sys').symlink_to(self.root / 'proc/sys')
+    def _mount(self) -> None:
+        """Mount its files, of the kernel that runs."""
+        (self.own / 'self').mkdir(parents=True)
+        (self.own / 'sys').symlink_to(self.root / 'proc/sys')
         real = str(self.root.resolve()).replace(' ', r'\040')
-        (proc / 'self/mountinfo').write_text(
+        (self.own / 'self/mountinfo').write_text(
             '22 1 0:20 / / rw shared:1 - ext4 /dev/vda rw\n'
             f'23 22 0:21 / {real}/sys rw,nosuid shared:2 - sysfs sysfs rw\n'
             f'24 22 0:22 / {real}/proc rw - proc proc rw\n'
         )
-        monkeypatch.setattr(
-            host_root, 'OWN', hostfs.HostFS(self.root / 'sys', proc)
-        )
+
+    def change(self, **parts) -> None:
+        """Change parts of the machine that the commands run on."""
+        self.machine = dataclasses.replace(self.machine, **parts)
+
+    def forbid_maps(self) -> None:
+        """Let this user not see where the memory of processes is."""
+
+        def read_maps(pid: int) -> str:
+            raise exception.KernelError(
+                f'/proc/{pid}/numa_maps',
+                'Permission denied',
+                'a file that can be read',
+            ) from PermissionError()
+
+        self.change(read_maps=lambda fs: read_maps)
+
+    def define(self, *uuids: str) -> None:
+        """Have libvirt know some guests, and no others."""
+        self.change(domains=lambda *_: frozenset(uuids))
 
     def pools(self) -> Pools:
         """Open the pools as the service does, and make a ledger."""
@@ -98,7 +126,7 @@ class Host:
             lock=threading.RLock(),
             read_maps=self.kernel.read_maps,
         )
-        pools.accounts.refresh()
+        pools.refresh()
         return pools
 
     def hold(self, uuid, *cells, purpose=model.Purpose.GUEST) -> None:
@@ -115,7 +143,7 @@ class Host:
             ],
             purpose,
         )
-        pools.ledger.close()
+        pools.close()
 
     def start(self, uuid, counts, name='instance-00000001') -> int:
         """Start a guest on 2 MiB pages, by node."""
@@ -129,29 +157,26 @@ class Host:
         )
 
     def holders(self) -> dict[str, int]:
-        """Tell how many pages each holder has in the ledger."""
+        """Get how many pages each holder has in the ledger."""
         found: dict[str, int] = {}
         with Ledger.open(self.ledger, read_only=True) as ledger:
             for hold in ledger.holds():
                 found[hold.holder] = found.get(hold.holder, 0) + hold.pages
         return found
 
-    def process(self, pid: int, *command: str) -> pathlib.Path:
-        """Have a process run on the host.
+    @contextlib.contextmanager
+    def service(self, folder: pathlib.Path | None = None) -> Iterator[str]:
+        """Have ``nova-compute`` run, as this process.
 
-        :returns: its folder
+        :param folder: that of its ledger
+        :returns: its process as messages name it
         """
-        folder = self.root / 'proc' / str(pid)
-        (folder / 'fd').mkdir(parents=True)
-        (folder / 'cmdline').write_text(''.join(f'{one}\0' for one in command))
-        return folder
-
-    def open_ledger(
-        self, pid: int, *command: str, path: pathlib.Path | None = None
-    ) -> None:
-        """Have a process of the host have the ledger open, or another."""
-        folder = self.process(pid, *command)
-        (folder / 'fd/7').symlink_to(path or self.ledger)
+        folder = folder or self.state
+        service_lock.hold(folder)
+        try:
+            yield lock.name_process(os.getpid())
+        finally:
+            service_lock.release(folder)
 
     def long_ago(self) -> None:
         """Make all holds so old that no guest is starting any more."""
@@ -175,7 +200,7 @@ class Host:
             return list(connection.iterdump())
 
     def total(self, node: int) -> int:
-        """Tell how many 2 MiB pages a node has."""
+        """Get how many 2 MiB pages a node has."""
         return self.kernel.pool(model.PoolKey(node, SMALL)).total
 
     def run(self, *words: str) -> int:
@@ -186,7 +211,11 @@ class Host:
         options = ['--root', str(self.root), '--ledger', str(self.ledger)]
         if words[0] != 'show':
             options += ['--config-file', str(self.conf)]
-        return main.run(['host', words[0], *options, *words[1:]])
+        return self.call(words[0], *options, *words[1:])
+
+    def call(self, *words: str) -> int:
+        """Run ``nova-numa-hugepages host`` without its usual options."""
+        return main.run(['host', *words], self.machine)
 
 
 def two_guests(folder: pathlib.Path) -> Host:
@@ -221,42 +250,23 @@ def one_runs_one_is_off(folder: pathlib.Path) -> Host:
     return host
 
 
-def to_be_healed(
-    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> Host:
-    """Make the host of `one_runs_one_is_off`, with pools to be changed."""
-    host = one_runs_one_is_off(folder)
-    monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
-    host.mount(monkeypatch)
-    return host
-
-
 def refuse_writes(event: Event) -> None:
     """Let no pool be written, as a hook of the kernel."""
     if event.kind == 'write':
         raise exception.PoolsReadOnly('nr_hugepages: Permission denied')
 
 
-def define(monkeypatch: pytest.MonkeyPatch, *uuids: str) -> None:
-    """Have libvirt know some guests, and no others."""
-    monkeypatch.setattr(
-        libvirt_domains,
-        'defined',
-        lambda *_: (frozenset(uuids), 'libvirt knows them'),
-    )
-
-
 def guests_unknown(drawn: str, holder: str, held: str) -> str:
-    """See that a picture says of guests only what is held for them.
+    """Check that a picture shows of guests only what is held for them.
 
     :param drawn: the picture
     :param held: what is held for the holder, in words
     :returns: the picture as one line
     """
     text = ' '.join(drawn.split())
-    assert 'Which guests run here is not known.' in text
+    assert 'It is not known which instances run here.' in text
     assert f'{holder} holds 2 MiB pages: {held}' in text
-    assert 'does not run' not in text
-    assert 'not there' not in text
+    assert 'is not running' not in text
+    assert 'missing' not in text
     assert 'used by' not in text
     return text

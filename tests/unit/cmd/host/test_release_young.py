@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""``host release`` of what is held for a guest that may be about to start."""
+"""``host release`` for an instance that may be about to start."""
 
 import dataclasses
 import time
@@ -25,12 +25,14 @@ from tests.unit.cmd.host.command_host import TWO
 
 
 @pytest.fixture
-def host(tmp_path, monkeypatch):
-    return command_host.to_be_healed(tmp_path, monkeypatch)
+def host(tmp_path):
+    return command_host.one_runs_one_is_off(tmp_path)
 
 
 @pytest.mark.parametrize('purpose', model.Purpose)
-def test_a_guest_that_may_be_about_to_start_is_refused(host, capsys, purpose):
+def test_an_instance_that_may_be_about_to_start_is_refused(
+    host, capsys, purpose
+):
     # given: pages that were just held, and others long ago; no process yet
     host.hold(THREE, (1, 4))
     host.long_ago()
@@ -41,11 +43,11 @@ def test_a_guest_that_may_be_about_to_start_is_refused(host, capsys, purpose):
     assert host.run('release', '--yes', THREE) == 1
     err = capsys.readouterr().err
     assert (
-        'Not released: the guest may be about to start, as not all of this '
-        'is held for as long as a start may take (start_time_limit, 600 s). '
-        'Try it again after 2' in err
+        'Not released: the instance may be about to start, as some of this '
+        'has been held for less than start_time_limit (600 s). Try again '
+        'after 2' in err
     )
-    assert 'add --force.' in err
+    assert 'Use --force to override.' in err
     assert host.holders() == before
 
     # when, then
@@ -53,7 +55,7 @@ def test_a_guest_that_may_be_about_to_start_is_refused(host, capsys, purpose):
     assert THREE not in host.holders()
 
 
-def test_a_guest_that_has_started_is_not_about_to_start(host):
+def test_an_instance_that_has_started_is_not_about_to_start(host):
     # given: a guest that ran on pages that were just held, and is off
     host.hold(THREE, (1, 8))
     with Ledger.open(host.ledger) as ledger:

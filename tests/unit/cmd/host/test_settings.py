@@ -10,16 +10,15 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What options and configuration say, and what is said if they are wrong."""
+"""Settings from options and configuration, and errors if they are wrong."""
 
 import os
 import shutil
 
 import pytest
 
+from nova_numa_hugepages.cmd import main
 from nova_numa_hugepages.cmd.host import settings
-from nova_numa_hugepages.cmd.host.inspect import host_root
-from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from tests.unit.cmd.host import command_host
 from tests.unit.cmd.host.command_host import TWO
@@ -87,7 +86,7 @@ def write(path, text):
         ),
     ],
 )
-def test_a_bad_value_is_told_with_file_and_option(
+def test_a_bad_value_is_shown_with_file_and_option(
     host, capsys, tmp_path, text, expected
 ):
     path = write(tmp_path / 'nova.conf', text)
@@ -97,7 +96,7 @@ def test_a_bad_value_is_told_with_file_and_option(
     assert capsys.readouterr().err == f'{path}: {expected}\n'
 
 
-def test_the_file_whose_value_holds_is_told(host, capsys, tmp_path):
+def test_the_file_whose_value_counts_is_named(host, capsys, tmp_path):
     good = write(tmp_path / 'a', '[numa_hugepages]\npage_pools = static\n')
     bad = write(tmp_path / 'b', '[numa_hugepages]\npage_pools = x\n')
 
@@ -111,9 +110,7 @@ def test_the_file_whose_value_holds_is_told(host, capsys, tmp_path):
     assert capsys.readouterr().err.startswith(f'{bad}: ')
 
 
-def test_what_is_no_configuration_is_told_with_its_name(
-    host, capsys, tmp_path
-):
+def test_what_is_no_configuration_is_named(host, capsys, tmp_path):
     latin = tmp_path / 'latin.conf'
     latin.write_bytes(b'[DEFAULT]\nstate_path = /srv/\xfcber\n')
     plain = write(tmp_path / 'plain.conf', 'no section\n')
@@ -121,8 +118,8 @@ def test_what_is_no_configuration_is_told_with_its_name(
     for path, said in (
         (tmp_path, 'Is a directory'),
         (tmp_path / 'none', 'No such file'),
-        (latin, 'expected a text in UTF-8, found byte 0xfc'),
-        (plain, "found in line 1: 'no section'"),
+        (latin, 'found: byte 0xfc, which is not UTF-8'),
+        (plain, "found: in line 1: 'no section'"),
     ):
         assert host.run('show', '--config-file', str(path)) == 2
         err = capsys.readouterr().err
@@ -135,28 +132,32 @@ def test_what_is_no_configuration_is_told_with_its_name(
 @pytest.mark.parametrize(
     ('value', 'said'),
     [
-        ('$nosuch/x', "found '$nosuch/x', and nosuch is not known here"),
-        ('$pybasedir/x', "found '$pybasedir/x', and pybasedir is not known"),
+        (
+            '$nosuch/x',
+            "found '$nosuch/x', which refers to an option that is not known "
+            'here. Name the folder with --state-path.',
+        ),
+        ('$pybasedir/x', "found '$pybasedir/x', which refers to an option"),
         ('', 'found nothing, expected a folder'),
     ],
 )
-def test_a_state_path_that_cannot_be_told(capsys, tmp_path, value, said):
+def test_a_state_path_that_has_no_value_here(capsys, tmp_path, value, said):
     path = write(tmp_path / 'nova.conf', f'[DEFAULT]\nstate_path = {value}\n')
 
     words = ['host', 'show', '--config-file', str(path)]
-    assert command_host.main.run(words) == 2
+    assert main.run(words) == 2
 
     assert f'{path}: [DEFAULT] state_path: {said}' in capsys.readouterr().err
 
 
-def test_a_state_path_in_words_of_the_configuration(capsys, tmp_path):
+def test_a_state_path_that_refers_to_an_option(capsys, tmp_path):
     path = write(
         tmp_path / 'nova.conf',
         f'[DEFAULT]\npybasedir = {tmp_path}\nstate_path = $pybasedir/x\n',
     )
 
     words = ['host', 'reconcile', '--dry-run', '--config-file', str(path)]
-    command_host.main.run(words)
+    main.run(words)
 
     assert f'{tmp_path}/x/{FILE_NAME}' in (capsys.readouterr().err)
 
@@ -165,13 +166,13 @@ def test_a_configuration_without_a_state_path(host, capsys, tmp_path):
     path = write(tmp_path / 'nova.conf', '[DEFAULT]\n')
     words = ['host', 'show', '-f', 'json', '--config-file', str(path)]
 
-    command_host.main.run(words)
+    main.run(words)
     assert (
         f'No [DEFAULT] state_path is set in {path}. nova-compute then keeps '
         'the ledger in $pybasedir' in capsys.readouterr().err
     )
 
-    command_host.main.run([*words, '--ledger', str(host.ledger)])
+    main.run([*words, '--ledger', str(host.ledger)])
     assert '$pybasedir' not in capsys.readouterr().err
 
 
@@ -181,9 +182,7 @@ CHANGES = [('reconcile', '--force'), ('release', '--yes', '--force', TWO)]
 def changed(host, words, *options):
     """Run a command that changes something, without naming a ledger."""
     before = host.ledger.read_bytes()
-    code = command_host.main.run(
-        ['host', *words, '--root', str(host.root), *options]
-    )
+    code = host.call(*words, '--root', str(host.root), *options)
     if code:
         assert host.ledger.read_bytes() == before
         assert host.total(1) == 132
@@ -195,7 +194,6 @@ def test_nothing_is_changed_where_the_ledger_is_not_certain(
     host, capsys, tmp_path, monkeypatch, words
 ):
     # given: a configuration without a folder of the ledger
-    host.mount(monkeypatch)
     monkeypatch.setattr(settings, 'STATE_PATH', host.state)
     path = write(tmp_path / 'nova.conf', '[DEFAULT]\n')
 
@@ -208,11 +206,7 @@ def test_nothing_is_changed_where_the_ledger_is_not_certain(
 
 
 @pytest.mark.parametrize('words', CHANGES)
-def test_nothing_is_changed_without_a_configuration(
-    host, capsys, monkeypatch, words
-):
-    host.mount(monkeypatch)
-
+def test_nothing_is_changed_without_a_configuration(host, capsys, words):
     assert changed(host, words, '--ledger', str(host.ledger)) == 2
 
     assert (
@@ -223,11 +217,9 @@ def test_nothing_is_changed_without_a_configuration(
 
 @pytest.mark.parametrize('option', ['--ledger', '--state-path'])
 def test_a_ledger_that_is_not_that_of_the_service(
-    host, capsys, tmp_path, monkeypatch, option
+    host, capsys, tmp_path, option
 ):
     # given: a copy of the ledger
-    host.mount(monkeypatch)
-    monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
     copy = tmp_path / 'backup'
     shutil.copytree(host.state, copy)
     given = copy / host.ledger.name if option == '--ledger' else copy
@@ -242,72 +234,90 @@ def test_a_ledger_that_is_not_that_of_the_service(
     assert host.holders()[TWO] == 100
 
 
-def test_nothing_is_changed_without_what_this_user_may_not_read(
-    capsys, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(settings, 'CONFIG_FOLDERS', (tmp_path,))
-    monkeypatch.setattr(host_root, 'check_processes', lambda fs: None)
-    write(tmp_path / 'nova-compute.conf', '[DEFAULT]\nstate_path = /x\n')
-    secret = write(tmp_path / 'nova.conf', '[DEFAULT]\n')
-    hide(monkeypatch, secret)
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home folder, which is where oslo.config looks first."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    return tmp_path
 
-    assert command_host.main.run(['host', 'reconcile']) == 1
+
+def test_nothing_is_changed_without_files_that_this_user_may_not_read(
+    host, capsys, home, monkeypatch
+):
+    write(home / '.nova/nova-compute.conf', '[DEFAULT]\nstate_path = /x\n')
+    hide(monkeypatch, write(home / '.nova/nova.conf', '[DEFAULT]\n'))
+    host.change(fs=host.kernel.fs)
+
+    assert host.call('reconcile') == 1
 
     assert 'without all of the configuration' in capsys.readouterr().err
 
 
-def test_what_this_user_may_not_read_may_have_a_state_path(
-    capsys, tmp_path, monkeypatch
+def test_a_file_that_this_user_may_not_read_may_have_a_state_path(
+    host, capsys, home, monkeypatch
 ):
-    monkeypatch.setattr(settings, 'CONFIG_FOLDERS', (tmp_path,))
-    write(tmp_path / 'nova-compute.conf', '[DEFAULT]\n')
-    secret = write(tmp_path / 'nova.conf', '[DEFAULT]\nstate_path = /x\n')
-    hide(monkeypatch, secret)
+    write(home / '.nova/nova-compute.conf', '[DEFAULT]\n')
+    secret = home / '.nova/nova.conf'
+    hide(monkeypatch, write(secret, '[DEFAULT]\nstate_path = /secret\n'))
+    host.change(fs=host.kernel.fs)
 
-    command_host.main.run(['host', 'show', '-f', 'json'])
+    host.call('show', '-f', 'json')
 
     err = capsys.readouterr().err
-    assert f'{secret} cannot be read by this user' in err
+    assert f'{secret} cannot be read by this user, so the defaults' in err
+    assert '/secret' not in err
     assert '$pybasedir' not in err
 
 
-def said_ledger(capsys, *words):
-    """Tell which ledger is looked for."""
-    command_host.main.run(['host', 'show', '-f', 'json', *words])
+def test_a_folder_that_this_user_may_not_enter_may_have_files(
+    host, capsys, home, monkeypatch
+):
+    monkeypatch.setattr(settings, 'CONFIG_FOLDER', home)
+    hide(monkeypatch, home)
+    host.change(fs=host.kernel.fs)
+
+    host.call('show', '-f', 'json')
+
+    assert f'{home} cannot be read by this user' in capsys.readouterr().err
+
+
+def found_ledger(host, capsys, *words):
+    """Get the folder in which the ledger is looked for."""
+    host.call('show', '-f', 'json', *words)
     err = capsys.readouterr().err
     return err.partition('There is no ledger ')[2].partition('/nova-numa')[0]
 
 
 def test_the_configuration_is_put_together_as_the_service_does(
-    capsys, tmp_path, monkeypatch
+    host, capsys, home
 ):
-    # given: files and folders in the usual places, the first of each name
-    first, second = tmp_path / 'etc/nova', tmp_path / 'etc'
-    monkeypatch.setattr(settings, 'CONFIG_FOLDERS', (first, second))
+    # given: files and folders in two places, the first of each name
+    host.change(fs=host.kernel.fs)
+    first, second = home / '.nova', home
     write(first / 'nova.conf', '[DEFAULT]\nstate_path = /none/file\n')
     write(second / 'nova.conf', '[DEFAULT]\nstate_path = /none/second\n')
-    assert said_ledger(capsys) == '/none/file'
+    assert found_ledger(host, capsys) == '/none/file'
 
-    # then: what comes later holds
+    # then: what comes later counts
     write(second / 'nova-compute.conf', '[DEFAULT]\nstate_path = /none/own\n')
-    assert said_ledger(capsys) == '/none/own'
+    assert found_ledger(host, capsys) == '/none/own'
     write(first / 'nova.conf.d/1.conf', '[DEFAULT]\nstate_path = /none/1\n')
-    assert said_ledger(capsys) == '/none/1'
+    assert found_ledger(host, capsys) == '/none/1'
     folder = second / 'nova-compute.conf.d'
     write(folder / '2.conf', '[DEFAULT]\nstate_path = /none/2\n')
     write(folder / '3.txt', '[DEFAULT]\nstate_path = /none/3\n')
-    assert said_ledger(capsys) == '/none/2'
+    assert found_ledger(host, capsys) == '/none/2'
 
     # then: what is given comes last, and in its order
-    file = write(tmp_path / 'given', '[DEFAULT]\nstate_path = /none/given\n')
-    own = tmp_path / 'own'
+    file = write(home / 'given', '[DEFAULT]\nstate_path = /none/given\n')
+    own = home / 'own'
     write(own / 'a.conf', '[DEFAULT]\nstate_path = /none/a\n')
     of_file = ['--config-file', str(file)]
     of_folder = ['--config-dir', str(own)]
-    assert said_ledger(capsys, *of_file) == '/none/given'
-    assert said_ledger(capsys, *of_folder) == '/none/a'
-    assert said_ledger(capsys, *of_folder, *of_file) == '/none/given'
-    assert said_ledger(capsys, *of_file, *of_folder) == '/none/a'
+    assert found_ledger(host, capsys, *of_file) == '/none/given'
+    assert found_ledger(host, capsys, *of_folder) == '/none/a'
+    assert found_ledger(host, capsys, *of_folder, *of_file) == '/none/given'
+    assert found_ledger(host, capsys, *of_file, *of_folder) == '/none/a'
 
 
 def test_a_folder_for_a_file_and_a_file_for_a_folder(host, capsys):
@@ -316,16 +326,12 @@ def test_a_folder_for_a_file_and_a_file_for_a_folder(host, capsys):
         f'--ledger {host.state}: is a folder; did you mean --state-path?\n'
     )
 
-    words = ['host', 'show', '--state-path', str(host.ledger)]
-    assert command_host.main.run(words) == 2
+    assert host.call('show', '--state-path', str(host.ledger)) == 2
     assert 'is a file; did you mean --ledger?' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('command', ['show', 'reconcile'])
-def test_pages_reserved_where_there_are_none(
-    host, capsys, tmp_path, monkeypatch, command
-):
-    host.mount(monkeypatch)
+def test_pages_reserved_where_there_are_none(host, capsys, tmp_path, command):
     path = write(
         tmp_path / 'nova.conf',
         '[DEFAULT]\n'
@@ -337,10 +343,8 @@ def test_pages_reserved_where_there_are_none(
 
     err = capsys.readouterr().err
     assert (
-        'reserved_huge_pages names 2048 KiB on node 7, and this host has huge '
-        'pages on node 0, 1 only.' in err
+        'reserved_huge_pages names 2 MiB on NUMA node 7, which this host does '
+        'not have; its pools are: 2 MiB on NUMA node 0, 1 GiB on NUMA node 0, '
+        '2 MiB on NUMA node 1, 1 GiB on NUMA node 1.\n' in err
     )
-    assert (
-        'reserved_huge_pages names 64 KiB on node 1, and this host has pages '
-        'of 2048, 1048576 KiB there.' in err
-    )
+    assert 'reserved_huge_pages names 64 KiB on NUMA node 1, which' in err

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Who has the pages that no guest of ours has."""
+"""Tests of finding users of pages that no guest of ours has."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def kernel(tmp_path: pathlib.Path) -> FakeKernel:
 
 
 class TestUnified:
-    def test_nobody(self, kernel: FakeKernel) -> None:
+    def test_no_users(self, kernel: FakeKernel) -> None:
         assert look(kernel) == {}
 
     def test_a_switch_and_a_guest_of_ours(self, kernel: FakeKernel) -> None:
@@ -113,7 +113,7 @@ class TestUnified:
 
         assert look(kernel, {HERE: 4}, (pid,)) == {HERE: {cgroups.UNKNOWN: 3}}
 
-    def test_what_is_counted_for_nobody(
+    def test_what_no_cgroup_accounts_for(
         self, kernel: FakeKernel, tmp_path: pathlib.Path
     ) -> None:
         kernel.take({HERE: 7}, cgroup=SWITCH)

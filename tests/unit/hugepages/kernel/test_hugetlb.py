@@ -10,12 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Reading and writing the kernel's pools."""
+"""Tests of reading and writing the kernel's pools."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-import errno
 import os
 import pathlib
 
@@ -217,7 +215,7 @@ class TestWrite:
     def test_small_pages_are_not_split(self, pools: hugetlb.Hugetlb) -> None:
         assert not pools.can_demote(HERE)
 
-        with pytest.raises(ValueError, match='2048 KiB on node 0 cannot be'):
+        with pytest.raises(ValueError, match='2 MiB on NUMA node 0 cannot be'):
             pools.demote(HERE, 1)
 
     def test_pages_are_split_into_2_mib_only(
@@ -232,138 +230,15 @@ class TestWrite:
         assert not pools.can_demote(LARGE)
 
 
-class TestDirectWriter:
-    """What is in the files after a write, without a kernel behind them."""
-
-    FOLDER = 'sys/devices/system/node/node0'
-
-    @pytest.mark.parametrize(
-        ('write', 'path', 'text'),
-        [
-            (
-                lambda writer: writer.write_nr(0, KIB, 17),
-                'hugepages/hugepages-2048kB/nr_hugepages',
-                '17',
-            ),
-            (
-                lambda writer: writer.write_demote(0, GIB, 2),
-                'hugepages/hugepages-1048576kB/demote',
-                '2',
-            ),
-            (lambda writer: writer.write_compact(0), 'compact', '1'),
-        ],
-    )
-    def test_each_verb_writes_its_file(
-        self,
-        kernel: FakeKernel,
-        tmp_path: pathlib.Path,
-        write: Callable[[hugetlb.Writer], None],
-        path: str,
-        text: str,
-    ) -> None:
-        (tmp_path / self.FOLDER / path).write_text('')
-
-        write(hugetlb.DirectWriter(kernel.fs))
-
-        assert (tmp_path / self.FOLDER / path).read_text() == text
-
-    def test_no_file_is_created(
-        self, kernel: FakeKernel, tmp_path: pathlib.Path
-    ) -> None:
-        with pytest.raises(exception.KernelError) as caught:
-            hugetlb.DirectWriter(kernel.fs).write_demote(0, KIB, 1)
-
-        path = tmp_path / self.FOLDER / 'hugepages/hugepages-2048kB/demote'
-        assert not path.exists()
-        assert str(caught.value) == (
-            f'{path}: expected a file that can be written, found No such '
-            'file or directory'
-        )
-
-    @pytest.mark.parametrize('number', ['1/../..', None, 1.5])
-    def test_nothing_but_numbers_get_into_a_path(
-        self, kernel: FakeKernel, number: object
-    ) -> None:
-        writer = hugetlb.DirectWriter(kernel.fs)
-
-        with pytest.raises((ValueError, TypeError)):
-            writer.write_nr(number, KIB, 1)  # type: ignore[arg-type]
-        with pytest.raises((ValueError, TypeError)):
-            writer.write_nr(0, number, 1)  # type: ignore[arg-type]
-        with pytest.raises((ValueError, TypeError)):
-            writer.write_compact(number)  # type: ignore[arg-type]
-
-
-class TestRefusals:
-    @pytest.mark.parametrize('name', ['EBUSY', 'ENOMEM', 'EAGAIN', 'EINTR'])
-    def test_less_than_was_asked_for_is_no_error(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
-        tmp_path: pathlib.Path,
-        name: str,
-    ) -> None:
-        path = tmp_path / 'file'
-        path.touch()
-        refuse(monkeypatch, name)
-
-        hugetlb.write_number(path, 1)
-
-        assert path.read_text() == ''
-
-    def test_other_errors_are(
-        self, monkeypatch: pytest.MonkeyPatch, kernel: FakeKernel
-    ) -> None:
-        refuse(monkeypatch, 'EINVAL')
-
-        with pytest.raises(exception.KernelError, match='Invalid argument'):
-            hugetlb.DirectWriter(kernel.fs).write_nr(0, GIB, 1)
-
-    @pytest.mark.parametrize('name', ['EROFS', 'EACCES', 'EPERM'])
-    def test_what_is_forbidden(
-        self, monkeypatch: pytest.MonkeyPatch, kernel: FakeKernel, name: str
-    ) -> None:
-        refuse(monkeypatch, name)
-
-        with pytest.raises(exception.PoolsReadOnly) as caught:
-            hugetlb.DirectWriter(kernel.fs).write_nr(0, KIB, 1)
-
-        path = hugetlb.nr_file(kernel.fs, 0, KIB)
-        reason = os.strerror(getattr(errno, name))
-        assert str(caught.value) == (
-            f'huge page pools cannot be changed: {path}: {reason}'
-        )
-
-    def test_no_writer(self) -> None:
-        writer = hugetlb.NoWriter('it is a container')
-
-        for write in (
-            lambda: writer.write_nr(0, KIB, 1),
-            lambda: writer.write_compact(0),
-            lambda: writer.write_demote(0, GIB, 1),
-        ):
-            with pytest.raises(exception.PoolsReadOnly, match='a container'):
-                write()
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Have each write fail."""
-    number = getattr(errno, name)
-
-    def write(descriptor: int, data: bytes) -> int:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, 'write', write)
-
-
-class TestWritable:
+class TestReadOnlyReason:
     def test_a_host(self, kernel: FakeKernel) -> None:
-        assert hugetlb.writable(kernel.fs) is None
+        assert hugetlb.read_only_reason(kernel.fs) is None
 
     def test_a_kernel_without_nodes(self, tmp_path: pathlib.Path) -> None:
         fs = hostfs.HostFS(tmp_path, tmp_path)
 
-        assert hugetlb.writable(fs) == (
-            f'the kernel tells of no NUMA nodes in {fs.nodes_folder}'
+        assert hugetlb.read_only_reason(fs) == (
+            f'the kernel shows no NUMA nodes in {fs.nodes_folder}'
         )
 
     def test_a_kernel_without_huge_pages(
@@ -373,7 +248,10 @@ class TestWritable:
             folder = tmp_path / f'sys/devices/system/node/node{node}'
             (folder / 'hugepages').rename(folder / 'gone')
 
-        assert hugetlb.writable(kernel.fs) == 'the kernel has no huge pages'
+        assert (
+            hugetlb.read_only_reason(kernel.fs)
+            == 'the kernel has no huge pages'
+        )
 
     def test_a_container(
         self, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
@@ -384,49 +262,6 @@ class TestWritable:
             os, 'statvfs', lambda path: os.statvfs_result(fields)
         )
 
-        assert hugetlb.writable(kernel.fs) == (
+        assert hugetlb.read_only_reason(kernel.fs) == (
             f'{kernel.fs.sys} is mounted read-only, as in a container'
-        )
-
-
-class TestIds:
-    @pytest.mark.parametrize(
-        ('text', 'found'),
-        [
-            ('0\n', [0]),
-            ('0-3,8,10-11\n', [0, 1, 2, 3, 8, 10, 11]),
-            ('2,0', [0, 2]),
-            ('\n', []),
-        ],
-    )
-    def test_a_list(self, text: str, found: list[int]) -> None:
-        assert hostfs.parse_ids(text) == found
-
-    @pytest.mark.parametrize('text', ['a', '1-', '-1', '3-1', '1 2', '0-3:2'])
-    def test_something_else(self, text: str) -> None:
-        with pytest.raises(ValueError, match=text.split('-')[0]):
-            hostfs.parse_ids(text)
-
-    def test_a_file_with_something_else(self, tmp_path: pathlib.Path) -> None:
-        path = tmp_path / 'online'
-        path.write_text('all\n')
-
-        with pytest.raises(exception.KernelError) as caught:
-            hostfs.HostFS().ids(path)
-
-        assert str(caught.value) == (
-            f"{path}: expected a list like '0-3,8', found 'all'"
-        )
-
-    def test_no_node_at_all(
-        self, kernel: FakeKernel, tmp_path: pathlib.Path
-    ) -> None:
-        path = tmp_path / 'sys/devices/system/node/online'
-        path.write_text('\n')
-
-        with pytest.raises(exception.KernelError) as caught:
-            kernel.fs.online()
-
-        assert str(caught.value) == (
-            f'{path}: expected at least one node, found none'
         )

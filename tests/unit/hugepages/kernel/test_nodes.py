@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the kernel tells of nodes and their memory."""
+"""Tests of the nodes and their memory, as the kernel shows them."""
 
 from __future__ import annotations
 
@@ -296,31 +296,31 @@ class TestBlocks:
         assert str(caught.value) == f'{path}: expected {expected}'
 
 
-class TestMintable:
+class TestAllocatablePages:
     def test_what_a_real_kernel_has(self, real: hostfs.HostFS) -> None:
         # DMA32: (764204 - 3660 - 21071) // 512 = 1444, and 4 + 2 * 742 blocks.
         # Normal: (49000 - 22000) // 512 = 52, but 1 + 2 * 9 blocks.
-        assert nodes.mintable(real, HERE) == 1444 + 19
+        assert nodes.allocatable_pages(real, HERE) == 1444 + 19
         # 3 + 2 * 10 blocks, but for the 2 that may be the area's;
         # (11777 - 1024 - 1500) // 512 = 18.
-        assert nodes.mintable(real, model.PoolKey(1, KIB)) == 18
-        assert nodes.mintable(real, model.PoolKey(2, KIB)) == 0
+        assert nodes.allocatable_pages(real, model.PoolKey(1, KIB)) == 18
+        assert nodes.allocatable_pages(real, model.PoolKey(2, KIB)) == 0
 
     def test_zones_that_were_read_before(self, real: hostfs.HostFS) -> None:
         zones = nodes.zones(real)
         (real.proc / 'zoneinfo').unlink()
 
-        assert nodes.mintable(real, HERE, zones) == 1444 + 19
+        assert nodes.allocatable_pages(real, HERE, zones) == 1444 + 19
 
     def test_broken_memory_does_not_count(
         self, tmp_path: pathlib.Path
     ) -> None:
         kernel = FakeKernel(tmp_path, {0: FakeNode(total=512, used=256)})
-        assert nodes.mintable(kernel.fs, HERE) == 124
+        assert nodes.allocatable_pages(kernel.fs, HERE) == 124
 
         kernel.fragment(0, 28 * KIB)
 
-        assert nodes.mintable(kernel.fs, HERE) == 100
+        assert nodes.allocatable_pages(kernel.fs, HERE) == 100
 
     def test_memory_below_the_watermark_does_not_count(
         self, tmp_path: pathlib.Path
@@ -329,23 +329,23 @@ class TestMintable:
 
         kernel.use_memory(0, 245 * 1024)
 
-        assert nodes.mintable(kernel.fs, HERE) == 1
+        assert nodes.allocatable_pages(kernel.fs, HERE) == 1
         kernel.use_memory(0, 2 * 1024)
-        assert nodes.mintable(kernel.fs, HERE) == 0
+        assert nodes.allocatable_pages(kernel.fs, HERE) == 0
 
-    def test_the_kernel_gives_what_was_told(
+    def test_the_kernel_gives_what_was_counted(
         self, tmp_path: pathlib.Path
     ) -> None:
         kernel = FakeKernel(
             tmp_path, {0: FakeNode(total=2048, used=256, cma_gib=1)}
         )
         kernel.fragment(0, 50 * KIB, mendable_kib=0)
-        told = nodes.mintable(kernel.fs, HERE)
+        counted = nodes.allocatable_pages(kernel.fs, HERE)
 
-        kernel.write_nr(0, KIB, told)
+        kernel.write_nr(0, KIB, counted)
 
-        assert told > 0
-        assert kernel.pool(HERE).total == told
+        assert counted > 0
+        assert kernel.pool(HERE).total == counted
 
     def test_large_pages_come_from_their_area_only(
         self, tmp_path: pathlib.Path
@@ -359,15 +359,17 @@ class TestMintable:
         )
         kernel.write_nr(0, GIB, 1)
 
-        assert nodes.mintable(kernel.fs, LARGE) == 2
-        assert nodes.mintable(kernel.fs, model.PoolKey(1, GIB)) == 0
+        assert nodes.allocatable_pages(kernel.fs, LARGE) == 2
+        assert nodes.allocatable_pages(kernel.fs, model.PoolKey(1, GIB)) == 0
 
     def test_pages_that_neither_blocks_nor_an_area_give(
         self, tmp_path: pathlib.Path
     ) -> None:
         kernel = FakeKernel(tmp_path, {0: FakeNode(total=16384, cma_gib=3)})
 
-        assert nodes.mintable(kernel.fs, model.PoolKey(0, 16 * GIB)) == 0
+        assert (
+            nodes.allocatable_pages(kernel.fs, model.PoolKey(0, 16 * GIB)) == 0
+        )
 
 
 class TestUnusable:

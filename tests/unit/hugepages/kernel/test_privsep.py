@@ -10,28 +10,19 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What runs with privileges, and what comes back from it.
-
-`TestAsRoot` starts the privileged process on this machine. It writes nothing
-that changes a pool.
-"""
+"""Tests of the privileged helper: what it does, and what it refuses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Iterator
-import errno
-import os
 import pathlib
 import subprocess
 import sys
 from typing import Any
 
 from oslo_privsep import capabilities
-from oslo_privsep import daemon
 import pytest
 
-from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
@@ -104,9 +95,7 @@ class TestContext:
 
         assert reached == {
             '_answer',
-            '_write_nr',
-            '_write_compact',
-            '_write_demote',
+            '_write_number',
             '_huge_maps',
         }
 
@@ -131,55 +120,74 @@ class TestPrivileged:
         assert hugetlb.demote_file(kernel.fs, 0, GIB).read_text() == '2'
 
     @pytest.mark.parametrize(
-        ('node', 'size_kib', 'count', 'reason'),
+        'path',
         [
-            (2, KIB, 1, '2 is no node of this host'),
-            (-1, KIB, 1, '-1 is no node of this host'),
-            (True, KIB, 1, 'True is no node of this host'),
-            ('0', KIB, 1, "'0' is no node of this host"),
-            ('../0', KIB, 1, "'../0' is no node of this host"),
-            (0, 4, 1, '4 KiB is no size of huge pages here'),
-            (0, '2048', 1, "'2048' KiB is no size of huge pages here"),
-            (0, KIB, -1, '-1 is not between 0 and 2048 pages'),
-            (0, KIB, 2049, '2049 is not between 0 and 2048 pages'),
-            (0, KIB, 1.0, '1.0 is not between 0 and 2048 pages'),
-            (0, KIB, '1', "'1' is not between 0 and 2048 pages"),
-            (0, GIB, 5, '5 is not between 0 and 4 pages'),
+            'sys/devices/system/node/node2/compact',
+            'sys/devices/system/node/node0/../node0/compact',
+            'sys/devices/system/node/node0/online',
+            'sys/devices/system/node/node0/hugepages/hugepages-4kB'
+            '/nr_hugepages',
+            'sys/devices/system/node/node0/hugepages/hugepages-2048kB'
+            '/free_hugepages',
+            'sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages',
+            'proc/sys/vm/drop_caches',
+            '',
         ],
     )
-    def test_what_does_not_name_something_is_not_written(
+    def test_no_other_file_is_written(
+        self, kernel: FakeKernel, tmp_path: pathlib.Path, path: str
+    ) -> None:
+        with pytest.raises(ValueError, match='is no file') as caught:
+            privsep._write_number(f'{tmp_path}/{path}', 1)
+
+        assert str(caught.value) == (
+            f"'{tmp_path}/{path}' is no file that sets pools of this host"
+        )
+
+    @pytest.mark.parametrize('path', [None, 1, b'/dev/null'])
+    def test_what_is_no_path_is_not_written(
+        self, kernel: FakeKernel, path: Any
+    ) -> None:
+        with pytest.raises(ValueError, match='is no file'):
+            privsep._write_number(path, 1)
+
+    @pytest.mark.parametrize(
+        ('size_kib', 'number', 'reason'),
+        [
+            (KIB, -1, '-1 is not between 0 and 2048'),
+            (KIB, 2049, '2049 is not between 0 and 2048'),
+            (KIB, 1.0, '1.0 is not between 0 and 2048'),
+            (KIB, '1', "'1' is not between 0 and 2048"),
+            (KIB, True, 'True is not between 0 and 2048'),
+            (GIB, 5, '5 is not between 0 and 4'),
+        ],
+    )
+    @pytest.mark.parametrize('file', [hugetlb.nr_file, hugetlb.demote_file])
+    def test_no_more_than_fits_is_written(
         self,
         kernel: FakeKernel,
-        node: Any,
-        size_kib: Any,
-        count: Any,
+        file: Callable[[hostfs.HostFS, int, int], pathlib.Path],
+        size_kib: int,
+        number: Any,
         reason: str,
     ) -> None:
         before = nr_file(kernel, 0, KIB).read_text()
 
-        for write in (privsep._write_nr, privsep._write_demote):
-            with pytest.raises(ValueError, match='is no') as caught:
-                write(node, size_kib, count)
-            assert str(caught.value) == reason
+        with pytest.raises(ValueError, match='is not between') as caught:
+            privsep._write_number(str(file(kernel.fs, 0, size_kib)), number)
 
+        assert str(caught.value) == reason
         assert nr_file(kernel, 0, KIB).read_text() == before
-
-    @pytest.mark.parametrize('node', [2, '0', None, True])
-    def test_no_memory_but_of_a_node_is_compacted(
-        self, kernel: FakeKernel, node: Any
-    ) -> None:
-        with pytest.raises(ValueError, match='is no node of this host'):
-            privsep._write_compact(node)
 
     def test_files_that_can_not_be_used(
         self, kernel: FakeKernel, tmp_path: pathlib.Path
     ) -> None:
-        # None of our errors can be made anew on the other side.
+        # None of our errors can be made again on the other side.
         for path in ('node0/meminfo', 'online'):
             (tmp_path / 'sys/devices/system/node' / path).unlink()
 
             with pytest.raises(ValueError, match='No such file'):
-                privsep._write_nr(0, KIB, 1)
+                privsep._write_number(str(nr_file(kernel, 0, KIB)), 1)
 
     def test_the_huge_pages_of_a_guest(self, kernel: FakeKernel) -> None:
         pid = kernel.start_guest(GUEST, {HERE: 3})
@@ -206,219 +214,3 @@ class TestPrivileged:
 
         with pytest.raises(ProcessLookupError):
             privsep._huge_maps(pid)
-
-
-class TestClient:
-    """What the other side of the privileged process makes of its errors."""
-
-    @pytest.mark.parametrize(
-        ('raised', 'expected', 'text'),
-        [
-            (
-                PermissionError(errno.EACCES, 'Permission denied'),
-                exception.PoolsReadOnly,
-                'huge page pools cannot be changed: {path}: Permission denied',
-            ),
-            (
-                OSError(errno.EROFS, 'Read-only file system'),
-                exception.PoolsReadOnly,
-                'huge page pools cannot be changed: {path}: Read-only file '
-                'system',
-            ),
-            (
-                OSError(errno.EINVAL, 'Invalid argument'),
-                exception.KernelError,
-                '{path}: expected a file that can be written, found Invalid '
-                'argument',
-            ),
-            (
-                OSError('Premature eof'),
-                exception.KernelError,
-                '{path}: expected a file that can be written, found Premature '
-                'eof',
-            ),
-            (
-                ValueError('7 is no node of this host'),
-                exception.KernelError,
-                '{path}: expected what this host has, found 7 is no node of '
-                'this host',
-            ),
-            (
-                daemon.FailedToDropPrivileges('helper exited (1)'),
-                exception.PoolsReadOnly,
-                'huge page pools cannot be changed: the privileged helper '
-                'cannot be started: helper exited (1). Its command is the '
-                'option helper_command of [numa_hugepages_privileged]',
-            ),
-        ],
-    )
-    def test_writing(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
-        raised: Exception,
-        expected: type[Exception],
-        text: str,
-    ) -> None:
-        writer = privsep.PrivsepWriter()
-        fs = hostfs.HostFS()
-        verbs: list[tuple[str, Callable[[], None], pathlib.Path]] = [
-            (
-                '_write_nr',
-                lambda: writer.write_nr(0, KIB, 1),
-                hugetlb.nr_file(fs, 0, KIB),
-            ),
-            (
-                '_write_compact',
-                lambda: writer.write_compact(0),
-                hugetlb.compact_file(fs, 0),
-            ),
-            (
-                '_write_demote',
-                lambda: writer.write_demote(0, GIB, 1),
-                hugetlb.demote_file(fs, 0, GIB),
-            ),
-        ]
-        for name, write, path in verbs:
-            monkeypatch.setattr(privsep, name, failing(raised))
-
-            with pytest.raises(expected) as caught:
-                write()
-
-            assert str(caught.value) == text.format(path=path)
-
-    def test_a_command_that_is_not_there(
-        self, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        raised = FileNotFoundError(errno.ENOENT, 'No such file', 'sudo')
-        monkeypatch.setattr(privsep, '_write_nr', failing(raised))
-
-        with pytest.raises(
-            exception.PoolsReadOnly, match=r"cannot be started: .*'sudo'"
-        ):
-            privsep.PrivsepWriter().write_nr(0, KIB, 1)
-
-    def test_a_guest_that_is_gone(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        raised = OSError(errno.ESRCH, os.strerror(errno.ESRCH))
-        monkeypatch.setattr(privsep, '_huge_maps', failing(raised))
-
-        with pytest.raises(ProcessLookupError):
-            privsep.numa_maps(7)
-
-    @pytest.mark.parametrize(
-        ('raised', 'text'),
-        [
-            (
-                PermissionError(errno.EACCES, 'Permission denied'),
-                '/proc/7/numa_maps: expected a file that can be read, found '
-                'Permission denied',
-            ),
-            (
-                daemon.FailedToDropPrivileges('helper exited (1)'),
-                'the privileged helper cannot be started: helper exited (1). '
-                'Its command is the option helper_command of '
-                '[numa_hugepages_privileged]. Without it /proc/7/numa_maps '
-                'cannot be read',
-            ),
-            (
-                FileNotFoundError(errno.ENOENT, 'No such file', 'sudo'),
-                'the privileged helper cannot be started: [Errno 2] No such '
-                "file: 'sudo'. Its command is the option helper_command of "
-                '[numa_hugepages_privileged]. Without it /proc/7/numa_maps '
-                'cannot be read',
-            ),
-        ],
-    )
-    def test_a_guest_that_can_not_be_looked_at(
-        self, monkeypatch: pytest.MonkeyPatch, raised: Exception, text: str
-    ) -> None:
-        monkeypatch.setattr(privsep, '_huge_maps', failing(raised))
-
-        with pytest.raises(exception.KernelError) as caught:
-            privsep.numa_maps(7)
-
-        assert str(caught.value) == text
-
-    def test_the_helper_is_looked_for_first(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        error = daemon.FailedToDropPrivileges('helper exited (1)')
-        monkeypatch.setattr(privsep, '_answer', failing(error))
-
-        with pytest.raises(
-            exception.PoolsReadOnly, match='cannot be started: helper exited'
-        ):
-            privsep.check()
-
-
-def failing(error: Exception) -> Callable[..., None]:
-    def fail(*args: object) -> None:
-        raise error
-
-    return fail
-
-
-_HELPED = """
-import sys
-from oslo_config import cfg
-from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import hostfs, hugetlb, pages, privsep
-cfg.CONF([], project='test')
-cfg.CONF.set_override('helper_command', sys.argv[1], privsep.CFG_SECTION)
-privsep.check()
-kernel = hugetlb.Hugetlb(hostfs.HostFS(), privsep.PrivsepWriter())
-node = kernel.nodes()[0]
-largest = pages.PoolKey(node, kernel.sizes(node)[-1])
-kernel.set_persistent(largest, kernel.pool(largest).persistent)
-kernel.compact(node)
-try:
-    privsep.PrivsepWriter().write_nr(4711, 2048, 1)
-except exception.KernelError as error:
-    print(error)
-print('maps:', repr(privsep.numa_maps(int(sys.argv[2]))))
-"""
-
-
-@pytest.mark.skipif(
-    os.geteuid() != 0 or hugetlb.writable(hostfs.HostFS()) is not None,
-    reason='needs root on a host with huge pages',
-)
-class TestAsRoot:
-    @pytest.fixture
-    def stranger(self) -> Iterator[int]:
-        """What looks like a guest, of another user."""
-        with subprocess.Popen(
-            ['/bin/sh', '-c', 'echo up; read x', 'qemu', '-uuid', GUEST],
-            user=65534,
-            group=65534,
-            extra_groups=[],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        ) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield process.pid
-            process.kill()
-
-    def test_pools_are_written_and_a_guest_looked_at(
-        self, stranger: int
-    ) -> None:
-        helper = pathlib.Path(sys.executable).parent / 'privsep-helper'
-
-        done = subprocess.run(
-            [
-                *(sys.executable, '-W', 'ignore', '-c', _HELPED),
-                *(str(helper), str(stranger)),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-
-        assert done.stdout.splitlines() == [
-            '/sys/devices/system/node/node4711/hugepages/hugepages-2048kB'
-            '/nr_hugepages: expected what this host has, found 4711 is no '
-            'node of this host',
-            "maps: ''",
-        ], done.stderr

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Guests that run, and where their memory is."""
+"""Tests of finding running guests and their memory."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a ledger may hold, and other processes that are at one."""
+"""Helpers: holds of a ledger, and other processes that use it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import subprocess
 import sys
 
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.state import ledger as ledger_module
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 NODE_0 = model.PoolKey(0, 2048)
 NODE_1 = model.PoolKey(1, 2048)
@@ -46,10 +46,9 @@ import sys
 import time
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.virt import ledger
-from nova_numa_hugepages.virt import lock
-from nova_numa_hugepages.virt import ledger as ledger_module
-from nova_numa_hugepages.virt import pages
+from nova_numa_hugepages.hugepages.state import ledger
+from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state import service_lock
 from tests.unit.hugepages.state.ledgers import *
 
 folder = pathlib.Path(sys.argv[1])
@@ -60,8 +59,27 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def tell(text):
+def report(text):
     print(text, flush=True)
+"""
+
+# Dies at a statement of the ledger, before it or after it.
+FATAL = """
+class Fatal(sqlite3.Connection):
+    left = int(sys.argv[2])
+
+    def execute(self, *args):
+        if not Fatal.left and sys.argv[3] == 'before':
+            die()
+        found = super().execute(*args)
+        if not Fatal.left and sys.argv[3] == 'after':
+            die()
+        Fatal.left -= 1
+        return found
+
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *args, **named: connect(*args, factory=Fatal, **named)
 """
 
 # The process is killed with the log not yet in the database.
@@ -91,7 +109,7 @@ def hold(
 
 def filled(path: pathlib.Path, count: int = 1) -> None:
     """Make a ledger with holds, and close it."""
-    with ledger_module.Ledger.open(path) as ledger:
+    with Ledger.open(path) as ledger:
         for number in range(count):
             holder = f'guest {number}'
             ledger.replace_holds(holder, GUEST, [hold(holder)])
@@ -130,14 +148,14 @@ def process(
 def run(folder: pathlib.Path, script: str, *args: object) -> tuple[int, str]:
     """Run a script in another process to its end.
 
-    :returns: its exit status and what it told
+    :returns: its exit status and what it reported
     """
     with process(folder, script, *args) as running:
-        told, _ = running.communicate(timeout=60)
-    return running.returncode, told
+        output, _ = running.communicate(timeout=60)
+    return running.returncode, output
 
 
-def told(running: subprocess.Popen[str]) -> str:
-    """Wait for the next line that a process tells."""
+def next_line(running: subprocess.Popen[str]) -> str:
+    """Wait for the next line that a process prints."""
     assert running.stdout is not None
     return running.stdout.readline().strip()

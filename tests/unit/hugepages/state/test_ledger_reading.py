@@ -25,9 +25,9 @@ from tests.unit.hugepages.state.ledgers import filled
 from tests.unit.hugepages.state.ledgers import GUEST
 from tests.unit.hugepages.state.ledgers import hold
 from tests.unit.hugepages.state.ledgers import KILLED
+from tests.unit.hugepages.state.ledgers import next_line
 from tests.unit.hugepages.state.ledgers import process
 from tests.unit.hugepages.state.ledgers import run
-from tests.unit.hugepages.state.ledgers import told
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def path(tmp_path):
 
 
 class TestReadOnly:
-    def test_changes_no_file_if_nobody_has_it_open(self, path):
+    def test_changes_no_file_if_no_process_has_it_open(self, path):
         filled(path)
         before = files(path.parent)
 
@@ -78,10 +78,10 @@ with ledger.Ledger.open(path) as ledger:
         ledger.replace_holds(
             ALICE, GUEST, [hold(cell=c, count=count) for c in range(3)])
         if count == 1:
-            tell('began')
+            report('began')
 """
         with process(path.parent, script) as service:
-            assert told(service) == 'began'
+            assert next_line(service) == 'began'
             seen = []
             while not seen or seen[-1] < 299:
                 with Ledger.open(path, read_only=True) as ledger:

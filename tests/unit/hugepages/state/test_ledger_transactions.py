@@ -107,18 +107,38 @@ class TestTransaction:
 
         assert ledger.holds() == []
 
-    def test_inner_is_undone_alone_if_its_error_is_caught(self, ledger):
-        ledger.replace_holds(ALICE, GUEST, [hold()])
+    @pytest.mark.parametrize(
+        ('inner', 'error'),
+        [
+            (
+                lambda ledger: ledger.replace_holds(
+                    ALICE, GUEST, [hold(), hold(cell=-1)]
+                ),
+                ValueError,
+            ),
+            (
+                lambda ledger: in_one(
+                    ledger, lambda: ledger.drop(ALICE), fail
+                ),
+                NotOurs,
+            ),
+        ],
+    )
+    def test_cannot_go_on_after_an_inner_one_failed(
+        self, ledger, inner, error
+    ):
+        ledger.replace_holds(ALICE, GUEST, [hold(count=7)])
 
-        with ledger.transaction():
+        def go_on():
             ledger.set_boot_id('monday')
-            with pytest.raises(ValueError, match='cell is -1'):
-                ledger.replace_holds(ALICE, GUEST, [hold(), hold(cell=-1)])
-            with pytest.raises(NotOurs):
-                in_one(ledger, lambda: ledger.drop(ALICE), fail)
+            with pytest.raises(error):
+                inner(ledger)
 
-        assert ledger.holds() == [hold()]
-        assert ledger.boot_id == 'monday'
+        with pytest.raises(exception.LedgerError, match='given up a change'):
+            in_one(ledger, go_on)
+
+        assert ledger.holds() == [hold(count=7)]
+        assert ledger.boot_id is None
 
     def test_works_after_one_that_failed(self, ledger):
         with pytest.raises(NotOurs), ledger.transaction():

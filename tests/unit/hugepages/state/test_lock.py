@@ -22,9 +22,9 @@ import pytest
 
 from nova_numa_hugepages.hugepages.state import lock as lock_module
 from nova_numa_hugepages.hugepages.state.lock import HostLock
+from tests.unit.hugepages.state.ledgers import next_line
 from tests.unit.hugepages.state.ledgers import process
 from tests.unit.hugepages.state.ledgers import run
-from tests.unit.hugepages.state.ledgers import told
 
 NOBODY = 65534
 
@@ -34,9 +34,9 @@ as_root = pytest.mark.skipif(
 
 HOLD = """
 with lock.HostLock(folder):
-    tell('has it')
+    report('has it')
     sys.stdin.readline()
-tell('had it')
+report('had it')
 """
 
 # What two would do to each other without a lock.
@@ -72,9 +72,9 @@ def other_process(folder):
     script = """
 try:
     with lock.HostLock(folder, timeout_s=0):
-        tell('yes')
+        report('yes')
 except lock.LockTimeout:
-    tell('no')
+    report('no')
 """
     return run(folder, script) == (0, 'yes\n')
 
@@ -141,7 +141,7 @@ class TestThreads:
         with HostLock(tmp_path):
             assert not others(tmp_path / 'link')
 
-    def test_are_told_who_has_it_if_they_wait_too_long(self, tmp_path):
+    def test_learn_who_has_it_if_they_wait_too_long(self, tmp_path):
         errors = []
         inside, done = threading.Event(), threading.Event()
 
@@ -164,15 +164,15 @@ class TestThreads:
         assert errors == []
         assert str(raised.value) == (
             f'the lock of huge pages {tmp_path}/huge-pages.lock could not be '
-            'had in 0.05 s: thread keeper of this process has it. See what '
-            'that is doing, end it if it hangs, and try again.'
+            'acquired in 0.05 s: thread keeper of this process holds it. See '
+            'what that is doing, end it if it hangs, and try again.'
         )
 
 
 class TestProcesses:
     def test_wait_for_each_other(self, tmp_path):
         with process(tmp_path, HOLD) as other:
-            assert told(other) == 'has it'
+            assert next_line(other) == 'has it'
             assert not others(tmp_path)
 
             other.communicate('go\n', timeout=60)
@@ -190,7 +190,7 @@ class TestProcesses:
 
     def test_that_are_killed_leave_it(self, tmp_path):
         with process(tmp_path, HOLD) as other:
-            assert told(other) == 'has it'
+            assert next_line(other) == 'has it'
             assert not others(tmp_path)
 
             other.kill()
@@ -198,10 +198,10 @@ class TestProcesses:
 
             assert others(tmp_path)
 
-    def test_are_told_who_has_it_if_they_wait_too_long(self, tmp_path):
+    def test_learn_who_has_it_if_they_wait_too_long(self, tmp_path):
         lock = HostLock(tmp_path, timeout_s=0.05)
         with process(tmp_path, HOLD) as other:
-            assert told(other) == 'has it'
+            assert next_line(other) == 'has it'
             name = pathlib.Path(f'/proc/{other.pid}/comm').read_text().strip()
 
             with pytest.raises(lock_module.LockTimeout) as raised:
@@ -209,19 +209,19 @@ class TestProcesses:
 
         assert str(raised.value) == (
             f'the lock of huge pages {tmp_path}/huge-pages.lock could not be '
-            f'had in 0.05 s: process {other.pid} ({name}) has it. See what '
-            'that is doing, end it if it hangs, and try again.'
+            f'acquired in 0.05 s: process {other.pid} ({name}) holds it. See '
+            'what that is doing, end it if it hangs, and try again.'
         )
         with lock:
             assert not other_process(tmp_path)
 
-    def test_are_told_of_while_they_are_waited_for(
+    def test_are_named_while_they_are_waited_for(
         self, tmp_path, monkeypatch, caplog
     ):
         monkeypatch.setattr(lock_module, 'PATIENCE_S', 0.05)
         caplog.set_level(logging.DEBUG, lock_module.__name__)
         with process(tmp_path, HOLD) as other:
-            assert told(other) == 'has it'
+            assert next_line(other) == 'has it'
             end = threading.Timer(0.2, other.kill)
             end.start()
 
@@ -230,11 +230,11 @@ class TestProcesses:
 
         assert len(caplog.messages) == 1
         assert caplog.messages[0].startswith(
-            f'Waiting for the lock {tmp_path}/huge-pages.lock, which process '
-            f'{other.pid} ('
+            f'Waiting for the lock {tmp_path}/huge-pages.lock, held by '
+            f'process {other.pid} ('
         )
 
-    def test_are_not_told_of_at_once(self, tmp_path, caplog):
+    def test_are_not_named_at_once(self, tmp_path, caplog):
         caplog.set_level(logging.DEBUG, lock_module.__name__)
 
         with HostLock(tmp_path):
@@ -246,7 +246,7 @@ class TestProcesses:
         # given a thread that has given up waiting for another process
         lock = HostLock(tmp_path, timeout_s=0.01)
         with process(tmp_path, HOLD) as other:
-            assert told(other) == 'has it'
+            assert next_line(other) == 'has it'
             assert not others(tmp_path)
             other.communicate('go\n', timeout=60)
 
@@ -280,7 +280,7 @@ class TestFile:
             assert not other_process(tmp_path)
 
     @pytest.mark.parametrize('kind', ['folder', 'nothing'])
-    def test_that_cannot_be_used_is_told_of(self, tmp_path, kind):
+    def test_that_cannot_be_used_is_an_error(self, tmp_path, kind):
         folder = tmp_path / 'nova'
         if kind == 'folder':
             (folder / lock_module.NAME).mkdir(parents=True)
@@ -298,50 +298,32 @@ class TestFile:
 
 
 class TestHolder:
-    def proc(self, folder, status, *lines):
-        """Make the kernel's files on locks and on process 17."""
-        device = f'{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}'
-        (folder / '17').mkdir()
-        (folder / '17' / 'comm').write_text('nova-compute\n')
-        (folder / 'locks').write_text(
-            ''.join(f'{line}\n' for line in lines).replace(
-                'FILE', f'{device}:{status.st_ino}'
-            )
-        )
-        return folder
+    def holder(self, path):
+        with open(path, 'rb') as file:
+            return lock_module.holder(file.fileno())
+
+    def test_is_the_process_that_has_the_lock(self, tmp_path):
+        with process(tmp_path, HOLD) as other:
+            assert next_line(other) == 'has it'
+            name = pathlib.Path(f'/proc/{other.pid}/comm').read_text().strip()
+
+            found = self.holder(tmp_path / lock_module.NAME)
+
+        assert found == f'process {other.pid} ({name})'
+
+    def test_is_none_of_a_file_without_a_lock(self, tmp_path):
+        path = tmp_path / 'file'
+        path.touch()
+
+        assert self.holder(path) is None
 
     @pytest.mark.parametrize(
-        ('lines', 'found'),
+        ('pid', 'name'),
         [
-            (
-                (
-                    '1: POSIX  ADVISORY  WRITE 5 fe:00:1 0 EOF',
-                    '2: FLOCK  ADVISORY  WRITE 6 FILE 0 EOF',
-                    '3: POSIX  ADVISORY  WRITE 17 FILE 0 EOF',
-                    '3: -> POSIX  ADVISORY  WRITE 18 FILE 0 EOF',
-                ),
-                'process 17 (nova-compute)',
-            ),
-            (
-                ('1: POSIX  ADVISORY  WRITE 99 FILE 0 EOF',),
-                'process 99 (ended since)',
-            ),
-            (
-                ('1: -> POSIX  ADVISORY  WRITE 18 FILE 0 EOF',),
-                'a process that cannot be told',
-            ),
-            ((), 'a process that cannot be told'),
+            (0, 'a process outside this container'),
+            # There is no larger number of a process.
+            (2**22 + 1, 'process 4194305 (ended since)'),
         ],
     )
-    def test_is_the_one_of_the_file(self, tmp_path, lines, found):
-        file = tmp_path / 'file'
-        file.touch()
-        proc = self.proc(tmp_path, file.stat(), *lines)
-
-        assert lock_module.holder(file, proc) == found
-
-    def test_is_not_known_without_the_kernels_file(self, tmp_path):
-        assert lock_module.holder(tmp_path, tmp_path / 'proc') == (
-            'a process that cannot be told ([Errno 2] No such file or '
-            f"directory: '{tmp_path}/proc/locks')"
-        )
+    def test_has_a_name_in_any_case(self, pid, name):
+        assert lock_module.name_process(pid) == name

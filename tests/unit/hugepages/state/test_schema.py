@@ -27,6 +27,17 @@ from tests.unit.hugepages.state.ledgers import hold
 from tests.unit.hugepages.state.ledgers import NODE_0
 from tests.unit.hugepages.state.ledgers import TAKEN
 
+COLUMNS = [
+    'holder',
+    'purpose',
+    'cell',
+    'node',
+    'size_kib',
+    'pages',
+    'grown',
+    'state',
+    'since',
+]
 # What a later version might do.
 LATER = (
     *schema.STEPS,
@@ -67,30 +78,24 @@ def version(path):
 
 
 def changed(path, *statements):
-    """Change a database behind the ledger's back."""
+    """Change a database behind the ledger's back, as damage does."""
     with connection(path) as database:
+        database.execute('PRAGMA ignore_check_constraints = ON')
         for statement in statements:
             database.execute(statement)
 
 
 class TestVersions:
     def test_columns_are_those_that_are_read(self, path):
-        assert version(path) == (
-            len(schema.STEPS),
-            list(schema.HOLDS.columns),
-        )
+        assert version(path) == (len(schema.STEPS), COLUMNS)
 
     def test_an_earlier_one_is_brought_to_this_one(self, path):
         with connection(path) as database:
-            created = schema.migrate(path, database, steps=LATER)
+            schema.migrate(path, database, steps=LATER)
             (row,) = database.execute('SELECT pages, zone FROM holds')
 
-        assert not created
         assert row == (512, 'normal')
-        assert version(path) == (
-            len(LATER),
-            [*schema.HOLDS.columns, 'zone'],
-        )
+        assert version(path) == (len(LATER), [*COLUMNS, 'zone'])
 
     def test_this_one_stays_as_it_is(self, path):
         before = path.read_bytes()
@@ -121,17 +126,19 @@ class TestVersions:
             f'the ledger of huge pages {path} has version 2 of its schema, '
             'and this nova-numa-hugepages knows versions up to 1. Install '
             'the nova-numa-hugepages that wrote it, or a later one. If there '
-            f'is none: Stop the service, move {path} aside, and with it '
-            'ledger.sqlite-wal and ledger.sqlite-shm if they are there, and '
-            'start the service: the ledger is made anew from the running '
-            'domains, and the page pools are left as they are.'
+            f'is none: Stop nova-compute, move {path} aside, together with '
+            f'{path}-wal and {path}-shm if they are there, and start '
+            'nova-compute: it makes another ledger from the running domains, '
+            'and leaves the page pools as they are.'
         )
         assert version(path)[0] == len(LATER)
 
     def test_an_earlier_one_is_not_changed_by_a_reader(self, path):
         with (
             connection(path) as database,
-            pytest.raises(exception.LedgerError, match='Start the service'),
+            pytest.raises(
+                exception.LedgerError, match=r'Start nova-compute\.'
+            ),
         ):
             schema.migrate(path, database, read_only=True, steps=LATER)
 
@@ -165,66 +172,94 @@ class TestVersions:
 
 
 class TestRows:
+    HOLD = (
+        'has an invalid row in holds: holder {0}, purpose {1}, cell {2}, '
+        'node {3}, size_kib {4}, pages {5}, grown {6}, state {7}, since {8} '
+        '(CHECK constraint failed: {column})'
+    )
+
     @pytest.mark.parametrize(
-        ('change', 'told'),
+        ('column', 'value', 'found'),
         [
-            (
-                "UPDATE holds SET purpose = 'rent'",
-                f"has a row in holds that cannot be: holder '{ALICE}', "
-                "purpose 'rent', cell 0, node 0, size_kib 2048, pages 512, "
-                "grown 0, state 'held', since 1000.0 ('rent' is not a valid "
-                'Purpose)',
-            ),
-            (
-                "UPDATE holds SET state = 'lost'",
-                "('lost' is not a valid State",
-            ),
-            ("UPDATE holds SET holder = ''", "(holder is '')"),
-            ('UPDATE holds SET cell = -1', '(cell is -1)'),
-            ('UPDATE holds SET node = -1', '(node is -1)'),
-            ('UPDATE holds SET size_kib = 0', '(size_kib is 0)'),
-            ('UPDATE holds SET pages = -512', '(pages is -512)'),
-            ("UPDATE holds SET pages = 'many'", "(pages is 'many')"),
-            ('UPDATE holds SET pages = 0.5', '(pages is 0.5)'),
-            ('UPDATE holds SET grown = -1', '(grown is -1)'),
-            ("UPDATE holds SET since = 'now'", "(since is 'now')"),
-            ('UPDATE holds SET since = -1.0', '(since is -1.0)'),
-            ('UPDATE holds SET since = 9e999', '(since is inf)'),
-            ("UPDATE holds SET holder = x'80'", "(holder is b'\\x80')"),
+            ('purpose', "'rent'", "'rent'"),
+            ('state', "'lost'", "'lost'"),
+            ('holder', "''", "''"),
+            ('holder', "x'80'", "b'\\x80'"),
+            ('cell', '-1', '-1'),
+            ('node', '-1', '-1'),
+            ('size_kib', '0', '0'),
+            ('pages', '-512', '-512'),
+            ('pages', "'many'", "'many'"),
+            ('pages', '0.5', '0.5'),
+            ('grown', '-1', '-1'),
+            ('since', "'now'", "'now'"),
+            ('since', '-1.0', '-1.0'),
+            ('since', '9e999', 'inf'),
+        ],
+    )
+    @pytest.mark.parametrize('read_only', [False, True])
+    def test_of_holds_are_checked(self, path, column, value, found, read_only):
+        changed(path, f'UPDATE holds SET {column} = {value}')
+
+        with pytest.raises(exception.LedgerDamaged) as raised:
+            Ledger.open(path, read_only=read_only)
+
+        sound = [
+            f"'{ALICE}'",
+            "'guest'",
+            *('0', '0', '2048', '512', '0'),
+            "'held'",
+            '1000.0',
+        ]
+        sound[COLUMNS.index(column)] = found
+        fault = self.HOLD.format(*sound, column=column)
+        assert str(raised.value) == (
+            f'the ledger of huge pages {path} {fault}. Stop nova-compute, '
+            f'move {path} aside, together with {path}-wal and {path}-shm if '
+            'they are there, and start nova-compute: it makes another ledger '
+            'from the running domains, and leaves the page pools as they are.'
+        )
+
+    @pytest.mark.parametrize(
+        ('change', 'fault'),
+        [
             (
                 "UPDATE holds SET holder = CAST(x'80' AS TEXT)",
                 'is damaged: Could not decode to UTF-8',
             ),
             (
                 'UPDATE accounts SET floor = -1',
-                'has a row in accounts that cannot be: node 0, size_kib '
-                '2048, floor -1, grown 5, announced_from None, announced_to '
-                'None (floor is -1)',
+                'has an invalid row in accounts: node 0, size_kib 2048, '
+                'floor -1, grown 5, announced_from None, announced_to None '
+                '(CHECK constraint failed: floor)',
             ),
             (
                 'UPDATE accounts SET announced_to = 5',
-                '(half of an announcement)',
+                'has an invalid row in accounts: node 0, size_kib 2048, '
+                'floor 10, grown 5, announced_from None, announced_to 5 '
+                '(CHECK constraint failed: announcement)',
             ),
             (
                 'UPDATE placements SET pages = -1',
-                f"has a row in placements that cannot be: holder '{ALICE}', "
-                'node 0, size_kib 2048, pages -1, at 1.0 (pages is -1)',
+                f"has an invalid row in placements: holder '{ALICE}', "
+                'node 0, size_kib 2048, pages -1, at 1.0 '
+                '(CHECK constraint failed: pages)',
             ),
             (
                 "UPDATE facts SET value = ''",
-                "has a row in facts that cannot be: name 'boot_id', value '' "
-                "(value is '')",
+                "has an invalid row in facts: name 'boot_id', value '' "
+                '(CHECK constraint failed: value)',
             ),
         ],
     )
-    def test_that_cannot_be_are_damage(self, path, change, told):
+    def test_of_all_tables_are_checked(self, path, change, fault):
         changed(path, change)
 
         with pytest.raises(exception.LedgerDamaged) as raised:
             Ledger.open(path)
 
-        assert told in str(raised.value)
-        assert f'Stop the service, move {path} aside' in str(raised.value)
+        assert fault in str(raised.value)
+        assert f'Stop nova-compute, move {path} aside' in str(raised.value)
 
     def test_that_turn_bad_later_are_damage_and_change_nothing(self, path):
         with Ledger.open(path) as ledger:
@@ -236,7 +271,9 @@ class TestRows:
             changed(path, "UPDATE holds SET state = 'taken'")
             assert ledger.holds() == [hold(state=TAKEN)]
 
-    def test_are_written_as_they_are_read(self):
-        row = schema.HOLDS.row(hold(grown=3))
-
-        assert schema.hold_of(row) == hold(grown=3)
+    def test_that_are_invalid_no_program_can_write(self, path):
+        with (
+            connection(path) as database,
+            pytest.raises(sqlite3.IntegrityError, match='pages'),
+        ):
+            database.execute('UPDATE holds SET pages = -1')

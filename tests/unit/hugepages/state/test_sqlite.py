@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Tests of opening the ledger: its file, whose it is, and its damages."""
+"""Tests of opening the ledger: its file, its owner, and damage."""
 
 import os
 import pathlib
@@ -65,11 +65,11 @@ def unprivileged():
 
 
 class TestNew:
-    def test_is_made_and_says_so_once(self, path):
+    def test_is_made_once(self, path):
+        filled(path)
+
         with Ledger.open(path) as ledger:
-            assert ledger.created
-        with Ledger.open(path) as ledger:
-            assert not ledger.created
+            assert ledger.holds() == [hold('guest 0')]
 
     def test_is_for_the_user_of_the_service_only(self, path):
         before = os.umask(0)
@@ -103,7 +103,6 @@ class TestNew:
         path.touch(0o644)
 
         with Ledger.open(path) as ledger:
-            assert ledger.created
             assert ledger.holds() == []
         assert path.stat().st_mode & 0o777 == 0o600
 
@@ -112,7 +111,6 @@ class TestNew:
         path.unlink()
 
         with Ledger.open(path) as ledger:
-            assert ledger.created
             assert ledger.holds() == []
 
     def test_needs_its_folder(self, path):
@@ -120,8 +118,9 @@ class TestNew:
             Ledger.open(path / 'deeper')
 
         assert str(raised.value) == (
-            f'the ledger of huge pages {path}/deeper cannot be made: {path} '
-            'is no folder. Make it, owned by the user of the service.'
+            f'the ledger of huge pages {path}/deeper cannot be created: '
+            f'{path} is no folder. Create it, owned by the user of '
+            'nova-compute.'
         )
 
     @pytest.mark.parametrize('there', [False, True])
@@ -138,7 +137,7 @@ class TestNew:
 
         assert str(raised.value) == (
             f'the ledger of huge pages {path} is not there, or is empty. '
-            'The service makes it at its start.'
+            'nova-compute makes it when it starts.'
         )
         assert files(path.parent) == before
 
@@ -176,7 +175,7 @@ class TestNotAllowed:
 
         assert str(raised.value) == (
             f'the ledger of huge pages {others}/ledger.sqlite cannot be '
-            'used: Permission denied. See to it that the user of the service '
+            'used: Permission denied. Make sure that the user of nova-compute '
             'owns the file and its folder, and that the file system is '
             'mounted and can be written to.'
         )
@@ -194,7 +193,7 @@ class TestNotAllowed:
 
     @as_root
     @pytest.mark.parametrize('read_only', [False, True])
-    def test_a_file_of_somebody_else(self, others, unprivileged, read_only):
+    def test_a_file_of_another_user(self, others, unprivileged, read_only):
         path = others / 'ledger.sqlite'
         os.seteuid(0)
         filled(path)
@@ -259,7 +258,9 @@ class TestDamaged:
         ) as raised:
             Ledger.open(path, read_only=read_only)
 
-        assert 'made anew from the running domains' in str(raised.value)
+        assert 'makes another ledger from the running domains' in str(
+            raised.value
+        )
         assert path.read_bytes() == content
 
     @pytest.mark.parametrize('read_only', [False, True])

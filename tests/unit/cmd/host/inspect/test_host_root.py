@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""``--root``: nothing is mixed with this host, and no copy is changed."""
+"""``--root``: nothing of this host is mixed in, and no copy is changed."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ import pytest
 
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.cmd.host.inspect import host_root
-from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import hostfs
 from tests.unit.cmd.host import command_host
 from tests.unit.cmd.host.command_host import ONE
 from tests.unit.cmd.host.command_host import TWO
@@ -30,7 +30,6 @@ def host(tmp_path, monkeypatch):
     """A host with its ledger below it, and another one at home."""
     monkeypatch.setattr(settings, 'STATE_PATH', tmp_path / 'state')
     host = command_host.two_guests(tmp_path)
-    monkeypatch.setattr(hugetlb, 'DirectWriter', lambda fs: host.kernel)
     below = host.root / host.state.relative_to('/')
     shutil.copytree(host.state, below)
     (below / host.ledger.name).rename(below / 'theirs')
@@ -39,7 +38,7 @@ def host(tmp_path, monkeypatch):
 
 def run(host, *words):
     """Run a command without naming a ledger."""
-    return command_host.main.run(['host', *words, '--root', str(host.root)])
+    return host.call(*words, '--root', str(host.root))
 
 
 def theirs(host):
@@ -88,6 +87,7 @@ def test_a_link_that_leads_out_of_a_copy_is_not_followed(host, capsys):
 
 @pytest.mark.parametrize('words', [('reconcile',), ('release', '--yes', TWO)])
 def test_a_copy_is_not_changed(host, capsys, words):
+    host.change(fs=hostfs.HostFS())
     ledger = theirs(host)
     before = ledger.read_bytes(), host.ledger.read_bytes()
 
@@ -95,23 +95,23 @@ def test_a_copy_is_not_changed(host, capsys, words):
 
     assert capsys.readouterr().err == (
         f'--root {host.root}: {host.root}/sys is not a mounted sysfs, so '
-        'nothing is changed there. A copy can only be looked at: '
+        'nothing is changed there. A copy can only be shown: '
         f'nova-numa-hugepages host show --root {host.root}\n'
     )
     assert (ledger.read_bytes(), host.ledger.read_bytes()) == before
     assert host.total(1) == 132
 
 
-def test_a_dry_run_on_a_copy_is_but_a_look(host):
+def test_a_dry_run_on_a_copy_changes_nothing(host):
+    host.change(fs=hostfs.HostFS())
     theirs(host)
 
     assert run(host, 'reconcile', '--dry-run') == 4
 
 
-def test_a_mount_of_this_kernel_may_be_changed(host, monkeypatch):
+def test_a_mount_of_this_kernel_may_be_changed(host):
     host.long_ago()
     shutil.copy(host.ledger, theirs(host))
-    host.mount(monkeypatch)
 
     given = ('--config-file', str(host.conf))
     assert run(host, 'release', '--yes', TWO, *given) == 0
@@ -128,11 +128,8 @@ def test_a_mount_of_this_kernel_may_be_changed(host, monkeypatch):
         ('0:21 / ', '0:21 /kernel ', 'is not a mounted sysfs'),
     ],
 )
-def test_what_is_mounted_there_is_something_else(
-    host, capsys, monkeypatch, old, new, said
-):
-    host.mount(monkeypatch)
-    path = host_root.OWN.proc / 'self/mountinfo'
+def test_what_is_mounted_there_is_something_else(host, capsys, old, new, said):
+    path = host.own / 'self/mountinfo'
     path.write_text(path.read_text().replace(old, new))
 
     assert run(host, 'reconcile') == 2
@@ -140,9 +137,8 @@ def test_what_is_mounted_there_is_something_else(
     assert said in capsys.readouterr().err
 
 
-def test_a_mount_over_the_kernels_files_hides_them(host, capsys, monkeypatch):
-    host.mount(monkeypatch)
-    path = host_root.OWN.proc / 'self/mountinfo'
+def test_a_mount_over_the_kernels_files_hides_them(host, capsys):
+    path = host.own / 'self/mountinfo'
     with path.open('a') as file:
         file.write(f'25 23 0:25 / {host.root}/sys rw - tmpfs tmpfs rw\n')
 
@@ -151,9 +147,8 @@ def test_a_mount_over_the_kernels_files_hides_them(host, capsys, monkeypatch):
     assert 'is not a mounted sysfs' in capsys.readouterr().err
 
 
-def test_another_boot_is_another_kernel(host, capsys, monkeypatch):
-    host.mount(monkeypatch)
-    link = host_root.OWN.proc / 'sys'
+def test_another_boot_is_another_kernel(host, capsys):
+    link = host.own / 'sys'
     link.unlink()
     (link / 'kernel/random').mkdir(parents=True)
     (link / 'kernel/random/boot_id').write_text('another\n')
@@ -163,12 +158,9 @@ def test_another_boot_is_another_kernel(host, capsys, monkeypatch):
     assert 'is that of another kernel' in capsys.readouterr().err
 
 
-def test_a_folder_with_a_blank_is_found_among_the_mounts(
-    tmp_path, monkeypatch
-):
+def test_a_folder_with_a_blank_is_found_among_the_mounts(tmp_path):
     folder = tmp_path / 'my host'
     folder.mkdir()
     host = command_host.Host(folder)
-    host.mount(monkeypatch)
 
-    host_root.check_live(host.root)
+    host_root.check_live(host.root, host.machine.fs)

@@ -10,22 +10,21 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The picture of ``host show``: on any terminal, and on none."""
+"""The picture of ``host show``, on a terminal and elsewhere."""
 
 import io
+import re
 import sys
 
 import pytest
 from rich import console
 
-from nova_numa_hugepages import exception
-from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.cmd.host.inspect import collect
 from nova_numa_hugepages.cmd.host.render import picture
 from nova_numa_hugepages.cmd.host.render import rows
+from nova_numa_hugepages.cmd.host.settings import Settings
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import policy
-from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from tests.unit.cmd.host import command_host
 from tests.unit.cmd.host.command_host import ONE
 from tests.unit.cmd.host.command_host import SMALL
@@ -53,19 +52,20 @@ def test_the_picture(host, capsys, monkeypatch):
 
     assert all(len(line) <= 60 for line in out.splitlines())
     assert '\x1b' not in out
+    # Where a path is too long for a line, it is broken anywhere.
+    assert 'host:2nodes;ledger/' in ''.join(out.split())
     text = ' '.join(out.replace('│', ' ').split())
-    assert 'host: 2 nodes; ledger /' in text
     assert 'CPUs ' in text
-    assert '56 of 128 free, 64 held, 56 to promise; floor 128' in text
+    assert '56 of 128 free, 64 held, 56 available; floor 128' in text
     assert '8 used by /system.slice/ovs-vswitchd.service' in text
     assert (
-        f'A instance-00000001 {ONE} runs on 2 MiB pages: 64 on node 0, 32 on '
-        'node 1' in text
+        f'A instance-00000001 {ONE} is running on 2 MiB pages: 64 on node 0, '
+        '32 on node 1' in text
     )
     assert (
-        f'B {TWO} does not run, and keeps 2 MiB pages: 100 on node 1' in text
+        f'B {TWO} is not running, and keeps 2 MiB pages: 100 on node 1' in text
     )
-    # 128 pages on 50 signs: 64 of the guest, 8 of others, 56 free.
+    # 128 pages on 50 signs: 64 of the instance, 8 of others, 56 free.
     (bar,) = (line for line in out.splitlines() if 'AAAx' in line)
     assert [bar.count(sign) for sign in 'Ax.'] == [25, 3, 22]
 
@@ -76,10 +76,10 @@ def test_without_a_ledger_there_is_a_picture(host, capsys):
     out = ' '.join(shown(host, capsys).out.replace('│', ' ').split())
 
     assert 'no ledger was read' in out
-    assert 'Who holds pages is not known.' in out
-    assert '? free, but perhaps promised or held back.' in out
+    assert 'It is not known which instances hold pages.' in out
+    assert '? free, but perhaps promised or kept.' in out
     assert '..' not in out
-    assert 'No guest runs here' not in out
+    assert 'No instance runs here' not in out
     assert '100 of 132 free;' in out
     assert ' held' not in out.replace('are held', '').split('A letter')[0]
 
@@ -89,70 +89,78 @@ def test_with_neither_guests_nor_a_ledger(tmp_path, capsys):
 
     out = shown(host, capsys).out
 
-    assert 'No guest runs here.\nWho holds pages is not known.\n' in out
+    assert (
+        'No instance runs here.\n'
+        'It is not known which instances hold pages.\n' in out
+    )
 
 
 def test_with_neither_guests_nor_holds(tmp_path, capsys):
     host = command_host.Host(tmp_path)
-    host.pools().ledger.close()
+    host.pools().close()
 
     assert shown(host, capsys).out.endswith(
-        'No guest runs here, and none holds pages.\n'
+        'No instance runs here, and none holds pages.\n'
     )
 
 
-def test_more_reserved_than_there_is_stands_out(host, tmp_path, capsys):
-    # given: of 56 pages that are free, 59 are to be kept from guests
-    key = model.PoolKey(0, SMALL)
-    seen = collect.look(
-        host.kernel.fs,
-        settings.Settings(host.ledger, policy.PoolPolicy(reserved={key: 67})),
+def warnings(host, monkeypatch, policy=None):
+    """Draw a host on a colour terminal.
+
+    :returns: the texts that are red
+    """
+    monkeypatch.setenv('TERM', 'xterm')
+    monkeypatch.delenv('NO_COLOR', raising=False)
+    return [
+        text.split('\x1b')[0]
+        for text in drawn(host, policy=policy).split('\x1b[31m')[1:]
+    ]
+
+
+def drawn(host, width=1000, policy=None):
+    """Draw a host on a terminal."""
+    paper = console.Console(
+        file=io.StringIO(), force_terminal=True, width=width
     )
-
-    # when
-    drawn = picture._numbers(seen, key)
-
-    # then
-    assert seen.view.pools[key].standing.available == -3
-    assert drawn.plain.endswith(
-        '; 3 too few for what is promised and held back'
-    )
-    assert [span.style for span in drawn.spans] == ['red']
+    settings = Settings(host.ledger, policy or PoolPolicy())
+    inspection = collect.inspect(host.machine, host.root, settings)
+    for part in picture.draw(inspection, 'compute-7'):
+        paper.print(part, highlight=False)
+    return paper.file.getvalue()
 
 
-def test_a_guest_elsewhere_than_it_holds_stands_out(host):
+def lines(host, monkeypatch):
+    """Draw a host without colours, and get its lines."""
+    monkeypatch.setenv('NO_COLOR', '1')
+    plain = re.sub(r'\x1b\[[0-9;]*m', '', drawn(host))
+    return [line.strip('│ ') for line in plain.splitlines()]
+
+
+def test_more_reserved_than_there_is_stands_out(host, monkeypatch):
+    # given: of 56 pages that are free, 59 are to be kept from instances
+    policy = PoolPolicy(reserved={model.PoolKey(0, SMALL): 67})
+
+    # when, then
+    found = warnings(host, monkeypatch, policy)
+    assert '; 3 too few for promised and reserved pages' in found
+
+
+def test_an_instance_elsewhere_than_it_holds_stands_out(host, monkeypatch):
     host.kernel.stop_guest(ONE)
     host.start(ONE, {0: 64, 1: 31})
-    seen = collect.look(
-        host.kernel.fs, settings.Settings(host.ledger, policy.PoolPolicy())
-    )
 
-    drawn = picture._guest(seen, ONE)
-
-    assert drawn.plain.endswith(
-        '31 on node 1; 2 MiB pages: 64 on node 0, 32 on node 1 held for it'
+    assert '; 2 MiB pages: 64 on node 0, 32 on node 1 held for it' in warnings(
+        host, monkeypatch
     )
-    assert [span.style for span in drawn.spans] == ['red']
 
 
 def test_colours_on_a_terminal_and_none_with_no_color(host, monkeypatch):
-    seen = collect.look(
-        host.kernel.fs, settings.Settings(host.ledger, policy.PoolPolicy())
-    )
-
-    def drawn() -> str:
-        paper = console.Console(
-            file=io.StringIO(), force_terminal=True, width=60
-        )
-        for part in picture.draw(seen, 'compute-7'):
-            paper.print(part)
-        return paper.file.getvalue()
-
     monkeypatch.setenv('TERM', 'xterm')
     monkeypatch.delenv('NO_COLOR', raising=False)
-    assert '\x1b[36mA' in drawn().replace('\x1b[35mA', '\x1b[36mA')
+    assert '\x1b[36mA' in drawn(host, 60).replace('\x1b[35mA', '\x1b[36mA')
+
     monkeypatch.setenv('NO_COLOR', '1')
-    assert '\x1b[3' not in drawn()
+    assert '\x1b[3' not in drawn(host, 60)
 
 
 def test_without_rich_there_is_the_table(host, capsys, monkeypatch):
@@ -192,86 +200,76 @@ def test_lists_of_numbers(numbers, expected):
     assert rows.number_list(numbers) == expected
 
 
-def test_pages_that_are_held_for_guests_on_their_way(host, capsys):
+def test_pages_that_are_held_for_migrations(host, capsys):
     host.hold(THREE, (0, 4), purpose=model.Purpose.INCOMING)
     host.hold(FOUR, (0, 2), purpose=model.Purpose.RESIZE)
 
     text = ' '.join(shown(host, capsys).out.split())
 
-    assert f'C {THREE} is expected, with 2 MiB pages: 4 on node 0' in text
     assert (
-        f'D {FOUR} was resized or moved away, and may come back to 2 MiB '
+        f'C {THREE} is expected by live migration, with 2 MiB pages: 4 on '
+        'node 0' in text
+    )
+    assert (
+        f'D {FOUR} was resized or migrated away, and may come back to 2 MiB '
         'pages: 2 on node 0' in text
     )
 
 
-def test_a_resize_that_awaits_confirmation_does_not_stand_out(host):
-    # given: a guest that was resized on its host, and may come back
-    host.hold(ONE, (0, 16), (1, 8), purpose=model.Purpose.RESIZE)
-    seen = collect.look(
-        host.kernel.fs, settings.Settings(host.ledger, policy.PoolPolicy())
-    )
-
-    # when
-    drawn = picture._guest(seen, ONE)
-    bars = [
-        picture._parts(seen, model.PoolKey(node, SMALL), {ONE: 'A'})[:2]
-        for node in (0, 1)
-    ]
-
-    # then
-    assert drawn.plain == (
-        f'instance-00000001 {ONE} runs on 2 MiB pages: 64 on node 0, 32 on '
-        'node 1; 2 MiB pages: 16 on node 0, 8 on node 1 kept for its coming '
-        'back from a resize'
-    )
-    assert drawn.spans == []
-    assert [[part[:2] for part in bar] for bar in bars] == [
-        [(64, 'A'), (16, 'a')],
-        [(32, 'A'), (8, 'a')],
-    ]
-
-
-def test_a_guest_that_is_off_awaits_confirmation(host):
-    host.hold(TWO, (0, 2), purpose=model.Purpose.RESIZE)
-    seen = collect.look(
-        host.kernel.fs, settings.Settings(host.ledger, policy.PoolPolicy())
-    )
-
-    assert picture._guest(seen, TWO).plain == (
-        f'{TWO} does not run, and keeps 2 MiB pages: 100 on node 1; 2 MiB '
-        'pages: 2 on node 0 kept for its coming back from a resize'
-    )
-
-
-def test_what_is_promised_and_not_there_stands_out(host):
-    # given: somebody takes away what the guest that is off has a right to
-    host.kernel.operator_writes(model.PoolKey(1, SMALL), 32)
-    seen = collect.look(
-        host.kernel.fs, settings.Settings(host.ledger, policy.PoolPolicy())
-    )
-
-    # when
-    drawn = picture._numbers(seen, model.PoolKey(1, SMALL))
-
-    # then
-    assert drawn.plain.startswith('0 of 32 free, 132 held, 0 to promise')
-    assert drawn.plain.endswith('; 100 that are promised are not there')
-    assert [span.style for span in drawn.spans] == ['red']
-
-
-def test_who_may_not_see_all_is_told_so_in_the_picture(
-    host, capsys, monkeypatch
+def test_a_resize_that_awaits_confirmation_does_not_stand_out(
+    host, monkeypatch
 ):
-    def forbidden(self, pid):
-        raise exception.KernelError(f'/proc/{pid}/numa_maps', 'no', 'a file')
+    # given: an instance that was resized on its host
+    host.hold(ONE, (0, 16), (1, 8), purpose=model.Purpose.RESIZE)
 
-    monkeypatch.setattr(processes.MapsFile, '__call__', forbidden)
+    # then
+    assert not any(
+        'held for it' in text for text in warnings(host, monkeypatch)
+    )
+    found = lines(host, monkeypatch)
+    assert (
+        f'A instance-00000001 {ONE} is running on 2 MiB pages: 64 on node 0, '
+        '32 on node 1; 2 MiB pages: 16 on node 0, 8 on node 1 kept in case '
+        'its resize is reverted' in found
+    )
+    # then: 64 and 16 of 128 pages, and 32 and 8 of 140, on 990 signs
+    bars = [line for line in found if 'AAAA' in line]
+    assert [(bar.count('A'), bar.count('a')) for bar in bars] == [
+        (495, 123),
+        (226, 56),
+    ]
+
+
+def test_an_instance_that_is_not_running_awaits_confirmation(
+    host, monkeypatch
+):
+    host.hold(TWO, (0, 2), purpose=model.Purpose.RESIZE)
+
+    assert (
+        f'B {TWO} is not running, and keeps 2 MiB pages: 100 on node 1; 2 MiB '
+        'pages: 2 on node 0 kept in case its resize is reverted'
+        in lines(host, monkeypatch)
+    )
+
+
+def test_what_is_promised_and_missing_stands_out(host, monkeypatch):
+    # given: the pages of the instance that is not running are removed
+    host.kernel.operator_writes(model.PoolKey(1, SMALL), 32)
+
+    assert '; 100 promised pages are missing' in warnings(host, monkeypatch)
+    assert any(
+        '0 of 32 free, 132 held, 0 available' in line
+        for line in lines(host, monkeypatch)
+    )
+
+
+def test_what_this_user_may_not_see_is_in_the_picture(host, capsys):
+    host.forbid_maps()
 
     text = ' '.join(shown(host, capsys).out.split())
 
     assert (
-        'runs; where its memory is can be seen by root only; 2 MiB pages: 64 '
-        'on node 0, 32 on node 1 held for it' in text
+        'is running; only root can see on which pages; 2 MiB pages: 64 on '
+        'node 0, 32 on node 1 held for it' in text
     )
     assert 'used by unknown others' in text

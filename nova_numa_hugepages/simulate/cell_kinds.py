@@ -1,0 +1,314 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Kinds of host cells and guest cells: what they offer and what they take.
+
+For a bound it doesn't matter which guest cell is on which host, only how many
+of each kind fit together in one host cell. Rows of integers say what fits:
+each that the sum of what the guest cells take is at most what there is.
+
+Each row holds for every packing that stock Nova's fit or ours may come to, so
+where they differ it is the rule of the more lenient one. Neither is asked
+about hosts that Placement leaves out: those with thread siblings, by a guest
+that isolates its threads.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import math
+from typing import NamedTuple
+
+from nova import objects
+from nova.virt import hardware
+
+from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core import units
+from nova_numa_hugepages.nova_fit import translate
+from nova_numa_hugepages.simulate import scenario
+
+SMALL_KIB = 4
+
+# Products with a ratio that are whole numbers but for their last bits.
+_EPSILON = 1e-9
+
+
+class GuestCellKind(NamedTuple):
+    """The request of a guest cell.
+
+    :ivar shared: vCPUs that float
+    :ivar dedicated: vCPUs that are pinned
+    :ivar emulator: CPUs for the emulator's threads
+    :ivar page_size: a size in KiB, a `model.PageRequest`, or None
+    """
+
+    shared: int
+    dedicated: int
+    emulator: int
+    memory_mib: int
+    page_size: int | None
+    cpu_policy: model.CPUPolicy
+    thread_policy: model.ThreadPolicy
+
+
+class HostCellKind(NamedTuple):
+    """The capacity of an empty host cell.
+
+    :ivar cores: cores whose CPUs are dedicated
+    :ivar threads: threads of a core
+    :ivar shared_cpus: CPUs that vCPUs share
+    :ivar small_mib: memory in no page pool
+    :ivar small_held_mib: the part of it that the operator reserves
+    :ivar pools: pairs of page size in KiB and pages for guests
+    """
+
+    cores: int
+    threads: int
+    shared_cpus: int
+    memory_mib: int
+    small_mib: int
+    small_held_mib: int
+    pools: tuple[tuple[int, int], ...]
+    cpu_ratio: float
+    ram_ratio: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Knapsack:
+    """The numbers of guest cells that fit together in a host cell.
+
+    A guest cell that may be on pages of several sizes has a choice for each.
+
+    :ivar choices: for each choice, the index of its kind of guest cell
+    :ivar rows: for each row, what one guest cell of each choice takes
+    :ivar capacities: for each row, what there is
+    """
+
+    choices: tuple[int, ...]
+    rows: tuple[tuple[int, ...], ...]
+    capacities: tuple[int, ...]
+
+    def most(self, choice: int) -> int:
+        """Return how many guest cells of one choice fit without others."""
+        return min(
+            capacity // row[choice]
+            for row, capacity in zip(self.rows, self.capacities, strict=True)
+            if row[choice]
+        )
+
+
+def guest_cell_kinds(
+    flavor: scenario.Flavor,
+) -> collections.Counter[GuestCellKind]:
+    """Count the guest cells of a flavor by their kinds.
+
+    :returns: how many of each kind; nothing without a NUMA topology
+    :raises: what Nova raises for a flavor that it refuses
+    """
+    objects.register_all()
+    topology = hardware.numa_get_constraints(
+        objects.Flavor(
+            vcpus=flavor.vcpus,
+            memory_mb=flavor.memory_mib,
+            extra_specs=dict(flavor.extra_specs),
+        ),
+        objects.ImageMeta.from_dict({'properties': {}}),
+    )
+    found: collections.Counter[GuestCellKind] = collections.Counter()
+    if topology is None:
+        return found
+    request = translate.request(topology)
+    for number, cell in enumerate(request.cells):
+        found[
+            GuestCellKind(
+                shared=len(cell.shared_vcpus),
+                dedicated=len(cell.dedicated_vcpus),
+                emulator=request.emulator_cpus(number),
+                memory_mib=cell.memory_mib,
+                page_size=cell.page_size,
+                cpu_policy=cell.cpu_policy,
+                thread_policy=cell.thread_policy,
+            )
+        ] += 1
+    return found
+
+
+def host_cell_kinds(
+    hosts: Iterable[scenario.HostType],
+) -> collections.Counter[HostCellKind]:
+    """Count the host cells of each kind."""
+    found: collections.Counter[HostCellKind] = collections.Counter()
+    for host in hosts:
+        for node in host.nodes:
+            found[_host_kind(host, node)] += host.count
+    return found
+
+
+def _host_kind(
+    host: scenario.HostType, node: scenario.HostNode
+) -> HostCellKind:
+    pooled_kib = sum(size * pages for size, pages in node.pages.items())
+    held_kib = node.reserved.get(SMALL_KIB, 0) * SMALL_KIB
+    return HostCellKind(
+        cores=node.cores - node.shared_cores,
+        threads=node.threads,
+        shared_cpus=node.shared_cores * node.threads,
+        memory_mib=node.memory_mib,
+        small_mib=max(0, node.memory_mib - pooled_kib // units.KIB_PER_MIB),
+        small_held_mib=held_kib // units.KIB_PER_MIB,
+        pools=tuple(
+            (size, max(0, pages - node.reserved.get(size, 0)))
+            for size, pages in sorted(node.pages.items())
+            if pages
+        ),
+        cpu_ratio=host.cpu_ratio,
+        ram_ratio=host.ram_ratio,
+    )
+
+
+def knapsack(host: HostCellKind, guests: Sequence[GuestCellKind]) -> Knapsack:
+    """Return which guest cells fit together in a host cell.
+
+    :param guests: the kinds of guest cells
+    :returns: without choices for kinds that don't fit even alone
+    """
+    capacities = {
+        'cpus': host.cores * host.threads,
+        'cores': host.cores,
+        'shared': math.floor(host.shared_cpus * host.cpu_ratio + _EPSILON),
+        'ram': math.floor(host.memory_mib * host.ram_ratio + _EPSILON),
+        'small': max(0, host.small_mib - host.small_held_mib),
+        **{f'pages {size}': pages for size, pages in host.pools},
+    }
+    choices = []
+    takes: list[Mapping[str, int]] = []
+    for index, guest in enumerate(guests):
+        if not _fits_alone(guest, host):
+            continue
+        for size in _sizes(guest, host):
+            taken = _cpus(guest, host) | _memory(guest, size)
+            if all(taken[row] <= capacities[row] for row in taken):
+                choices.append(index)
+                takes.append(taken)
+    rows = []
+    limits = []
+    for name, capacity in capacities.items():
+        row = [taken.get(name, 0) for taken in takes]
+        # Small numbers, for a solver that counts in floats.
+        divisor = math.gcd(*row)
+        if divisor:
+            rows.append(tuple(amount // divisor for amount in row))
+            limits.append(capacity // divisor)
+    return Knapsack(tuple(choices), tuple(rows), tuple(limits))
+
+
+def _fits_alone(guest: GuestCellKind, host: HostCellKind) -> bool:
+    """Check the rules that concern a guest cell by itself."""
+    if guest.shared > host.shared_cpus:
+        return False
+    if (
+        guest.thread_policy is model.ThreadPolicy.REQUIRE
+        and guest.dedicated
+        and host.threads == 1
+    ):
+        return False
+    if (
+        guest.thread_policy is model.ThreadPolicy.ISOLATE
+        and guest.cpu_policy is not model.CPUPolicy.SHARED
+        and host.threads > 1
+    ):
+        # Nova asks Placement to leave out hosts with thread siblings
+        # (``_translate_pinning_policies`` in ``nova.scheduler.utils``), which
+        # is before any fit, stock or ours.
+        return False
+    # What isn't accounted never overcommits against itself.
+    return _accounted(guest) or guest.memory_mib <= max(
+        [host.small_mib, *(_mib(*pool) for pool in host.pools)]
+    )
+
+
+def _mib(size_kib: int, pages: int) -> int:
+    return size_kib * pages // units.KIB_PER_MIB
+
+
+def _accounted(guest: GuestCellKind) -> bool:
+    """Return whether the pages that a guest cell takes have to be free.
+
+    Without a wish for pages, vCPUs that float share memory that is not theirs
+    alone, up to the host's ratio.
+    """
+    return (
+        guest.page_size is not None
+        or guest.cpu_policy is not model.CPUPolicy.SHARED
+    )
+
+
+def _sizes(guest: GuestCellKind, host: HostCellKind) -> list[int]:
+    """List the page sizes in KiB that a guest cell may be on."""
+    huge = [size for size, _ in host.pools]
+    # On a host cell without small pages Nova takes the next size for them.
+    smallest = SMALL_KIB if host.small_mib or not huge else huge[0]
+    sizes: list[int]
+    match guest.page_size:
+        case None | model.PageRequest.SMALL:
+            sizes = [smallest]
+        case model.PageRequest.LARGE:
+            sizes = huge
+        case model.PageRequest.ANY:
+            sizes = sorted({smallest, *huge})
+        case _:
+            sizes = [
+                size for size in (SMALL_KIB, *huge) if size == guest.page_size
+            ]
+    return [
+        size
+        for size in sizes
+        if units.pages_for(guest.memory_mib, size) is not None
+    ]
+
+
+def _cpus(guest: GuestCellKind, host: HostCellKind) -> dict[str, int]:
+    """Return what a guest cell takes of the CPUs.
+
+    Under ``isolate`` a CPU is a core, as there is no place on host cells whose
+    cores have several. Under ``require`` no two guest cells have a thread each
+    of a core of two threads; of larger cores they may, which takes nothing but
+    the threads then. A thread that is left over goes to guest cells without a
+    thread policy.
+    """
+    cores = 0
+    if guest.thread_policy is model.ThreadPolicy.REQUIRE and host.threads == 2:
+        cores = -(-guest.dedicated // 2)
+    return {
+        'cpus': guest.dedicated + guest.emulator,
+        'cores': cores,
+        'shared': guest.shared,
+    }
+
+
+def _memory(guest: GuestCellKind, size_kib: int) -> dict[str, int]:
+    """Return the memory that a guest cell takes on pages of a size."""
+    taken = {}
+    if guest.cpu_policy is not model.CPUPolicy.DEDICATED:
+        taken['ram'] = guest.memory_mib
+    if not _accounted(guest):
+        return taken
+    if size_kib == SMALL_KIB:
+        taken['small'] = guest.memory_mib
+    else:
+        pages = units.pages_for(guest.memory_mib, size_kib)
+        taken[f'pages {size_kib}'] = pages or 0
+    return taken

@@ -1,0 +1,228 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The results of a simulation as tables for a terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich import console as rich
+from rich import table
+from rich import text
+
+from nova_numa_hugepages.simulate import results
+from nova_numa_hugepages.simulate import summary
+from nova_numa_hugepages.simulate import wording
+from nova_numa_hugepages.simulate.summary import Metric
+
+_NOTHING = '-'
+
+_ROWS: tuple[tuple[Metric, str], ...] = (
+    (Metric.PLACED, 'placed before first refusal'),
+    (Metric.OF_BOUND_PERCENT, 'share of the bound'),
+    (Metric.REFUSED_PERCENT, 'arrivals refused'),
+    (Metric.CPUS_USED_PERCENT, 'CPUs used'),
+    (Metric.CPUS_STRANDED_PERCENT, 'CPUs stranded'),
+    (Metric.PAGES_USED_PERCENT, 'pages used'),
+    (Metric.PAGES_STRANDED_PERCENT, 'pages stranded'),
+)
+
+_STRANDED = (
+    'Stranded: free, but in the wrong place for an average instance of the '
+    'mix.'
+)
+
+
+def print_report(
+    found: results.Results,
+    console: rich.Console,
+    *,
+    planned: int | None = None,
+) -> None:
+    """Print the figures of each phase, and what they say.
+
+    :param console: where to; it decides on width and colours
+    :param planned: how many runs there were to be, for an interrupted
+        simulation
+    """
+    summed = summary.summarise(found)
+    for phase in summed.phases:
+        _print_phase(phase, console)
+    if any(_tells_stranded(phase) for phase in summed.phases):
+        _print(console, _STRANDED, 'dim')
+        console.print()
+    if not found.complete:
+        _print(console, _interrupted(len(found.runs), planned), 'bold yellow')
+    if summed.phases:
+        _print(console, wording.closing(summed), 'bold')
+
+
+def _print(
+    console: rich.Console, words: str, style: str | None = None
+) -> None:
+    console.print(text.Text(words, style or ''), highlight=False)
+
+
+def _interrupted(done: int, planned: int | None) -> str:
+    if not done:
+        return 'Interrupted before the first run was done.'
+    runs = f'{done} of {planned} runs' if planned else f'{done} runs'
+    return f'Interrupted after {runs}; the figures are of these only.'
+
+
+def _print_phase(phase: summary.PhaseSummary, console: rich.Console) -> None:
+    _print(console, wording.PHASES[phase.phase], 'bold')
+    console.print(_figures(phase), highlight=False)
+    _print(console, _medians(phase), 'dim')
+    console.print()
+    if phase.phase is results.Phase.FILL:
+        for policy in phase.policies:
+            _print(console, _first_refused(policy))
+    elif any(
+        refusals.refused
+        for policy in phase.policies
+        for refusals in policy.by_flavor
+    ):
+        console.print(_refusals(phase), highlight=False)
+    else:
+        _print(console, 'No instance was refused.')
+    console.print()
+
+
+def _tells_stranded(phase: summary.PhaseSummary) -> bool:
+    return any(
+        Metric.CPUS_STRANDED_PERCENT in policy.figures
+        for policy in phase.policies
+    )
+
+
+def _table(phase: summary.PhaseSummary, first: str) -> table.Table:
+    grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    grid.add_column(first, overflow='fold')
+    for policy in phase.policies:
+        grid.add_column(wording.NAMES[policy.policy], justify='right')
+    return grid
+
+
+def _figures(phase: summary.PhaseSummary) -> table.Table:
+    grid = _table(phase, '')
+    compared = len(phase.policies) > 1
+    if compared:
+        grid.add_column('ratio', justify='right')
+    for metric, label in _ROWS:
+        cells = [_figure(policy, metric) for policy in phase.policies]
+        if not any(cells):
+            continue
+        if compared:
+            cells.append(_ratio(phase, metric))
+        grid.add_row(label, *(cell or _NOTHING for cell in cells))
+    return grid
+
+
+def _ratio(phase: summary.PhaseSummary, metric: Metric) -> str:
+    ratio = phase.ratios.get(metric)
+    if ratio is None:
+        return ''
+    if metric is Metric.PLACED and any(
+        policy.unrefused for policy in phase.policies
+    ):
+        # How many more would have fitted is unknown.
+        return ''
+    return wording.times(ratio.median)
+
+
+def _figure(policy: summary.PolicySummary, metric: Metric) -> str:
+    """Write a figure with its interval; nothing if there is none."""
+    figure = policy.figures.get(metric)
+    if figure is None:
+        return ''
+    number, unit = wording.percent, ' %'
+    if metric is Metric.PLACED:
+        number, unit = wording.count, ''
+        if not policy.first_refused:
+            return f'all {number(figure.median)}'
+    words = number(figure.median) + unit
+    if figure.low is None or figure.high is None:
+        return words
+    low, high = number(figure.low), number(figure.high)
+    return words if low == high else f'{words} ({low}-{high})'
+
+
+def _medians(phase: summary.PhaseSummary) -> str:
+    seeds = [len(policy.seeds) for policy in phase.policies]
+    if max(seeds) == 1:
+        return 'Of one run.' if len(seeds) == 1 else 'Of one run each.'
+    runs = (
+        f'{seeds[0]} runs'
+        if len(set(seeds)) == 1
+        else ' and '.join(map(str, seeds)) + ' runs'
+    )
+    text = f'Medians of {runs}, with 95 % confidence intervals'
+    if len(seeds) > 1:
+        text += '; ratios of the same seeds'
+    return f'{text}.'
+
+
+def _first_refused(policy: summary.PolicySummary) -> str:
+    runs = len(policy.seeds)
+    who = wording.NAMES[policy.policy]
+    if not policy.first_refused:
+        return f'{who}: no instance was refused'
+    if runs == 1:
+        return f'{who}: first refused was {policy.first_refused[0][0]}'
+    flavors = ', '.join(
+        f'{flavor} ({count} of {runs} runs)'
+        for flavor, count in policy.first_refused
+    )
+    return f'{who}: first refused was {flavors}'
+
+
+def _refusals(phase: summary.PhaseSummary) -> table.Table:
+    """Make a table of refusals by flavor, most arrivals first."""
+    grid = _table(phase, 'refused of arrivals')
+    by_policy = [
+        {refusals.flavor: refusals for refusals in policy.by_flavor}
+        for policy in phase.policies
+    ]
+    # In the order of the first policy, then what only the second one has.
+    flavors = dict.fromkeys(
+        flavor for refusals in by_policy for flavor in refusals
+    )
+    for number, flavor in enumerate(flavors, 1):
+        grid.add_row(
+            text.Text(flavor),
+            *(_refused(refusals.get(flavor)) for refusals in by_policy),
+            end_section=number == len(flavors),
+        )
+    grid.add_row(
+        'all',
+        *(
+            _refused(
+                summary.FlavorRefusals(
+                    'all',
+                    sum(one.arrivals for one in refusals.values()),
+                    sum(one.refused for one in refusals.values()),
+                )
+            )
+            for refusals in by_policy
+        ),
+    )
+    return grid
+
+
+def _refused(refusals: summary.FlavorRefusals | None) -> str:
+    if refusals is None:
+        return _NOTHING
+    return (
+        f'{refusals.refused} of {refusals.arrivals} '
+        f'({wording.percent(refusals.percent)} %)'
+    )

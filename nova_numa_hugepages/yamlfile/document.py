@@ -1,0 +1,190 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""YAML documents that know the line of every key and value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import dataclasses
+import pathlib
+import reprlib
+import textwrap
+from typing import Any
+import warnings
+
+import ruamel.yaml
+from ruamel.yaml import constructor
+from ruamel.yaml import error as yaml_errors
+from ruamel.yaml import nodes
+from ruamel.yaml import reader
+
+from nova_numa_hugepages.yamlfile import file_errors
+from nova_numa_hugepages.yamlfile import validation
+from nova_numa_hugepages.yamlfile.validation import Finding
+from nova_numa_hugepages.yamlfile.validation import Path
+
+# The longest message of the parser, which may quote a value in full.
+_MESSAGE_CHARACTERS = 200
+
+_MERGE = 'tag:yaml.org,2002:merge'
+_TEXT = 'tag:yaml.org,2002:str'
+
+# Raised, beside errors with a line, for a value that does not fit its tag.
+_BAD_VALUE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
+
+class _Constructor(constructor.RoundTripConstructor):
+    """A constructor to which keys are text, and which locates every error."""
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        if isinstance(node, nodes.MappingNode):
+            for key, _ in node.value:
+                # A flavor may be named 42 or no.
+                if isinstance(key, nodes.ScalarNode) and key.tag != _MERGE:
+                    key.tag = _TEXT
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int):
+                # Python refuses to write one of thousands of digits.
+                str(value)
+            return value
+        except _BAD_VALUE as error:
+            found = reprlib.repr(node.value)
+            raise constructor.ConstructorError(
+                None, None, f'bad value {found}: {error}', node.start_mark
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A YAML document.
+
+    :ivar file: the name of its file
+    :ivar data: mappings, lists and values
+    """
+
+    file: str
+    data: Any
+
+    def line(self, path: Path) -> int:
+        """Return the line of a path, or of the nearest part around it."""
+        value = self.data
+        line = value.lc.line if hasattr(value, 'lc') else 0
+        for part in path:
+            try:
+                line = value.lc.data[part][0]
+                value = value[part]
+            except (AttributeError, LookupError, TypeError):
+                break
+        return int(line) + 1
+
+    def error(self, findings: Iterable[Finding]) -> file_errors.FileError:
+        """Make the error that reports findings, ordered by line."""
+        return file_errors.FileError(
+            self.file,
+            sorted(
+                (self.line(path), f'{_where(path)}{text}')
+                for path, text in findings
+            ),
+        )
+
+
+def _where(path: Path) -> str:
+    """Write a path, for example ``hosts.duo.cores[1]: ``."""
+    text = ''.join(
+        f'[{part}]'
+        if isinstance(part, int)
+        else f'.{part if str(part).isprintable() else repr(part)}'
+        for part in path
+    )
+    return f'{text.removeprefix(".")}: ' if text else ''
+
+
+def read(
+    path: pathlib.Path,
+    schema: Mapping[str, Any],
+    check: Callable[[Any], Iterator[Finding]],
+) -> Document:
+    """Read a file and validate it.
+
+    :param schema: the JSON schema of the document
+    :param check: finds contradictions in data that match the schema
+    :raises file_errors.FileError: with all problems that were found
+    """
+    document = Document(str(path), _load(path))
+    findings = list(validation.find(document.data, schema))
+    if findings := findings or list(check(document.data)):
+        raise document.error(findings)
+    return document
+
+
+def read_text(path: pathlib.Path) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    :returns: the text with its line ends as they are
+    :raises file_errors.UnreadableError: if the file cannot be read
+    :raises file_errors.FileError: if it is not UTF-8
+    """
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        # ValueError: a name with a NUL.
+        reason = getattr(error, 'strerror', None) or str(error)
+        raise file_errors.UnreadableError(str(path), reason) from error
+    try:
+        return content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        line = content.count(b'\n', 0, error.start) + 1
+        raise file_errors.FileError(
+            str(path), [(line, 'not UTF-8: save the file as UTF-8 text')]
+        ) from error
+
+
+def _load(path: pathlib.Path) -> Any:
+    text = read_text(path)
+    parser = ruamel.yaml.YAML(pure=True)
+    parser.Constructor = _Constructor
+    # As PyYAML and OpenStack read it: in 1.2 "yes" would be text.
+    parser.version = (1, 1)
+    line: int | None = None
+    try:
+        with warnings.catch_warnings():
+            # Floats such as 1e3 are accepted without a word.
+            warnings.simplefilter('ignore')
+            return parser.load(text)
+    except yaml_errors.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        parts = [part for part in (error.context, error.problem) if part]
+        reason = textwrap.shorten(', '.join(parts), _MESSAGE_CHARACTERS)
+        if mark is not None:
+            line = mark.line + 1
+            reason += f' (column {mark.column + 1})'
+        cause: Exception = error
+    except reader.ReaderError as error:
+        line = text.count('\n', 0, error.position) + 1
+        reason = f'character {chr(error.character)!r} is not allowed'
+        cause = error
+    except RecursionError as error:
+        reason, cause = 'nested too deeply', error
+    raise file_errors.FileError(
+        str(path), [(line, f'not YAML: {reason}')]
+    ) from cause

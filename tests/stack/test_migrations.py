@@ -1,0 +1,111 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Servers that move between the hosts, and their pages with them."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from tests.host.rig import virtual
+from tests.stack import api
+from tests.stack import checks
+from tests.stack import cloud_setup
+from tests.stack import host_state
+from tests.stack import hosts
+
+# MiB/s: slow enough to be stopped in time.
+_SLOW = '1'
+_INCOMING = 'incoming'
+
+
+def _occupy(client: api.Client, host: hosts.ComputeHost, node: int) -> None:
+    """Have a guest on a node, and so no other that wants a CPU to itself."""
+    booted = []
+    for _ in range(virtual.NODES):
+        booted.append(client.boot(client.pages(mib=128), host=host.name))
+        if checks.check_instance(client, host, booted[-1]) == [node]:
+            break
+    else:
+        pytest.fail(f'no guest came onto node {node} of {host.name}')
+    client.delete(booted[:-1])
+
+
+@pytest.mark.smoke
+@pytest.mark.scenario(7, 'live migration, onto other nodes')
+def test_live_migration(
+    client: api.Client,
+    node1: hosts.ComputeHost,
+    node2: hosts.ComputeHost,
+) -> None:
+    # Given a guest whose node is taken on the other host,
+    server = client.boot(client.pages(mib=256), host=node1.name)
+    [before] = checks.check_instance(client, node1, server)
+    _occupy(client, node2, before)
+    logged = len(node2.log)
+
+    # when it moves there,
+    client.act(
+        server,
+        'os-migrateLive',
+        {'host': node2.name, 'block_migration': 'auto'},
+    )
+    client.wait_for_host(server, node2.name)
+
+    # then it has pages on another node there, which were held first, and
+    # nothing is left here.
+    [after] = checks.check_instance(client, node2, server)
+    assert after != before
+    assert re.search(
+        rf'{server}\] Reserved .* \(purpose: incoming', node2.log[logged:]
+    )
+    checks.check_empty(node1)
+
+
+@pytest.mark.scenario(7, 'live migration that is aborted')
+def test_aborted_live_migration(
+    client: api.Client,
+    node1: hosts.ComputeHost,
+    node2: hosts.ComputeHost,
+) -> None:
+    server = client.boot(
+        client.pages(mib=256), image=cloud_setup.BOOTS, host=node1.name
+    )
+    nodes = checks.check_instance(client, node1, server)
+    # Where it is to go, it would be on another node.
+    _occupy(client, node2, nodes[0])
+    before = host_state.read(node2)
+    # Enough in its memory that it takes a while.
+    time.sleep(10)
+    node1.machine.virsh('migrate-setspeed', server, _SLOW)
+
+    client.act(
+        server,
+        'os-migrateLive',
+        {'host': node2.name, 'block_migration': 'auto'},
+    )
+    migration = client.running_migration(server)
+    holds = host_state.read(node2).holds
+    assert holds.keys() - before.holds.keys() == {(server, _INCOMING)}
+    client.abort(server, migration)
+    client.wait(server, 'ACTIVE')
+
+    # Nova doesn't wait for the other host to clean up.
+    def as_before() -> bool:
+        state = host_state.read(node2)
+        return (state.holds, state.total) == (before.holds, before.total)
+
+    api.wait_until(as_before, lambda: host_state.read(node2))
+    assert checks.check_instance(client, node1, server) == nodes

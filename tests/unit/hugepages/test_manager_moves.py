@@ -1,0 +1,88 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Instances that are resized or migrated keep their pages."""
+
+from nova_numa_hugepages.hugepages import model
+from tests.unit.hugepages import managed
+from tests.unit.hugepages import page_host
+from tests.unit.hugepages.managed import ONE
+
+GUEST = model.Purpose.GUEST
+RESIZE = model.Purpose.RESIZE
+
+
+def test_a_guest_that_arrives_has_what_was_held_for_it(manager, rig):
+    manager.incoming(ONE, managed.NEEDS)
+    manager.incoming(ONE, managed.NEEDS)
+    assert rig.held() == {(ONE, 'incoming'): managed.ALL}
+
+    rig.kernel.start_guest(ONE, managed.ALL)
+    manager.arrived(ONE)
+    manager.started(ONE)
+
+    assert rig.held() == {(ONE, 'guest'): managed.ALL}
+    assert rig.ledger.placements(ONE) == managed.ALL
+
+
+def test_a_guest_that_does_not_arrive_releases_its_pages(manager, rig):
+    manager.incoming(ONE, managed.NEEDS)
+
+    manager.gone(ONE)
+
+    assert rig.held() == {}
+    assert rig.persistent() == managed.NONE
+
+
+def test_a_resize_that_is_reverted(manager, rig):
+    managed.start(manager, rig)
+    rig.kernel.stop_guest(ONE)
+
+    manager.resized(ONE)
+    manager.gone(ONE)
+    assert rig.held() == {(ONE, 'resize'): managed.ALL}
+
+    manager.reverted(ONE)
+    assert rig.held() == {(ONE, 'guest'): managed.ALL}
+
+
+def test_a_resize_on_the_same_host_that_is_confirmed(manager, rig):
+    managed.start(manager, rig)
+    rig.kernel.stop_guest(ONE)
+    manager.resized(ONE)
+    smaller = page_host.needs((0, 5))
+    managed.start(
+        manager, rig, smaller, {page_host.pool(0): 5}, after_resize=True
+    )
+
+    manager.release(ONE, RESIZE)
+
+    assert rig.held() == {(ONE, 'guest'): {page_host.pool(0): 5}}
+    assert rig.persistent() == {page_host.pool(0): 5, page_host.pool(1): 0}
+
+
+def test_a_resize_that_failed_leaves_the_guest_its_pages(manager, rig):
+    # Given a guest that was about to go, and is started again instead.
+    managed.start(manager, rig)
+    rig.kernel.stop_guest(ONE)
+    manager.resized(ONE)
+    managed.start(manager, rig)
+
+    assert rig.held() == {(ONE, 'guest'): managed.ALL}
+    assert sum(rig.persistent().values()) == sum(managed.ALL.values())
+
+
+def test_a_migration_with_another_plan_gives_up_the_one_before(manager, rig):
+    manager.incoming(ONE, page_host.needs((0, 5)))
+    manager.incoming(ONE, page_host.needs((1, 7)))
+
+    assert rig.held() == {(ONE, 'incoming'): {page_host.pool(1): 7}}
