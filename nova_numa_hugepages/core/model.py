@@ -43,7 +43,7 @@ class PageRequest(enum.IntEnum):
     ANY = -3
 
 
-# What pages of more than one size meet, so that the fit has to choose one.
+# Pages of more than one size meet these, so that the fit has to choose one.
 SEVERAL_SIZES = frozenset({PageRequest.LARGE, PageRequest.ANY})
 
 NO_PAGES: Mapping[int, int] = {}
@@ -162,7 +162,7 @@ class GuestCell:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """What a guest asks of a host.
+    """The request of a guest to a host.
 
     :ivar cells: its guest cells, in the guest's order
     :ivar emulator_isolated: whether the emulator's threads get a dedicated

@@ -45,13 +45,13 @@ LOG = logging.getLogger(__name__)
 
 VERSION = 1
 
-# Seconds between two writes. What is learned in between is lost by a crash.
+# Seconds between two writes. A crash loses what was learned in between.
 _INTERVAL_S = 60.0
 
 # For counts, and for the seconds since 1970.
 _TOO_MUCH = 1e15
 
-# What a file that was edited or damaged leads to.
+# The errors of reading a file that was edited or damaged.
 _MALFORMED = (
     AttributeError,
     LookupError,

@@ -51,8 +51,8 @@ _UNKNOWN = host_stats.HostStats()
 class StatsReader:
     """Reads the stats that hosts report, and warns once of a bad value.
 
-    A host is warned of again only after it has reported a good value. What was
-    read last of a host is kept, since it mostly comes again.
+    It warns of a host again only after that has reported a good value. The
+    last value of each host is kept, since it mostly comes again.
     """
 
     def __init__(self) -> None:

@@ -229,7 +229,7 @@ class HostFit:
         return farthest
 
     def _networks(self) -> list[tuple[str, int]]:
-        """Tell near which host cells the guest's networks are.
+        """Find the host cells that the guest's networks are near.
 
         Networks that are near none of the host's cells may be used from
         everywhere.

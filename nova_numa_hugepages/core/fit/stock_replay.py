@@ -14,8 +14,8 @@
 
 Such a compute fits a guest again with stock Nova's fit, whatever the
 scheduler chose. Where that fit is right it agrees with ours; where it is
-wrong (a page size that sticks, cells judged by the number of another cell, an
-emulator's CPU on a core half in use) the claim would refuse the guest, or
+wrong (a page size that sticks, cells taken for another one of their number,
+an emulator's CPU on a core half in use) the claim would refuse the guest, or
 accept it with a plan that doesn't work. So on these hosts our fit is not
 enough: the search of stock Nova is replayed, step by step, on plain values.
 
