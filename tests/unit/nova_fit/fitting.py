@@ -20,8 +20,6 @@ from tests.unit.core.builders import huge
 from tests.unit.core.builders import small
 
 fit = numa_fit.numa_fit_instance_to_host
-
-
 POOLS = (small(4096), huge(1024), giant(4))
 
 

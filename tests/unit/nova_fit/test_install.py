@@ -26,8 +26,6 @@ from tests.unit.nova_fit.fitting import fit
 from tests.unit.nova_fit.fitting import four_cells
 
 NAME = 'numa_fit_instance_to_host'
-
-
 SIGNATURE = (
     '(host_topology, instance_topology, provider_mapping, limits=None, '
     'pci_requests=None, pci_stats=None)'

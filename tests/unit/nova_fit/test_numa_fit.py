@@ -28,18 +28,6 @@ from tests.unit.core.builders import huge
 from tests.unit.core.builders import mixed_cell
 from tests.unit.core.builders import pinned_cell
 from tests.unit.core.builders import small
-from tests.unit.nova_builders import ANY
-from tests.unit.nova_builders import card
-from tests.unit.nova_builders import devices
-from tests.unit.nova_builders import guest
-from tests.unit.nova_builders import KIB_4
-from tests.unit.nova_builders import LARGE
-from tests.unit.nova_builders import limits
-from tests.unit.nova_builders import MIB_2
-from tests.unit.nova_builders import network
-from tests.unit.nova_builders import placed
-from tests.unit.nova_builders import primitive
-from tests.unit.nova_builders import topology
 from tests.unit.nova_fit.fitting import cells_of
 from tests.unit.nova_fit.fitting import fit
 from tests.unit.nova_fit.fitting import four_cells
@@ -53,10 +41,10 @@ class TestFit:
     @pytest.mark.parametrize(
         ('cells', 'found'),
         [
-            (None, guest(pinned_cell(1))),
-            (topology(), guest(pinned_cell(1))),
-            (topology(host_cell()), None),
-            (topology(host_cell()), guest()),
+            (None, nova_builders.guest(pinned_cell(1))),
+            (nova_builders.topology(), nova_builders.guest(pinned_cell(1))),
+            (nova_builders.topology(host_cell()), None),
+            (nova_builders.topology(host_cell()), nova_builders.guest()),
         ],
     )
     def test_without_a_host_or_a_guest_there_is_no_plan(self, cells, found):
@@ -67,8 +55,8 @@ class TestFit:
 
         assert (
             fit(
-                topology(*four_cells()),
-                guest(pinned_cell(1, 4096, MIB_2)),
+                nova_builders.topology(*four_cells()),
+                nova_builders.guest(pinned_cell(1, 4096, nova_builders.MIB_2)),
                 None,
             )
             is None
@@ -83,9 +71,13 @@ class TestFit:
         'cells',
         [
             pytest.param([pinned_cell(2)], id='pinned'),
-            pytest.param([pinned_cell(3, 1024, MIB_2)], id='huge pages'),
+            pytest.param(
+                [pinned_cell(3, 1024, nova_builders.MIB_2)], id='huge pages'
+            ),
             pytest.param([floating_cell(2)], id='floating'),
-            pytest.param([floating_cell(2, 2048, KIB_4)], id='small pages'),
+            pytest.param(
+                [floating_cell(2, 2048, nova_builders.KIB_4)], id='small pages'
+            ),
             pytest.param([mixed_cell(1, 2)], id='mixed'),
             pytest.param(
                 [pinned_cell(2, threads=ThreadPolicy.REQUIRE)], id='siblings'
@@ -94,7 +86,10 @@ class TestFit:
                 [pinned_cell(1), pinned_cell(1, first=1)], id='two cells'
             ),
             pytest.param(
-                [floating_cell(1, 64, ANY), floating_cell(1, 64, ANY)],
+                [
+                    floating_cell(1, 64, nova_builders.ANY),
+                    floating_cell(1, 64, nova_builders.ANY),
+                ],
                 id='two cells, any size',
             ),
         ],
@@ -119,7 +114,12 @@ class TestFit:
             'packing_host_numa_cells_allocation_strategy', pack, 'compute'
         ):
             ours, stock = (
-                function(topology(*host), guest(*cells), None, limits())
+                function(
+                    nova_builders.topology(*host),
+                    nova_builders.guest(*cells),
+                    None,
+                    nova_builders.limits(),
+                )
                 for function in (fit, numa_fit.stock_fit())
             )
 
@@ -133,8 +133,8 @@ class TestFit:
         host = [host_cell(0, pools=POOLS)]
         ours, stock = (
             function(
-                topology(*host),
-                guest(pinned_cell(2), emulator_isolated=True),
+                nova_builders.topology(*host),
+                nova_builders.guest(pinned_cell(2), emulator_isolated=True),
                 None,
             )
             for function in (fit, numa_fit.stock_fit())
@@ -145,29 +145,34 @@ class TestFit:
 
     def test_the_result_can_be_saved_and_read(self):
         found = fit(
-            topology(*four_cells()), guest(pinned_cell(2, 1024, LARGE)), None
+            nova_builders.topology(*four_cells()),
+            nova_builders.guest(pinned_cell(2, 1024, nova_builders.LARGE)),
+            None,
         )
 
         read = objects.InstanceNUMATopology.obj_from_primitive(
             found.obj_to_primitive()
         )
 
-        assert placed(read) == placed(found)
+        assert nova_builders.placed(read) == nova_builders.placed(found)
 
     def test_no_argument_is_changed(self):
         arguments = {
-            'host_topology': topology(*two_by_two()),
-            'instance_topology': guest(
-                pinned_cell(1, 1024, LARGE),
-                pinned_cell(1, 1024, LARGE, first=1),
+            'host_topology': nova_builders.topology(*two_by_two()),
+            'instance_topology': nova_builders.guest(
+                pinned_cell(1, 1024, nova_builders.LARGE),
+                pinned_cell(1, 1024, nova_builders.LARGE, first=1),
                 emulator_isolated=True,
             ),
-            'limits': limits(networks=network({'red'})),
+            'limits': nova_builders.limits(
+                networks=nova_builders.network({'red'})
+            ),
         }
-        requests = [card(policy='socket')]
-        stats = devices(arguments['host_topology'], {1: 1, 2: 1})
+        requests = [nova_builders.card(policy='socket')]
+        stats = nova_builders.devices(arguments['host_topology'], {1: 1, 2: 1})
         before = {
-            name: primitive(argument) for name, argument in arguments.items()
+            name: nova_builders.primitive(argument)
+            for name, argument in arguments.items()
         }
         pools = copy.deepcopy(stats.pools)
 
@@ -180,38 +185,49 @@ class TestFit:
 
         assert cells_of(found) == [1, 2]
         assert {
-            name: primitive(argument) for name, argument in arguments.items()
+            name: nova_builders.primitive(argument)
+            for name, argument in arguments.items()
         } == before
-        assert primitive(requests[0]) == primitive(card(policy='socket'))
+        assert nova_builders.primitive(requests[0]) == nova_builders.primitive(
+            nova_builders.card(policy='socket')
+        )
         assert stats.pools == pools
         assert stats.numa_topology is arguments['host_topology']
 
     def test_the_result_shares_nothing_with_the_request(self):
-        asked = guest(pinned_cell(2))
+        asked = nova_builders.guest(pinned_cell(2))
 
-        found = fit(topology(*four_cells()), asked, None)
+        found = fit(nova_builders.topology(*four_cells()), asked, None)
         found.cells[0].pcpuset.add(99)
         found.cells[0].id = 7
 
-        assert primitive(asked) == primitive(guest(pinned_cell(2)))
+        assert nova_builders.primitive(asked) == nova_builders.primitive(
+            nova_builders.guest(pinned_cell(2))
+        )
 
     def test_a_plan_that_is_tried_again_is_read_as_it_was_asked_for(self):
         first = fit(
-            topology(host_cell(pools=(small(64), giant(2)))),
-            guest(pinned_cell(1, 1024, LARGE)),
+            nova_builders.topology(host_cell(pools=(small(64), giant(2)))),
+            nova_builders.guest(pinned_cell(1, 1024, nova_builders.LARGE)),
             None,
         )
 
         second = fit(
-            topology(host_cell(pools=(small(64), huge(512)))), first, None
+            nova_builders.topology(host_cell(pools=(small(64), huge(512)))),
+            first,
+            None,
         )
         third = fit(
-            topology(host_cell(pools=(small(64), giant(2)))), second, None
+            nova_builders.topology(host_cell(pools=(small(64), giant(2)))),
+            second,
+            None,
         )
 
-        assert [placed(found) for found in (first, second, third)] == [
+        assert [
+            nova_builders.placed(found) for found in (first, second, third)
+        ] == [
             [(0, nova_builders.GIB_1, {0: 0})],
-            [(0, MIB_2, {0: 0})],
+            [(0, nova_builders.MIB_2, {0: 0})],
             [(0, nova_builders.GIB_1, {0: 0})],
         ]
 
@@ -220,15 +236,18 @@ class TestFit:
 
         assert (
             fit(
-                topology(*host),
-                guest(floating_cell(2)),
+                nova_builders.topology(*host),
+                nova_builders.guest(floating_cell(2)),
                 None,
                 objects.NUMATopologyLimits(),
             )
             is None
         )
         assert fit(
-            topology(*host), guest(floating_cell(2)), None, limits(cpu=1.5)
+            nova_builders.topology(*host),
+            nova_builders.guest(floating_cell(2)),
+            None,
+            nova_builders.limits(cpu=1.5),
         )
 
 

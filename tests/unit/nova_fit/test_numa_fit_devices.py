@@ -17,14 +17,9 @@ from nova import objects
 import pytest
 
 from nova_numa_hugepages.nova_fit import pci_devices
+from tests.unit import nova_builders
 from tests.unit.core.builders import host_cell
 from tests.unit.core.builders import pinned_cell
-from tests.unit.nova_builders import card
-from tests.unit.nova_builders import devices
-from tests.unit.nova_builders import guest
-from tests.unit.nova_builders import limits
-from tests.unit.nova_builders import topology
-from tests.unit.nova_builders import UUID
 from tests.unit.nova_fit.fitting import cells_of
 from tests.unit.nova_fit.fitting import fit
 from tests.unit.nova_fit.fitting import four_cells
@@ -36,17 +31,17 @@ class TestDevices:
     """PCI devices through Nova's own statistics."""
 
     def placed(self, cards, *requests, cells=None, count=1, **others):
-        host_topology = topology(*(cells or two_by_two()))
+        host_topology = nova_builders.topology(*(cells or two_by_two()))
         return cells_of(
             fit(
                 host_topology,
-                guest(
+                nova_builders.guest(
                     *[pinned_cell(1, first=index) for index in range(count)]
                 ),
                 others.get('mapping'),
-                limits(),
+                nova_builders.limits(),
                 list(requests),
-                devices(host_topology, cards),
+                nova_builders.devices(host_topology, cards),
             )
         )
 
@@ -73,7 +68,9 @@ class TestDevices:
         ],
     )
     def test_each_policy_where_all_cells_fit(self, policy, by_cell, chosen):
-        assert self.placed(by_cell, card(policy=policy)) == chosen
+        assert (
+            self.placed(by_cell, nova_builders.card(policy=policy)) == chosen
+        )
 
     @pytest.mark.parametrize(
         ('policy', 'chosen'),
@@ -92,23 +89,34 @@ class TestDevices:
         cells = two_by_two()
         cells[2] = cells[2]._replace(pinned_cpus=frozenset(range(200, 204)))
 
-        assert self.placed({2: 1}, card(policy=policy), cells=cells) == chosen
+        assert (
+            self.placed({2: 1}, nova_builders.card(policy=policy), cells=cells)
+            == chosen
+        )
 
     def test_socket_needs_the_sockets_of_all_cells(self):
         cells = four_cells()
         cells[2] = cells[2]._replace(pinned_cpus=frozenset(range(200, 204)))
 
-        assert self.placed({2: 1}, card(policy='socket'), cells=cells) is None
+        assert (
+            self.placed(
+                {2: 1}, nova_builders.card(policy='socket'), cells=cells
+            )
+            is None
+        )
 
     def test_cards_are_added_up_over_the_chosen_cells(self):
         by_cell = {1: 1, 3: 2}
-        wanted = card(3, policy='required')
+        wanted = nova_builders.card(3, policy='required')
 
         assert self.placed(by_cell, wanted) is None
         assert self.placed(by_cell, wanted, count=2) == [3, 1]
 
     def test_requests_share_the_cards(self):
-        one, two = card(policy='required'), card(policy='required')
+        one, two = (
+            nova_builders.card(policy='required'),
+            nova_builders.card(policy='required'),
+        )
 
         assert self.placed({1: 1}, one, two) is None
         assert self.placed({1: 1, 2: 1}, one, two) is None
@@ -116,14 +124,16 @@ class TestDevices:
         assert self.placed({1: 2}, one, two) == [1]
 
     def test_other_cards_are_no_use(self):
-        assert self.placed({1: 1}, card(vendor_id='beef')) is None
+        assert (
+            self.placed({1: 1}, nova_builders.card(vendor_id='beef')) is None
+        )
 
     def test_a_host_without_statistics_is_not_asked(self):
         found = fit(
-            topology(*four_cells()),
-            guest(pinned_cell(1)),
+            nova_builders.topology(*four_cells()),
+            nova_builders.guest(pinned_cell(1)),
             None,
-            pci_requests=[card(policy='required')],
+            pci_requests=[nova_builders.card(policy='required')],
         )
 
         assert cells_of(found) == [0]
@@ -138,7 +148,7 @@ class TestDevices:
         assert (
             self.placed(
                 dict.fromkeys(range(8), 1),
-                card(5, policy='required'),
+                nova_builders.card(5, policy='required'),
                 cells=cells,
                 count=4,
             )
@@ -157,9 +167,11 @@ class TestDevices:
     def test_needs_are_met_by_all_that_nova_supports(
         self, policy, by_cell, count
     ):
-        host_topology = topology(*two_by_two())
+        host_topology = nova_builders.topology(*two_by_two())
         found = pci_devices.PciDevices(
-            devices(host_topology, by_cell), [card(count, policy)], None
+            nova_builders.devices(host_topology, by_cell),
+            [nova_builders.card(count, policy)],
+            None,
         )
         for bits in range(1, 16):
             chosen = frozenset(
@@ -171,24 +183,30 @@ class TestDevices:
                     for near, least in found.needs()
                 )
             # As Nova answers on its own statistics.
-            assert found.supports(chosen) == devices(
+            assert found.supports(chosen) == nova_builders.devices(
                 host_topology, by_cell
             ).support_requests(
-                [card(count, policy)],
+                [nova_builders.card(count, policy)],
                 None,
                 [objects.InstanceNUMACell(id=number) for number in chosen],
             )
 
     def test_cards_are_counted_by_cell(self):
         found = pci_devices.PciDevices(
-            devices(topology(*two_by_two()), {1: 2, None: 1}), None, None
+            nova_builders.devices(
+                nova_builders.topology(*two_by_two()), {1: 2, None: 1}
+            ),
+            None,
+            None,
         )
 
         assert [found.count(number) for number in range(3)] == [0, 2, 0]
 
     def test_statistics_without_a_topology_know_no_socket(self):
         found = pci_devices.PciDevices(
-            devices(None, {1: 1}), [card(policy='socket')], None
+            nova_builders.devices(None, {1: 1}),
+            [nova_builders.card(policy='socket')],
+            None,
         )
 
         assert found.supports(frozenset({1})) is True
@@ -199,25 +217,25 @@ class TestProviders:
     """Cards that Placement has allocated."""
 
     def fit(self, mapping, **spec):
-        host_topology = topology(*two_by_two())
-        stats = devices(host_topology, {1: 1, 2: 1})
+        host_topology = nova_builders.topology(*two_by_two())
+        stats = nova_builders.devices(host_topology, {1: 1, 2: 1})
         for pool in stats.pools:
             pool['rp_uuid'] = f'provider-{pool["numa_node"]}'
         return cells_of(
             fit(
                 host_topology,
-                guest(pinned_cell(1)),
+                nova_builders.guest(pinned_cell(1)),
                 mapping,
-                limits(),
-                [card(policy='required', **spec)],
+                nova_builders.limits(),
+                [nova_builders.card(policy='required', **spec)],
                 stats,
             )
         )
 
     def test_the_cell_is_that_of_the_provider_in_the_mapping(self):
-        assert self.fit({f'{UUID}-0': ['provider-1']}) == [1]
-        assert self.fit({f'{UUID}-0': ['provider-2']}) == [2]
-        assert self.fit({f'{UUID}-0': ['provider-9']}) is None
+        assert self.fit({f'{nova_builders.UUID}-0': ['provider-1']}) == [1]
+        assert self.fit({f'{nova_builders.UUID}-0': ['provider-2']}) == [2]
+        assert self.fit({f'{nova_builders.UUID}-0': ['provider-9']}) is None
 
     def test_without_a_mapping_it_is_that_of_the_request(self):
         assert self.fit(None, rp_uuids='provider-2') == [2]

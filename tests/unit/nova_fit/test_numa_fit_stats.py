@@ -18,17 +18,11 @@ from nova import objects
 from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.nova_fit import translate
+from tests.unit import nova_builders
 from tests.unit.core.builders import host_cell
 from tests.unit.core.builders import huge
 from tests.unit.core.builders import pinned_cell
 from tests.unit.core.builders import small
-from tests.unit.nova_builders import devices
-from tests.unit.nova_builders import guest
-from tests.unit.nova_builders import limits
-from tests.unit.nova_builders import MIB_2
-from tests.unit.nova_builders import network
-from tests.unit.nova_builders import primitive
-from tests.unit.nova_builders import topology
 from tests.unit.nova_fit.fitting import cells_of
 from tests.unit.nova_fit.fitting import fit
 from tests.unit.nova_fit.fitting import four_cells
@@ -49,16 +43,18 @@ class TestFacts:
     TWO = (pinned_cell(1), pinned_cell(1, first=1))
 
     def test_distances_that_go_with_the_topology_decide(self):
-        host_topology = topology(*four_cells())
-        before = primitive(host_topology)
+        host_topology = nova_builders.topology(*four_cells())
+        before = nova_builders.primitive(host_topology)
 
         translate.remember_stats(host_topology, self.FAR)
 
-        assert cells_of(fit(host_topology, guest(*self.TWO), None)) == [0, 2]
-        assert primitive(host_topology) == before
+        assert cells_of(
+            fit(host_topology, nova_builders.guest(*self.TWO), None)
+        ) == [0, 2]
+        assert nova_builders.primitive(host_topology) == before
 
     def test_on_a_compute_the_host_is_asked_for_them(self):
-        host_topology = topology(*four_cells())
+        host_topology = nova_builders.topology(*four_cells())
         asked = []
 
         def stats_of_host(found):
@@ -67,22 +63,24 @@ class TestFacts:
 
         numa_fit.install(stats_of_host)
 
-        assert cells_of(fit(host_topology, guest(*self.TWO), None)) == [0, 2]
+        assert cells_of(
+            fit(host_topology, nova_builders.guest(*self.TWO), None)
+        ) == [0, 2]
         assert asked == [host_topology]
 
     def test_on_a_compute_the_host_is_asked_for_devices_that_are_missing(
         self,
     ):
-        host_topology = topology(*four_cells())
-        known = devices(host_topology, {0: 1, 2: 1})
+        host_topology = nova_builders.topology(*four_cells())
+        known = nova_builders.devices(host_topology, {0: 1, 2: 1})
 
         numa_fit.install(host_devices=lambda: known)
-        missing = fit(host_topology, guest(*self.TWO), None)
+        missing = fit(host_topology, nova_builders.guest(*self.TWO), None)
         told = fit(
             host_topology,
-            guest(*self.TWO),
+            nova_builders.guest(*self.TWO),
             None,
-            pci_stats=devices(host_topology, {1: 1}),
+            pci_stats=nova_builders.devices(host_topology, {1: 1}),
         )
 
         assert cells_of(missing) == [1, 3]
@@ -93,22 +91,32 @@ class TestFacts:
         numa_fit.install()
 
         assert cells_of(
-            fit(topology(*four_cells()), guest(*self.TWO), None)
+            fit(
+                nova_builders.topology(*four_cells()),
+                nova_builders.guest(*self.TWO),
+                None,
+            )
         ) == [0, 2]
 
     def test_stats_of_the_topology_come_first(self):
-        host_topology = topology(*four_cells())
+        host_topology = nova_builders.topology(*four_cells())
         translate.remember_stats(host_topology, host_stats.HostStats())
 
         numa_fit.install(lambda found: self.FAR)
 
-        assert cells_of(fit(host_topology, guest(*self.TWO), None)) == [0, 1]
+        assert cells_of(
+            fit(host_topology, nova_builders.guest(*self.TWO), None)
+        ) == [0, 1]
 
     def test_a_host_that_tells_nothing_has_equal_distances(self):
         numa_fit.install(lambda found: None)
 
         assert cells_of(
-            fit(topology(*four_cells()), guest(*self.TWO), None)
+            fit(
+                nova_builders.topology(*four_cells()),
+                nova_builders.guest(*self.TWO),
+                None,
+            )
         ) == [0, 1]
 
     def test_after_uninstall_nobody_is_asked(self):
@@ -116,23 +124,28 @@ class TestFacts:
         numa_fit.uninstall()
 
         assert cells_of(
-            fit(topology(*four_cells()), guest(*self.TWO), None)
+            fit(
+                nova_builders.topology(*four_cells()),
+                nova_builders.guest(*self.TWO),
+                None,
+            )
         ) == [0, 1]
 
     def test_pages_that_don_t_exist_yet_leave_room_for_small_ones(self):
-        host_topology = topology(
+        host_topology = nova_builders.topology(
             host_cell(pools=(small(4096), huge(2048)), memory_mib=4096)
         )
-        asked = guest(pinned_cell(1, 2048))
+        asked = nova_builders.guest(pinned_cell(1, 2048))
 
         assert fit(host_topology, asked, None) is None
         translate.remember_stats(
-            host_topology, host_stats.HostStats(allocatable={0: {MIB_2: 1024}})
+            host_topology,
+            host_stats.HostStats(allocatable={0: {nova_builders.MIB_2: 1024}}),
         )
         assert cells_of(fit(host_topology, asked, None)) == [0]
 
     def test_stats_are_neither_saved_nor_copied(self):
-        host_topology = topology(host_cell())
+        host_topology = nova_builders.topology(host_cell())
         translate.remember_stats(host_topology, self.FAR)
 
         assert translate.stats_of(host_topology) == self.FAR
@@ -151,10 +164,10 @@ class TestNetworks:
     def placed(self, cells=CELLS, **wanted):
         return cells_of(
             fit(
-                topology(*cells),
-                guest(pinned_cell(1)),
+                nova_builders.topology(*cells),
+                nova_builders.guest(pinned_cell(1)),
                 None,
-                limits(networks=network(**wanted)),
+                nova_builders.limits(networks=nova_builders.network(**wanted)),
             )
         )
 
@@ -170,15 +183,19 @@ class TestNetworks:
 
     def test_fields_that_are_not_set_ask_for_nothing(self):
         found = fit(
-            topology(*self.CELLS),
-            guest(pinned_cell(1)),
+            nova_builders.topology(*self.CELLS),
+            nova_builders.guest(pinned_cell(1)),
             None,
-            limits(networks=objects.NetworkMetadata()),
+            nova_builders.limits(networks=objects.NetworkMetadata()),
         )
 
         assert cells_of(found) == [0]
 
     def test_without_limits_no_network_is_known(self):
-        found = fit(topology(*self.CELLS), guest(pinned_cell(1)), None)
+        found = fit(
+            nova_builders.topology(*self.CELLS),
+            nova_builders.guest(pinned_cell(1)),
+            None,
+        )
 
         assert cells_of(found) == [0]

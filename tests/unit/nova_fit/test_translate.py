@@ -27,17 +27,6 @@ from tests.unit.core.builders import host_cell
 from tests.unit.core.builders import huge
 from tests.unit.core.builders import pinned_cell
 from tests.unit.core.builders import small
-from tests.unit.nova_builders import ANY
-from tests.unit.nova_builders import card
-from tests.unit.nova_builders import devices
-from tests.unit.nova_builders import guest
-from tests.unit.nova_builders import KIB_4
-from tests.unit.nova_builders import LARGE
-from tests.unit.nova_builders import limits
-from tests.unit.nova_builders import MIB_2
-from tests.unit.nova_builders import network
-from tests.unit.nova_builders import placed
-from tests.unit.nova_builders import topology
 from tests.unit.nova_fit.fitting import fit
 from tests.unit.nova_fit.fitting import four_cells
 from tests.unit.nova_fit.fitting import two_by_two
@@ -47,10 +36,12 @@ class TestReaders:
     """The fast and the slow way to read Nova's objects."""
 
     TOPOLOGIES = [
-        topology(),
-        topology(host_cell()),
-        topology(*two_by_two(pinned={0, 1}, physnets={'red'}, tunneled=True)),
-        topology(
+        nova_builders.topology(),
+        nova_builders.topology(host_cell()),
+        nova_builders.topology(
+            *two_by_two(pinned={0, 1}, physnets={'red'}, tunneled=True)
+        ),
+        nova_builders.topology(
             host_cell(
                 3,
                 cores=2,
@@ -65,7 +56,7 @@ class TestReaders:
             cells=[objects.NUMACell(id=0, cpuset={0, 1}, memory=512)]
         ),
         objects.NUMATopology.obj_from_primitive(
-            topology(*four_cells()).obj_to_primitive()
+            nova_builders.topology(*four_cells()).obj_to_primitive()
         ),
     ]
 
@@ -96,7 +87,7 @@ class TestReaders:
             pinned={1}, physnets={'red'}, shared_cores=1, memory_used_mib=3
         )
 
-        read = translate.host_topology(topology(*cells))
+        read = translate.host_topology(nova_builders.topology(*cells))
 
         assert read == HostTopology(
             tuple(
@@ -105,7 +96,9 @@ class TestReaders:
         )
 
     def test_pools_are_read_smallest_first(self):
-        found = topology(host_cell(pools=(giant(1), huge(2), small(3))))
+        found = nova_builders.topology(
+            host_cell(pools=(giant(1), huge(2), small(3)))
+        )
 
         assert translate.host_topology(found).cells[0].pools == (
             small(3),
@@ -130,10 +123,13 @@ class TestOlderNova:
             'siblings': [{0}, {1}, {2}, {3}],
             'mempages': [
                 objects.NUMAPagesTopology(
-                    size_kb=KIB_4, total=1048576, used=0, reserved=0
+                    size_kb=nova_builders.KIB_4,
+                    total=1048576,
+                    used=0,
+                    reserved=0,
                 )
             ],
-            'network_metadata': network(),
+            'network_metadata': nova_builders.network(),
             'socket': 0,
             **others,
         }
@@ -169,34 +165,39 @@ class TestOlderNova:
     @pytest.mark.parametrize('cell', [pinned_cell(2), floating_cell(2)])
     def test_a_guest_is_placed_on_what_is_known(self, unset, cell):
         host_topology = objects.NUMATopology(cells=[self.cell(*unset)])
-        stats = devices(host_topology, {0: 1})
+        stats = nova_builders.devices(host_topology, {0: 1})
 
         found = fit(
             host_topology,
-            guest(cell),
+            nova_builders.guest(cell),
             None,
-            limits(networks=network({'red'}, tunneled=True)),
-            [card()],
+            nova_builders.limits(
+                networks=nova_builders.network({'red'}, tunneled=True)
+            ),
+            [nova_builders.card()],
             stats,
         )
 
         pins = {0: 0, 1: 1} if cell.dedicated_vcpus else {}
-        size = KIB_4 if 'mempages' in unset else None
-        assert placed(found) == [(0, size, pins)]
+        size = nova_builders.KIB_4 if 'mempages' in unset else None
+        assert nova_builders.placed(found) == [(0, size, pins)]
 
     def test_no_memory_at_all_is_too_little(self):
         host_topology = objects.NUMATopology(cells=[self.cell('memory')])
 
-        assert fit(host_topology, guest(pinned_cell(1)), None) is None
+        assert (
+            fit(host_topology, nova_builders.guest(pinned_cell(1)), None)
+            is None
+        )
 
     def test_before_pcpuset_guests_were_pinned_to_cpuset(self):
         host_topology = objects.NUMATopology(
             cells=[self.cell('pcpuset', cpuset={2, 3})]
         )
 
-        found = fit(host_topology, guest(pinned_cell(2)), None)
+        found = fit(host_topology, nova_builders.guest(pinned_cell(2)), None)
 
-        assert placed(found) == [(0, None, {0: 2, 1: 3})]
+        assert nova_builders.placed(found) == [(0, None, {0: 2, 1: 3})]
 
     def test_sockets_that_are_not_set_are_unknown(self):
         host_topology = objects.NUMATopology(
@@ -209,11 +210,11 @@ class TestOlderNova:
         assert (
             fit(
                 host_topology,
-                guest(pinned_cell(1)),
+                nova_builders.guest(pinned_cell(1)),
                 None,
-                limits(),
-                [card(policy='socket')],
-                devices(host_topology, {0: 1}),
+                nova_builders.limits(),
+                [nova_builders.card(policy='socket')],
+                nova_builders.devices(host_topology, {0: 1}),
             )
             is None
         )
@@ -223,16 +224,18 @@ class TestOlderNova:
             cells=[
                 self.cell(
                     mempages=[
-                        objects.NUMAPagesTopology(size_kb=KIB_4, total=262144),
-                        objects.NUMAPagesTopology(size_kb=MIB_2),
+                        objects.NUMAPagesTopology(
+                            size_kb=nova_builders.KIB_4, total=262144
+                        ),
+                        objects.NUMAPagesTopology(size_kb=nova_builders.MIB_2),
                     ]
                 )
             ]
         )
 
         assert translate.host_topology(host_topology).cells[0].pools == (
-            PagePool(KIB_4, 262144),
-            PagePool(MIB_2, 0),
+            PagePool(nova_builders.KIB_4, 262144),
+            PagePool(nova_builders.MIB_2, 0),
         )
 
     def test_a_page_size_of_0_is_none(self):
@@ -248,8 +251,17 @@ class TestOlderNova:
             ]
         )
 
-        for wish in (None, nova_builders.SMALL, ANY, LARGE):
-            fit(host_topology, guest(pinned_cell(1, 1024, wish)), None)
+        for wish in (
+            None,
+            nova_builders.SMALL,
+            nova_builders.ANY,
+            nova_builders.LARGE,
+        ):
+            fit(
+                host_topology,
+                nova_builders.guest(pinned_cell(1, 1024, wish)),
+                None,
+            )
 
     def test_a_guest_of_before_pcpuset_is_read(self):
         asked = objects.InstanceNUMATopology(

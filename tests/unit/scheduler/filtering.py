@@ -21,8 +21,6 @@ from tests.unit.nova_builders import guest
 from tests.unit.nova_builders import spec
 
 FILTERS = 'nova_numa_hugepages.scheduler.filters'
-
-
 POOLS = (small(4096), huge(1024), giant(4))
 
 

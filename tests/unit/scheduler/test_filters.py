@@ -29,16 +29,6 @@ from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import host_cell
 from tests.unit.core.builders import mixed_cell
 from tests.unit.core.builders import pinned_cell
-from tests.unit.nova_builders import ANY
-from tests.unit.nova_builders import card
-from tests.unit.nova_builders import host_state
-from tests.unit.nova_builders import LARGE
-from tests.unit.nova_builders import MIB_2
-from tests.unit.nova_builders import network
-from tests.unit.nova_builders import placed
-from tests.unit.nova_builders import primitive
-from tests.unit.nova_builders import stats
-from tests.unit.nova_builders import topology
 from tests.unit.scheduler.filtering import FAR_APART
 from tests.unit.scheduler.filtering import four_cells
 from tests.unit.scheduler.filtering import names
@@ -55,26 +45,29 @@ class TestConsume:
     @pytest.mark.parametrize(
         'cells',
         [
-            [pinned_cell(2, 1024, LARGE)],
+            [pinned_cell(2, 1024, nova_builders.LARGE)],
             [pinned_cell(1), pinned_cell(3, first=1)],
-            [floating_cell(1, 512, ANY), floating_cell(1, 512, ANY, first=1)],
-            [mixed_cell(1, 1, 1024, MIB_2)],
+            [
+                floating_cell(1, 512, nova_builders.ANY),
+                floating_cell(1, 512, nova_builders.ANY, first=1),
+            ],
+            [mixed_cell(1, 1, 1024, nova_builders.MIB_2)],
             [pinned_cell(2, threads=ISOLATE)],
         ],
     )
     @pytest.mark.parametrize('pack', [False, True])
     @pytest.mark.parametrize('cards', [{}, {0: 1, 3: 2}])
     def test_plans_are_equal(self, numa_filter, cells, pack, cards):
-        host = host_state(
+        host = nova_builders.host_state(
             'two sockets',
-            topology(*four_cells(shared_cores=1)),
-            reported=stats(FAR_APART),
+            nova_builders.topology(*four_cells(shared_cores=1)),
+            reported=nova_builders.stats(FAR_APART),
             cards=cards,
         )
         asked = request(
             cells,
-            cards=[card(policy='required')] if cards else (),
-            networks=network({'red'}),
+            cards=[nova_builders.card(policy='required')] if cards else (),
+            networks=nova_builders.network({'red'}),
         )
         expected = None
 
@@ -93,7 +86,9 @@ class TestConsume:
             before = host.numa_topology
             host.consume_from_request(asked)
 
-        assert placed(asked.numa_topology) == placed(expected)
+        assert nova_builders.placed(
+            asked.numa_topology
+        ) == nova_builders.placed(expected)
         assert nova_builders.works(
             before,
             asked.numa_topology,
@@ -101,15 +96,16 @@ class TestConsume:
         )
 
     def test_servers_are_consumed_until_the_host_is_full(self, numa_filter):
-        host = host_state(
-            'four cores', topology(host_cell(cores=4, pools=POOLS))
+        host = nova_builders.host_state(
+            'four cores',
+            nova_builders.topology(host_cell(cores=4, pools=POOLS)),
         )
         asked = request([pinned_cell(1)])
         taken = []
 
         while numa_filter.host_passes(host, asked):
             host.consume_from_request(asked)
-            taken.append(placed(asked.numa_topology)[0][2][0])
+            taken.append(nova_builders.placed(asked.numa_topology)[0][2][0])
 
         assert taken == [0, 1, 2, 3]
 
@@ -120,37 +116,40 @@ class TestRequest:
     def asked(self):
         return request(
             [
-                pinned_cell(1, 1024, LARGE),
-                pinned_cell(1, 1024, LARGE, first=1),
+                pinned_cell(1, 1024, nova_builders.LARGE),
+                pinned_cell(1, 1024, nova_builders.LARGE, first=1),
             ],
             extra_specs={'numa_hugepages:max_distance': '31'},
-            networks=network({'red'}, tunneled=True),
-            cards=[card(policy='socket')],
+            networks=nova_builders.network({'red'}, tunneled=True),
+            cards=[nova_builders.card(policy='socket')],
         )
 
     def hosts(self):
         return [
-            host_state(
+            nova_builders.host_state(
                 'ours',
-                topology(*four_cells()),
-                reported=stats(FAR_APART),
+                nova_builders.topology(*four_cells()),
+                reported=nova_builders.stats(FAR_APART),
                 cards={0: 1},
                 mappings=[{}, {'group': ['provider']}],
             ),
-            host_state(
-                'stock', topology(*four_cells()), reported=STOCK, cards={1: 1}
+            nova_builders.host_state(
+                'stock',
+                nova_builders.topology(*four_cells()),
+                reported=STOCK,
+                cards={1: 1},
             ),
-            host_state('no cells', None),
+            nova_builders.host_state('no cells', None),
         ]
 
     def test_it_is_not_changed(self, numa_filter):
         asked = self.asked()
-        before = primitive(asked)
+        before = nova_builders.primitive(asked)
 
         passing = numa_filter.filter_all(self.hosts(), asked)
 
         assert names(passing) == ['ours', 'stock']
-        assert primitive(asked) == before
+        assert nova_builders.primitive(asked) == before
 
     def test_it_is_not_cloned(self, numa_filter, monkeypatch):
         def refuse(self):
@@ -163,11 +162,15 @@ class TestRequest:
 
     def test_the_host_s_topology_is_not_changed(self, numa_filter):
         hosts = self.hosts()[:2]
-        before = [primitive(host.numa_topology) for host in hosts]
+        before = [
+            nova_builders.primitive(host.numa_topology) for host in hosts
+        ]
 
         numa_filter.filter_all(hosts, self.asked())
 
-        assert [primitive(host.numa_topology) for host in hosts] == before
+        assert [
+            nova_builders.primitive(host.numa_topology) for host in hosts
+        ] == before
 
     def test_each_host_is_read_once(self, numa_filter):
         reads = []
@@ -248,16 +251,16 @@ class TestStart:
 def test_devices_that_are_not_for_this_request_cost_little(numa_filter):
     # Physical functions on 16 nodes, of which 8 go with a guest that wants
     # none of them: 12,870 sets of host cells.
-    found = topology(
+    found = nova_builders.topology(
         *[host_cell(number, cores=2, pools=POOLS) for number in range(16)]
     )
-    host = host_state('cards', found)
+    host = nova_builders.host_state('cards', found)
     host.pci_stats = nova_builders.devices(
         found, dict.fromkeys(range(16), 2), dev_type='type-PF'
     )
     asked = request(
         [pinned_cell(1, first=number) for number in range(8)],
-        cards=[card(1, 'required')],
+        cards=[nova_builders.card(1, 'required')],
     )
 
     with mock.patch.object(

@@ -30,17 +30,6 @@ from tests.unit.core.builders import huge
 from tests.unit.core.builders import mixed_cell
 from tests.unit.core.builders import pinned_cell
 from tests.unit.core.builders import small
-from tests.unit.nova_builders import ANY
-from tests.unit.nova_builders import card
-from tests.unit.nova_builders import GIB_1
-from tests.unit.nova_builders import guest
-from tests.unit.nova_builders import host_state
-from tests.unit.nova_builders import MIB_2
-from tests.unit.nova_builders import network
-from tests.unit.nova_builders import primitive
-from tests.unit.nova_builders import stats
-from tests.unit.nova_builders import topology
-from tests.unit.nova_builders import UUID
 from tests.unit.scheduler.filtering import FILTERS
 from tests.unit.scheduler.filtering import four_cells
 from tests.unit.scheduler.filtering import names
@@ -49,14 +38,8 @@ from tests.unit.scheduler.filtering import request
 from tests.unit.scheduler.filtering import STOCK
 
 REQUIRE = ThreadPolicy.REQUIRE
-
-
 ISOLATE = ThreadPolicy.ISOLATE
-
-
 PREFERS = {'hw:cpu_policy': 'dedicated'}
-
-
 REQUIRES = {'hw:cpu_policy': 'dedicated', 'hw:cpu_thread_policy': 'require'}
 
 
@@ -64,7 +47,7 @@ def ordinary_hosts(reported):
     """Make a fleet, all of it of one kind of compute."""
 
     def two_cells(**others):
-        return topology(
+        return nova_builders.topology(
             *[
                 host_cell(
                     number,
@@ -79,7 +62,7 @@ def ordinary_hosts(reported):
         )
 
     return [
-        host_state(name, found, reported=reported, **others)
+        nova_builders.host_state(name, found, reported=reported, **others)
         for name, found, others in (
             ('two free cells', two_cells(), {}),
             (
@@ -99,19 +82,21 @@ def ordinary_hosts(reported):
             ),
             (
                 'one cell without threads',
-                topology(host_cell(cores=8, shared_cores=4, pools=POOLS)),
+                nova_builders.topology(
+                    host_cell(cores=8, shared_cores=4, pools=POOLS)
+                ),
                 {},
             ),
             (
                 'one cell of small pages',
-                topology(
+                nova_builders.topology(
                     host_cell(cores=8, shared_cores=4, pools=(small(8192),))
                 ),
                 {},
             ),
             (
                 'two cells with no huge pages left',
-                topology(
+                nova_builders.topology(
                     *[
                         host_cell(
                             number,
@@ -126,7 +111,7 @@ def ordinary_hosts(reported):
             ),
             (
                 'two cells, one near the network',
-                topology(
+                nova_builders.topology(
                     host_cell(0, cores=8, shared_cores=4, pools=POOLS),
                     host_cell(
                         1,
@@ -153,14 +138,14 @@ ORDINARY = {
     'pinned, too many': {'cells': [pinned_cell(9)]},
     'floating': {'cells': [floating_cell(2)]},
     'mixed': {'cells': [mixed_cell(1, 2)]},
-    '2 MiB pages': {'cells': [pinned_cell(2, 2048, MIB_2)]},
-    '1 GiB pages': {'cells': [floating_cell(1, 2048, GIB_1)]},
-    'pages of any size': {'cells': [pinned_cell(2, 64, ANY)]},
+    '2 MiB pages': {'cells': [pinned_cell(2, 2048, nova_builders.MIB_2)]},
+    '1 GiB pages': {'cells': [floating_cell(1, 2048, nova_builders.GIB_1)]},
+    'pages of any size': {'cells': [pinned_cell(2, 64, nova_builders.ANY)]},
     'two cells': {'cells': [pinned_cell(2), pinned_cell(2, first=2)]},
     'two floating cells on 2 MiB pages': {
         'cells': [
-            floating_cell(1, 512, MIB_2),
-            floating_cell(1, 512, MIB_2, first=1),
+            floating_cell(1, 512, nova_builders.MIB_2),
+            floating_cell(1, 512, nova_builders.MIB_2, first=1),
         ]
     },
     'siblings': {
@@ -176,11 +161,11 @@ ORDINARY = {
     },
     'a network': {
         'cells': [pinned_cell(2)],
-        'networks': network({'red'}),
+        'networks': nova_builders.network({'red'}),
     },
     'a card': {
         'cells': [pinned_cell(2)],
-        'cards': [card(policy='required')],
+        'cards': [nova_builders.card(policy='required')],
     },
     'no topology': {'cells': None, 'memory_mib': 1024},
 }
@@ -191,7 +176,9 @@ class TestDropIn:
 
     @pytest.mark.parametrize('name', list(ORDINARY))
     @pytest.mark.parametrize(
-        'reported', [stats(), STOCK], ids=['our driver', 'stock driver']
+        'reported',
+        [nova_builders.stats(), STOCK],
+        ids=['our driver', 'stock driver'],
     )
     def test_the_same_hosts_pass(self, numa_filter, name, reported):
         numa_fit.uninstall()
@@ -224,7 +211,9 @@ class TestDropIn:
         )
 
     def test_one_host_can_be_judged(self, numa_filter):
-        host = host_state('four free cells', topology(*four_cells()))
+        host = nova_builders.host_state(
+            'four free cells', nova_builders.topology(*four_cells())
+        )
 
         assert numa_filter.host_passes(host, request([pinned_cell(4)])) is True
         assert (
@@ -232,7 +221,7 @@ class TestDropIn:
         )
 
     def test_any_iterable_of_hosts_is_judged(self, numa_filter):
-        hosts = ordinary_hosts(stats())
+        hosts = ordinary_hosts(nova_builders.stats())
 
         passing = numa_filter.filter_all(
             iter(hosts), request([pinned_cell(8)])
@@ -250,7 +239,9 @@ class TestDropIn:
 
     def test_a_rebuild_is_not_judged(self, numa_filter, caplog):
         caplog.set_level('DEBUG', FILTERS)
-        full = host_state('full', topology(host_cell(cores=0)))
+        full = nova_builders.host_state(
+            'full', nova_builders.topology(host_cell(cores=0))
+        )
         rebuild = request(
             [pinned_cell(2)], hints={'_nova_check_type': ['rebuild']}
         )
@@ -266,7 +257,7 @@ class TestDropIn:
         assert not numa_filter.host_passes(host, request([pinned_cell(1)]))
 
     def test_an_empty_topology_is_none(self, numa_filter):
-        host = host_state('empty', topology())
+        host = nova_builders.host_state('empty', nova_builders.topology())
 
         assert numa_filter.host_passes(host, request(None, memory_mib=64))
         assert not numa_filter.host_passes(host, request([pinned_cell(1)]))
@@ -276,8 +267,9 @@ class TestDropIn:
         self, numa_filter, account
     ):
         # As stock Nova does; guests with pinned CPUs have a topology.
-        without = host_state(
-            'without threads', topology(host_cell(pools=(small(4096),)))
+        without = nova_builders.host_state(
+            'without threads',
+            nova_builders.topology(host_cell(pools=(small(4096),))),
         )
         wanted = request(None, memory_mib=64, extra_specs=REQUIRES)
 
@@ -293,10 +285,12 @@ class TestDropIn:
         bare = objects.RequestSpec(
             flavor=objects.Flavor(memory_mb=1024),
             image=None,
-            numa_topology=guest(pinned_cell(1)),
+            numa_topology=nova_builders.guest(pinned_cell(1)),
             pci_requests=None,
         )
-        host = host_state('four free cells', topology(*four_cells()))
+        host = nova_builders.host_state(
+            'four free cells', nova_builders.topology(*four_cells())
+        )
 
         assert numa_filter.host_passes(host, bare)
 
@@ -305,20 +299,24 @@ class TestLimits:
     """What the claim is told."""
 
     def test_limits_are_set_on_hosts_that_pass(self, numa_filter):
-        good = host_state(
+        good = nova_builders.host_state(
             'two free cells',
-            topology(*four_cells()[:2]),
+            nova_builders.topology(*four_cells()[:2]),
             cpu_ratio=4.0,
             ram_ratio=1.5,
         )
-        full = host_state('no CPUs', topology(host_cell(cores=0)))
-        networks = network({'red'}, tunneled=True)
+        full = nova_builders.host_state(
+            'no CPUs', nova_builders.topology(host_cell(cores=0))
+        )
+        networks = nova_builders.network({'red'}, tunneled=True)
 
         numa_filter.filter_all(
             [good, full], request([pinned_cell(1)], networks=networks)
         )
 
-        assert primitive(good.limits['numa_topology']) == primitive(
+        assert nova_builders.primitive(
+            good.limits['numa_topology']
+        ) == nova_builders.primitive(
             objects.NUMATopologyLimits(
                 cpu_allocation_ratio=4.0,
                 ram_allocation_ratio=1.5,
@@ -328,23 +326,23 @@ class TestLimits:
         assert full.limits == {}
 
     def test_ratios_that_are_not_reported_count_as_1(self, numa_filter):
-        host = host_state(
+        host = nova_builders.host_state(
             'no ratios',
-            topology(*four_cells()),
+            nova_builders.topology(*four_cells()),
             cpu_ratio=None,
             ram_ratio=None,
         )
 
         assert numa_filter.host_passes(host, request([pinned_cell(1)]))
-        assert primitive(host.limits['numa_topology']) == primitive(
-            nova_builders.limits()
-        )
+        assert nova_builders.primitive(
+            host.limits['numa_topology']
+        ) == nova_builders.primitive(nova_builders.limits())
 
     def test_each_host_has_its_own_ratios(self, numa_filter):
         hosts = [
-            host_state(
+            nova_builders.host_state(
                 f'ratio {ratio}',
-                topology(
+                nova_builders.topology(
                     host_cell(shared_cores=2, shared_used=3, pools=POOLS)
                 ),
                 cpu_ratio=ratio,
@@ -361,7 +359,9 @@ class TestLimits:
         ] == [2.0, 16.0]
 
     def test_a_guest_without_a_topology_has_no_limits(self, numa_filter):
-        host = host_state('four free cells', topology(*four_cells()))
+        host = nova_builders.host_state(
+            'four free cells', nova_builders.topology(*four_cells())
+        )
 
         assert numa_filter.host_passes(host, request(None, memory_mib=64))
         assert host.limits == {}
@@ -372,9 +372,9 @@ class TestCandidates:
 
     def host(self, *mappings, free=(0, 1)):
         """Make a host with a card of a provider on each of two cells."""
-        host = host_state(
+        host = nova_builders.host_state(
             'a card on each cell',
-            topology(
+            nova_builders.topology(
                 *[
                     host_cell(
                         number, cores=4 if number in free else 0, pools=POOLS
@@ -389,10 +389,12 @@ class TestCandidates:
             pool['rp_uuid'] = f'provider-{pool["numa_node"]}'
         return host
 
-    ASKED = request([pinned_cell(1)], cards=[card(policy='required')])
-    FIRST = {f'{UUID}-0': ['provider-0']}
-    SECOND = {f'{UUID}-0': ['provider-1']}
-    GONE = {f'{UUID}-0': ['provider-9']}
+    ASKED = request(
+        [pinned_cell(1)], cards=[nova_builders.card(policy='required')]
+    )
+    FIRST = {f'{nova_builders.UUID}-0': ['provider-0']}
+    SECOND = {f'{nova_builders.UUID}-0': ['provider-1']}
+    GONE = {f'{nova_builders.UUID}-0': ['provider-9']}
 
     def left(self, host):
         return [each['mappings'] for each in host.allocation_candidates]
@@ -452,6 +454,6 @@ class TestCandidates:
         assert stock.host_passes(theirs, self.ASKED)
 
         assert ours.allocation_candidates == theirs.allocation_candidates
-        assert primitive(ours.limits['numa_topology']) == primitive(
-            theirs.limits['numa_topology']
-        )
+        assert nova_builders.primitive(
+            ours.limits['numa_topology']
+        ) == nova_builders.primitive(theirs.limits['numa_topology'])

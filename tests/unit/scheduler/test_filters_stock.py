@@ -24,12 +24,6 @@ from tests.unit.core.builders import host_cell
 from tests.unit.core.builders import huge
 from tests.unit.core.builders import pinned_cell
 from tests.unit.core.builders import small
-from tests.unit.nova_builders import guest
-from tests.unit.nova_builders import host_state
-from tests.unit.nova_builders import LARGE
-from tests.unit.nova_builders import MIB_2
-from tests.unit.nova_builders import network
-from tests.unit.nova_builders import topology
 from tests.unit.scheduler.filtering import FILTERS
 from tests.unit.scheduler.filtering import four_cells
 from tests.unit.scheduler.filtering import POOLS
@@ -41,10 +35,12 @@ class TestStockClaim:
     """Computes that run the stock driver, whose claim has the last word."""
 
     def host(self, *cells):
-        return host_state('stock', topology(*cells), reported=STOCK)
+        return nova_builders.host_state(
+            'stock', nova_builders.topology(*cells), reported=STOCK
+        )
 
     def ours(self, *cells):
-        return host_state('ours', topology(*cells))
+        return nova_builders.host_state('ours', nova_builders.topology(*cells))
 
     def judged(self, numa_filter, cells, wanted, **others):
         return [
@@ -80,11 +76,14 @@ class TestStockClaim:
             'packing_host_numa_cells_allocation_strategy', True, 'compute'
         ):
             assert self.judged(
-                numa_filter, cells, [pinned_cell(2, 1024, LARGE)]
+                numa_filter, cells, [pinned_cell(2, 1024, nova_builders.LARGE)]
             ) == [True, False]
 
     def test_a_guest_that_the_claim_accepts_is_sent(self, numa_filter):
-        wanted = [pinned_cell(1, 512, LARGE), pinned_cell(2, 512, LARGE)]
+        wanted = [
+            pinned_cell(1, 512, nova_builders.LARGE),
+            pinned_cell(2, 512, nova_builders.LARGE),
+        ]
 
         assert self.judged(numa_filter, four_cells(), wanted) == [True, True]
 
@@ -130,11 +129,11 @@ class TestStockClaim:
             'stock_claim_search_limit', 2, 'numa_hugepages'
         ):
             assert not numa_filter.host_passes(
-                host, request(wanted, networks=network({'red'}))
+                host, request(wanted, networks=nova_builders.network({'red'}))
             )
         host = self.host(*cells)
         assert numa_filter.host_passes(
-            host, request(wanted, networks=network({'red'}))
+            host, request(wanted, networks=nova_builders.network({'red'}))
         )
 
         assert caplog.messages == [
@@ -171,18 +170,23 @@ def test_the_scheduler_accounts_what_the_claim_takes(numa_filter):
         )
     ]
     wanted = [
-        pinned_cell(3, 1024, MIB_2),
-        pinned_cell(1, 4096, MIB_2, first=3),
+        pinned_cell(3, 1024, nova_builders.MIB_2),
+        pinned_cell(1, 4096, nova_builders.MIB_2, first=3),
     ]
-    host = host_state('stock', topology(*cells), reported=STOCK)
-    truth = topology(*cells)
+    host = nova_builders.host_state(
+        'stock', nova_builders.topology(*cells), reported=STOCK
+    )
+    truth = nova_builders.topology(*cells)
     asked = request(wanted)
     asked.requested_resources = []
 
     for _ in range(2):
         passes = numa_filter.host_passes(host, asked)
         claimed = numa_fit.stock_fit()(
-            truth, guest(*wanted), None, host.limits['numa_topology']
+            truth,
+            nova_builders.guest(*wanted),
+            None,
+            host.limits['numa_topology'],
         )
         assert passes == bool(claimed)
         if not claimed:

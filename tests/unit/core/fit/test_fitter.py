@@ -45,11 +45,7 @@ from tests.unit.core.fit.fitting import four_free_cells
 from tests.unit.core.fit.fitting import TWO_SOCKETS
 
 PACK = Strategy(pack=True)
-
-
 ISOLATE = ThreadPolicy.ISOLATE
-
-
 REQUIRE = ThreadPolicy.REQUIRE
 
 

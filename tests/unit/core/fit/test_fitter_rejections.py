@@ -36,11 +36,7 @@ from tests.unit.core.builders import small
 from tests.unit.core.fit.fitting import cells_of
 
 PACK = Strategy(pack=True)
-
-
 ISOLATE = ThreadPolicy.ISOLATE
-
-
 REQUIRE = ThreadPolicy.REQUIRE
 
 

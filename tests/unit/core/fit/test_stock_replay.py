@@ -36,14 +36,8 @@ from tests.unit.core.fit.claims import legacy
 from tests.unit.core.fit.claims import POOLS
 
 ACCEPTS = ClaimVerdict.ACCEPTS
-
-
 REFUSES = ClaimVerdict.REFUSES
-
-
 ISOLATE = ThreadPolicy.ISOLATE
-
-
 REQUIRE = ThreadPolicy.REQUIRE
 
 

@@ -31,8 +31,6 @@ from tests.unit.core.fit.claims import claim
 from tests.unit.core.fit.claims import POOLS
 
 ACCEPTS = ClaimVerdict.ACCEPTS
-
-
 REFUSES = ClaimVerdict.REFUSES
 
 
