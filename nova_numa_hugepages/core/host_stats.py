@@ -24,9 +24,9 @@ They reach the scheduler as JSON in the compute node's stats, under
 ``/sys/devices/system/node/node*/distance``); ``free`` counts pages that no
 guest holds or was promised, ``allocatable`` pages that could still be made,
 and ``unusable_permille`` how much of the free memory is in pieces too small
-for such a page, out of 1000. All but the version may be missing, and keys that are
-not known are ignored, so that an older reader gets along with a newer writer
-of the same version.
+for such a page, out of 1000. All but the version may be missing, and keys that
+are not known are ignored, so that an older reader gets along with a newer
+writer of the same version.
 """
 
 from __future__ import annotations

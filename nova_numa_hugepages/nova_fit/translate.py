@@ -52,7 +52,7 @@ _new_pool = functools.partial(tuple.__new__, model.PagePool)
 _UNNAMED_PAGE_SIZE_KIB = 4
 
 
-def _read_values(obj: Any) -> dict[str, Any]:
+def read_through_properties(obj: Any) -> dict[str, Any]:
     return {
         f'_obj_{name}': getattr(obj, name)
         for name in obj.fields
@@ -60,15 +60,15 @@ def _read_values(obj: Any) -> dict[str, Any]:
     }
 
 
-def _values_reader() -> Callable[[Any], dict[str, Any]]:
+def choose_reader() -> Callable[[Any], dict[str, Any]]:
     probe = numa.NUMAPagesTopology(size_kb=4, total=1)
     known = {'_obj_size_kb': 4, '_obj_total': 1}
     if known.items() <= vars(probe).items() and '_obj_used' not in vars(probe):
         return vars
-    return _read_values
+    return read_through_properties
 
 
-_values = _values_reader()
+values_of = choose_reader()
 
 
 def host_topology(
@@ -101,7 +101,7 @@ def host_topology(
 
 
 def _host_cell(cell: numa.NUMACell, networks: bool) -> model.HostCell:
-    values = _values(cell)
+    values = values_of(cell)
     physnets: Set[str] = _NO_NAMES
     tunneled = False
     if networks and '_obj_network_metadata' in values:
@@ -181,7 +181,7 @@ class _Pools(Sequence[model.PagePool]):
 
 
 def _pool(pages: numa.NUMAPagesTopology) -> model.PagePool:
-    values = _values(pages)
+    values = values_of(pages)
     try:
         return _new_pool(
             (
@@ -234,7 +234,7 @@ def _networks(
     metadata: network_objects.NetworkMetadata | None,
 ) -> tuple[Set[str], bool]:
     """Read physical networks, and whether there are tunneled ones."""
-    values = _values(metadata) if metadata else {}
+    values = values_of(metadata) if metadata else {}
     return (
         values.get('_obj_physnets', _NO_NAMES),
         bool(values.get('_obj_tunneled', False)),

@@ -76,7 +76,7 @@ class Demand:
         store: demand_store.DemandFile | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._half_life_s = half_life_s
+        self.half_life_s = half_life_s
         self._at_most = at_most
         self._prior = prior
         self._pinned = pinned
@@ -164,7 +164,7 @@ class Demand:
         if 0 <= now - self._at < _DECAY_EVERY_S:
             return
         # After a clock was put back nothing decays.
-        factor = 0.5 ** (max(0.0, now - self._at) / self._half_life_s)
+        factor = 0.5 ** (max(0.0, now - self._at) / self.half_life_s)
         self._at = now
         if factor < 1.0:
             self._counts = {

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Tests of the words in which an operator is told why a guest doesn't fit."""
+"""Tests of the texts of rejections."""
 
 import pytest
 

@@ -252,7 +252,7 @@ class TestFit:
 
 
 def data(found):
-    """Tell all fields of a plan."""
+    """Return all fields of a plan."""
     return [
         (
             cell.id,

@@ -141,7 +141,7 @@ class TestDevices:
     def test_no_request_leaves_cells_with_cards_alone(self):
         assert self.placed({0: 1, 1: 1, 2: 1}) == [3]
 
-    def test_eight_cells_are_judged_at_once_where_no_card_fits(self):
+    def test_eight_cells_are_checked_at_once_where_no_card_fits(self):
         # 8 * 7 * 6 * 5 arrangements of stock Nova.
         cells = [host_cell(number, pools=POOLS) for number in range(8)]
 

@@ -119,7 +119,7 @@ class TestFacts:
             )
         ) == [0, 1]
 
-    def test_after_uninstall_nobody_is_asked(self):
+    def test_after_uninstall_no_host_is_asked(self):
         numa_fit.install(lambda found: self.FAR)
         numa_fit.uninstall()
 

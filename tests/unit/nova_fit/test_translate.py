@@ -64,12 +64,14 @@ class TestReaders:
     def test_both_read_the_same(self, monkeypatch, found):
         fast = translate.host_topology(found)
 
-        monkeypatch.setattr(translate, '_values', translate._read_values)
+        monkeypatch.setattr(
+            translate, 'values_of', translate.read_through_properties
+        )
 
         assert translate.host_topology(found) == fast
 
     def test_the_fast_one_is_taken_where_it_works(self):
-        assert translate._values_reader() is vars
+        assert translate.choose_reader() is vars
 
     def test_the_slow_one_is_taken_where_values_are_kept_elsewhere(
         self, monkeypatch
@@ -80,7 +82,7 @@ class TestReaders:
 
         monkeypatch.setattr(translate.numa, 'NUMAPagesTopology', Elsewhere)
 
-        assert translate._values_reader() is translate._read_values
+        assert translate.choose_reader() is translate.read_through_properties
 
     def test_what_is_read_is_what_was_written(self):
         cells = two_by_two(
@@ -108,7 +110,7 @@ class TestReaders:
 
 
 class TestOlderNova:
-    """Topologies of an older Nova are judged, never a traceback."""
+    """Topologies of an older Nova are read, never a traceback."""
 
     def cell(self, *unset, **others):
         """Make a host cell on which some fields were never set."""

@@ -51,7 +51,7 @@ class TestLog:
 
     WANTED = [pinned_cell(8, 1024, MIB_2)]
 
-    def test_one_line_tells_why_hosts_are_lost(self, numa_filter, caplog):
+    def test_one_line_says_why_hosts_are_rejected(self, numa_filter, caplog):
         caplog.set_level('INFO', FILTERS)
         good = host_state('good', topology(host_cell(cores=8, pools=POOLS)))
 
@@ -79,7 +79,7 @@ class TestLog:
 
         assert {record.instance_uuid for record in caplog.records} == {UUID}
 
-    def test_each_host_is_told_at_debug(self, numa_filter, caplog):
+    def test_each_host_is_logged_at_debug(self, numa_filter, caplog):
         caplog.set_level('DEBUG', FILTERS)
 
         numa_filter.filter_all(self.fleet()[2:4], request(self.WANTED))
@@ -98,7 +98,9 @@ class TestLog:
         ]
         assert len(caplog.records) == 3
 
-    def test_nothing_is_told_when_no_host_is_lost(self, numa_filter, caplog):
+    def test_nothing_is_logged_when_no_host_is_rejected(
+        self, numa_filter, caplog
+    ):
         caplog.set_level('DEBUG', FILTERS)
         host = host_state('four free cells', topology(*four_cells()))
 

@@ -77,7 +77,7 @@ class TestSmallPages:
                 host, request([floating_cell(1, 4096)])
             )
 
-    def test_b08_the_reason_is_told(self, numa_filter, caplog):
+    def test_b08_the_reason_is_logged(self, numa_filter, caplog):
         caplog.set_level('INFO', FILTERS)
         hosts = [
             self.host('full', used_mib=2048 + 4096),
@@ -92,7 +92,7 @@ class TestSmallPages:
             '1024 MiB)'
         ]
 
-    def test_a_host_without_pools_is_not_judged(self, numa_filter):
+    def test_a_host_without_pools_is_not_checked(self, numa_filter):
         host = host_state(
             'small pages only',
             topology(host_cell(pools=(small(4096),))),
@@ -101,7 +101,7 @@ class TestSmallPages:
 
         assert numa_filter.host_passes(host, request(None, memory_mib=9999))
 
-    def test_a_host_that_has_not_reported_is_not_judged(self, numa_filter):
+    def test_a_host_that_has_not_reported_is_not_checked(self, numa_filter):
         for host in (
             self.host('no memory', memory_mib=0),
             self.host('no free memory', memory_mib=65536),

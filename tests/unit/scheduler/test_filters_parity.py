@@ -237,7 +237,7 @@ class TestDropIn:
             )
         ]
 
-    def test_a_rebuild_is_not_judged(self, numa_filter, caplog):
+    def test_a_rebuild_is_not_checked(self, numa_filter, caplog):
         caplog.set_level('DEBUG', FILTERS)
         full = nova_builders.host_state(
             'full', nova_builders.topology(host_cell(cores=0))
@@ -296,7 +296,7 @@ class TestDropIn:
 
 
 class TestLimits:
-    """What the claim is told."""
+    """The limits that the claim gets."""
 
     def test_limits_are_set_on_hosts_that_pass(self, numa_filter):
         good = nova_builders.host_state(

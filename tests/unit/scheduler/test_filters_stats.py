@@ -105,7 +105,7 @@ class TestStats:
         assert len(self.warnings(caplog)) == 2
 
     @pytest.mark.parametrize('reported', [BROKEN, NEWER])
-    def test_the_host_is_still_judged(self, numa_filter, reported):
+    def test_the_host_is_still_checked(self, numa_filter, reported):
         host = host_state('odd', topology(*four_cells()), reported=reported)
 
         asked = request(self.NEAR_AND_FAR)
@@ -210,7 +210,7 @@ class TestDistance:
 
         assert numa_filter.host_passes(host, asked)
 
-    def test_the_reason_is_told(self, numa_filter, caplog):
+    def test_the_reason_is_logged(self, numa_filter, caplog):
         caplog.set_level('DEBUG', FILTERS)
         asked = request(
             self.TWO, extra_specs={'numa_hugepages:max_distance': '12'}

@@ -42,7 +42,7 @@ class TestStockClaim:
     def ours(self, *cells):
         return nova_builders.host_state('ours', nova_builders.topology(*cells))
 
-    def judged(self, numa_filter, cells, wanted, **others):
+    def checked(self, numa_filter, cells, wanted, **others):
         return [
             numa_filter.host_passes(host, request(wanted, **others))
             for host in (self.ours(*cells), self.host(*cells))
@@ -56,7 +56,7 @@ class TestStockClaim:
         ]
         wanted = [pinned_cell(1), pinned_cell(2, first=1)]
 
-        assert self.judged(numa_filter, cells, wanted) == [True, False]
+        assert self.checked(numa_filter, cells, wanted) == [True, False]
 
     def test_a_page_size_that_sticks_in_the_claim_is_kept_away(
         self, numa_filter
@@ -75,7 +75,7 @@ class TestStockClaim:
         with nova_builders.option(
             'packing_host_numa_cells_allocation_strategy', True, 'compute'
         ):
-            assert self.judged(
+            assert self.checked(
                 numa_filter, cells, [pinned_cell(2, 1024, nova_builders.LARGE)]
             ) == [True, False]
 
@@ -85,7 +85,7 @@ class TestStockClaim:
             pinned_cell(2, 512, nova_builders.LARGE),
         ]
 
-        assert self.judged(numa_filter, four_cells(), wanted) == [True, True]
+        assert self.checked(numa_filter, four_cells(), wanted) == [True, True]
 
     def test_a_guest_that_only_the_claim_accepts_is_kept_away(
         self, numa_filter
@@ -100,20 +100,20 @@ class TestStockClaim:
             pinned_cell(4, first=2),
         ]
 
-        assert self.judged(numa_filter, cells, wanted) == [False, False]
+        assert self.checked(numa_filter, cells, wanted) == [False, False]
 
     @pytest.mark.parametrize('cell', [pinned_cell(1), floating_cell(1)])
     def test_a_host_without_page_sizes_is_kept_away(self, numa_filter, cell):
         # b11: its claim accepts, and fails when it accounts the guest.
         cells = [host_cell(shared_cores=2)]
 
-        assert self.judged(numa_filter, cells, [cell]) == [True, False]
+        assert self.checked(numa_filter, cells, [cell]) == [True, False]
 
     def test_a_host_without_siblings_is_kept_away(self, numa_filter):
         # Its claim fails.
         cells = [host_cell(pools=POOLS)._replace(siblings=())]
 
-        assert self.judged(numa_filter, cells, [pinned_cell(1)]) == [
+        assert self.checked(numa_filter, cells, [pinned_cell(1)]) == [
             True,
             False,
         ]
@@ -141,7 +141,7 @@ class TestStockClaim:
             'the stock driver finds no place among the first 2 arrangements'
         ]
 
-    def test_the_reason_is_told(self, numa_filter, caplog):
+    def test_the_reason_is_logged(self, numa_filter, caplog):
         caplog.set_level('INFO', FILTERS)
         cells = [
             host_cell(number, cores=cores, pools=POOLS)

@@ -177,7 +177,7 @@ class TestReading:
         clock.now += 2.0
         assert set(known.kinds()) == {'second'}
 
-    def test_bad_extra_specs_are_told_once(self, clock, caplog):
+    def test_bad_extra_specs_are_logged_once(self, clock, caplog):
         bad = [
             create('no number', {'hw:numa_nodes': 'two'}),
             create('no policy', {'hw:cpu_policy': 'mine'}),
@@ -202,7 +202,7 @@ class TestReading:
         ] == [['far'], ['no number'], ['no policy'], ['no size']]
         assert all('until its extra specs are' in t for t in caplog.messages)
 
-    def test_they_are_told_again_to_developers(self, clock, caplog):
+    def test_they_are_logged_again_at_debug(self, clock, caplog):
         caplog.set_level(logging.DEBUG, flavors.__name__)
         create('bad', {'hw:numa_nodes': 'two'})
         known = FlavorKinds(600, clock)
@@ -274,7 +274,7 @@ class TestPinned:
 
         assert PinnedMix(FlavorKinds(600), {}).mix() == {}
 
-    def test_a_flavor_that_does_not_count_is_told_once(self, clock, caplog):
+    def test_a_flavor_that_does_not_count_is_logged_once(self, clock, caplog):
         create('pinned')
         create('plain', {})
         mix = PinnedMix(

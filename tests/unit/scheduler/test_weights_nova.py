@@ -61,7 +61,7 @@ def alone(tmp_path):
 
 @pytest.fixture
 def told(caplog):
-    """What the weigher tells developers."""
+    """The line that the weigher logs."""
     caplog.set_level(logging.DEBUG, weights.__name__)
 
     def messages():
@@ -236,7 +236,7 @@ class TestStockComputes:
         ]
 
 
-class TestTold:
+class TestLog:
     """One line for each request."""
 
     def test_the_three_best_hosts(self, told):
@@ -289,7 +289,7 @@ class TestTold:
             'and 2 of 3 slots for 4 CPUs and 8 MiB in 2 MiB pages)'
         ]
 
-    def test_hosts_without_a_topology_are_told_to_cost_nothing(self, told):
+    def test_hosts_without_a_topology_cost_nothing(self, told):
         hosts = [host_state(n, None, memory_mib=64) for n in ('one', 'two')]
 
         weigh(hosts, guest_spec(memory_mib=8), weigher(SHARES))
@@ -299,7 +299,7 @@ class TestTold:
             'one (cost 0, no NUMA topology); two (cost 0, no NUMA topology)'
         ]
 
-    def test_operators_are_told_nothing(self, caplog):
+    def test_nothing_is_logged_at_info(self, caplog):
         weigh(free_and_half_used(), guest_spec(LITTLE), weigher(SHARES))
 
         assert [

@@ -120,7 +120,7 @@ class TestCounting:
 
 @examples(0.02)
 @hypothesis.given(counts(), counts())
-def test_what_is_left_is_what_is_measured_anew(
+def test_what_is_left_is_what_is_measured_again(
     count: Count, other: Count
 ) -> None:
     # Given the slots of two kinds of guests, one of which comes to a host

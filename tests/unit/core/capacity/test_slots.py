@@ -300,7 +300,7 @@ class TestLikeCells:
             measured(*free_cells(16, 16), kinds=kinds)
         ) == (16, 4, 2, 0)
 
-    def test_nothing_is_counted_for_nobody(self):
+    def test_nothing_is_counted_for_no_kind(self):
         assert (
             Counter([], model.Strategy()).slots(measured(*free_cells(8))) == ()
         )

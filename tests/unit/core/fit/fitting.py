@@ -28,7 +28,7 @@ TWO_SOCKETS = (
 
 
 def cells_of(outcome):
-    """Tell the host cells of a plan; a rejection fails the test."""
+    """List the host cells of a plan; a rejection fails the test."""
     assert isinstance(outcome, Plan), str(outcome)
     return [cell.host_cell for cell in outcome.cells]
 

@@ -107,7 +107,7 @@ class TestRejection:
             ),
         ],
     )
-    def test_what_a_cell_lacks(self, guest, reason, needed, best):
+    def test_what_a_cell_is_short_of(self, guest, reason, needed, best):
         # Cores 0 1, 2 3, 4 5 and 6 7 for pinned vCPUs, two in use by half;
         # 8 9 and 10 11 for floating ones.
         topology = host(
@@ -118,7 +118,7 @@ class TestRejection:
             reason, needed, best, guest_cell=0
         )
 
-    def test_whole_cores_are_lacking(self):
+    def test_whole_cores_are_missing(self):
         topology = host(host_cell(cores=4, threads=2, pinned={0, 2}))
 
         assert cells_of(
@@ -221,7 +221,7 @@ class TestRejection:
             Reason.DEDICATED_CPUS, 8, 6, guest_cell=0
         )
 
-    def test_only_guest_cells_that_compete_are_told_of(self):
+    def test_only_guest_cells_that_compete_are_reported(self):
         # Guest cells 0 and 1 fit on host cell 0 alone; guest cell 2, which
         # misses fewer CPUs on host cell 1, has host cell 2.
         topology = host(
@@ -260,7 +260,7 @@ class TestRejection:
 
 
 class TestOddHosts:
-    """Nodes that lack something, and hosts that lack nodes."""
+    """Nodes without CPUs or memory, and hosts with too few nodes."""
 
     def test_a_node_of_memory_only_is_passed_over(self):
         topology = host(host_cell(0, cores=0, memory_mib=99999), host_cell(1))
@@ -301,7 +301,7 @@ class TestOddHosts:
             )
         )
 
-    def test_nobody_is_pinned_to_a_cpu_in_use(self):
+    def test_no_guest_is_pinned_to_a_cpu_in_use(self):
         topology = host(host_cell(cores=4, pinned={0, 2}))
 
         plan = fit(request(pinned_cell(2)), topology)

@@ -125,7 +125,7 @@ class TestPageSizes:
 
         assert outcome == Rejection(Reason.PAGE_SIZE)
 
-    def test_the_size_that_comes_nearest_is_told(self):
+    def test_the_size_that_comes_nearest_is_reported(self):
         topology = host(host_cell(pools=(small(8192), huge(1024), giant(1))))
 
         outcome = fit(

@@ -85,7 +85,7 @@ def test_the_ratio_of_the_host_counts_for_what_is_left():
     )
 
 
-def test_a_host_without_pools_is_not_judged():
+def test_a_host_without_pools_is_not_checked():
     only_small = host(host_cell(0, pools=(small(4096),)))
     empty_pool = host(host_cell(0, pools=(small(4096), huge(0))))
 
@@ -184,6 +184,6 @@ def test_pages_in_use_exist_whatever_is_said_to_be_allocatable():
     assert miss(topology, 40961, used_mib=61440) is not None
 
 
-def test_a_host_whose_guests_are_on_files_is_not_judged():
+def test_a_host_whose_guests_are_on_files_is_not_checked():
     # It reports the size of the files as its memory.
     assert miss(POOLED, 65536, total_mib=131072) is None
