@@ -90,24 +90,20 @@ class Rejection:
     detail: str = ''
 
     def __str__(self) -> str:
-        """Explain the rejection.
+        """Explain the rejection of one host.
 
-        :returns: for example ``guest NUMA node 1: needs 2048 free 2 MiB
-            pages; most on a NUMA node: 1536``
+        :returns: for example ``guest NUMA node 1: no NUMA node with 2048 free
+            2 MiB pages (most: 1536)``
         """
-        text = self._fill(_WORDS[self.reason].one)
         if self.guest_cell is None:
-            return text
-        return f'guest NUMA node {self.guest_cell}: {text}'
+            return self.text
+        return f'guest NUMA node {self.guest_cell}: {self.text}'
 
     @property
-    def of_many(self) -> str:
-        """The rejection where it stands for those of many hosts."""
-        return self._fill(_WORDS[self.reason].many)
-
-    def _fill(self, template: str) -> str:
+    def text(self) -> str:
+        """The explanation, which does for many hosts, too."""
         size = self.page_size_kib
-        return template.format(
+        return _TEXTS[self.reason].format(
             needed=self.needed,
             best=self.best,
             size='huge' if size is None else units.format_kib(size),
@@ -115,121 +111,70 @@ class Rejection:
         )
 
 
-class _Words(NamedTuple):
-    """The texts of a reason: for one host, and for many."""
-
-    one: str
-    many: str
-
-
-_WORDS = {
-    Reason.EXTRA_SPEC: _Words('{detail}', '{detail}'),
-    Reason.NO_TOPOLOGY: _Words(
-        'the host reports no NUMA topology', 'no NUMA topology reported'
+_TEXTS = {
+    Reason.EXTRA_SPEC: '{detail}',
+    Reason.NO_TOPOLOGY: 'no NUMA topology reported',
+    Reason.TOO_FEW_CELLS: 'fewer than {needed} NUMA nodes (most: {best})',
+    Reason.PAGE_SIZE: 'no {size} pages',
+    Reason.WHOLE_PAGES: (
+        'memory of {needed} MiB is not a whole number of {size} pages'
     ),
-    Reason.TOO_FEW_CELLS: _Words(
-        'needs {needed} NUMA nodes, the host has {best}',
-        'fewer than {needed} NUMA nodes (most: {best})',
+    Reason.PAGES: (
+        'no NUMA node with {needed} free {size} pages (most: {best})'
     ),
-    Reason.PAGE_SIZE: _Words(
-        'needs {size} pages, no NUMA node has any', 'no {size} pages'
+    Reason.MEMORY: (
+        'no NUMA node with {needed} MiB of memory (most: {best} MiB)'
     ),
-    Reason.WHOLE_PAGES: _Words(
-        'its memory of {needed} MiB is not a whole number of {size} pages',
-        'memory of {needed} MiB is not a whole number of {size} pages',
+    Reason.DEDICATED_CPUS: (
+        'no NUMA node with {needed} free dedicated CPUs (most: {best})'
     ),
-    Reason.PAGES: _Words(
-        'needs {needed} free {size} pages; most on a NUMA node: {best}',
-        'no NUMA node with {needed} free {size} pages (most: {best})',
+    Reason.SHARED_CPUS: (
+        'no NUMA node with {needed} shared CPUs (most: {best})'
     ),
-    Reason.MEMORY: _Words(
-        'needs {needed} MiB of memory; most on a NUMA node: {best} MiB',
-        'no NUMA node with {needed} MiB of memory (most: {best} MiB)',
+    # Placement would account the wrong CPUs.
+    Reason.HYPERTHREADS: (
+        'thread siblings and CPUs for shared instances, where the instance '
+        'asks for isolated threads'
     ),
-    Reason.DEDICATED_CPUS: _Words(
-        'needs {needed} free dedicated CPUs; most on a NUMA node: {best}',
-        'no NUMA node with {needed} free dedicated CPUs (most: {best})',
+    Reason.THREADS: (
+        'no NUMA node with {needed} free thread siblings (most: {best})'
     ),
-    Reason.SHARED_CPUS: _Words(
-        'needs {needed} shared CPUs; most on a NUMA node: {best}',
-        'no NUMA node with {needed} shared CPUs (most: {best})',
+    Reason.CORES: (
+        'no NUMA node with {needed} whole free cores (most: {best})'
     ),
-    Reason.HYPERTHREADS: _Words(
-        'asks for isolated threads; this host has thread siblings and CPUs '
-        'for shared instances, so Placement would account the wrong CPUs',
-        'thread siblings where the instance asks for isolated threads',
-    ),
-    Reason.THREADS: _Words(
-        'needs {needed} free dedicated CPUs that are thread siblings; most '
-        'on a NUMA node: {best}',
-        'no NUMA node with {needed} free thread siblings (most: {best})',
-    ),
-    Reason.CORES: _Words(
-        'needs {needed} whole free cores; most on a NUMA node: {best}',
-        'no NUMA node with {needed} whole free cores (most: {best})',
-    ),
-    Reason.CPU_RATIO: _Words(
-        'needs {needed} shared vCPUs within the CPU allocation ratio; most '
-        'left on a NUMA node: {best}',
+    Reason.CPU_RATIO: (
         'no NUMA node with {needed} shared vCPUs left within the CPU '
-        'allocation ratio (most: {best})',
+        'allocation ratio (most: {best})'
     ),
-    Reason.RAM_RATIO: _Words(
-        'needs {needed} MiB within the RAM allocation ratio; most left on a '
-        'NUMA node: {best} MiB',
+    Reason.RAM_RATIO: (
         'no NUMA node with {needed} MiB left within the RAM allocation ratio '
-        '(most: {best} MiB)',
+        '(most: {best} MiB)'
     ),
-    Reason.SMALL_PAGES: _Words(
-        'needs {needed} MiB outside of the huge page pools; most left on a '
-        'NUMA node: {best} MiB',
+    Reason.SMALL_PAGES: (
         'no NUMA node with {needed} MiB left outside of the huge page pools '
-        '(most: {best} MiB)',
+        '(most: {best} MiB)'
     ),
-    Reason.CELL_MEMORY: _Words(
-        'needs {needed} MiB of the memory that pages of all sizes share; '
-        'most left on a NUMA node: {best} MiB',
+    Reason.CELL_MEMORY: (
         'no NUMA node with {needed} MiB left across page sizes (most: {best} '
-        'MiB)',
+        'MiB)'
     ),
-    Reason.NETWORK: _Words(
-        'no fitting NUMA nodes are near {detail}',
-        'no fitting NUMA nodes near {detail}',
+    Reason.NETWORK: 'no fitting NUMA nodes near {detail}',
+    Reason.DEVICES: (
+        'no fitting NUMA nodes with the PCI devices, by their NUMA affinity'
     ),
-    Reason.DEVICES: _Words(
-        'no fitting NUMA nodes have the PCI devices with the NUMA affinity '
-        'that is asked for',
-        'no fitting NUMA nodes with the PCI devices',
+    Reason.DISTANCE: (
+        'fitting NUMA nodes are farther apart than {needed} (nearest: {best})'
     ),
-    Reason.DISTANCE: _Words(
-        'its NUMA nodes may be {needed} apart, the nearest fitting ones are '
-        '{best} apart',
-        'fitting NUMA nodes are farther apart than {needed} (nearest: {best})',
-    ),
-    Reason.SMT: _Words(
-        'the instance requires thread siblings, the host has none',
-        'no thread siblings',
-    ),
-    Reason.HOST_MEMORY: _Words(
-        'needs {needed} MiB outside of the huge page pools of the host, '
-        'left: {best} MiB',
+    Reason.SMT: 'no thread siblings, which the instance requires',
+    Reason.HOST_MEMORY: (
         'not {needed} MiB left outside of the huge page pools of all NUMA '
-        'nodes (most: {best} MiB)',
+        'nodes (most: {best} MiB)'
     ),
-    Reason.CANDIDATES: _Words(
-        'no allocation candidate of Placement is left for this host',
-        'no allocation candidate left',
-    ),
-    Reason.STOCK_CLAIM: _Words(
-        'the host runs the stock driver, whose claim would refuse this '
-        'instance',
-        'the claim of the stock driver would refuse',
-    ),
-    Reason.STOCK_SEARCH: _Words(
-        'the host runs the stock driver, whose claim does not find a place '
-        'among the first {needed} arrangements',
+    Reason.CANDIDATES: 'no allocation candidate of Placement left',
+    Reason.STOCK_CLAIM: 'the claim of the stock driver would refuse',
+    Reason.STOCK_SEARCH: (
         'the claim of the stock driver finds no place among the first '
-        '{needed} arrangements',
+        '{needed} arrangements'
     ),
 }
 
@@ -259,8 +204,7 @@ def summarize(rejections: Iterable[Rejection], *, at_most: int) -> list[str]:
     # the same for the same hosts in any order.
     keys = sorted(nearest, key=lambda key: (-counts[key], key[0], str(key)))
     texts = [
-        f'{_hosts(counts[key])}: {nearest[key].of_many}'
-        for key in keys[:at_most]
+        f'{_hosts(counts[key])}: {nearest[key].text}' for key in keys[:at_most]
     ]
     rest = sum(counts[key] for key in keys[at_most:])
     if rest:

@@ -32,114 +32,56 @@ def no_cpus(best, needed=8):
     return Rejection(Reason.DEDICATED_CPUS, needed=needed, best=best)
 
 
-# Of each reason: what one host is told, and what many are.
 TEXTS = {
-    Reason.EXTRA_SPEC: ('a bad extra spec', 'a bad extra spec'),
-    Reason.NO_TOPOLOGY: (
-        'the host reports no NUMA topology',
-        'no NUMA topology reported',
-    ),
-    Reason.TOO_FEW_CELLS: (
-        'needs 8 NUMA nodes, the host has 6',
-        'fewer than 8 NUMA nodes (most: 6)',
-    ),
-    Reason.PAGE_SIZE: (
-        'needs 2 MiB pages, no NUMA node has any',
-        'no 2 MiB pages',
-    ),
+    Reason.EXTRA_SPEC: 'a bad extra spec',
+    Reason.NO_TOPOLOGY: 'no NUMA topology reported',
+    Reason.TOO_FEW_CELLS: 'fewer than 8 NUMA nodes (most: 6)',
+    Reason.PAGE_SIZE: 'no 2 MiB pages',
     Reason.WHOLE_PAGES: (
-        'its memory of 8 MiB is not a whole number of 2 MiB pages',
-        'memory of 8 MiB is not a whole number of 2 MiB pages',
+        'memory of 8 MiB is not a whole number of 2 MiB pages'
     ),
-    Reason.PAGES: (
-        'needs 8 free 2 MiB pages; most on a NUMA node: 6',
-        'no NUMA node with 8 free 2 MiB pages (most: 6)',
-    ),
-    Reason.MEMORY: (
-        'needs 8 MiB of memory; most on a NUMA node: 6 MiB',
-        'no NUMA node with 8 MiB of memory (most: 6 MiB)',
-    ),
-    Reason.DEDICATED_CPUS: (
-        'needs 8 free dedicated CPUs; most on a NUMA node: 6',
-        'no NUMA node with 8 free dedicated CPUs (most: 6)',
-    ),
-    Reason.SHARED_CPUS: (
-        'needs 8 shared CPUs; most on a NUMA node: 6',
-        'no NUMA node with 8 shared CPUs (most: 6)',
-    ),
+    Reason.PAGES: 'no NUMA node with 8 free 2 MiB pages (most: 6)',
+    Reason.MEMORY: 'no NUMA node with 8 MiB of memory (most: 6 MiB)',
+    Reason.DEDICATED_CPUS: 'no NUMA node with 8 free dedicated CPUs (most: 6)',
+    Reason.SHARED_CPUS: 'no NUMA node with 8 shared CPUs (most: 6)',
     Reason.HYPERTHREADS: (
-        'asks for isolated threads; this host has thread siblings and CPUs '
-        'for shared instances, so Placement would account the wrong CPUs',
-        'thread siblings where the instance asks for isolated threads',
+        'thread siblings and CPUs for shared instances, where the instance '
+        'asks for isolated threads'
     ),
-    Reason.THREADS: (
-        'needs 8 free dedicated CPUs that are thread siblings; most on a '
-        'NUMA node: 6',
-        'no NUMA node with 8 free thread siblings (most: 6)',
-    ),
-    Reason.CORES: (
-        'needs 8 whole free cores; most on a NUMA node: 6',
-        'no NUMA node with 8 whole free cores (most: 6)',
-    ),
+    Reason.THREADS: 'no NUMA node with 8 free thread siblings (most: 6)',
+    Reason.CORES: 'no NUMA node with 8 whole free cores (most: 6)',
     Reason.CPU_RATIO: (
-        'needs 8 shared vCPUs within the CPU allocation ratio; most left on '
-        'a NUMA node: 6',
         'no NUMA node with 8 shared vCPUs left within the CPU allocation '
-        'ratio (most: 6)',
+        'ratio (most: 6)'
     ),
     Reason.RAM_RATIO: (
-        'needs 8 MiB within the RAM allocation ratio; most left on a NUMA '
-        'node: 6 MiB',
         'no NUMA node with 8 MiB left within the RAM allocation ratio '
-        '(most: 6 MiB)',
+        '(most: 6 MiB)'
     ),
     Reason.SMALL_PAGES: (
-        'needs 8 MiB outside of the huge page pools; most left on a NUMA '
-        'node: 6 MiB',
         'no NUMA node with 8 MiB left outside of the huge page pools (most: '
-        '6 MiB)',
+        '6 MiB)'
     ),
     Reason.CELL_MEMORY: (
-        'needs 8 MiB of the memory that pages of all sizes share; most left '
-        'on a NUMA node: 6 MiB',
-        'no NUMA node with 8 MiB left across page sizes (most: 6 MiB)',
+        'no NUMA node with 8 MiB left across page sizes (most: 6 MiB)'
     ),
-    Reason.NETWORK: (
-        'no fitting NUMA nodes are near a bad extra spec',
-        'no fitting NUMA nodes near a bad extra spec',
-    ),
+    Reason.NETWORK: 'no fitting NUMA nodes near a bad extra spec',
     Reason.DEVICES: (
-        'no fitting NUMA nodes have the PCI devices with the NUMA affinity '
-        'that is asked for',
-        'no fitting NUMA nodes with the PCI devices',
+        'no fitting NUMA nodes with the PCI devices, by their NUMA affinity'
     ),
     Reason.DISTANCE: (
-        'its NUMA nodes may be 8 apart, the nearest fitting ones are 6 apart',
-        'fitting NUMA nodes are farther apart than 8 (nearest: 6)',
+        'fitting NUMA nodes are farther apart than 8 (nearest: 6)'
     ),
-    Reason.SMT: (
-        'the instance requires thread siblings, the host has none',
-        'no thread siblings',
-    ),
+    Reason.SMT: 'no thread siblings, which the instance requires',
     Reason.HOST_MEMORY: (
-        'needs 8 MiB outside of the huge page pools of the host, left: 6 MiB',
         'not 8 MiB left outside of the huge page pools of all NUMA nodes '
-        '(most: 6 MiB)',
+        '(most: 6 MiB)'
     ),
-    Reason.CANDIDATES: (
-        'no allocation candidate of Placement is left for this host',
-        'no allocation candidate left',
-    ),
-    Reason.STOCK_CLAIM: (
-        'the host runs the stock driver, whose claim would refuse this '
-        'instance',
-        'the claim of the stock driver would refuse',
-    ),
+    Reason.CANDIDATES: 'no allocation candidate of Placement left',
+    Reason.STOCK_CLAIM: 'the claim of the stock driver would refuse',
     Reason.STOCK_SEARCH: (
-        'the host runs the stock driver, whose claim does not find a place '
-        'among the first 8 arrangements',
         'the claim of the stock driver finds no place among the first 8 '
-        'arrangements',
+        'arrangements'
     ),
 }
 
@@ -161,33 +103,31 @@ def test_each_reason_has_its_words(reason):
         page_size_kib=MIB_2,
         detail='a bad extra spec',
     )
-    one, many = TEXTS[reason]
+    text = TEXTS[reason]
 
-    assert str(rejection) == one
-    assert summarize([rejection], at_most=1) == [f'1 host: {many}']
+    assert str(rejection) == text
+    assert summarize([rejection], at_most=1) == [f'1 host: {text}']
 
 
 def test_the_guest_cell_that_finds_no_place_is_named():
     assert str(no_pages(1536, 2048, guest_cell=1)) == (
-        'guest NUMA node 1: needs 2048 free 2 MiB pages; most on a NUMA '
-        'node: 1536'
+        'guest NUMA node 1: no NUMA node with 2048 free 2 MiB pages (most: '
+        '1536)'
     )
     assert str(no_pages(0, 4, GIB_1, guest_cell=0)) == (
-        'guest NUMA node 0: needs 4 free 1 GiB pages; most on a NUMA node: 0'
+        'guest NUMA node 0: no NUMA node with 4 free 1 GiB pages (most: 0)'
     )
 
 
 def test_no_size_that_is_known_is_told_in_words():
-    assert str(Rejection(Reason.PAGE_SIZE)) == (
-        'needs huge pages, no NUMA node has any'
-    )
+    assert str(Rejection(Reason.PAGE_SIZE)) == ('no huge pages')
 
 
 def test_a_percent_sign_or_brace_in_a_name_is_left_alone():
     network = Rejection(Reason.NETWORK, detail='physical network {100%}')
 
     assert str(network) == (
-        'no fitting NUMA nodes are near physical network {100%}'
+        'no fitting NUMA nodes near physical network {100%}'
     )
 
 

@@ -62,8 +62,8 @@ class TestFit:
             is None
         )
         assert (
-            'Instance does not fit on this host: guest NUMA node 0: needs '
-            '2048 free 2 MiB pages; most on a NUMA node: 1024'
+            'Instance does not fit on this host: guest NUMA node 0: no NUMA '
+            'node with 2048 free 2 MiB pages (most: 1024)'
         ) in caplog.messages
 
     @pytest.mark.parametrize('pack', [False, True])

@@ -90,11 +90,10 @@ class TestLog:
             if record.levelno == logging.DEBUG
         ] == [
             'NUMAHugepagesFilter rejected 300 free pages, 300 free pages: '
-            'guest NUMA node 0: needs 512 free 2 MiB pages; most on a NUMA '
-            'node: 300',
+            'guest NUMA node 0: no NUMA node with 512 free 2 MiB pages '
+            '(most: 300)',
             'NUMAHugepagesFilter rejected 6 free CPUs, 6 free CPUs: guest '
-            'NUMA node 0: needs 8 free dedicated CPUs; most on a NUMA node: '
-            '6',
+            'NUMA node 0: no NUMA node with 8 free dedicated CPUs (most: 6)',
         ]
         assert len(caplog.records) == 3
 

@@ -440,7 +440,7 @@ class TestCandidates:
         assert not numa_filter.host_passes(host, request([pinned_cell(1)]))
         assert caplog.messages == [
             'NUMAHugepagesFilter rejected 1 of 1 hosts: 1 host: no allocation '
-            'candidate left'
+            'candidate of Placement left'
         ]
 
     def test_the_candidates_are_those_that_stock_nova_keeps(self, numa_filter):

@@ -219,8 +219,8 @@ class TestDistance:
         numa_filter.filter_all([self.host()], asked)
 
         assert caplog.messages == [
-            'NUMAHugepagesFilter rejected two sockets, two sockets: its NUMA '
-            'nodes may be 12 apart, the nearest fitting ones are 20 apart',
+            'NUMAHugepagesFilter rejected two sockets, two sockets: fitting '
+            'NUMA nodes are farther apart than 12 (nearest: 20)',
             'NUMAHugepagesFilter rejected 1 of 1 hosts: 1 host: fitting NUMA '
             'nodes are farther apart than 12 (nearest: 20)',
         ]

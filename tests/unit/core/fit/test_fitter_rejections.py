@@ -59,8 +59,8 @@ class TestRejection:
         outcome = fit(request(pinned_cell(1, 4096, MIB_2)), topology)
 
         assert str(outcome) == (
-            'guest NUMA node 0: needs 2048 free 2 MiB pages; most on a NUMA '
-            'node: 1536'
+            'guest NUMA node 0: no NUMA node with 2048 free 2 MiB pages '
+            '(most: 1536)'
         )
 
     def test_the_guest_cell_that_finds_no_place_is_named(self):
