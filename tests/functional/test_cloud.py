@@ -209,4 +209,7 @@ def test_stats_tell_the_scheduler_the_distances(
 
     # then the filter knows it.
     assert server['status'] == 'ERROR'
-    assert 'fitting nodes are farther apart than 11 (best 12)' in caplog.text
+    assert (
+        'fitting NUMA nodes are farther apart than 11 (nearest: 12)'
+        in caplog.text
+    )

@@ -65,12 +65,12 @@ def test_weigher_is_called_and_tells_its_scores(
         if record.name == weights.__name__
     ]
     assert told == [
-        'The best of 3 hosts: '
-        'plain costs 0.0000% of what is scarce; '
-        'medium costs 4.0000% of what is scarce '
-        '(takes 1 of 5 slots for 4 CPUs and 4 GiB in 1 GiB pages); '
-        'roomy costs 29.0000% of what is scarce '
-        '(takes 1 of 2 slots for 8 CPUs and 8 GiB in 1 GiB pages '
+        'NUMAHugepagesWeigher: best of 3 hosts: '
+        'plain (cost 0.0000%); '
+        'medium (cost 4.0000%, '
+        'takes 1 of 5 slots for 4 CPUs and 4 GiB in 1 GiB pages); '
+        'roomy (cost 29.0000%, '
+        'takes 1 of 2 slots for 8 CPUs and 8 GiB in 1 GiB pages '
         'and 1 of 5 slots for 4 CPUs and 4 GiB in 1 GiB pages)'
     ]
 

@@ -103,7 +103,7 @@ def test_no_room(client: api.Client, node1: hosts.ComputeHost) -> None:
     with log.open() as file:
         file.seek(before)
         logged = file.read()
-    assert re.search(r'1 of 1 hosts rejected: .*(CPU|page)', logged)
+    assert re.search(r'rejected 1 of 1 hosts: .*(CPU|page)', logged)
     assert client.allocations(third) == {}
 
     client.delete([first])
