@@ -42,7 +42,10 @@ _LIMIT_MS = 10.0
 
 
 def main() -> int:
-    """Run the benchmarks, and tell whether the goals are met."""
+    """Run the benchmarks.
+
+    :returns: the exit status, 1 if a goal is missed
+    """
     parser = argparse.ArgumentParser(prog='benchmarks', description=__doc__)
     parser.add_argument(
         '--only',

@@ -42,7 +42,7 @@ from tests.fixtures.cloud import embedded
 USED = 0.5
 GUEST_CELLS = (1, 2, 4)
 
-# What the two sides don't have in common.
+# Where the two sides differ.
 STOCK_FILTER = 'NUMATopologyFilter'
 OUR_FILTER = 'NUMAHugepagesFilter'
 OUR_WEIGHER = 'NUMAHugepagesWeigher'

@@ -212,7 +212,7 @@ def explosive(case: Explosive, *, repeats: int) -> ExplosiveResult:
 
 
 def _timed(
-    judge: Any,
+    numa_filter: Any,
     states: list[host_manager.HostState],
     spec: request_spec.RequestSpec,
 ) -> tuple[float, list[host_manager.HostState]]:
@@ -222,7 +222,7 @@ def _timed(
     gc.disable()
     try:
         start = time.process_time()
-        found = list(judge.filter_all(states, spec))
+        found = list(numa_filter.filter_all(states, spec))
         return time.process_time() - start, found
     finally:
         gc.enable()

@@ -15,7 +15,7 @@
 
 The scenarios are files for ``nova-numa-hugepages simulate``, which is what
 runs them. The demand is learned from the guests that arrive, from nothing on;
-no mix and no flavors are told.
+no mix and no flavors are given.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FOLDER = pathlib.Path(__file__).parent / 'scenarios'
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """What is to be reached.
+    """The figures to reach.
 
     :ivar ratio: times stock Nova's guests before the first refusal
     :ivar of_bound: percent of the bound, of the median over seeds
@@ -50,7 +50,7 @@ class Goal:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A scenario, told in a few words."""
+    """A scenario, with a few words about it."""
 
     name: str
     words: str
@@ -68,7 +68,7 @@ CASES = (
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What came of a case.
+    """The outcome of a case.
 
     :ivar known: guests placed before the first refusal, if our weigher knows
         the flavors, or the mix, beforehand; None where it was not measured
@@ -88,7 +88,7 @@ def measure(
 ) -> Result:
     """Run a case.
 
-    :param progress: is told what runs, and how much of it is done
+    :param progress: called with what runs, and how much of it is done
     """
     play = load.load(_FOLDER / f'{case.name}.yaml')
     planned = runner.plan(
@@ -127,12 +127,12 @@ def _run(
 ) -> results.Results:
     shares = [0.0] * len(planned)
 
-    def tell(number: int, share: float) -> None:
+    def report(number: int, share: float) -> None:
         shares[number] = max(share, shares[number])
         if progress is not None:
             progress(name, sum(shares) / len(shares))
 
-    found = runner.run(planned, processes=processes, progress=tell)
+    found = runner.run(planned, processes=processes, progress=report)
     if not found.complete:
         raise KeyboardInterrupt
     return found
@@ -154,7 +154,7 @@ def figure(
 
 
 def ratio(result: Result) -> float:
-    """Tell how many times the guests of stock Nova ours places.
+    """Return how many times the guests of stock Nova ours places.
 
     Of the medians over the seeds.
     """
@@ -167,7 +167,7 @@ def ratio(result: Result) -> float:
 
 
 def misses(result: Result) -> list[str]:
-    """Tell the goals that are missed, and by how much."""
+    """List the goals that are missed, and by how much."""
     goal = result.case.goal
     found = []
     times = ratio(result)

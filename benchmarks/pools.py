@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What it takes to make pages ready, against the kernel's own time for it.
+"""The time to make pages ready, against the kernel's own time for it.
 
 On the pools of this machine, which are as before afterwards. Needs root.
 """
@@ -69,7 +69,7 @@ class Growth:
 
     @property
     def overhead_percent(self) -> float | None:
-        """What ours takes longer, of the kernel's time."""
+        """The time that ours adds, as a part of the kernel's."""
         if self.kernel_ms is None or self.ours_ms is None:
             return None
         return (self.ours_ms / self.kernel_ms - 1) * 100
@@ -77,7 +77,7 @@ class Growth:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What was measured.
+    """The measured times.
 
     :ivar transaction_ms: one change of the ledger, on disk, median
     :ivar show_s: ``host show``, from its start to its end, median
@@ -93,7 +93,7 @@ class Result:
 
 
 def reason_not_to_run() -> str | None:
-    """Tell why pools can't be measured here, None if they can."""
+    """Return why pools can't be measured here, None if they can."""
     if os.geteuid():
         return 'page pools can be changed by root only'
     return hugetlb.read_only_reason(hostfs.HostFS())
@@ -234,7 +234,7 @@ def _ms(work: Callable[[], object]) -> float:
 
 
 def misses(result: Result) -> list[str]:
-    """Tell which goals were missed."""
+    """List the goals that were missed."""
     found = [
         f'{growth.gib} GiB of pages: {growth.overhead_percent:.0f} % over the '
         f"kernel's time, the goal is {OVERHEAD_PERCENT:.0f} %"

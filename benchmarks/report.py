@@ -108,11 +108,11 @@ def placement_table(results: Sequence[placement.Result]) -> str:
 
 
 def known_demand(results: Sequence[placement.Result]) -> str:
-    """Tell what it would help to know the demand beforehand."""
+    """Describe what it would help to know the demand beforehand."""
     return '\n'.join(
         f'With the flavors known from the first guest on, ours places '
         f'{result.known[Learning.FLAVORS]:.0f} of the first mix; with the '
-        f'mix told, {result.known[Learning.PINNED]:.0f}.'
+        f'mix given, {result.known[Learning.PINNED]:.0f}.'
         for result in results
         if result.known
     )

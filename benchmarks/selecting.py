@@ -37,12 +37,12 @@ from nova.scheduler import host_manager
 from nova.scheduler import manager
 from oslo_messaging import rpc
 
-from benchmarks import scheduling
+from benchmarks import timings
 from nova_numa_hugepages.nova_fit import numa_fit
 
 
 class _Side(NamedTuple):
-    """What a scheduler has of one side."""
+    """The parts of a scheduler that differ between the two sides."""
 
     filters: Sequence[Any]
     weighers: Sequence[Any]
@@ -50,19 +50,19 @@ class _Side(NamedTuple):
 
 
 class _Call(NamedTuple):
-    """What one call took, in seconds, and the hosts on the way."""
+    """The time of one call, in seconds, and the hosts on the way."""
 
     wall: float
     cpu: float
-    judging: float
+    choosing: float
     candidates: int
     passed: frozenset[str]
 
 
-def measure(*, hosts: int, repeats: int) -> list[scheduling.Result]:
+def measure(*, hosts: int, repeats: int) -> list[timings.Result]:
     """Measure both sides in turn on one cloud.
 
-    :raises RuntimeError: if a guest fits nowhere, for lack of hosts
+    :raises RuntimeError: if a guest fits nowhere, for want of hosts
     """
     with crowd.Crowd(hosts) as cloud:
         sides = _sides(cloud.scheduler.host_manager)
@@ -75,7 +75,7 @@ def measure(*, hosts: int, repeats: int) -> list[scheduling.Result]:
                     if turn:
                         calls.setdefault((cells, name), []).append(call)
     return [
-        scheduling.Result(
+        timings.Result(
             guest_cells=cells,
             stock=_times(calls[cells, 'stock']),
             ours=_times(calls[cells, 'ours']),
@@ -92,7 +92,7 @@ def measure(*, hosts: int, repeats: int) -> list[scheduling.Result]:
 
 
 def _sides(hosts: host_manager.HostManager) -> dict[str, _Side]:
-    """Tell the two apart, and give each what it would have alone."""
+    """Give each of the two what it would have alone."""
 
     def without(loaded: Sequence[Any], *names: str) -> list[Any]:
         return [one for one in loaded if type(one).__name__ not in names]
@@ -145,7 +145,7 @@ def _call(
         admin, spec.instance_uuid, force=True
     )
     return _Call(
-        wall, cpu, watch.judging, watch.candidates, frozenset(watch.passed)
+        wall, cpu, watch.choosing, watch.candidates, frozenset(watch.passed)
     )
 
 
@@ -155,7 +155,7 @@ class _Watch:
     def __init__(self, hosts: host_manager.HostManager) -> None:
         self._filter = hosts.get_filtered_hosts
         self._weigh = hosts.get_weighed_hosts
-        self.judging = 0.0
+        self.choosing = 0.0
         self.candidates = 0
         self.passed: list[str] = []
 
@@ -166,7 +166,7 @@ class _Watch:
         states = list(states)
         start = time.perf_counter()
         found: list[host_manager.HostState] = self._filter(states, spec, index)
-        self.judging += time.perf_counter() - start
+        self.choosing += time.perf_counter() - start
         self.candidates = len(states)
         self.passed = [state.host for state in found]
         return found
@@ -176,7 +176,7 @@ class _Watch:
     ) -> list[Any]:
         start = time.perf_counter()
         found: list[Any] = self._weigh(states, spec)
-        self.judging += time.perf_counter() - start
+        self.choosing += time.perf_counter() - start
         return found
 
 
@@ -191,12 +191,12 @@ def _watched(hosts: host_manager.HostManager) -> Iterator[_Watch]:
         del hosts.get_filtered_hosts, hosts.get_weighed_hosts
 
 
-def _times(calls: Sequence[_Call]) -> scheduling.Times:
-    return scheduling.Times(
+def _times(calls: Sequence[_Call]) -> timings.Times:
+    return timings.Times(
         *(
             statistics.median(seconds) * 1000
             for seconds in zip(
-                *((call.wall, call.cpu, call.judging) for call in calls),
+                *((call.wall, call.cpu, call.choosing) for call in calls),
                 strict=True,
             )
         )

@@ -80,7 +80,7 @@ def _spawn(client: api.Client, host: hosts.ComputeHost, flavor: str) -> float:
 
 
 def main() -> int:
-    """Run it, and tell whether the goal is met."""
+    """Run it, and return whether the goal is met, as an exit status."""
     install.prepare()
     try:
         with stack.Stack(alone=True) as cloud:

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""What the weigher takes for a request, by hosts and kinds of guests."""
+"""The time of the weigher for a request, by hosts and kinds of guests."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def measure(case: Case, *, repeats: int) -> Result:
     learned = demand.Demand(half_life_s=1e9, at_most=case.kinds)
     for asked in requests:
         learned.count(_kind(asked))
-    judge = filters.NUMAHugepagesFilter(learned)
+    ours = filters.NUMAHugepagesFilter(learned)
     weigher = weights.NUMAHugepagesWeigher(learned)
     first: list[float] = []
     later: list[float] = []
@@ -109,7 +109,7 @@ def measure(case: Case, *, repeats: int) -> Result:
             gc.disable()
             try:
                 start = time.process_time()
-                passing = list(judge.filter_all(states, spec))
+                passing = list(ours.filter_all(states, spec))
                 between = time.process_time()
                 weighed = [
                     nova_weights.WeighedHost(host, 0.0) for host in passing

@@ -40,7 +40,7 @@ _NUMA_HUGEPAGES_NOVA_FILTERS=ComputeFilter,ComputeCapabilitiesFilter,ImageProper
 # _numa_hugepages_confs() - The configuration files of Nova's services
 #
 # Versions of DevStack differ in when they copy nova.conf to nova-cpu.conf, so
-# both get the same, as far as they are there.
+# both get the same, if they exist.
 function _numa_hugepages_confs {
     echo "$NOVA_CONF"
     if [[ -n ${NOVA_CPU_CONF:-} && $NOVA_CPU_CONF != "$NOVA_CONF" \
@@ -58,7 +58,7 @@ function _numa_hugepages_set {
     done
 }
 
-# _numa_hugepages_with() - Add to a list what isn't in it yet
+# _numa_hugepages_with() - Add an item to a list that does not have it
 # _numa_hugepages_with list item
 function _numa_hugepages_with {
     local list=${1// /}
@@ -84,9 +84,9 @@ function _numa_hugepages_filters {
 # install_numa_hugepages() - Install the package into Nova's environment
 #
 # Nova is installed again so that its folder is on Python's path. By default
-# setuptools leaves it to a hook that is asked after the path, and there the
-# folder nova/virt/numa_hugepages of this package would hide the rest of Nova.
-# Nova has brought the dependencies.
+# setuptools uses a hook that comes after the path, and there the folder
+# nova/virt/numa_hugepages of this package would hide the rest of Nova. The
+# dependencies are installed with Nova.
 function install_numa_hugepages {
     pip_install --no-deps --config-settings editable_mode=compat \
         --editable "$NOVA_DIR"
@@ -125,7 +125,7 @@ function configure_numa_hugepages_scheduler {
 # configure_numa_hugepages_compute() - Enable the driver
 #
 # Its helper is started as DevStack starts those of os-brick and os-vif: with
-# the full path, which sudo asks for.
+# the full path, which sudo requires.
 function configure_numa_hugepages_compute {
     if [[ $NOVA_NUMA_HUGEPAGES_DRIVER != True ]]; then
         return 0
@@ -140,7 +140,7 @@ function configure_numa_hugepages_compute {
         "sudo $NOVA_ROOTWRAP $NOVA_CONF_DIR/rootwrap.conf privsep-helper --config-file $NOVA_CONF"
 }
 
-# configure_numa_hugepages_options() - Set what the user wants to be set
+# configure_numa_hugepages_options() - Set the options of the user
 function configure_numa_hugepages_options {
     local option
     for option in $NOVA_NUMA_HUGEPAGES_OPTIONS; do
@@ -164,12 +164,12 @@ function configure_numa_hugepages {
     configure_numa_hugepages_options
 }
 
-# check_numa_hugepages() - Have the package check the configuration
+# check_numa_hugepages() - Check the configuration with upgrade check
 function check_numa_hugepages {
     local status=0
     "$NOVA_BIN_DIR/nova-numa-hugepages-status" --config-file "$NOVA_CONF" \
         upgrade check || status=$?
-    # 1 is for what deserves a look only.
+    # 1 is for warnings only.
     if [[ $status -gt 1 ]]; then
         die $LINENO "nova-numa-hugepages cannot work with $NOVA_CONF"
     fi
@@ -186,9 +186,9 @@ function _numa_hugepages_host_nodes {
     echo $nodes
 }
 
-# _numa_hugepages_distances() - Whether this host tells nodes from each other
+# _numa_hugepages_distances() - Whether this host has distances between nodes
 #
-# A kernel that pretends to have nodes says 10 for all of them.
+# A kernel that emulates nodes reports 10 for all of them.
 function _numa_hugepages_distances {
     cat "$NOVA_NUMA_HUGEPAGES_NODES"/node[0-9]*/distance | awk '
         { for (i = 1; i <= NF; i++) if ($i == 10) own++ }
@@ -197,8 +197,8 @@ function _numa_hugepages_distances {
 
 # configure_numa_hugepages_tempest() - Write tempest.conf
 #
-# What the tests may expect of the cloud is read from this host. Where others
-# differ, the user says so.
+# What the tests may expect of the cloud is read from this host. If others
+# differ, the user sets the options.
 function configure_numa_hugepages_tempest {
     local option value host
     iniset "$TEMPEST_CONFIG" service_available numa_hugepages \
@@ -226,8 +226,8 @@ function configure_numa_hugepages_tempest {
     fi
     if [[ $NOVA_NUMA_HUGEPAGES_WHITEBOX == True ]]; then
         iniset "$TEMPEST_CONFIG" numa_hugepages whitebox True
-        # The name that Nova takes for the hypervisor. Without one, tests don't
-        # know which host to look into before there is a server.
+        # The hypervisor hostname of Nova. Without it, tests don't know which
+        # host to read before there is a server.
         host=$(sudo virsh --connect qemu:///system hostname)
         iniset "$TEMPEST_CONFIG" numa_hugepages computes "$host:sudo sh -c"
         iniset "$TEMPEST_CONFIG" numa_hugepages host_command \
@@ -239,12 +239,12 @@ function configure_numa_hugepages_tempest {
     done
 }
 
-# give_back_numa_hugepages() - Take pools back to what they were
+# free_numa_hugepages() - Shrink the pools to their old size
 #
-# DevStack destroys the guests after this. What they still have of the pages
-# that were made for them turns into surplus now, and goes with them. The next
-# stack.sh knows nothing of these guests, so the ledger goes, too.
-function give_back_numa_hugepages {
+# DevStack destroys the guests after this. Pages that were allocated for them
+# and that they still have become surplus now, and are freed with them. The next
+# stack.sh knows nothing of these guests, so the ledger is deleted, too.
+function free_numa_hugepages {
     local ledger=$NOVA_STATE_PATH/nova-numa-hugepages-ledger.sqlite
     local node size_kib floor grown
     if [[ ! -e $ledger ]]; then
@@ -290,10 +290,10 @@ if is_service_enabled n-api n-sch n-cpu; then
 
     elif [[ $1 == unstack ]]; then
         if is_service_enabled n-cpu; then
-            give_back_numa_hugepages
+            free_numa_hugepages
         fi
-        # stack.sh writes nova.conf anew. But it installs Nova in the way that
-        # doesn't go with this package.
+        # stack.sh writes a new nova.conf. But the way in which it installs Nova
+        # does not work with this package.
         pip_uninstall nova-numa-hugepages
 
     elif [[ $1 == clean ]]; then

@@ -10,9 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a compute host tells the scheduler beyond Nova's own accounts.
+"""The stats of a compute host: what Nova's own accounts do not have.
 
-The facts travel as JSON in the compute node's stats, under `STATS_KEY`::
+They reach the scheduler as JSON in the compute node's stats, under
+`STATS_KEY`::
 
     {"version": 1,
      "cells": {"0": {"distances": [10, 21],
@@ -20,12 +21,12 @@ The facts travel as JSON in the compute node's stats, under `STATS_KEY`::
                                         "unusable_permille": 20}}}}}
 
 ``distances`` are in the order of the host's cells (the ACPI SLIT, as in
-``/sys/devices/system/node/node*/distance``); ``free`` counts pages that nobody
-holds or was promised, ``allocatable`` pages that could still be made, and
-``unusable_permille`` how much of the free memory is in pieces too small for
-such a page, out of 1000. All but the version may be missing, and keys that are
-not known are ignored, so that an older reader gets along with a newer writer
-of the same version.
+``/sys/devices/system/node/node*/distance``); ``free`` counts pages that no
+guest holds or was promised, ``allocatable`` pages that could still be made,
+and ``unusable_permille`` how much of the free memory is in pieces too small
+for such a page, out of 1000. All but the version may be missing, and keys that
+are not known are ignored, so that an older reader gets along with a newer
+writer of the same version.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _Matrix = tuple[tuple[int, ...], ...]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HostStats:
-    """The facts of one host.
+    """The stats of one host.
 
     :ivar distances: host cell id to the distances to all host cells
     :ivar free: host cell id to page size in KiB to free pages
@@ -74,7 +75,7 @@ class HostStats:
     unusable_permille: Mapping[int, Mapping[int, int]] = dataclasses.field(
         default_factory=dict
     )
-    # What was computed before: the same facts come with each request.
+    # Computed once, since the same stats come with each request.
     _matrices: dict[tuple[int, ...], _Matrix | None] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
     )
@@ -104,9 +105,9 @@ class HostStats:
         return self._matrices[ids]
 
     def dump(self) -> str:
-        """Write the facts as a value for the stats.
+        """Write them as a value for the compute node's stats.
 
-        :returns: JSON, the same for the same facts
+        :returns: JSON, the same for the same stats
         """
         cells: dict[str, dict[str, Any]] = {}
         for cell_id, row in self.distances.items():
@@ -131,26 +132,27 @@ class HostStats:
     def bounded(self, length: int = MAX_LENGTH) -> HostStats:
         """Leave out what makes the value too long.
 
-        What is missed least goes first: how fragmented the memory is, then
-        the free pages, then the distances. What could still be made stays:
-        totals without it would count for pages that are there.
+        The least important goes first: how fragmented the memory is, then
+        the free pages, then the distances. The allocatable pages stay:
+        without them all of the totals would count as pages that exist.
 
         :param length: how long the value may be
-        :returns: these facts, or as much of them as possible
+        :returns: these stats, or as much of them as possible
         """
-        known = self
+        shorter = self
         for name in ('unusable_permille', 'free', 'distances'):
-            if len(known.dump()) <= length:
+            if len(shorter.dump()) <= length:
                 break
-            known = dataclasses.replace(known, **{name: {}}, _matrices={})
-        return known
+            shorter = dataclasses.replace(shorter, **{name: {}}, _matrices={})
+        return shorter
 
 
 def parse(value: str) -> HostStats:
-    """Read the facts of a host from its stats.
+    """Read the stats of a host.
 
     :param value: the stats value
-    :raises ValueError: if the value is no such JSON, or of a newer version
+    :raises ValueError: if the value is not what `HostStats.dump` writes, or
+        of a newer version
     """
     try:
         document = json.loads(value)

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the fit reads and what it answers.
+"""The values that the fit takes and returns.
 
-These are values: they are built once, never changed, and know nothing of
-Nova. ``nova_fit/translate.py`` makes them from Nova's objects and back.
+They are built once, never changed, and know nothing of Nova.
+``nova_fit/translate.py`` makes them from Nova's objects and back.
 
 Host cells and page pools are named tuples rather than dataclasses, because a
 scheduler builds thousands of them for each request.
@@ -21,14 +21,13 @@ scheduler builds thousands of them for each request.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Set
 import dataclasses
 import enum
 from typing import NamedTuple
 from typing import Protocol
-
-from nova_numa_hugepages.core import rejection
 
 
 class PageRequest(enum.IntEnum):
@@ -42,6 +41,12 @@ class PageRequest(enum.IntEnum):
     SMALL = -1
     LARGE = -2
     ANY = -3
+
+
+# Pages of more than one size meet these, so that the fit has to choose one.
+SEVERAL_SIZES = frozenset({PageRequest.LARGE, PageRequest.ANY})
+
+NO_PAGES: Mapping[int, int] = {}
 
 
 class CPUPolicy(enum.StrEnum):
@@ -111,7 +116,7 @@ class HostCell(NamedTuple):
 
     @property
     def free_cpus(self) -> Set[int]:
-        """Dedicated host CPUs that nobody is pinned to."""
+        """Dedicated host CPUs that no guest is pinned to."""
         return self.dedicated_cpus - self.pinned_cpus
 
 
@@ -130,7 +135,11 @@ class HostTopology:
 
     cells: tuple[HostCell, ...]
     distances: Sequence[Sequence[int]] | None = None
-    allocatable: tuple[dict[int, int], ...] = ()
+    allocatable: tuple[Mapping[int, int], ...] = ()
+
+    def allocatable_of(self, index: int) -> Mapping[int, int]:
+        """Get `allocatable` of one host cell, empty where unknown."""
+        return self.allocatable[index] if self.allocatable else NO_PAGES
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,11 +162,11 @@ class GuestCell:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """What a guest asks of a host.
+    """The request of a guest to a host.
 
     :ivar cells: its guest cells, in the guest's order
-    :ivar emulator_isolated: a dedicated CPU more for the emulator's threads,
-        in the host cell of guest cell 0
+    :ivar emulator_isolated: whether the emulator's threads get a dedicated
+        CPU of their own, see `emulator_cpus`
     :ivar physnets: physical networks that it is connected to
     :ivar tunneled: whether it is connected to a tunneled network
     :ivar asks_devices: whether it asks for PCI devices
@@ -168,6 +177,21 @@ class Request:
     physnets: frozenset[str] = frozenset()
     tunneled: bool = False
     asks_devices: bool = False
+
+    def emulator_cpus(self, index: int) -> int:
+        """Count the dedicated CPUs that a guest cell needs for the emulator.
+
+        They come on top of those of its vCPUs. An isolated emulator has one,
+        with guest cell 0; where that cell has no dedicated vCPUs by policy,
+        the emulator has none either. Stock Nova has the same rule.
+
+        :param index: the guest cell
+        """
+        return int(
+            self.emulator_isolated
+            and index == 0
+            and self.cells[0].cpu_policy is not CPUPolicy.SHARED
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,9 +217,9 @@ class Strategy:
 
 
 class Devices(Protocol):
-    """Whether PCI devices can go with a set of host cells.
+    """The PCI devices of a host, by the host cells that they are near.
 
-    The answer may depend only on the set. `supports` is the truth and costs
+    An answer may depend only on the set. `supports` is the truth and costs
     time; `needs` are conditions that any supported set meets, and cost none.
     """
 
@@ -203,14 +227,14 @@ class Devices(Protocol):
         """Count the free devices of a host cell, of whatever kind."""
 
     def needs(self) -> Sequence[tuple[dict[int, int], int]]:
-        """Tell what any supported set of host cells has to provide.
+        """List what any supported set of host cells has to provide.
 
         :returns: pairs of (cell id to devices, devices needed at least in
             sum over the set); cells that are not named provide none
         """
 
     def supports(self, cell_ids: frozenset[int]) -> bool:
-        """Tell whether all requested devices can go with these cells."""
+        """Check whether all requested devices can go with these cells."""
 
 
 class CellPlan(NamedTuple):
@@ -245,27 +269,3 @@ class Plan:
     cells: tuple[CellPlan, ...]
     distance: int = 0
     farthest: int = 0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rejection:
-    """Why a guest does not fit on a host, with the nearest miss.
-
-    :ivar reason: the constraint that fails
-    :ivar needed: how much of it is needed, in the unit of the reason
-    :ivar best: the most that a host cell offers, in the same unit
-    :ivar guest_cell: the guest cell that finds no place, None if it is not
-        about one
-    :ivar page_size_kib: the page size that it is about, if any
-    :ivar detail: names that belong to the reason, such as a physical network
-    """
-
-    reason: rejection.Reason
-    needed: int = 0
-    best: int = 0
-    guest_cell: int | None = None
-    page_size_kib: int | None = None
-    detail: str = ''
-
-    def __str__(self) -> str:
-        return rejection.explain(self)

@@ -10,28 +10,25 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Why a guest does not fit, in the words of an operator.
+"""Rejections: why an instance does not fit, in the words of an operator.
 
 One host's rejection names the guest cell and the nearest miss in numbers. The
-rejections of many hosts are counted by constraint, so that one line tells an
+rejections of many hosts are counted by constraint, so that one line shows an
 operator what a request ran short of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+import dataclasses
 import enum
 from typing import NamedTuple
-from typing import TYPE_CHECKING
 
 from nova_numa_hugepages.core import units
 
-if TYPE_CHECKING:
-    from nova_numa_hugepages.core import model
-
 
 class Reason(enum.IntEnum):
-    """The constraint that fails, in the order in which they are judged.
+    """The constraint that fails, in the order in which they are checked.
 
     Of several misses the one with the higher value came further, and so is
     the nearer one.
@@ -57,155 +54,141 @@ class Reason(enum.IntEnum):
     DEVICES = 18
     DISTANCE = 19
     SMT = 20
-    FLOATING = 21
+    HOST_MEMORY = 21
     CANDIDATES = 22
     STOCK_CLAIM = 23
     STOCK_SEARCH = 24
 
 
-class _Words(NamedTuple):
-    """The texts of a reason: for one host, and for many."""
+class Miss(NamedTuple):
+    """The constraint that a guest cell fails on a host cell, by how much."""
 
-    one: str
-    many: str
+    reason: Reason
+    needed: int = 0
+    best: int = 0
+    page_size_kib: int | None = None
 
 
-_WORDS = {
-    Reason.EXTRA_SPEC: _Words('{detail}', '{detail}'),
-    Reason.NO_TOPOLOGY: _Words(
-        'the host reports no NUMA topology', 'no NUMA topology reported'
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why an instance does not fit on a host, with the nearest miss.
+
+    :ivar reason: the constraint that fails
+    :ivar needed: how much of it is needed, in the unit of the reason
+    :ivar best: the most that a host cell offers, in the same unit
+    :ivar guest_cell: the guest cell that finds no place, None if it is not
+        about one
+    :ivar page_size_kib: the page size that it is about, if any
+    :ivar detail: names that belong to the reason, such as a physical network
+    """
+
+    reason: Reason
+    needed: int = 0
+    best: int = 0
+    guest_cell: int | None = None
+    page_size_kib: int | None = None
+    detail: str = ''
+
+    def __str__(self) -> str:
+        """Explain the rejection of one host.
+
+        :returns: for example ``guest NUMA node 1: no NUMA node with 2048 free
+            2 MiB pages (most: 1536)``
+        """
+        if self.guest_cell is None:
+            return self.text
+        return f'guest NUMA node {self.guest_cell}: {self.text}'
+
+    @property
+    def text(self) -> str:
+        """The explanation, which does for many hosts, too."""
+        size = self.page_size_kib
+        return _TEXTS[self.reason].format(
+            needed=self.needed,
+            best=self.best,
+            size='huge' if size is None else units.format_kib(size),
+            detail=self.detail,
+        )
+
+
+_TEXTS = {
+    Reason.EXTRA_SPEC: '{detail}',
+    Reason.NO_TOPOLOGY: 'no NUMA topology reported',
+    Reason.TOO_FEW_CELLS: 'fewer than {needed} NUMA nodes (most: {best})',
+    Reason.PAGE_SIZE: 'no {size} pages',
+    Reason.WHOLE_PAGES: (
+        'memory of {needed} MiB is not a whole number of {size} pages'
     ),
-    Reason.TOO_FEW_CELLS: _Words(
-        'needs {needed} host cells, the host has {best}',
-        'with fewer than {needed} nodes (best {best})',
+    Reason.PAGES: (
+        'no NUMA node with {needed} free {size} pages (most: {best})'
     ),
-    Reason.PAGE_SIZE: _Words(
-        'needs pages of {size}, no host cell offers them',
-        'no pages of {size}',
+    Reason.MEMORY: (
+        'no NUMA node with {needed} MiB of memory (most: {best} MiB)'
     ),
-    Reason.WHOLE_PAGES: _Words(
-        'its memory of {needed} MiB is not a whole number of pages of {size}',
-        'memory of {needed} MiB is not a whole number of pages of {size}',
+    Reason.DEDICATED_CPUS: (
+        'no NUMA node with {needed} free dedicated CPUs (most: {best})'
     ),
-    Reason.PAGES: _Words(
-        'needs {needed} pages of {size}, most free on a host cell: {best}',
-        'no node with {needed} free pages of {size} (best {best})',
+    Reason.SHARED_CPUS: (
+        'no NUMA node with {needed} shared CPUs (most: {best})'
     ),
-    Reason.MEMORY: _Words(
-        'needs {needed} MiB, most on a host cell: {best} MiB',
-        'no node with {needed} MiB (best {best})',
+    # Placement would account the wrong CPUs.
+    Reason.HYPERTHREADS: (
+        'thread siblings and CPUs for shared instances, where the instance '
+        'asks for isolated threads'
     ),
-    Reason.DEDICATED_CPUS: _Words(
-        'needs {needed} dedicated CPUs, most free on a host cell: {best}',
-        'not enough free dedicated CPUs (best {best} of {needed})',
+    Reason.THREADS: (
+        'no NUMA node with {needed} free thread siblings (most: {best})'
     ),
-    Reason.SHARED_CPUS: _Words(
-        'needs {needed} shared CPUs, most on a host cell: {best}',
-        'not enough shared CPUs (best {best} of {needed})',
+    Reason.CORES: (
+        'no NUMA node with {needed} whole free cores (most: {best})'
     ),
-    Reason.HYPERTHREADS: _Words(
-        'asks for isolated threads; this host has thread siblings and CPUs '
-        'for shared guests, so Placement would account the wrong CPUs',
-        'thread siblings where the guest asks for isolated threads',
+    Reason.CPU_RATIO: (
+        'no NUMA node with {needed} shared vCPUs left within the CPU '
+        'allocation ratio (most: {best})'
     ),
-    Reason.THREADS: _Words(
-        'needs {needed} free dedicated CPUs that are thread siblings, most '
-        'on a host cell: {best}',
-        'not enough free thread siblings (best {best} of {needed})',
+    Reason.RAM_RATIO: (
+        'no NUMA node with {needed} MiB left within the RAM allocation ratio '
+        '(most: {best} MiB)'
     ),
-    Reason.CORES: _Words(
-        'needs {needed} whole free cores, most on a host cell: {best}',
-        'not enough whole free cores (best {best} of {needed})',
+    Reason.SMALL_PAGES: (
+        'no NUMA node with {needed} MiB left outside of the huge page pools '
+        '(most: {best} MiB)'
     ),
-    Reason.CPU_RATIO: _Words(
-        'needs {needed} shared vCPUs within the CPU allocation ratio, most '
-        'left on a host cell: {best}',
-        'CPU allocation ratio reached (best {best} of {needed} vCPUs)',
+    Reason.CELL_MEMORY: (
+        'no NUMA node with {needed} MiB left across page sizes (most: {best} '
+        'MiB)'
     ),
-    Reason.RAM_RATIO: _Words(
-        'needs {needed} MiB within the RAM allocation ratio, most left on a '
-        'host cell: {best} MiB',
-        'RAM allocation ratio reached (best {best} of {needed} MiB)',
+    Reason.NETWORK: 'no fitting NUMA nodes near {detail}',
+    Reason.DEVICES: (
+        'no fitting NUMA nodes with the PCI devices, by their NUMA affinity'
     ),
-    Reason.SMALL_PAGES: _Words(
-        'needs {needed} MiB outside of the page pools, most left on a host '
-        'cell: {best} MiB',
-        'not enough memory outside of the page pools (best {best} of '
-        '{needed} MiB)',
+    Reason.DISTANCE: (
+        'fitting NUMA nodes are farther apart than {needed} (nearest: {best})'
     ),
-    Reason.CELL_MEMORY: _Words(
-        'needs {needed} MiB of memory that pages of all sizes share, most '
-        'left on a host cell: {best} MiB',
-        'not enough memory across page sizes (best {best} of {needed} MiB)',
+    Reason.SMT: 'no thread siblings, which the instance requires',
+    Reason.HOST_MEMORY: (
+        'not {needed} MiB left outside of the huge page pools of all NUMA '
+        'nodes (most: {best} MiB)'
     ),
-    Reason.NETWORK: _Words(
-        'no fitting host cells are near {detail}',
-        'no fitting nodes near {detail}',
-    ),
-    Reason.DEVICES: _Words(
-        'no fitting host cells have the PCI devices with the NUMA affinity '
-        'that is asked for',
-        'no fitting nodes with the PCI devices',
-    ),
-    Reason.DISTANCE: _Words(
-        'its cells may be {needed} apart, the nearest fitting host cells are '
-        '{best} apart',
-        'fitting nodes are farther apart than {needed} (best {best})',
-    ),
-    Reason.SMT: _Words(
-        'the guest requires thread siblings, the host has none',
-        'no thread siblings',
-    ),
-    Reason.FLOATING: _Words(
-        'needs {needed} MiB outside of the page pools of all host cells, '
-        'left: {best} MiB',
-        'not enough memory outside of the page pools of all nodes (best '
-        '{best} of {needed} MiB)',
-    ),
-    Reason.CANDIDATES: _Words(
-        'no allocation candidate of Placement is left for this host',
-        'no allocation candidate left',
-    ),
-    Reason.STOCK_CLAIM: _Words(
-        'the host runs the stock driver, whose claim would refuse this guest',
-        'the claim of the stock driver would refuse',
-    ),
-    Reason.STOCK_SEARCH: _Words(
-        'the host runs the stock driver, whose claim does not find a place '
-        'among the first {needed} arrangements',
+    Reason.CANDIDATES: 'no allocation candidate of Placement left',
+    Reason.STOCK_CLAIM: 'the claim of the stock driver would refuse',
+    Reason.STOCK_SEARCH: (
         'the claim of the stock driver finds no place among the first '
-        '{needed} arrangements',
+        '{needed} arrangements'
     ),
 }
 
-# Where the smaller figure is the nearer miss.
-_LESS_IS_NEARER = frozenset({Reason.DISTANCE})
 
-
-def explain(rejection: model.Rejection) -> str:
-    """Tell why one host is rejected.
-
-    :returns: for example ``guest cell 1: needs 2048 pages of 2 MiB, most
-        free on a host cell: 1536``
-    """
-    text = _fill(_WORDS[rejection.reason].one, rejection, rejection.best)
-    if rejection.guest_cell is None:
-        return text
-    return f'guest cell {rejection.guest_cell}: {text}'
-
-
-def summarize(
-    rejections: Iterable[model.Rejection], *, at_most: int
-) -> list[str]:
+def summarize(rejections: Iterable[Rejection], *, at_most: int) -> list[str]:
     """Count rejections by constraint, with the nearest miss of each.
 
     :param rejections: one for each rejected host
     :param at_most: how many constraints to name; the rest are only counted
-    :returns: texts such as ``19 no node with 512 free pages of 2 MiB (best
-        448)``, the most frequent constraint first
+    :returns: texts such as ``19 hosts: no NUMA node with 512 free 2 MiB pages
+        (most: 448)``, the most frequent constraint first
     """
     counts: dict[tuple[object, ...], int] = {}
-    nearest: dict[tuple[object, ...], model.Rejection] = {}
+    nearest: dict[tuple[object, ...], Rejection] = {}
     for rejection in rejections:
         key = (
             rejection.reason,
@@ -214,36 +197,26 @@ def summarize(
             rejection.detail,
         )
         counts[key] = counts.get(key, 0) + 1
-        known = nearest.get(key)
-        if known is None or _nearer(rejection, known):
+        before = nearest.get(key)
+        if before is None or _nearer(rejection, before):
             nearest[key] = rejection
     # Most hosts first; equal counts by the constraint, so that the line is
     # the same for the same hosts in any order.
     keys = sorted(nearest, key=lambda key: (-counts[key], key[0], str(key)))
     texts = [
-        f'{counts[key]} '
-        + _fill(_WORDS[nearest[key].reason].many, nearest[key])
-        for key in keys[:at_most]
+        f'{_hosts(counts[key])}: {nearest[key].text}' for key in keys[:at_most]
     ]
     rest = sum(counts[key] for key in keys[at_most:])
     if rest:
-        texts.append(f'{rest} for other reasons')
+        texts.append(f'{_hosts(rest)}: other reasons')
     return texts
 
 
-def _nearer(one: model.Rejection, other: model.Rejection) -> bool:
-    if one.reason in _LESS_IS_NEARER:
+def _nearer(one: Rejection, other: Rejection) -> bool:
+    if one.reason is Reason.DISTANCE:
         return one.best < other.best
     return one.best > other.best
 
 
-def _fill(
-    template: str, rejection: model.Rejection, best: int | None = None
-) -> str:
-    size = rejection.page_size_kib
-    return template.format(
-        needed=rejection.needed,
-        best=rejection.best if best is None else best,
-        size='a huge size' if size is None else units.format_kib(size),
-        detail=rejection.detail,
-    )
+def _hosts(count: int) -> str:
+    return '1 host' if count == 1 else f'{count} hosts'

@@ -106,16 +106,11 @@ def take_snapshot(
 ) -> snapshot.HostSnapshot:
     """Take a snapshot of a host, as `Pools.snapshot` does."""
     hugepages = hugetlb.Hugetlb(kernel.fs, kernel.writer)
-    usage = UsageReader(
-        hugepages, kernel.fs, kernel.read_maps, policy.reserved
-    )
-    accounts = Accounts(hugepages, ledger, kernel.fs).read().accounts
-    holds = ledger.holds()
     return snapshot.take(
         kernel.fs,
         policy,
-        accounts,
-        holds,
-        usage.read(holds),
+        Accounts(hugepages, ledger, kernel.fs),
+        UsageReader(hugepages, kernel.fs, kernel.read_maps, policy.reserved),
+        ledger.holds(),
         can_grow=policy.dynamic,
     )

@@ -25,7 +25,6 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
-import pathlib
 import time
 
 from oslo_log import log as logging
@@ -108,11 +107,6 @@ class Pools:
         """The operator's policy."""
         return self._policy
 
-    @property
-    def ledger_path(self) -> pathlib.Path:
-        """The file of the ledger."""
-        return self._ledger.path
-
     # Whether the pools can change.
 
     @property
@@ -156,11 +150,7 @@ class Pools:
         :param holder: for whom; for all if None
         :param purposes: for what; for all purposes if none
         """
-        return [
-            hold
-            for hold in self._ledger.holds(holder)
-            if not purposes or hold.purpose in purposes
-        ]
+        return self._ledger.holds(holder, *purposes)
 
     def running(self) -> dict[str, processes.GuestProcess]:
         """Get the guests that run, by uuid."""
@@ -196,14 +186,12 @@ class Pools:
 
     def snapshot(self) -> snapshot.HostSnapshot:
         """Take a snapshot of the host; changes nothing."""
-        accounts = self._accounts.read().accounts
-        holds = self._ledger.holds()
         return snapshot.take(
             self._fs,
             self._policy,
-            accounts,
-            holds,
-            self.usage(holds=holds),
+            self._accounts,
+            self._usage,
+            self._ledger.holds(),
             can_grow=self.can_grow,
         )
 
@@ -323,10 +311,7 @@ class Pools:
         For the parameters see `release`.
         """
         self.refresh()
-        dropped = self.holds(holder, *purposes)
-        self.replace(
-            holder, dict.fromkeys({hold.purpose for hold in dropped}, ())
-        )
+        dropped = self._ledger.drop(holder, *purposes)
         LOG.info(
             'Released %s.',
             model.in_words(model.by_pool(dropped)),
@@ -389,10 +374,6 @@ class Pools:
                     '%(pool)s; will retry.',
                     {'count': count, 'idle': idle, 'pool': key},
                 )
-
-    def close(self) -> None:
-        """Close the ledger."""
-        self._ledger.close()
 
     def _hold(
         self,

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 import dataclasses
 
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import nodes
 from nova_numa_hugepages.hugepages.kernel import processes
@@ -26,6 +27,7 @@ from nova_numa_hugepages.hugepages.kernel.nodes import Node
 from nova_numa_hugepages.hugepages.kernel.nodes import NodeMemory
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.usage import PoolUsage
+from nova_numa_hugepages.hugepages.usage import UsageReader
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,37 +83,40 @@ class HostSnapshot:
 def take(
     fs: hostfs.HostFS,
     policy: PoolPolicy,
-    accounts: Mapping[model.PoolKey, model.Account],
+    accounts: Accounts,
+    usage: UsageReader,
     holds: Collection[model.Hold],
-    usage: Mapping[model.PoolKey, PoolUsage],
     *,
     can_grow: bool,
 ) -> HostSnapshot:
     """Take a snapshot of a host. Changes nothing and needs no lock.
 
-    :param accounts: the accounts of the pools
     :param holds: all holds
-    :param usage: the use of the pools with these holds
     :param can_grow: whether the pools can grow
     :raises exception.KernelError: if the kernel's files can't be read
+    :raises exception.LedgerError: if the ledger can't be read
     """
+    accounted = accounts.read().accounts
+    used = usage.read(holds)
     memory = nodes.memory(fs)
     blocks = nodes.free_blocks(fs)
     zones = nodes.zones(fs)
     pools = {}
-    for key, used in usage.items():
+    for key, found in used.items():
         room = 0
         if can_grow:
             pooled_kib = model.pooled_kib(
-                (other.pool for other in usage.values()), key.node
+                (other.pool for other in used.values()), key.node
             )
             room = min(
                 nodes.allocatable_pages(fs, key, zones),
                 _allowed(key, memory[key.node], pooled_kib, policy),
             )
         pools[key] = PoolSnapshot(
-            used,
-            accounts.get(key, model.Account(*key, floor=used.pool.persistent)),
+            found,
+            accounted.get(
+                key, model.Account(*key, floor=found.pool.persistent)
+            ),
             max(0, room),
             nodes.unusable_permille(blocks[key.node], key.size_kib),
             tuple(hold for hold in holds if hold.key == key),

@@ -105,7 +105,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
             )
             return
         numa_fit.install(
-            host_facts=lambda topology: self._stats,
+            host_stats=lambda topology: self._stats,
             host_devices=self._claim_devices,
         )
         kernel = self._kernel or setup.kernel_access()

@@ -61,14 +61,14 @@ def open_manager(
     :raises lock.LockError: if another service uses this ledger, or a lock file
         can't be used
     """
-    folder = kernel.fs.nodes_folder
+    nodes_folder = kernel.fs.nodes_folder
     huge_pages = hugetlb.Hugetlb(kernel.fs, kernel.writer)
-    if not folder.is_dir() or not huge_pages.nodes():
+    if not nodes_folder.is_dir() or not huge_pages.nodes():
         LOG.warning(
             'No huge page support found; NUMAHugepagesDriver will not manage '
             'pools: no NUMA node has huge pages in %s. If the hardware '
             'supports them, add hugepagesz= to the kernel command line.',
-            folder,
+            nodes_folder,
         )
         return None
     reserved = {

@@ -28,19 +28,18 @@ from typing import Any
 
 from nova import conf as nova_conf
 from nova.objects import instance_numa
-from nova.objects import network_metadata as network_objects
 from nova.objects import numa
-from nova.pci import stats as pci_stats_module
+from nova.pci.stats import PciDeviceStats
 from nova.virt import hardware as nova_hardware
 from oslo_log import log as logging
 
 from nova_numa_hugepages import conf
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.fit import fitter
-from nova_numa_hugepages.core.fit import host_fit
 from nova_numa_hugepages.core.fit import stock_replay
+from nova_numa_hugepages.core.host_stats import HostStats
+from nova_numa_hugepages.core.rejection import Rejection
 from nova_numa_hugepages.nova_fit import pci_devices
 from nova_numa_hugepages.nova_fit import translate
 
@@ -49,21 +48,21 @@ LOG = logging.getLogger(__name__)
 
 conf.register_opts(CONF)
 
-# Where a compute gets the facts of its own host from.
-HostFactsSource = Callable[[numa.NUMATopology], host_stats.HostStats | None]
-# Where it gets its PCI devices from, if a claim doesn't tell them.
-HostDevicesSource = Callable[[], pci_stats_module.PciDeviceStats | None]
+# Where a compute gets the stats of its own host from.
+HostStatsSource = Callable[[numa.NUMATopology], HostStats | None]
+# Where it gets its PCI devices from, if a claim doesn't pass them.
+HostDevicesSource = Callable[[], PciDeviceStats | None]
 
 _NAME = 'numa_fit_instance_to_host'
 
 
 class _Seam:
-    """What has been put where. There is one Nova in a process."""
+    """The state of `install`. There is one Nova in a process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.stock: Callable[..., Any] | None = None
-        self.host_facts: HostFactsSource | None = None
+        self.host_stats: HostStatsSource | None = None
         self.host_devices: HostDevicesSource | None = None
 
 
@@ -76,13 +75,13 @@ def numa_fit_instance_to_host(
     provider_mapping: dict[str, list[str]] | None,
     limits: numa.NUMATopologyLimits | None = None,
     pci_requests: Sequence[Any] | None = None,
-    pci_stats: pci_stats_module.PciDeviceStats | None = None,
+    pci_stats: PciDeviceStats | None = None,
 ) -> instance_numa.InstanceNUMATopology | None:
     """Fit a guest's NUMA topology on a host's, as Nova's function does.
 
     No argument is changed. The same arguments give the same answer; where
     the distances of the host's cells are known (in the scheduler from the
-    host state that the filter saw, on a compute from the host itself), near
+    stats that the filter has read, on a compute from the host itself), near
     cells are taken.
 
     :param provider_mapping: request group to resource providers of an
@@ -103,11 +102,11 @@ def numa_fit_instance_to_host(
         network_metadata=network_metadata,
         asks_devices=bool(pci_requests),
     )
-    host = translate.host_topology(host_topology, _facts(host_topology))
-    ratios = translate.limits(limits)
+    host = translate.host_topology(host_topology, _stats(host_topology))
+    ratios = translate.limits(limits) if limits else None
     if pci_stats is None and _SEAM.host_devices is not None:
         pci_stats = _SEAM.host_devices()
-    near = (
+    devices = (
         pci_devices.PciDevices(pci_stats, pci_requests, provider_mapping)
         if pci_stats
         else None
@@ -117,52 +116,55 @@ def numa_fit_instance_to_host(
         host,
         limits=ratios,
         strategy=strategy(),
-        devices=near,
-        confirm=_nova_on_networks(host_topology, network_metadata),
+        devices=devices,
     )
-    if isinstance(outcome, model.Rejection):
-        LOG.info('The guest does not fit on this host: %s', outcome)
+    if isinstance(outcome, Rejection):
+        LOG.info(
+            'Instance does not fit on this host: %s',
+            outcome,
+            instance_uuid=translate.instance_uuid(instance_topology),
+        )
         return None
     if translate.runs_stock(host_topology):
-        outcome = stock_plan(request, host, ratios, near) or outcome
+        outcome = stock_plan(request, host, ratios, devices) or outcome
     _log_pinning(outcome, host)
     return translate.instance_topology(
         instance_topology, outcome, host_topology
     )
 
 
-def _facts(host_topology: numa.NUMATopology) -> host_stats.HostStats | None:
-    known = translate.facts_of(host_topology)
-    if known is not None or translate.runs_stock(host_topology):
-        return known
-    if _SEAM.host_facts is None:
+def _stats(host_topology: numa.NUMATopology) -> HostStats | None:
+    stats = translate.stats_of(host_topology)
+    if stats is not None or translate.runs_stock(host_topology):
+        return stats
+    if _SEAM.host_stats is None:
         return None
-    return _SEAM.host_facts(host_topology)
+    return _SEAM.host_stats(host_topology)
 
 
 def stock_plan(
     request: model.Request,
     host: model.HostTopology,
     limits: model.Limits | None,
-    near: model.Devices | None,
+    devices: model.Devices | None,
 ) -> model.Plan | None:
-    """Tell the plan of a compute that runs the stock driver.
+    """Return the plan of a compute that runs the stock driver.
 
     The scheduler has to account what the claim there will take, so that it
-    judges the next server of the same request right.
+    checks the next server of the same request against what is left.
 
     :returns: None where that claim comes to our plan, or to none
     """
     if stock_replay.plain(request) and stock_replay.usual(host):
         return None
-    return stock_replay.plan(
+    return stock_replay.replay(
         request,
         host,
         limits=limits,
         pack=strategy().pack,
-        devices=near,
+        devices=devices,
         at_most=CONF.numa_hugepages.stock_claim_search_limit,
-    )
+    ).plan()
 
 
 def _log_pinning(plan: model.Plan, host: model.HostTopology) -> None:
@@ -185,28 +187,6 @@ def _log_pinning(plan: model.Plan, host: model.HostTopology) -> None:
         )
 
 
-def _nova_on_networks(
-    host_topology: numa.NUMATopology,
-    network_metadata: network_objects.NetworkMetadata | None,
-) -> host_fit.Confirm | None:
-    """Let Nova have the last word on where the guest's networks may be.
-
-    Our fit has the same rule, and so proposes what Nova agrees to.
-    """
-    if not network_metadata:
-        return None
-
-    def agrees(chosen: frozenset[int]) -> bool:
-        answer: bool = nova_hardware._numa_cells_support_network_metadata(
-            host_topology,
-            [cell for cell in host_topology.cells if cell.id in chosen],
-            network_metadata,
-        )
-        return answer
-
-    return agrees
-
-
 def strategy() -> model.Strategy:
     """Read from the configuration how the operator wants the fit to choose."""
     return model.Strategy(
@@ -216,24 +196,23 @@ def strategy() -> model.Strategy:
 
 
 def install(
-    host_facts: HostFactsSource | None = None,
+    host_stats: HostStatsSource | None = None,
     host_devices: HostDevicesSource | None = None,
 ) -> None:
     """Put our fit in place of Nova's. Idempotent.
 
-    :param host_facts: on a compute, tells the facts of the host, given its
-        topology: the same that it reports in its stats, or the claim comes to
-        another plan than the filter; a later call without it leaves it as it
-        is
-    :param host_devices: on a compute, tells the PCI devices of the host, for
-        claims that don't; a later call without it leaves it as it is
+    :param host_stats: on a compute, returns the stats of the host, given its
+        topology: the same that it reports, or the claim comes to another plan
+        than the filter; a later call without it leaves it as it is
+    :param host_devices: on a compute, returns the PCI devices of the host, for
+        claims that don't pass them; a later call without it leaves it as it is
     :raises exception.SignatureMismatch: if the installed Nova calls its fit
         in another way; nothing is then changed
     """
     with _SEAM.lock:
         check_signature()
-        if host_facts is not None:
-            _SEAM.host_facts = host_facts
+        if host_stats is not None:
+            _SEAM.host_stats = host_stats
         if host_devices is not None:
             _SEAM.host_devices = host_devices
         if _SEAM.stock is not None:
@@ -246,7 +225,7 @@ def install(
 def uninstall() -> None:
     """Put Nova's fit back. Idempotent."""
     with _SEAM.lock:
-        _SEAM.host_facts = None
+        _SEAM.host_stats = None
         _SEAM.host_devices = None
         if _SEAM.stock is not None:
             setattr(nova_hardware, _NAME, _SEAM.stock)

@@ -26,13 +26,13 @@ _Needs = tuple[dict[int, int], int]
 
 
 class _Id(NamedTuple):
-    """All that ``PciDeviceStats`` reads of a guest cell: its host cell."""
+    """A guest cell as ``PciDeviceStats`` reads it: its host cell."""
 
     id: int
 
 
 class _Socket(NamedTuple):
-    """All that ``PciDeviceStats`` reads of a host cell."""
+    """A host cell as ``PciDeviceStats`` reads it."""
 
     id: int
     socket: int | None
@@ -77,7 +77,7 @@ class PciDevices:
         return self._counts.get(cell_id, 0)
 
     def supports(self, cell_ids: frozenset[int]) -> bool:
-        """Tell whether all requested devices can go with these host cells."""
+        """Check whether all requested devices can go with these host cells."""
         # Nova's answer depends on nothing else.
         key = (
             cell_ids.intersection(self._counts),
@@ -94,7 +94,7 @@ class PciDevices:
         return self._answers[key]
 
     def needs(self) -> list[_Needs]:
-        """Tell what any supported set of host cells has to provide.
+        """List what any supported set of host cells has to provide.
 
         Requests that the same pools match share them, so their counts are
         added up. How requests for different pools get along is left to

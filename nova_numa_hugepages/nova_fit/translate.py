@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Nova's objects into the values of ``core`` and back: the only translator.
+"""The only translator of Nova's objects into the values of ``core`` and back.
 
 A scheduler reads the topologies of all hosts for each request, which has to
 be fast. Each attribute of a versioned object is a property that asks first
@@ -23,22 +23,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Set
 import functools
 from typing import Any
 
+from nova import objects
 from nova.objects import instance_numa
 from nova.objects import network_metadata as network_objects
 from nova.objects import numa
 
 from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.core import model
-
-# Attributes of our own on Nova's objects. They are no fields: they are never
-# saved or sent, and are gone with the object.
-_FACTS = '_numa_hugepages_facts'
-_ASKED = '_numa_hugepages_asked'
+from nova_numa_hugepages.nova_fit import attributes
 
 _NO_CPUS: frozenset[int] = frozenset()
 _NO_NAMES: frozenset[str] = frozenset()
@@ -54,7 +52,7 @@ _new_pool = functools.partial(tuple.__new__, model.PagePool)
 _UNNAMED_PAGE_SIZE_KIB = 4
 
 
-def _read_values(obj: Any) -> dict[str, Any]:
+def read_through_properties(obj: Any) -> dict[str, Any]:
     return {
         f'_obj_{name}': getattr(obj, name)
         for name in obj.fields
@@ -62,20 +60,20 @@ def _read_values(obj: Any) -> dict[str, Any]:
     }
 
 
-def _values_reader() -> Callable[[Any], dict[str, Any]]:
+def choose_reader() -> Callable[[Any], dict[str, Any]]:
     probe = numa.NUMAPagesTopology(size_kb=4, total=1)
     known = {'_obj_size_kb': 4, '_obj_total': 1}
     if known.items() <= vars(probe).items() and '_obj_used' not in vars(probe):
         return vars
-    return _read_values
+    return read_through_properties
 
 
-_values = _values_reader()
+values_of = choose_reader()
 
 
 def host_topology(
     topology: numa.NUMATopology,
-    known: host_stats.HostStats | None = None,
+    stats: host_stats.HostStats | None = None,
     *,
     networks: bool = True,
 ) -> model.HostTopology:
@@ -84,24 +82,26 @@ def host_topology(
     Fields that an older Nova did not have are taken as empty. Before Nova
     knew ``pcpuset``, guests were pinned to the CPUs of ``cpuset``.
 
-    :param known: the facts that came with it, see `facts_of`
+    :param stats: those that came with it, see `stats_of`
     :param networks: whether to read which networks are near, too
     """
     cells = tuple([_host_cell(cell, networks) for cell in topology.cells])
-    if known is None:
+    if stats is None:
         return model.HostTopology(cells)
     ids = [cell.id for cell in cells]
     return model.HostTopology(
         cells,
-        known.distance_matrix(ids),
-        tuple([known.allocatable.get(cell_id, {}) for cell_id in ids])
-        if known.allocatable
+        stats.distance_matrix(ids),
+        tuple(
+            [stats.allocatable.get(cell_id, model.NO_PAGES) for cell_id in ids]
+        )
+        if stats.allocatable
         else (),
     )
 
 
 def _host_cell(cell: numa.NUMACell, networks: bool) -> model.HostCell:
-    values = _values(cell)
+    values = values_of(cell)
     physnets: Set[str] = _NO_NAMES
     tunneled = False
     if networks and '_obj_network_metadata' in values:
@@ -181,7 +181,7 @@ class _Pools(Sequence[model.PagePool]):
 
 
 def _pool(pages: numa.NUMAPagesTopology) -> model.PagePool:
-    values = _values(pages)
+    values = values_of(pages)
     try:
         return _new_pool(
             (
@@ -215,15 +215,13 @@ def request(
     :param network_metadata: the networks that the guest is connected to
     :param asks_devices: whether it asks for PCI devices
     """
-    asked = getattr(topology, _ASKED, None) or [
-        cell.pagesize if 'pagesize' in cell else None
-        for cell in topology.cells
-    ]
     physnets, tunneled = _networks(network_metadata)
     return model.Request(
         cells=tuple(
             _guest_cell(cell, size)
-            for cell, size in zip(topology.cells, asked, strict=True)
+            for cell, size in zip(
+                topology.cells, _asked_page_sizes(topology), strict=True
+            )
         ),
         emulator_isolated=topology.emulator_threads_isolated,
         physnets=frozenset(physnets),
@@ -233,10 +231,10 @@ def request(
 
 
 def _networks(
-    found: network_objects.NetworkMetadata | None,
+    metadata: network_objects.NetworkMetadata | None,
 ) -> tuple[Set[str], bool]:
     """Read physical networks, and whether there are tunneled ones."""
-    values = _values(found) if found else {}
+    values = values_of(metadata) if metadata else {}
     return (
         values.get('_obj_physnets', _NO_NAMES),
         bool(values.get('_obj_tunneled', False)),
@@ -264,23 +262,14 @@ def _guest_cell(
     )
 
 
-def limits(
-    found: numa.NUMATopologyLimits | None,
-) -> model.Limits | None:
+def limits(nova_limits: numa.NUMATopologyLimits) -> model.Limits:
     """Read the overcommit ratios; one that is not set counts as 1."""
-    if not found:
-        return None
+
+    def ratio(name: str) -> float:
+        return getattr(nova_limits, name) if name in nova_limits else 1.0
+
     return model.Limits(
-        cpu_ratio=(
-            found.cpu_allocation_ratio
-            if 'cpu_allocation_ratio' in found
-            else 1.0
-        ),
-        ram_ratio=(
-            found.ram_allocation_ratio
-            if 'ram_allocation_ratio' in found
-            else 1.0
-        ),
+        ratio('cpu_allocation_ratio'), ratio('ram_allocation_ratio')
     )
 
 
@@ -318,31 +307,47 @@ def instance_topology(
             else None
         ),
     )
-    sizes = getattr(asked, _ASKED, None) or [
-        cell.pagesize if 'pagesize' in cell else None for cell in asked.cells
-    ]
-    setattr(topology, _ASKED, sizes)
+    setattr(topology, attributes.ASKED_PAGE_SIZES, _asked_page_sizes(asked))
     return topology
 
 
-def remember_facts(
-    topology: numa.NUMATopology, known: host_stats.HostStats | None
+def _asked_page_sizes(
+    topology: instance_numa.InstanceNUMATopology,
+) -> list[int | None]:
+    return getattr(topology, attributes.ASKED_PAGE_SIZES, None) or [
+        cell.pagesize if 'pagesize' in cell else None
+        for cell in topology.cells
+    ]
+
+
+def remember_stats(
+    topology: numa.NUMATopology, stats: host_stats.HostStats | None
 ) -> None:
-    """Let the facts of a host go with its topology.
+    """Let the stats of a host go with its topology.
 
-    Nova's fit takes no facts, but gets the topology object that the filter
-    saw.
+    Nova's fit takes no stats, but gets the topology object that the filter
+    has read.
 
-    :param known: None if the host runs the stock driver
+    :param stats: None if the host runs the stock driver
     """
-    setattr(topology, _FACTS, known)
+    setattr(topology, attributes.HOST_STATS, stats)
 
 
-def facts_of(topology: numa.NUMATopology) -> host_stats.HostStats | None:
-    """Get the facts that `remember_facts` left with a topology."""
-    return getattr(topology, _FACTS, None)
+def stats_of(topology: numa.NUMATopology) -> host_stats.HostStats | None:
+    """Get the stats that `remember_stats` left with a topology."""
+    return getattr(topology, attributes.HOST_STATS, None)
 
 
 def runs_stock(topology: numa.NUMATopology) -> bool:
-    """Tell whether the filter saw that the host runs the stock driver."""
-    return getattr(topology, _FACTS, topology) is None
+    """Check whether the filter found the stock driver on the host."""
+    return getattr(topology, attributes.HOST_STATS, topology) is None
+
+
+def instance_uuid(request: objects.base.NovaObject) -> str | None:
+    """Get the instance of a request or a topology, None if it names none."""
+    return request.instance_uuid if 'instance_uuid' in request else None
+
+
+def extra_specs(flavor: objects.Flavor) -> Mapping[str, str]:
+    """Get the extra specs of a flavor, empty if they were not loaded."""
+    return flavor.extra_specs if 'extra_specs' in flavor else {}

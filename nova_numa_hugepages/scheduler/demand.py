@@ -13,10 +13,10 @@
 
 """The demand: which kinds of guests are asked for, and how often.
 
-Learned from the requests that this scheduler sees. What was seen long ago
-counts less: half as much after each half-life. Before much has been seen, the
-flavors of the cloud stand in, all alike; together they count like
-`PRIOR_REQUESTS` requests, so that they fade as requests come in.
+Learned from the requests that this scheduler gets. Old requests count less:
+half as much after each half-life. Before there are many, the flavors of the
+cloud stand in, all alike; together they count like `PRIOR_REQUESTS` requests,
+so that they fade as requests come in.
 """
 
 from __future__ import annotations
@@ -31,25 +31,24 @@ from nova import conf as nova_conf
 from nova.objects import request_spec
 
 from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.nova_fit import translate
 from nova_numa_hugepages.scheduler import demand_store
 from nova_numa_hugepages.scheduler import flavors
+from nova_numa_hugepages.scheduler import request_cache
 
 CONF = nova_conf.CONF
 
 PRIOR_REQUESTS = 20.0
 
-# Kinds that are remembered. Only some of them count at a time, but which ones
+# Kinds that are kept. Only some of them count at a time, but which ones
 # changes.
-_MOST_REMEMBERED = 1000
+_MOST_KEPT = 1000
 
-# Less than that is not worth remembering.
-_FORGOTTEN = 1e-6
+# The least count that is worth keeping.
+_LEAST_KEPT = 1e-6
 
-# Seconds in which nothing is forgotten that would be worth the time.
+# Seconds in which counts decay too little to be worth the time.
 _DECAY_EVERY_S = 1.0
-
-# A request whose guest was counted has this, never saved or sent.
-_COUNTED = '_numa_hugepages_counted'
 
 Mix = tuple[tuple[guest_kinds.GuestKind, ...], list[float]]
 
@@ -59,11 +58,11 @@ class Demand:
 
     :param half_life_s: seconds after which a request counts half
     :param at_most: learned kinds that count at a time, the most asked for
-    :param prior: tells the kinds of the cloud's flavors
-    :param pinned: tells the demand that the operator has set, by kind; empty
+    :param prior: returns the kinds of the cloud's flavors
+    :param pinned: returns the demand that the operator has set, by kind; empty
         if it is to be learned
     :param store: keeps what was learned, None if nothing is to be kept
-    :param clock: tells the time in seconds
+    :param clock: returns the time in seconds
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class Demand:
         store: demand_store.DemandFile | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._half_life_s = half_life_s
+        self.half_life_s = half_life_s
         self._at_most = at_most
         self._prior = prior
         self._pinned = pinned
@@ -90,12 +89,8 @@ class Demand:
         if store is not None:
             counts, self._at = store.load(self._at)
             self._counts = _most_asked(
-                {
-                    k: count
-                    for k, count in counts.items()
-                    if count > _FORGOTTEN
-                },
-                _MOST_REMEMBERED,
+                {k: n for k, n in counts.items() if n > _LEAST_KEPT},
+                _MOST_KEPT,
             )
 
     def observe(
@@ -105,34 +100,35 @@ class Demand:
 
         Nova filters the hosts again for the same guest, to find alternates,
         and schedules a guest again that failed to start. A guest that moves
-        is not asked for anew, either: Nova names the hosts then that it must
+        is not asked for again, either: Nova then names the hosts that it must
         not come to.
         """
-        guest = spec.instance_uuid if 'instance_uuid' in spec else None
+        guest = translate.instance_uuid(spec)
+        cache = request_cache.of(spec)
         retry = spec.retry if 'retry' in spec else None
         again = retry is not None and retry.num_attempts > 1
         if 'ignore_hosts' in spec and spec.ignore_hosts:
             again = True
-        if again or (guest, kind) == getattr(spec, _COUNTED, None):
+        if again or cache.counted == (guest, kind):
             return
-        setattr(spec, _COUNTED, (guest, kind))
+        cache.counted = (guest, kind)
         self.count(kind)
 
     def count(self, kind: guest_kinds.GuestKind) -> None:
-        """Count a guest, unless it is one that can't be."""
+        """Count a guest, unless it is not `guest_kinds.plausible`."""
         if not guest_kinds.plausible(kind):
             return
         with self._lock:
             self._decay()
             self._counts[kind] = self._counts.get(kind, 0.0) + 1.0
-            if len(self._counts) > _MOST_REMEMBERED:
+            if len(self._counts) > _MOST_KEPT:
                 del self._counts[
                     min(self._counts, key=self._counts.__getitem__)
                 ]
         self._save()
 
     def _save(self) -> None:
-        """Keep what was learned; other threads need not wait for the disk."""
+        """Save what was learned; other threads need not wait for the disk."""
         if self._store is None or not self._saving.acquire(blocking=False):
             return
         try:
@@ -143,7 +139,7 @@ class Demand:
             self._saving.release()
 
     def mix(self) -> Mix:
-        """Tell the demand as it is now.
+        """Return the demand as it is now.
 
         :returns: the kinds, always in the same order, and their shares, which
             sum up to 1; empty if nothing is known
@@ -158,23 +154,23 @@ class Demand:
         with self._lock:
             self._decay()
             counts = dict(self._counts)
-        known = self._prior() if self._prior is not None else {}
-        for kind in known.values():
-            counts[kind] = counts.get(kind, 0.0) + PRIOR_REQUESTS / len(known)
+        prior = self._prior() if self._prior is not None else {}
+        for kind in prior.values():
+            counts[kind] = counts.get(kind, 0.0) + PRIOR_REQUESTS / len(prior)
         return counts
 
     def _decay(self) -> None:
         now = self._clock()
         if 0 <= now - self._at < _DECAY_EVERY_S:
             return
-        # A clock that was put back teaches nothing.
-        factor = 0.5 ** (max(0.0, now - self._at) / self._half_life_s)
+        # After a clock was put back nothing decays.
+        factor = 0.5 ** (max(0.0, now - self._at) / self.half_life_s)
         self._at = now
         if factor < 1.0:
             self._counts = {
                 kind: count * factor
                 for kind, count in self._counts.items()
-                if count * factor > _FORGOTTEN
+                if count * factor > _LEAST_KEPT
             }
 
 
@@ -210,19 +206,19 @@ def start() -> Demand:
     with _PROCESS.lock:
         if _PROCESS.demand is None:
             options = CONF.numa_hugepages
-            known = flavors.FlavorKinds(options.demand_flavors_interval)
+            of_flavors = flavors.FlavorKinds(options.demand_flavors_interval)
             _PROCESS.demand = Demand(
                 half_life_s=options.demand_half_life,
                 at_most=options.demand_kinds,
-                prior=known.kinds,
-                pinned=flavors.PinnedMix(known, options.demand_mix).mix,
+                prior=of_flavors.kinds,
+                pinned=flavors.PinnedMix(of_flavors, options.demand_mix).mix,
                 store=demand_store.open_configured(),
             )
         return _PROCESS.demand
 
 
 def current() -> Demand | None:
-    """Get the demand of this process, None if nobody has started it."""
+    """Get the demand of this process, None if it was not started."""
     return _PROCESS.demand
 
 

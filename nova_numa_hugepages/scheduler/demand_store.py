@@ -14,8 +14,9 @@
 """The learned demand in a file, so that a restart doesn't forget it.
 
 The file is small JSON and can be deleted at any time: the demand is then
-learned anew. Several schedulers of one machine share it; each has learned from
-its part of the same requests, and the last one to write is as right as any.
+learned from the start. Several schedulers of one machine share it; each has
+learned from its part of the same requests, so it doesn't matter which one was
+the last to write.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import json
 import math
+import operator
 import os
 import pathlib
 import time
@@ -43,11 +45,21 @@ LOG = logging.getLogger(__name__)
 
 VERSION = 1
 
-# Seconds between two writes. What is learned in between is lost by a crash.
+# Seconds between two writes. A crash loses what was learned in between.
 _INTERVAL_S = 60.0
 
-_MOST_BYTES = 4 << 20
-_MOST_COUNT = 1e12
+# For counts, and for the seconds since 1970.
+_TOO_MUCH = 1e15
+
+# The errors of reading a file that was edited or damaged.
+_MALFORMED = (
+    AttributeError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 Counts = dict[guest_kinds.GuestKind, float]
 
@@ -68,7 +80,7 @@ def open_configured() -> DemandFile | None:
 
 
 def path_in(conf: cfg.ConfigOpts) -> pathlib.Path | None:
-    """Tell which file a configuration names.
+    """Get the file that a configuration names.
 
     :param conf: with the options of this package, and Nova's of its paths
     :returns: None if nothing is to be kept
@@ -78,13 +90,11 @@ def path_in(conf: cfg.ConfigOpts) -> pathlib.Path | None:
 
 
 def check(path: pathlib.Path) -> str | None:
-    """Tell why the demand can't be kept in a file.
+    """Check whether the demand can be kept in a file.
 
-    :returns: None if it can
+    :returns: None if it can, else why not
     """
     advice = 'Name another file, or none to keep nothing over a restart'
-    # These tell what can't be looked at from what isn't there, without an
-    # exception.
     if os.path.isdir(path):
         return f'{path} is a folder. {advice}'
     folder = path.parent
@@ -99,7 +109,7 @@ def check(path: pathlib.Path) -> str | None:
 class DemandFile:
     """The file. Not for several threads at a time.
 
-    :param clock: tells the seconds between two writes
+    :param clock: returns the seconds between two writes
     """
 
     def __init__(
@@ -111,27 +121,19 @@ class DemandFile:
         self._clock = clock
         self._next = -math.inf
         self._failed = False
-        self._usable = True
 
     def load(self, now: float) -> tuple[Counts, float]:
-        """Read what was kept.
-
-        A file that can't be read is put aside, never overwritten.
+        """Read what was saved, nothing if that can't be read.
 
         :param now: the time in seconds
         :returns: the counts, and the time at which they were right
         """
         try:
-            with self._path.open('rb') as file:
-                text = file.read(_MOST_BYTES + 1)
+            document = json.loads(self._path.read_bytes())
+            counts, at = _parse(document)
         except FileNotFoundError:
             return {}, now
-        except OSError as error:
-            self._put_aside(error)
-            return {}, now
-        try:
-            counts, at = _parse(text)
-        except ValueError as error:
+        except (OSError, *_MALFORMED) as error:
             self._put_aside(error)
             return {}, now
         # One written by a clock that is ahead of ours must not stay for ever.
@@ -139,35 +141,30 @@ class DemandFile:
 
     def _put_aside(self, reason: Exception) -> None:
         aside = self._path.with_name(f'{self._path.name}.broken')
-        known = {'path': self._path, 'reason': reason, 'aside': aside}
+        LOG.warning(
+            'Could not read the learned demand from %(path)s: %(reason)r. '
+            'Starting without it; the file is kept as %(aside)s.',
+            {'path': self._path, 'reason': reason, 'aside': aside},
+        )
         try:
             os.replace(self._path, aside)
         except OSError as error:
-            self._usable = False
-            LOG.error(
-                'The learned demand in %(path)s cannot be read: %(reason)s. '
-                'It is learned anew, but not kept over a restart, since the '
-                'file cannot be renamed: %(error)s. Move it away, or set '
-                '[numa_hugepages] demand_file, and restart the scheduler.',
-                {**known, 'error': error},
+            LOG.warning(
+                'Could not rename %(path)s: %(error)s. It will be '
+                'overwritten.',
+                {'path': self._path, 'error': error},
             )
-            return
-        LOG.warning(
-            'The learned demand in %(path)s cannot be read: %(reason)s. It is '
-            'learned anew; the file is kept as %(aside)s.',
-            known,
-        )
 
     def save(
         self, counts: Mapping[guest_kinds.GuestKind, float], at: float
     ) -> None:
         """Write what was learned, unless that was done a moment ago.
 
-        A failure is told once, as an error, and tried again later: guests
-        must not fail to start because of it.
+        A failure is logged once, as an error, and tried again later:
+        instances must not fail to start because of it.
         """
         now = self._clock()
-        if not self._usable or now < self._next:
+        if now < self._next:
             return
         self._next = now + _INTERVAL_S
         try:
@@ -175,9 +172,9 @@ class DemandFile:
         except OSError as error:
             if not self._failed:
                 LOG.error(
-                    'The learned demand cannot be written to %(path)s: '
-                    '%(error)s. After a restart it will be learned anew. Make '
-                    'room there, or set [numa_hugepages] demand_file.',
+                    'Could not write the learned demand to %(path)s: '
+                    '%(error)s. It will be lost in a restart. Make room '
+                    'there, or set [numa_hugepages] demand_file.',
                     {'path': self._path, 'error': error},
                 )
             self._failed = True
@@ -201,111 +198,78 @@ class DemandFile:
 
 
 def _dump(counts: Mapping[guest_kinds.GuestKind, float], at: float) -> str:
-    """Write the counts down, as many kinds as will be read again.
-
-    Those that are asked for most come first.
-    """
-    room_left = _MOST_BYTES - 1024
-    texts = []
-    for kind in sorted(counts, key=counts.__getitem__, reverse=True):
-        text = json.dumps(_entry(kind, counts[kind]))
-        room_left -= len(text) + 2
-        if room_left < 0:
-            break
-        texts.append(text)
-    return '{{"version": {}, "at": {}, "kinds": [{}]}}'.format(
-        VERSION, json.dumps(at), ', '.join(texts)
-    )
-
-
-def _entry(kind: guest_kinds.GuestKind, count: float) -> dict[str, Any]:
-    return {
-        'count': round(count, 6),
-        'farthest': kind.farthest,
-        'cells': [
-            {
-                'number': number,
-                'vcpus': need.vcpus,
-                'cpus': need.cpus,
-                'shared': need.shared,
-                'memory_kib': need.memory,
-                'page_size': need.page_size,
-                'cpu_policy': need.cpu_policy.value,
-                'thread_policy': need.thread_policy.value,
-            }
-            for need, number in kind.needs
-        ],
-    }
+    """Write the counts down, the kinds that are most asked for first."""
+    kinds = [
+        {
+            'count': round(counts[kind], 6),
+            'farthest': kind.farthest,
+            'cells': [
+                {
+                    'number': number,
+                    'vcpus': need.vcpus,
+                    'cpus': need.cpus,
+                    'shared': need.shared,
+                    'memory_kib': need.memory,
+                    'page_size': need.page_size,
+                    'cpu_policy': need.cpu_policy,
+                    'thread_policy': need.thread_policy,
+                }
+                for need, number in kind.needs
+            ],
+        }
+        for kind in sorted(counts, key=counts.__getitem__, reverse=True)
+    ]
+    return json.dumps({'version': VERSION, 'at': at, 'kinds': kinds})
 
 
-def _parse(text: bytes) -> tuple[Counts, float]:
+def _parse(document: Any) -> tuple[Counts, float]:
     """Read the counts and their time.
 
-    :raises ValueError: if the text is not what `_dump` writes
+    :raises: one of `_MALFORMED` if the document is not what `_dump` writes
     """
-    if len(text) > _MOST_BYTES:
-        raise ValueError(f'it has more than {_MOST_BYTES} bytes')
-    try:
-        document = json.loads(text)
-        version = document['version']
-        if version != VERSION:
-            raise ValueError(
-                f'it is of version {version!r:.80}, this service knows '
-                f'{VERSION}'
-            )
-        at = _number(document['at'])
-        counts = {
-            _kind(entry): _number(entry['count'], most=_MOST_COUNT)
-            for entry in document['kinds']
-        }
-    except KeyError as error:
-        raise ValueError(f'{error} is missing') from error
-    except (AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(str(error)) from error
-    return counts, at
+    if document['version'] != VERSION:
+        raise ValueError(f'its version is not {VERSION}')
+    counts = {
+        _kind(entry): _number(entry['count']) for entry in document['kinds']
+    }
+    return counts, _number(document['at'])
 
 
 def _kind(entry: Mapping[str, Any]) -> guest_kinds.GuestKind:
+    needs = tuple(_need(cell) for cell in entry['cells'])
     farthest = entry['farthest']
-    needs = []
-    for cell in entry['cells']:
-        size = cell['page_size']
-        guest = model.GuestCell(
-            shared_vcpus=_vcpus(cell['shared']),
-            dedicated_vcpus=_vcpus(cell['vcpus']),
-            memory_mib=_integer(cell['memory_kib'], least=1024) // 1024,
-            page_size=None if size is None else _integer(size, least=-3),
-            cpu_policy=model.CPUPolicy(cell['cpu_policy']),
-            thread_policy=model.ThreadPolicy(cell['thread_policy']),
-        )
-        emulator = _integer(cell['cpus']) - len(guest.dedicated_vcpus)
-        if emulator not in (0, 1) or size == 0:
-            raise ValueError(f'{cell!s:.80} is no guest cell')
-        need = cell_room.need(guest, emulator)
-        needs.append((need, _integer(cell['number'], least=1)))
-    kind = guest_kinds.GuestKind(
-        tuple(needs), None if farthest is None else _integer(farthest)
-    )
+    if farthest is not None:
+        farthest = operator.index(farthest)
+    kind = guest_kinds.GuestKind(needs, farthest)
     if not guest_kinds.plausible(kind):
-        raise ValueError(f'a guest of {needs!s:.80} cells')
+        raise ValueError(f'not a plausible guest: {entry!s:.80}')
     return kind
 
 
-def _vcpus(count: Any) -> frozenset[int]:
-    return frozenset(range(_integer(count, most=guest_kinds.MOST_VCPUS)))
+def _need(cell: Mapping[str, Any]) -> tuple[cell_room.CellNeed, int]:
+    # Numbers that only look like integers would fail later, in each request.
+    number, vcpus, cpus, shared, memory_kib = (
+        operator.index(cell[name])
+        for name in ('number', 'vcpus', 'cpus', 'shared', 'memory_kib')
+    )
+    size = cell['page_size']
+    if size is not None and operator.index(size) <= 0:
+        size = model.PageRequest(size)
+    if number < 1 or min(vcpus, shared) < 0 or cpus - vcpus not in (0, 1):
+        raise ValueError(f'not a guest cell: {cell!s:.80}')
+    need = cell_room.new_need(
+        vcpus=vcpus,
+        emulator=cpus - vcpus,
+        shared=shared,
+        memory_kib=memory_kib,
+        page_size=size,
+        cpu_policy=model.CPUPolicy(cell['cpu_policy']),
+        thread_policy=model.ThreadPolicy(cell['thread_policy']),
+    )
+    return need, number
 
 
-def _integer(value: Any, *, least: int = 0, most: int = 1 << 40) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f'{value!r:.80} where an integer was expected')
-    if not least <= value <= most:
-        raise ValueError(f'{value!s:.80} is not from {least} to {most}')
-    return value
-
-
-def _number(value: Any, *, most: float = 1e15) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError(f'{value!r:.80} where a number was expected')
-    if not 0 <= value <= most:
-        raise ValueError(f'{value!s:.80} is not from 0 to {most}')
+def _number(value: float) -> float:
+    if not 0 <= value < _TOO_MUCH:
+        raise ValueError(f'{value!s:.80} is not from 0 to {_TOO_MUCH}')
     return float(value)

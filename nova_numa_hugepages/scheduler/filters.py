@@ -21,14 +21,13 @@ nova_numa_hugepages.scheduler.filters.NUMAHugepagesFilter
     enabled_filters = ...,NUMAHugepagesFilter
 
 It takes the same decisions where Nova's are right, for all hosts of a request
-at a time, and says in one line why hosts are lost.
+at a time, and logs in one line why hosts are rejected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 import logging as stdlib_logging
-from typing import Any
 
 from nova import conf as nova_conf
 from nova.objects import request_spec
@@ -38,10 +37,11 @@ from nova.scheduler import utils
 from oslo_log import log as logging
 
 from nova_numa_hugepages import conf
-from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.core.rejection import Rejection
 from nova_numa_hugepages.core.rejection import summarize
 from nova_numa_hugepages.nova_fit import numa_fit
+from nova_numa_hugepages.nova_fit import translate
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import host_check
 from nova_numa_hugepages.scheduler import request_cache
@@ -65,7 +65,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
     """
 
     # The API refuses a rebuild that would change the NUMA topology, and the
-    # guest stays where it is: there is nothing to judge.
+    # guest stays where it is: there is nothing to check.
     RUN_ON_REBUILD = False
 
     def __init__(self, learned: demand.Demand | None = None) -> None:
@@ -73,7 +73,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         conf.register_opts(CONF)
         conf.validate(CONF)
         numa_fit.install()
-        self._facts = host_check.FactsReader()
+        self._stats = host_check.StatsReader()
         self._demand = learned
 
     def host_passes(
@@ -81,7 +81,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         host_state: host_manager.HostState,
         filter_properties: request_spec.RequestSpec,
     ) -> bool:
-        """Judge one host, as `filter_all` does."""
+        """Check one host, as `filter_all` does."""
         return bool(self._passing([host_state], filter_properties))
 
     def filter_all(
@@ -89,7 +89,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         filter_obj_list: Iterable[host_manager.HostState],
         spec_obj: request_spec.RequestSpec,
     ) -> Iterable[host_manager.HostState]:
-        """Judge all hosts of a request.
+        """Check all hosts of a request.
 
         Of the hosts that pass, the allocation candidates that don't fit are
         taken away, and ``limits['numa_topology']`` is set for the claim.
@@ -104,64 +104,59 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         hosts: list[host_manager.HostState],
         spec: request_spec.RequestSpec,
     ) -> list[host_manager.HostState]:
-        rejections: list[model.Rejection] = []
+        rejections: list[Rejection] = []
         passing = []
-        tell_each = LOG.isEnabledFor(stdlib_logging.DEBUG)
-        request = host_check.HostCheck(spec, self._facts)
-        self._learn(request, spec)
+        uuid = translate.instance_uuid(spec)
+        log_each = LOG.isEnabledFor(stdlib_logging.DEBUG)
+        check = host_check.HostCheck(spec, self._stats)
+        self._learn(check, spec)
         for host in hosts:
-            rejection = request.judge(host)
+            rejection = check.check(host)
             if rejection is None:
                 passing.append(host)
                 continue
             rejections.append(rejection)
-            if tell_each:
+            if log_each:
                 LOG.debug(
-                    '%(host)s, %(node)s rejected: %(reason)s',
+                    'NUMAHugepagesFilter rejected %(host)s, %(node)s: '
+                    '%(reason)s',
                     {
                         'host': host.host,
                         'node': host.nodename,
                         'reason': rejection,
                     },
-                    instance_uuid=_uuid(spec),
+                    instance_uuid=uuid,
                 )
-        request_cache.remember(spec, request, request.sightings)
+        request_cache.of(spec).fill(check.fitter, check.farthest, check.hosts)
         if rejections:
+            reasons = summarize(
+                rejections, at_most=CONF.numa_hugepages.rejection_reasons
+            )
             LOG.info(
-                '%(lost)d of %(all)d hosts rejected: %(reasons)s',
+                'NUMAHugepagesFilter rejected %(rejected)d of %(all)d hosts: '
+                '%(reasons)s',
                 {
-                    'lost': len(rejections),
+                    'rejected': len(rejections),
                     'all': len(hosts),
-                    'reasons': ', '.join(
-                        summarize(
-                            rejections,
-                            at_most=CONF.numa_hugepages.rejection_reasons,
-                        )
-                    ),
+                    'reasons': '; '.join(reasons),
                 },
-                instance_uuid=_uuid(spec),
+                instance_uuid=uuid,
             )
         return passing
 
     def _learn(
-        self, request: host_check.HostCheck, spec: request_spec.RequestSpec
+        self, check: host_check.HostCheck, spec: request_spec.RequestSpec
     ) -> None:
         """Count a guest for the demand that the weigher goes by.
 
-        That can't be left to the weigher, which hears nothing of guests for
+        That can't be left to the weigher, which is not called for guests for
         which there is no host, or only one.
         """
         learned = self._demand or demand.current()
         if (
             learned is not None
-            and request.fitter is not None
-            and not request.refused
+            and check.fitter is not None
+            and not check.refused
         ):
-            kind = guest_kinds.guest_kind(
-                request.fitter.request, request.farthest
-            )
+            kind = guest_kinds.guest_kind(check.fitter.request, check.farthest)
             learned.observe(spec, kind)
-
-
-def _uuid(spec: request_spec.RequestSpec) -> Any:
-    return spec.instance_uuid if 'instance_uuid' in spec else None

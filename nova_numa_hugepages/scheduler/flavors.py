@@ -42,7 +42,7 @@ LOG = logging.getLogger(__name__)
 
 
 def kind_of(flavor: objects.Flavor) -> guest_kinds.GuestKind | None:
-    """Tell the kind of the guests of a flavor.
+    """Return the kind of the guests of a flavor.
 
     :returns: None if it asks for no cells, pages or dedicated CPUs, or is not
         plausible
@@ -55,9 +55,9 @@ def kind_of(flavor: objects.Flavor) -> guest_kinds.GuestKind | None:
     )
     if topology is None:
         return None
-    specs = flavor.extra_specs if 'extra_specs' in flavor else {}
     kind = guest_kinds.guest_kind(
-        translate.request(topology), extra_specs.max_distance(specs)
+        translate.request(topology),
+        extra_specs.max_distance(translate.extra_specs(flavor)),
     )
     return kind if guest_kinds.plausible(kind) else None
 
@@ -66,7 +66,7 @@ class FlavorKinds:
     """Reads the flavors from Nova's API database, now and then.
 
     :param interval_s: seconds until they are read again; 0 to never read them
-    :param clock: tells these seconds
+    :param clock: returns these seconds
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class FlavorKinds:
         self._lock = threading.Lock()
         self._next = -math.inf
         self._kinds: dict[str, guest_kinds.GuestKind] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def kinds(self) -> Mapping[str, guest_kinds.GuestKind]:
-        """Tell the kinds of the flavors that ask for cells, pages or CPUs.
+        """Return the kinds of the flavors that ask for cells, pages or CPUs.
 
         :returns: by the name of the flavor; none if there is no database, and
             the last that were read if it doesn't answer
@@ -101,7 +101,7 @@ class FlavorKinds:
 
     def _read(self) -> None:
         try:
-            found = objects.FlavorList.get_all(
+            listed = objects.FlavorList.get_all(
                 context.get_admin_context(), filters={'disabled': False}
             )
         except (
@@ -111,14 +111,14 @@ class FlavorKinds:
             sqlalchemy_exc.SQLAlchemyError,
         ) as error:
             LOG.warning(
-                'The flavors could not be read from the API database: '
-                '%(error)s. The demand is learned from requests alone until '
-                'they can be; the next try is in %(seconds)d s.',
+                'Could not read the flavors from the API database: %(error)s. '
+                'The demand is learned from requests alone; will retry in '
+                '%(seconds)d s.',
                 {'error': error, 'seconds': self._interval_s},
             )
             return
         kinds = {}
-        for flavor in found:
+        for flavor in listed:
             try:
                 kind = kind_of(flavor)
             except (
@@ -126,22 +126,25 @@ class FlavorKinds:
                 exception.NUMAHugepagesError,
                 ValueError,
             ) as error:
-                self._tell(flavor.name, error)
+                self._log_ignored(flavor.name, error)
                 continue
             if kind is not None:
                 kinds[flavor.name] = kind
         self._kinds = kinds
-        LOG.debug('%d flavors ask for cells, pages or CPUs', len(kinds))
+        LOG.debug(
+            '%d flavors ask for NUMA nodes, huge pages or dedicated CPUs',
+            len(kinds),
+        )
 
-    def _tell(self, name: str, error: Exception) -> None:
+    def _log_ignored(self, name: str, error: Exception) -> None:
         level = stdlib_logging.DEBUG
-        if name not in self._told:
-            self._told.add(name)
+        if name not in self._warned:
+            self._warned.add(name)
             level = stdlib_logging.WARNING
         LOG.log(
             level,
-            'The flavor %(name)s does not count for the demand until its '
-            'extra specs are corrected: %(error)s',
+            'Ignoring flavor %(name)s for the demand until its extra specs '
+            'are corrected: %(error)s',
             {'name': name, 'error': error},
         )
 
@@ -149,36 +152,38 @@ class FlavorKinds:
 class PinnedMix:
     """The demand that the operator has set.
 
-    :param known: the flavors of the cloud
+    :param of_flavors: the flavors of the cloud
     :param shares: the name of a flavor to how often it is asked for, as text
     :raises exception.InvalidOption: if a share is not a number above 0
     """
 
-    def __init__(self, known: FlavorKinds, shares: Mapping[str, str]) -> None:
-        self._known = known
+    def __init__(
+        self, of_flavors: FlavorKinds, shares: Mapping[str, str]
+    ) -> None:
+        self._flavors = of_flavors
         self._shares = conf.demand_shares(shares)
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def mix(self) -> dict[guest_kinds.GuestKind, float]:
-        """Tell the demand.
+        """Return the demand.
 
         :returns: by kind; empty if none is set, or none of its flavors exists
         """
         if not self._shares:
             return {}
-        kinds = self._known.kinds()
+        kinds = self._flavors.kinds()
         mix: dict[guest_kinds.GuestKind, float] = {}
         for name, share in self._shares.items():
             if name in kinds:
                 mix[kinds[name]] = mix.get(kinds[name], 0.0) + share
-            elif name not in self._told:
-                self._told.add(name)
+            elif name not in self._warned:
+                self._warned.add(name)
                 LOG.warning(
-                    'The flavor %s of [numa_hugepages] demand_mix does not '
-                    'count: there is no flavor of that name which asks for '
-                    'NUMA cells, huge pages or dedicated CPUs, or flavors '
-                    'are not read. Check the name, [api_database] connection '
-                    'and [numa_hugepages] demand_flavors_interval.',
+                    'Ignoring flavor %s of [numa_hugepages] demand_mix: no '
+                    'flavor of that name asks for NUMA nodes, huge pages or '
+                    'dedicated CPUs, or flavors are not read. Check the name, '
+                    '[api_database] connection and [numa_hugepages] '
+                    'demand_flavors_interval.',
                     name,
                 )
         return mix

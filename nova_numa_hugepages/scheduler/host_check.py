@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""One request against host states.
+"""The check of one request on host states.
 
 Everything that doesn't depend on a host is read from the request once, and
 each host's objects are read once.
@@ -36,6 +36,7 @@ from nova_numa_hugepages.core.fit import host_memory
 from nova_numa_hugepages.core.fit import stock_replay
 from nova_numa_hugepages.core.fit.fitter import Fitter
 from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import Rejection
 from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.nova_fit import pci_devices
 from nova_numa_hugepages.nova_fit import translate
@@ -47,11 +48,11 @@ LOG = logging.getLogger(__name__)
 _UNKNOWN = host_stats.HostStats()
 
 
-class FactsReader:
-    """Reads the facts that hosts report, and warns once of a bad value.
+class StatsReader:
+    """Reads the stats that hosts report, and warns once of a bad value.
 
-    A host is warned of again only after it has reported a good value. What was
-    read last of a host is kept, since it mostly comes again.
+    It warns of a host again only after that has reported a good value. The
+    last value of each host is kept, since it mostly comes again.
     """
 
     def __init__(self) -> None:
@@ -63,10 +64,10 @@ class FactsReader:
     def read(
         self, host: host_manager.HostState
     ) -> host_stats.HostStats | None:
-        """Read the facts of a host.
+        """Read the stats of a host.
 
-        :returns: None if the host runs the stock driver; facts that say
-            nothing if their value can't be read
+        :returns: None if the host runs the stock driver; empty ones if their
+            value can't be read
         """
         stats: Mapping[str, str] = getattr(host, 'stats', None) or {}
         value = stats.get(host_stats.STATS_KEY)
@@ -76,19 +77,20 @@ class FactsReader:
         last = self._read.get(key)
         if last is not None and last[0] == value:
             return last[1]
-        known = self._parse(key, value)
-        self._read[key] = (value, known)
-        return known
+        parsed = self._parse(key, value)
+        self._read[key] = (value, parsed)
+        return parsed
 
     def _parse(self, key: tuple[str, str], value: str) -> host_stats.HostStats:
         try:
-            known = host_stats.parse(value)
+            parsed = host_stats.parse(value)
         except ValueError as error:
             if key not in self._bad:
                 self._bad.add(key)
                 LOG.warning(
-                    '%(host)s, %(node)s: %(error)s. Until it reports another '
-                    'value, its distances count as equal.',
+                    'Ignoring the huge page stats of %(host)s, %(node)s: '
+                    '%(error)s. Until it reports another value, its NUMA '
+                    'distances count as equal.',
                     {
                         'host': key[0],
                         'node': key[1],
@@ -97,22 +99,22 @@ class FactsReader:
                 )
             return _UNKNOWN
         self._bad.discard(key)
-        return known
+        return parsed
 
 
 class HostCheck:
-    """Judges one request on hosts, one after the other.
+    """Checks one request on hosts, one after the other.
 
     :param spec: the request; not changed and not cloned
     :param reader: kept from one request to the next
     :ivar fitter: the request, None if it has no NUMA topology
     :ivar farthest: what ``max_distance`` allows, None if anything
     :ivar refused: why the guest fits nowhere, None if that isn't known
-    :ivar sightings: the hosts that were read
+    :ivar hosts: the hosts that were read
     """
 
     def __init__(
-        self, spec: request_spec.RequestSpec, reader: FactsReader
+        self, spec: request_spec.RequestSpec, reader: StatsReader
     ) -> None:
         self._reader = reader
         self._strategy = numa_fit.strategy()
@@ -123,17 +125,15 @@ class HostCheck:
         )
         asked = spec.pci_requests if 'pci_requests' in spec else None
         self._pci_requests = list(asked.requests) if asked else []
-        self.sightings: list[request_cache.CheckedHost] = []
-        self.refused: model.Rejection | None = None
+        self.hosts: list[request_cache.CheckedHost] = []
+        self.refused: Rejection | None = None
         self.farthest: int | None = None
         try:
             self.farthest = extra_specs.max_distance(
-                spec.flavor.extra_specs if 'extra_specs' in spec.flavor else {}
+                translate.extra_specs(spec.flavor)
             )
         except exception.InvalidExtraSpec as error:
-            self.refused = model.Rejection(
-                Reason.EXTRA_SPEC, detail=str(error)
-            )
+            self.refused = Rejection(Reason.EXTRA_SPEC, detail=str(error))
         self.fitter: Fitter | None = None
         if spec.numa_topology:
             self.fitter = Fitter(
@@ -154,8 +154,8 @@ class HostCheck:
             tuple[Any, Any], tuple[numa.NUMATopologyLimits, model.Limits]
         ] = {}
 
-    def judge(self, host: host_manager.HostState) -> model.Rejection | None:
-        """Judge one host; prune its candidates and set its limits if it fits.
+    def check(self, host: host_manager.HostState) -> Rejection | None:
+        """Check one host; prune its candidates and set its limits if it fits.
 
         :returns: why the guest does not fit, None if it does
         """
@@ -165,28 +165,26 @@ class HostCheck:
         if topology is None:
             if self.fitter is None:
                 return None
-            return model.Rejection(Reason.NO_TOPOLOGY)
+            return Rejection(Reason.NO_TOPOLOGY)
         if self.fitter is None and not (
             self._requires_threads or self._strategy.account_small_pages
         ):
             return None
-        sighting = self.read(host, topology)
-        read = sighting.read
-        self.sightings.append(sighting)
-        if not read.cells and self.fitter is not None:
-            return model.Rejection(Reason.NO_TOPOLOGY)
+        checked = self.read(host, topology)
+        self.hosts.append(checked)
+        cells = checked.topology.cells
+        if not cells and self.fitter is not None:
+            return Rejection(Reason.NO_TOPOLOGY)
         if self._requires_threads and not any(
-            len(siblings) > 1
-            for cell in read.cells
-            for siblings in cell.siblings
+            len(siblings) > 1 for cell in cells for siblings in cell.siblings
         ):
-            return model.Rejection(Reason.SMT)
+            return Rejection(Reason.SMT)
         if self.fitter is None:
             if not self._strategy.account_small_pages:
                 return None
-            return host_memory.miss(self._memory_mib, sighting.small_mib())
-        translate.remember_facts(topology, sighting.known)
-        rejection = self._judge_candidates(self.fitter, sighting)
+            return host_memory.miss(self._memory_mib, checked.small_mib())
+        translate.remember_stats(topology, checked.stats)
+        rejection = self._check_candidates(self.fitter, checked)
         if rejection is None:
             host.limits['numa_topology'], _ = self._limits_of(host)
         return rejection
@@ -195,27 +193,30 @@ class HostCheck:
         self, host: host_manager.HostState, topology: numa.NUMATopology
     ) -> request_cache.CheckedHost:
         """Read a host that has a NUMA topology."""
-        known = self._reader.read(host)
-        read = translate.host_topology(
-            topology, known, networks=self._networks
+        stats = self._reader.read(host)
+        _, limits = self._limits_of(host)
+        return request_cache.CheckedHost(
+            host,
+            topology,
+            translate.host_topology(topology, stats, networks=self._networks),
+            limits,
+            stats,
         )
-        _, ratios = self._limits_of(host)
-        return request_cache.CheckedHost(host, topology, read, ratios, known)
 
-    def _judge_candidates(
-        self, fitter: Fitter, sighting: request_cache.CheckedHost
-    ) -> model.Rejection | None:
-        """Judge each allocation candidate of Placement on a host.
+    def _check_candidates(
+        self, fitter: Fitter, checked: request_cache.CheckedHost
+    ) -> Rejection | None:
+        """Check each allocation candidate of Placement on a host.
 
         They differ in the devices that they stand for; without any, one
-        verdict holds for all.
+        answer holds for all.
         """
-        candidates = sighting.host.allocation_candidates
+        candidates = checked.host.allocation_candidates
         good = []
         rejections = []
         for candidate in candidates if self._pci_requests else candidates[:1]:
-            rejection = self._judge_one(
-                fitter, sighting, candidate['mappings']
+            rejection = self._check_candidate(
+                fitter, checked, candidate['mappings']
             )
             if rejection is None:
                 good.append(candidate)
@@ -223,81 +224,76 @@ class HostCheck:
                 rejections.append(rejection)
         if good and not self._pci_requests:
             good = candidates
-        sighting.host.allocation_candidates = good
+        checked.host.allocation_candidates = good
         if good:
             return None
         # The one that came furthest is the nearest miss.
         return max(
             rejections,
             key=lambda rejection: rejection.reason,
-            default=model.Rejection(Reason.CANDIDATES),
+            default=Rejection(Reason.CANDIDATES),
         )
 
-    def _judge_one(
+    def _check_candidate(
         self,
         fitter: Fitter,
-        sighting: request_cache.CheckedHost,
+        checked: request_cache.CheckedHost,
         mappings: dict[str, list[str]],
-    ) -> model.Rejection | None:
-        host, read = sighting.host, sighting.read
-        near = None
+    ) -> Rejection | None:
+        host = checked.host
+        devices = None
         if host.pci_stats and (self._pci_requests or host.pci_stats.pools):
-            near = pci_devices.PciDevices(
+            devices = pci_devices.PciDevices(
                 host.pci_stats, self._pci_requests, mappings
             )
-        choice = fitter.choose(read, limits=sighting.ratios, devices=near)
-        if isinstance(choice, model.Rejection):
+        choice = fitter.choose(
+            checked.topology, limits=checked.limits, devices=devices
+        )
+        if isinstance(choice, Rejection):
             return choice
         if self.farthest is not None and choice.farthest > self.farthest:
-            return model.Rejection(
+            return Rejection(
                 Reason.DISTANCE, needed=self.farthest, best=choice.farthest
             )
         if self._strategy.account_small_pages:
             small = host_memory.small_memory_mib(
                 fitter.request, choice.cells, choice.common_size_kib
             )
-            miss = (
-                host_memory.miss(small, sighting.small_mib())
-                if small
-                else None
-            )
+            miss = small and host_memory.miss(small, checked.small_mib())
             if miss:
                 return miss
-        if sighting.known is None and not (
-            self._plain and stock_replay.usual(read, choice.cells)
+        if checked.stats is None and not (
+            self._plain and stock_replay.usual(checked.topology, choice.cells)
         ):
-            refused = self._stock_miss(
-                fitter.request, read, sighting.ratios, near
-            )
-            if refused:
-                return refused
-        if sighting.choice is None:
+            rejection = self._stock_rejection(fitter, checked, devices)
+            if rejection:
+                return rejection
+        if checked.choice is None:
             # Nova claims the first candidate that is left.
-            sighting.choice = choice
-            sighting.near = near
+            checked.choice = choice
+            checked.devices = devices
         return None
 
-    def _stock_miss(
+    def _stock_rejection(
         self,
-        request: model.Request,
-        read: model.HostTopology,
-        limits: model.Limits | None,
-        near: model.Devices | None,
-    ) -> model.Rejection | None:
+        fitter: Fitter,
+        checked: request_cache.CheckedHost,
+        devices: model.Devices | None,
+    ) -> Rejection | None:
         at_most = CONF.numa_hugepages.stock_claim_search_limit
-        verdict = stock_replay.claim(
-            request,
-            read,
-            limits=limits,
+        verdict = stock_replay.replay(
+            fitter.request,
+            checked.topology,
+            limits=checked.limits,
             pack=self._strategy.pack,
-            devices=near,
+            devices=devices,
             at_most=at_most,
-        )
+        ).verdict
         if verdict is stock_replay.ClaimVerdict.ACCEPTS:
             return None
         if verdict is stock_replay.ClaimVerdict.REFUSES:
-            return model.Rejection(Reason.STOCK_CLAIM)
-        return model.Rejection(Reason.STOCK_SEARCH, needed=at_most)
+            return Rejection(Reason.STOCK_CLAIM)
+        return Rejection(Reason.STOCK_SEARCH, needed=at_most)
 
     def _limits_of(
         self, host: host_manager.HostState
@@ -314,17 +310,14 @@ class HostCheck:
             )
             if self._network_metadata:
                 limits.network_metadata = self._network_metadata
-            read = model.Limits(
-                cpu_ratio=key[0] or 1.0, ram_ratio=key[1] or 1.0
-            )
-            self._limits[key] = limits, read
+            self._limits[key] = limits, translate.limits(limits)
         return self._limits[key]
 
 
 def _requires_threads(spec: request_spec.RequestSpec) -> bool:
-    """Tell whether the flavor or the image asks for thread siblings."""
+    """Check whether the flavor or the image asks for thread siblings."""
     properties = spec.image.properties if spec.image else {}
-    flavor = spec.flavor.extra_specs if 'extra_specs' in spec.flavor else {}
+    flavor = translate.extra_specs(spec.flavor)
     policies = (flavor.get('hw:cpu_policy'), properties.get('hw_cpu_policy'))
     threads = (
         flavor.get('hw:cpu_thread_policy'),

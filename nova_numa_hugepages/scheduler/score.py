@@ -11,18 +11,22 @@
 # under the License.
 
 
-"""What one guest costs on each of the hosts that were seen for it."""
+"""The cost of one guest on each of the hosts that it might go to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Sequence
+import dataclasses
 from typing import NamedTuple
+
+from nova.scheduler import host_manager
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.capacity import cell_room
 from nova_numa_hugepages.core.capacity import consume
+from nova_numa_hugepages.core.capacity import counter
 from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.core.capacity import scarcity
 from nova_numa_hugepages.core.capacity import slots
@@ -36,12 +40,12 @@ _NAMED = 2
 
 
 class Score(NamedTuple):
-    """What a guest costs on a host; the least is the best.
+    """The cost of a guest on a host; the least is the best.
 
     :ivar cost: see `scarcity.cost`; for a guest that has no NUMA topology,
         what the host is worth to those that have one
-    :ivar grow_kib: memory in huge pages that has to be made for it
-    :ivar imbalance: see `balance.imbalance`; 0 as long as nothing else is
+    :ivar grow_kib: memory in huge pages to allocate for it
+    :ivar imbalance: see `tie_breaks.imbalance`; 0 as long as nothing else is
         equal
     """
 
@@ -50,43 +54,69 @@ class Score(NamedTuple):
     imbalance: float = 0.0
 
 
+@dataclasses.dataclass(slots=True)
+class ScoredHost:
+    """A host of the fleet, and what the guest costs there.
+
+    :ivar checked: the host
+    :ivar room: its room without the guest
+    :ivar before: its slots of each kind without the guest
+    :ivar after: and with it, once it was scored
+    :ivar needs: what the guest cells take, by the id of the host cell, once
+        it was scored
+    :ivar score: None if it was not scored, or the guest doesn't fit
+    """
+
+    checked: request_cache.CheckedHost
+    room: slots.HostRoom
+    before: Sequence[int]
+    after: Sequence[int] = ()
+    needs: dict[int, cell_room.CellNeed] = dataclasses.field(
+        default_factory=dict
+    )
+    score: Score | None = None
+
+
 class Scorer:
     """Scores the hosts of one request.
 
-    :param shares: of the kinds of ``counts``, which sum up to 1
-    :param sightings: all hosts of the fleet that were seen
+    :param count: counts the slots of the kinds in the demand
+    :param shares: of these kinds, which sum up to 1
+    :param hosts: all hosts of the fleet that were read
     """
 
     def __init__(
         self,
-        counts: scarcity.Scarcity,
+        count: counter.Counter,
         shares: Sequence[float],
-        sightings: Iterable[request_cache.CheckedHost],
+        hosts: Iterable[request_cache.CheckedHost],
         fitter: Fitter | None,
     ) -> None:
-        self._counts = counts
+        self._counter = count
         self._fitter = fitter
-        self._rooms: dict[int, slots.HostRoom] = {}
-        self._slots: dict[int, Sequence[int]] = {}
-        self._after: dict[int, Sequence[int]] = {}
-        self._taken: dict[int, dict[int, cell_room.CellNeed]] = {}
-        for sighting in sightings:
-            offers = counts.measure(
-                sighting.read,
-                sighting.ratios,
-                sighting.small_mib() if counts.small_matters else None,
+        self._hosts: dict[tuple[str, str], ScoredHost] = {}
+        for checked in hosts:
+            room = count.measure(
+                checked.topology,
+                checked.limits,
+                checked.small_mib() if count.small_matters else None,
             )
-            self._rooms[id(sighting)] = offers
-            self._slots[id(sighting)] = counts.slots(offers)
-        # There may be none: hosts that report no NUMA topology aren't seen.
-        nowhere = [0] * len(counts.kinds)
+            self._hosts[checked.host.host, checked.host.nodename] = ScoredHost(
+                checked, room, count.slots(room)
+            )
+        # There may be none: hosts that report no NUMA topology aren't read.
+        nowhere = [0] * len(count.kinds)
         self._left = [
             sum(column)
-            for column in zip(nowhere, *self._slots.values(), strict=True)
+            for column in zip(
+                nowhere,
+                *[scored.before for scored in self._hosts.values()],
+                strict=True,
+            )
         ]
         self._worths = scarcity.worth(self._left, shares)
         # Under a thread policy it matters which CPUs a guest takes.
-        self._pinned = counts.cores_matter or (
+        self._pinned = count.cores_matter or (
             fitter is not None
             and any(
                 guest.thread_policy is model.ThreadPolicy.ISOLATE
@@ -97,59 +127,62 @@ class Scorer:
             []
             if fitter is None
             else [
-                cell_room.need(guest, fitter.emulator(index))
+                cell_room.need(guest, fitter.request.emulator_cpus(index))
                 for index, guest in enumerate(fitter.request.cells)
             ]
         )
 
-    def score(self, sighting: request_cache.CheckedHost) -> Score | None:
-        """Score a host, which is one of the sightings.
+    def score(self, host: host_manager.HostState) -> ScoredHost | None:
+        """Score a host.
 
-        :returns: None if the guest doesn't fit on it
+        :returns: the host with its score; None if it has no NUMA topology
         """
-        before = self._slots[id(sighting)]
+        scored = self._hosts.get((host.host, host.nodename))
+        if scored is not None:
+            scored.score = self._score(scored)
+        return scored
+
+    def _score(self, scored: ScoredHost) -> Score | None:
         if self._fitter is None:
-            nothing = [0] * len(before)
-            return Score(scarcity.cost(before, nothing, self._worths))
-        claimed = sighting.claimed(self._fitter)
+            scored.after = [0] * len(scored.before)
+            return Score(
+                scarcity.cost(scored.before, scored.after, self._worths)
+            )
+        checked = scored.checked
+        claimed = checked.claimed(self._fitter)
         if claimed is None:
             return None
-        host = sighting.read
-        needs = self._needs_by_cell(claimed)
+        topology = checked.topology
+        scored.needs = self._needs_by_cell(claimed)
         after = None
         cells = None
-        if isinstance(claimed, host_fit.Choice) and not host.allocatable:
-            after = self._counts.after_needs(
-                self._rooms[id(sighting)], host, needs
+        if isinstance(claimed, host_fit.Choice) and not topology.allocatable:
+            after = self._counter.after_needs(
+                scored.room, topology, scored.needs
             )
         if after is None:
-            cells = self._cells(claimed, host)
-            after = self._counts.after(
-                self._rooms[id(sighting)], host, cells, sighting.ratios
+            cells = self._cells(claimed, topology)
+            after = self._counter.after(
+                scored.room, topology, cells, checked.limits
             )
-        left = self._after[id(sighting)] = self._counts.slots(after)
-        self._taken[id(sighting)] = needs
+        scored.after = self._counter.slots(after)
         return Score(
-            scarcity.cost(before, left, self._worths),
-            tie_breaks.grow_kib(host, cells) if cells else 0,
+            scarcity.cost(scored.before, scored.after, self._worths),
+            tie_breaks.grow_kib(topology, cells) if cells else 0,
         )
 
-    def balanced(
-        self, sighting: request_cache.CheckedHost, score: Score
-    ) -> Score:
-        """Complete a score where others are equal to it.
-
-        :param score: what `score` returned for the host
-        """
-        needs = self._taken.get(id(sighting))
-        if needs is None:
-            return score
+    def add_imbalance(self, scored: ScoredHost) -> None:
+        """Complete a score where others are equal to it."""
+        if scored.score is None or not scored.needs:
+            return
         taken = {
             cell_id: (need.cpus, need.memory // units.KIB_PER_MIB)
-            for cell_id, need in needs.items()
+            for cell_id, need in scored.needs.items()
         }
-        return score._replace(
-            imbalance=tie_breaks.imbalance(sighting.read.cells, taken)
+        scored.score = scored.score._replace(
+            imbalance=tie_breaks.imbalance(
+                scored.checked.topology.cells, taken
+            )
         )
 
     def _needs_by_cell(
@@ -166,7 +199,7 @@ class Scorer:
         claimed: host_fit.Choice | model.Plan,
         host: model.HostTopology,
     ) -> dict[int, model.HostCell]:
-        """Tell what is left of the host cells that a guest takes."""
+        """Return what is left of the host cells that a guest takes."""
         assert self._fitter is not None
         if isinstance(claimed, host_fit.Choice):
             if not self._pinned:
@@ -174,45 +207,41 @@ class Scorer:
             claimed = self._fitter.plan(claimed)
         return consume.after_plan(self._fitter.request, claimed, host)
 
-    def explain(
-        self, sighting: request_cache.CheckedHost | None, score: Score
-    ) -> str:
-        """Tell a score in words, for somebody who wonders about a decision.
+    def explain(self, scored: ScoredHost | None) -> str:
+        """Describe a score, for an operator who wonders about a decision.
 
-        :param sighting: None if the host has no NUMA topology
-        :param score: what `score` returned for the host
+        :param scored: what `score` returned for the host
         """
-        if sighting is None:
-            return 'costs nothing, as it has no NUMA topology'
-        before = self._slots[id(sighting)]
+        if scored is None:
+            return 'cost 0, no NUMA topology'
+        assert scored.score is not None
+        kinds = self._name_kinds(scored)
         if self._fitter is None:
-            lost = self._name(before, [0] * len(before), 'has')
-            return f'holds {score.cost:.4%} of what is scarce{lost}'
-        lost = self._name(before, self._after[id(sighting)], 'takes')
-        text = f'costs {score.cost:.4%} of what is scarce{lost}'
-        if score.grow_kib:
-            text += f', makes {units.format_kib(score.grow_kib)} of pages'
+            text = f'holds {scored.score.cost:.4%} of the scarce slots'
+            return f'{text}: {kinds}' if kinds else text
+        text = f'cost {scored.score.cost:.4%}'
+        if kinds:
+            text += f', takes {kinds}'
+        if scored.score.grow_kib:
+            text += f', allocates {units.format_kib(scored.score.grow_kib)}'
         return text
 
-    def _name(
-        self, before: Sequence[int], after: Sequence[int], verb: str
-    ) -> str:
+    def _name_kinds(self, scored: ScoredHost) -> str:
         """Name the kinds that make up most of a score."""
         lost = [
             ((had - has) * worth, had - has, left, kind)
             for had, has, worth, left, kind in zip(
-                before,
-                after,
+                scored.before,
+                scored.after,
                 self._worths,
                 self._left,
-                self._counts.kinds,
+                self._counter.kinds,
                 strict=True,
             )
             if had > has
         ]
         lost.sort(key=lambda entry: entry[0], reverse=True)
-        names = [
+        return ' and '.join(
             f'{count} of {left} slots for {guest_kinds.describe(kind)}'
             for _, count, left, kind in lost[:_NAMED]
-        ]
-        return f' ({verb} {" and ".join(names)})' if names else ''
+        )

@@ -19,7 +19,7 @@ A guest on the wrong host strands resources: CPUs whose node has no pages left,
 pages whose node has no CPUs left, hosts on which every node has a little room
 and none enough. The weigher counts, for each kind of guest in the demand, how
 many more of them every host could take, and what is left of these slots when
-the guest has come. See ``core/scarcity.py`` for the score.
+the guest has come. See ``core/capacity/scarcity.py`` for the score.
 
 Guests that ask for no NUMA cells, huge pages or dedicated CPUs are kept off
 the hosts that have most of the scarce slots.
@@ -28,8 +28,8 @@ Among hosts on which a guest costs the same, the one that has to make the
 fewest huge pages for it is preferred, then the one whose nodes are left in the
 better balance. What is equal even so is left to the other weighers.
 
-The weigher is to be used with ``NUMAHugepagesFilter``, which tells it where on
-each host the guest would go. Enable it beside Nova's::
+The weigher is to be used with ``NUMAHugepagesFilter``, which finds out where
+on each host the guest would go. Enable it beside Nova's::
 
     [filter_scheduler]
     weight_classes = nova.scheduler.weights.all_weighers,\
@@ -37,8 +37,8 @@ nova_numa_hugepages.scheduler.weights.NUMAHugepagesWeigher
 
 ``[numa_hugepages] weight_multiplier``, or the key
 ``numa_hugepages_weight_multiplier`` in the metadata of an aggregate, says how
-much it counts. The default lets it decide beside Nova's default weighers. A
-multiplier of 0 takes its say away. A negative one reverses the order, so that
+much it counts. The default lets it decide beside Nova's default weighers. With
+a multiplier of 0 it has no effect. A negative one reverses the order, so that
 guests go where they do most harm.
 """
 
@@ -57,9 +57,10 @@ from nova.scheduler import weights
 from oslo_log import log as logging
 
 from nova_numa_hugepages import conf
+from nova_numa_hugepages.core.capacity import counter
 from nova_numa_hugepages.core.capacity import guest_kinds
-from nova_numa_hugepages.core.capacity import scarcity
 from nova_numa_hugepages.nova_fit import numa_fit
+from nova_numa_hugepages.nova_fit import translate
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import host_check
 from nova_numa_hugepages.scheduler import request_cache
@@ -78,8 +79,8 @@ _PLACES = 1000
 _FREE = score.Score(0.0)
 _WORST = score.Score(math.inf)
 
-# The best hosts, which the log tells of.
-_TOLD = 3
+# The best hosts, which are logged.
+_LOGGED = 3
 
 
 class NUMAHugepagesWeigher(weights.BaseHostWeigher):
@@ -93,8 +94,8 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
     def __init__(self, learned: demand.Demand | None = None) -> None:
         conf.register_opts(CONF)
         conf.validate(CONF)
-        self._facts = host_check.FactsReader()
-        self._scarcity: scarcity.Scarcity | None = None
+        self._stats = host_check.StatsReader()
+        self._counter: counter.Counter | None = None
         self._demand = learned or demand.start()
 
     def weight_multiplier(self, host_state: host_manager.HostState) -> float:
@@ -137,101 +138,87 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
         hosts: Sequence[host_manager.HostState],
         spec: request_spec.RequestSpec,
     ) -> list[score.Score]:
-        known = self._seen(hosts, spec)
-        if known.fitter is not None:
-            # Done already, unless another filter is used than ours.
-            kind = guest_kinds.guest_kind(known.fitter.request, known.farthest)
+        cache = self._cache(hosts, spec)
+        if cache.fitter is not None:
+            # Counts once, also if our filter has done so.
+            kind = guest_kinds.guest_kind(cache.fitter.request, cache.farthest)
             self._demand.observe(spec, kind)
         kinds, shares = self._demand.mix()
         scorer = score.Scorer(
-            self._counts(kinds), shares, known.sightings(), known.fitter
+            self._counter_of(kinds), shares, cache.hosts(), cache.fitter
         )
-        found: list[
-            tuple[score.Score | None, request_cache.CheckedHost | None]
-        ] = []
-        for host in hosts:
-            sighting = known.find(host)
-            found.append(
-                (scorer.score(sighting) if sighting else _FREE, sighting)
-            )
-        often = collections.Counter(one for one, _ in found)
-        scores = []
-        told = []
-        for host, (one, sighting) in zip(hosts, found, strict=True):
-            if one is None:
-                scores.append(_WORST)
-                continue
-            if sighting is not None and often[one] > 1:
-                one = scorer.balanced(sighting, one)
-            scores.append(one)
-            told.append((one, host, sighting))
-        if told and LOG.isEnabledFor(stdlib_logging.DEBUG):
-            told.sort(key=lambda entry: entry[0])
-            self._tell(scorer, told, spec)
+        scored = [scorer.score(host) for host in hosts]
+        often = collections.Counter(map(_score_of, scored))
+        for one in scored:
+            if one is not None and often[_score_of(one)] > 1:
+                scorer.add_imbalance(one)
+        scores = [*map(_score_of, scored)]
+        if LOG.isEnabledFor(stdlib_logging.DEBUG):
+            self._log_best(scorer, hosts, scored, spec)
         return scores
 
-    def _counts(
+    def _counter_of(
         self, kinds: tuple[guest_kinds.GuestKind, ...]
-    ) -> scarcity.Scarcity:
-        """Get what counts these kinds, and remembers what it has counted."""
+    ) -> counter.Counter:
+        """Get the counter of these kinds, which keeps what it has counted."""
         strategy = numa_fit.strategy()
-        counts = self._scarcity
-        if (
-            counts is None
-            or counts.kinds != kinds
-            or counts.strategy != strategy
-        ):
-            counts = self._scarcity = scarcity.Scarcity(
+        count = self._counter
+        if count is None or count.kinds != kinds or count.strategy != strategy:
+            count = self._counter = counter.Counter(
                 kinds, strategy, by_placement=True
             )
-        return counts
+        return count
 
-    def _seen(
+    def _cache(
         self,
         hosts: Sequence[host_manager.HostState],
         spec: request_spec.RequestSpec,
     ) -> request_cache.RequestCache:
-        """Get what our filter has seen, and read what it has not."""
-        known = request_cache.of(spec)
+        """Get what our filter has read, and read what it has not."""
+        cache = request_cache.of(spec)
         missing = [
             host
             for host in hosts
-            if host.numa_topology is not None
-            and (known is None or known.find(host) is None)
+            if host.numa_topology is not None and not cache.has(host)
         ]
-        if known is None or missing:
-            reader = host_check.HostCheck(spec, self._facts)
-            request_cache.remember(
-                spec,
-                reader,
-                [reader.read(host, host.numa_topology) for host in missing],
+        if missing or not cache.filled:
+            check = host_check.HostCheck(spec, self._stats)
+            cache.fill(
+                check.fitter,
+                check.farthest,
+                [check.read(host, host.numa_topology) for host in missing],
             )
-            known = request_cache.of(spec)
-            assert known is not None
-        return known
+        return cache
 
-    def _tell(
+    def _log_best(
         self,
         scorer: score.Scorer,
-        told: Sequence[
-            tuple[
-                score.Score,
-                host_manager.HostState,
-                request_cache.CheckedHost | None,
-            ]
-        ],
+        hosts: Sequence[host_manager.HostState],
+        scored: Sequence[score.ScoredHost | None],
         spec: request_spec.RequestSpec,
     ) -> None:
+        fitting = [
+            (_score_of(one), host.host, one)
+            for host, one in zip(hosts, scored, strict=True)
+            if one is None or one.score is not None
+        ]
+        if not fitting:
+            return
+        fitting.sort(key=lambda entry: entry[0])
         LOG.debug(
-            'The best of %(count)d hosts: %(best)s',
+            'NUMAHugepagesWeigher: best of %(count)d hosts: %(best)s',
             {
-                'count': len(told),
+                'count': len(fitting),
                 'best': '; '.join(
-                    f'{host.host} {scorer.explain(sighting, found)}'
-                    for found, host, sighting in told[:_TOLD]
+                    f'{name} ({scorer.explain(one)})'
+                    for _, name, one in fitting[:_LOGGED]
                 ),
             },
-            instance_uuid=(
-                spec.instance_uuid if 'instance_uuid' in spec else None
-            ),
+            instance_uuid=translate.instance_uuid(spec),
         )
+
+
+def _score_of(scored: score.ScoredHost | None) -> score.Score:
+    if scored is None:
+        return _FREE
+    return scored.score or _WORST

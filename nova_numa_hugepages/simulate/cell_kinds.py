@@ -132,14 +132,11 @@ def guest_cell_kinds(
         return found
     request = translate.request(topology)
     for number, cell in enumerate(request.cells):
-        own = cell.cpu_policy is not model.CPUPolicy.SHARED
         found[
             GuestCellKind(
                 shared=len(cell.shared_vcpus),
                 dedicated=len(cell.dedicated_vcpus),
-                emulator=int(
-                    own and request.emulator_isolated and number == 0
-                ),
+                emulator=request.emulator_cpus(number),
                 memory_mib=cell.memory_mib,
                 page_size=cell.page_size,
                 cpu_policy=cell.cpu_policy,

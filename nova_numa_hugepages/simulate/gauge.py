@@ -15,7 +15,7 @@
 
 Resources are stranded when they are free, but in the wrong place. Which place
 is wrong depends on who asks: for each flavor the slots are counted
-(``core/slots.py``), and those that there would be if all that is free were in
+(``core/capacity``), and those that there would be if all that is free were in
 one place. What the slots that are missing would take is stranded for that
 flavor. The figures are means over the flavors, weighted by their shares.
 
@@ -35,8 +35,8 @@ from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.capacity import cell_room
+from nova_numa_hugepages.core.capacity import counter
 from nova_numa_hugepages.core.capacity import guest_kinds
-from nova_numa_hugepages.core.capacity import scarcity
 from nova_numa_hugepages.nova_fit import translate
 from nova_numa_hugepages.simulate import results
 
@@ -143,7 +143,7 @@ class Gauge:
                 kinds.append(one.kind)
                 self._shares.append(one.share)
         self._takes = [_Take(kind) for kind in kinds]
-        self._counts = scarcity.Scarcity(
+        self._counter = counter.Counter(
             kinds, model.Strategy(), by_placement=True
         )
         self._hosts: dict[str, tuple[object, _Host]] = {}
@@ -209,7 +209,7 @@ class Gauge:
             host_stats.parse(value) if value else None,
             networks=False,
         )
-        offer = self._counts.measure(
+        offer = self._counter.measure(
             read,
             model.Limits(
                 cpu_ratio=host.cpu_allocation_ratio,
@@ -237,7 +237,7 @@ class Gauge:
                     [{pool.size_kib: _mib(pool, pool.free)} for pool in pools]
                 ),
             ),
-            self._counts.slots(offer),
+            self._counter.slots(offer),
         )
         self._hosts[host.host] = host.numa_topology, found
         return found

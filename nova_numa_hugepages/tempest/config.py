@@ -14,8 +14,8 @@
 
 Nothing is registered at import. All but one are in the group
 ``[numa_hugepages]``, which has the name of the group in ``nova.conf`` and
-nothing else in common with it: one tells Nova what to do, the other tells
-Tempest what it will find.
+nothing else in common with it: one configures Nova, the other describes a
+cloud to Tempest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ numa_hugepages_group = cfg.OptGroup(
     title='Tests of nova-numa-hugepages',
     help="""
 What the tests of nova-numa-hugepages may expect of the cloud, and how many of
-its resources they may take.
+its resources they may use.
 """,
 )
 
@@ -43,11 +43,11 @@ Whether the scheduler of the cloud runs NUMAHugepagesFilter.
 
 Possible values:
 
-* ``True``: it does, and what the other options say can be tested.
-* ``False``: it does not. All tests of nova-numa-hugepages are skipped.
+* ``True``: the tests run.
+* ``False``: all tests of nova-numa-hugepages are skipped.
 
 For example, set it to ``False`` where one environment with this plugin is used
-for several clouds, for those that lack the filter.
+for several clouds, for those that run without the filter.
 
 Related options:
 
@@ -65,7 +65,7 @@ host_opts = [
         help="""
 NUMA nodes of the compute host that has the fewest.
 
-Tests that need servers with two cells are skipped if it is 1.
+If it is 1, tests that need servers with two cells are skipped.
 
 Possible values:
 
@@ -87,7 +87,7 @@ Possible values:
 
 * ``True``: tests of distances run. Any two nodes of a host have to be farther
   apart than 10, which is the distance of a node to itself; some kernels that
-  pretend to have nodes say 10 for all of them.
+  emulate nodes report 10 for all of them.
 * ``False``: these tests are skipped.
 
 For example, ``True`` where ``numactl --hardware`` prints 21 on the hosts, and

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Options for tests that look into compute hosts."""
+"""Options of the tests that run commands on compute hosts."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ whitebox_opts = [
         'whitebox',
         default=False,
         help="""
-Whether tests may look into compute hosts, which have to run
+Whether tests may run commands on compute hosts. The hosts have to run
 NUMAHugepagesDriver.
 
-They run commands there and change nothing. They compare the pools before and
-after, so nobody else should start servers on these hosts meanwhile.
+The commands change nothing. The tests compare the pools before and after, so
+no other servers should be started on these hosts at the same time.
 
 Possible values:
 
@@ -50,21 +50,21 @@ Possible values:
 
 * Pairs of a hypervisor hostname, as ``openstack hypervisor list`` prints it,
   and a command, separated by colons, the pairs by commas. The command is
-  called with one more argument, which is a line for the shell of the compute
-  host. ``{host}`` in it stands for the hypervisor hostname.
+  called with one more argument, a shell command line for the compute host.
+  ``{host}`` in it stands for the hypervisor hostname.
 * No command behind the colon: the host is this machine.
 * ``*`` as the hostname: all hosts that are not named.
 
 Servers are created on the first host that is named. If only ``*`` is given,
-that is up to the scheduler, and tests are skipped that have to see a host
-before a server is on it, which are most. Braces other than ``{host}`` are left
-alone.
+the scheduler chooses the host, and tests that have to read a host before a
+server is on it, which are most, are skipped. Braces other than ``{host}`` are
+kept.
 
 For example, one host that is this machine, and one for SSH::
 
     computes = node-1:,node-2:ssh -i /etc/tempest/key root@10.0.0.2
 
-All hosts by name, and this machine for a user who is not root::
+All hosts by name, and this machine for a user other than root::
 
     computes = *:ssh root@{host}
     computes = node-1:sudo sh -c
@@ -80,12 +80,12 @@ Related options:
         'virsh_command',
         default='virsh --connect qemu:///system',
         help="""
-Command on a compute host that is virsh.
+The virsh command on a compute host.
 
 Possible values:
 
-* A part of a line for the shell, to which ``dumpxml`` and the uuid of a server
-  are added.
+* The start of a shell command line, to which ``dumpxml`` and the uuid of a
+  server are added.
 
 For example, ``podman exec nova_libvirt virsh`` where libvirt is in a
 container.
@@ -99,11 +99,12 @@ Related options:
         'host_command',
         default='nova-numa-hugepages host show -f json',
         help="""
-Command on a compute host that shows its pools and who has their pages.
+Command on a compute host that shows its pools and the instances that hold
+pages.
 
 Possible values:
 
-* A line for the shell, which prints what ``nova-numa-hugepages host show -f
+* A shell command line that prints what ``nova-numa-hugepages host show -f
   json`` prints.
 
 For example, ``/opt/nova/bin/nova-numa-hugepages host show -f json
@@ -143,19 +144,19 @@ pool_opts = [
             ('static', 'Pools stay as the operator has set them up.'),
         ],
         help="""
-Whether pools of huge pages grow when a server starts, as the option of that
-name says on the compute hosts.
+How huge page pools are managed on the compute hosts; the value of the option
+of the same name there.
 
-Only tests that look into the hosts ask for it.
+Only tests that run commands on the hosts use it.
 
 Possible values:
 
-* ``dynamic``: pools have to grow by the pages that lack, and to be back where
-  they were after the server was deleted.
+* ``dynamic``: pools have to grow by the missing pages, and to have their old
+  size after the server is deleted.
 * ``static``: no pool may change its size.
 
-For example, ``static`` for hosts that set up all of their pages on the kernel
-command line and have ``page_pools = static`` in their ``nova.conf``.
+For example, ``static`` for hosts that allocate all of their pages on the
+kernel command line and have ``page_pools = static`` in their ``nova.conf``.
 
 Related options:
 
@@ -169,15 +170,15 @@ Related options:
         min=0,
         max=16777216,
         help="""
-Memory in idle huge pages, in MiB for each pool, that compute hosts keep when
-servers are deleted, as the option of that name says there.
+Idle huge page memory, in MiB per pool, that compute hosts keep allocated when
+servers are deleted; the value of the option of the same name there.
 
-Only tests that look into the hosts ask for it.
+Only tests that run commands on the hosts use it.
 
 Possible values:
 
-* An integer from 0 to 16777216 (16 TiB): MiB. By so much at most a pool may be
-  larger after a test than before.
+* An integer from 0 to 16777216 (16 TiB): MiB. After a test, a pool may be that
+  much larger than before.
 
 For example, 4096 if ``warm_margin_mib = 4096`` is in the ``nova.conf`` of the
 compute hosts.

@@ -48,7 +48,7 @@ Possible values:
 
 * An integer from 1: MiB, a multiple of ``page_size_kib``. The image has to
   boot with it. Servers that are resized get cells of twice that size, and a
-  host may have to hold both at a time.
+  host may have to hold both at the same time.
 
 For example, with the default a server of two cells takes 64 pages of 2 MiB on
 each of two nodes.
@@ -68,8 +68,8 @@ vCPUs of each cell of a test server.
 
 Possible values:
 
-* An integer from 1. So many dedicated CPUs have to be free on each node for
-  each server that runs at a time.
+* An integer from 1. Each node needs that many free dedicated CPUs for each
+  server that runs at the same time.
 
 For example, with ``cell_vcpus = 2`` a server of two cells has four vCPUs.
 
@@ -86,9 +86,9 @@ Whether the test servers have dedicated CPUs.
 
 Possible values:
 
-* ``True``: they have, and the tests compare on which CPUs of the host they
-  are. Compute hosts need ``cpu_dedicated_set``.
-* ``False``: their CPUs are shared within the node.
+* ``True``: they have, and the tests compare the CPUs of the host that they are
+  pinned to. Compute hosts need ``cpu_dedicated_set``.
+* ``False``: they share the CPUs of the node.
 
 For example, ``False`` for a cloud whose hosts have ``cpu_shared_set`` only.
 """,
@@ -103,9 +103,9 @@ Disk of the test servers, in GiB.
 Possible values:
 
 * An integer from 0: GiB, large enough for ``[compute] image_ref``. With 0 the
-  disk is as large as the image, which by default only administrators may have.
+  disk is as large as the image, which by default is for administrators only.
 
-For example, with the default an image of 112 MiB leaves the rest empty.
+For example, the default is enough for an image of 112 MiB.
 
 Related options:
 
@@ -119,11 +119,10 @@ Availability zone in which the test servers are created.
 
 Possible values:
 
-* The name of a zone in which all compute hosts are as the other options say.
+* The name of a zone. The other options describe the compute hosts in it.
 * Not set: the cloud decides.
 
-For example, put the hosts with huge pages into a zone ``hugepages``, if others
-are in the cloud, too.
+For example, ``hugepages`` if only the hosts in that zone have huge pages.
 """,
     ),
 ]
@@ -135,12 +134,12 @@ load_opts = [
         min=2,
         max=100,
         help="""
-Servers that are asked for at once, in one test.
+Number of servers that one test requests at once.
 
 Possible values:
 
-* An integer from 2 to 100. They need not all find room: those that don't have
-  to be refused and must not leave anything behind.
+* An integer from 2 to 100. Some of them may be refused if there is no room;
+  they must not leave anything behind.
 
 For example, 10 in a cloud that has room for seven, with ``fill_servers = 7``.
 
@@ -154,16 +153,15 @@ Related options:
         default=0,
         min=0,
         help="""
-Memory, in MiB, of the one cell of servers that fill the cloud.
+Memory, in MiB, of servers of one cell that fill the cloud.
 
-Only if nobody else uses the cloud can it be known how many servers it has room
-for.
+The tests that use it need a cloud without other users.
 
 Possible values:
 
 * ``0``: no test fills the cloud.
-* An integer from 1: MiB, a multiple of ``page_size_kib``. Best is so much that
-  few such servers fill the cloud: half of a node and a little more.
+* An integer from 1: MiB, a multiple of ``page_size_kib``. Choose a size with
+  which few servers fill the cloud: a little more than half of a node.
 
 For example, ``fill_cell_memory_mib = 640`` and ``fill_servers = 4`` for a
 cloud of one host with four nodes, each of which can have 1 GiB in pages.
@@ -180,15 +178,15 @@ Related options:
         min=0,
         max=100,
         help="""
-Servers with ``fill_cell_memory_mib`` that the cloud, or the availability zone,
-has room for when it is empty.
+Number of servers with ``fill_cell_memory_mib`` that fit in the empty cloud, or
+in the availability zone.
 
 Possible values:
 
 * ``0``: no test fills the cloud.
-* An integer from 1 to 100. Exactly so many have to find room.
+* An integer from 1 to 100. The test expects exactly that many to fit.
 
-For example, 7 for a cloud that can have seven cells of that size, on nodes
+For example, 7 for a cloud with memory for seven cells of that size, on nodes
 with ``cell_vcpus`` free CPUs for each.
 
 Related options:

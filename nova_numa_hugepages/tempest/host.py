@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Access to a compute host, for tests that look into it."""
+"""Access to a compute host, by commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from typing import Any
 from tempest.lib import exceptions
 
 from nova_numa_hugepages.tempest.readings import domain
-from nova_numa_hugepages.tempest.readings import ledger
+from nova_numa_hugepages.tempest.readings import host_show
 from nova_numa_hugepages.tempest.readings import numamaps
 from nova_numa_hugepages.tempest.readings import pools
 
@@ -48,7 +48,7 @@ class Host:
         self._options = options
 
     def run(self, line: str) -> str:
-        """Run a line of the shell there.
+        """Run a shell command line there.
 
         :returns: what it prints
         :raises CommandFailed: if it fails or takes too long
@@ -80,13 +80,13 @@ class Host:
         """
         return pools.read(self.run(pools.COMMAND))
 
-    def show(self) -> ledger.HostShow:
-        """Read the pools and holds as the driver accounts them.
+    def show(self) -> host_show.HostShow:
+        """Read the pools and reservations as the driver accounts them.
 
         :raises CommandFailed: if the command fails
-        :raises ValueError: if it can't tell what is held
+        :raises ValueError: if its output doesn't say what is held
         """
-        return ledger.read(self.run(self._options.host_command))
+        return host_show.read(self.run(self._options.host_command))
 
     def domain(self, uuid: str) -> domain.Domain:
         """Read the domain of a server that runs.
@@ -107,23 +107,23 @@ class Host:
 
 
 def command(host: str, computes: Mapping[str, str]) -> list[str]:
-    """Tell how lines of the shell are run on a host.
+    """Get the command that runs a shell command line on a host.
 
     :param computes: the option of that name
-    :returns: a program and arguments, to which the line is to be added
-    :raises KeyError: if the option tells nothing of the host
+    :returns: a program and its arguments; the line is to be added
+    :raises KeyError: if the option has no entry for the host
     """
     text = computes[host] if host in computes else computes[ANY]
     return shlex.split(text.replace('{host}', host)) or ['sh', '-c']
 
 
 def reachable(host: str, computes: Mapping[str, str]) -> bool:
-    """Tell whether commands can be run on a host."""
+    """Check whether commands can be run on a host."""
     return host in computes or ANY in computes
 
 
 def maps_line(uuid: str) -> str:
-    """Write a line of the shell that prints ``numa_maps`` of a guest.
+    """Get a shell command line that prints ``numa_maps`` of a guest.
 
     QEMU is found by the uuid, which is one of its arguments. The brackets keep
     grep from finding itself.

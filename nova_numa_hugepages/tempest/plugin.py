@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What Tempest loads through the ``tempest.test_plugins`` entry point."""
+"""The plugin that Tempest loads through ``tempest.test_plugins``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from nova_numa_hugepages.tempest import config
 
 
 class NUMAHugepagesTempestPlugin(plugins.TempestPlugin):
-    """Tells Tempest where the tests are and which options they have."""
+    """The tests of this package and their options, for Tempest."""
 
     def load_tests(self) -> tuple[str, str]:
-        """Tell where the tests are.
+        """Get the folder of the tests.
 
         :returns: the folder of the tests, and the folder that names of
             modules begin in

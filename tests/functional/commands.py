@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Runs the command as a user does, in a process of its own."""
+"""The command in a process of its own, as a user runs it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def command(
 
 
 class Session:
-    """A process with processes of its own, which tells on a terminal."""
+    """A process with processes of its own, on a terminal."""
 
     def __init__(
         self, folder: pathlib.Path, arguments: tuple[str, ...]
@@ -120,7 +120,7 @@ class Session:
         return bool(some)
 
     def wait_for(self, percent: int) -> None:
-        """Wait until so much is done."""
+        """Wait until a part of the work is done."""
         end = time.monotonic() + 90
         while time.monotonic() < end and self._read():
             if any(

@@ -60,7 +60,7 @@ def cloud(
 
 @pytest.fixture
 def boot(cloud: embedded.EmbeddedCloud) -> Iterator[Boot]:
-    """Boot guests; at the end they are deleted and have left nothing."""
+    """Boot instances; at the end they are deleted and nothing is left."""
     servers: list[str] = []
     flavors: list[str] = []
 

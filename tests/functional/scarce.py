@@ -36,7 +36,7 @@ GIB_1 = 1024 * 1024
 def host(
     name: str, *, cores: int, memory_gib: int, pages: dict[int, int]
 ) -> embedded.HostSpec:
-    """Make a host of one node, one core of which is for floating vCPUs."""
+    """Get a host of one node with one core for floating vCPUs."""
     return embedded.HostSpec(
         name,
         (
@@ -100,5 +100,5 @@ def create_scarce(api: embedded.ComputeAPI) -> dict[str, str]:
 
 
 def hosts_of(servers: Iterable[dict[str, Any]]) -> list[str | None]:
-    """Tell where servers are."""
+    """Get the hosts of servers."""
     return [server['OS-EXT-SRV-ATTR:host'] for server in servers]

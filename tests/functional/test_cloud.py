@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Guests booted through the API, with our filter and fit."""
+"""Instances booted through the API, with our filter and fit."""
 
 from __future__ import annotations
 
@@ -209,4 +209,7 @@ def test_stats_tell_the_scheduler_the_distances(
 
     # then the filter knows it.
     assert server['status'] == 'ERROR'
-    assert 'fitting nodes are farther apart than 11 (best 12)' in caplog.text
+    assert (
+        'fitting NUMA nodes are farther apart than 11 (nearest: 12)'
+        in caplog.text
+    )

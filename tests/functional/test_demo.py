@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""The demo as a newcomer runs it, in a process of its own."""
+"""The demo in a process of its own."""
 
 from __future__ import annotations
 
@@ -142,8 +142,8 @@ def test_demo_shows_where_guests_go_and_why(tmp_path: pathlib.Path) -> None:
     # why the other guest is nowhere,
     assert 'picky is refused: No valid host was found' in words
     assert (
-        '1 of 1 hosts rejected: 1 fitting nodes are farther apart than 20 '
-        '(best 21)'
+        'NUMAHugepagesFilter rejected 1 of 1 hosts: 1 host: fitting NUMA '
+        'nodes are farther apart than 20 (nearest: 21)'
     ) in words
     # what the host looks like,
     assert '2 MiB #####..... 512 512 0' in words

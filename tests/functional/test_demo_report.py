@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""What the demo says of the costs of hosts."""
+"""The costs of hosts in the report of the demo."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tools.demo import weighing
 
 
 def weighed(**scores: score.Score) -> weighing.Weighed:
-    """Return what a guest with a NUMA wish costs on hosts."""
+    """Get the cost of an instance with a NUMA topology on hosts."""
     return weighing.Weighed(scores)
 
 

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Requests that lose hosts: what the user and what the operator gets told."""
+"""Rejected hosts: what the user and the operator see."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ HUGE = {'hw:cpu_policy': 'dedicated', 'hw:mem_page_size': '2MB'}
 
 @pytest.fixture
 def reasons(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """What is logged from INFO on."""
+    """The log from INFO on."""
     caplog.set_level(logging.INFO)
     return caplog
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Give what our filter has logged."""
+    """Get the lines of our filter."""
     return [r.getMessage() for r in caplog.records if r.name == FILTER]
 
 
@@ -59,9 +59,9 @@ def test_no_host_fits(
     assert 'No valid host was found' in server['fault']['message']
     # and the operator why, in one line.
     assert lines(reasons) == [
-        '3 of 3 hosts rejected: '
-        '2 no node with 2560 free pages of 2 MiB (best 2048), '
-        '1 no pages of 2 MiB'
+        'NUMAHugepagesFilter rejected 3 of 3 hosts: '
+        '2 hosts: no NUMA node with 2560 free 2 MiB pages (most: 2048); '
+        '1 host: no 2 MiB pages'
     ]
 
 
@@ -75,9 +75,9 @@ def test_some_hosts_fit(
     assert server['status'] == 'ACTIVE'
     assert server['OS-EXT-SRV-ATTR:host'] == 'large-pool'
     assert lines(reasons) == [
-        '2 of 3 hosts rejected: '
-        '1 no pages of 2 MiB, '
-        '1 no node with 1024 free pages of 2 MiB (best 512)'
+        'NUMAHugepagesFilter rejected 2 of 3 hosts: '
+        '1 host: no 2 MiB pages; '
+        '1 host: no NUMA node with 1024 free 2 MiB pages (most: 512)'
     ]
 
 
@@ -106,7 +106,7 @@ def test_full_hosts_are_told_with_the_nearest_miss(
     # then the line tells what is left, not what there was.
     assert second['status'] == 'ERROR'
     assert lines(reasons) == [
-        '3 of 3 hosts rejected: '
-        '2 no node with 1024 free pages of 2 MiB (best 512), '
-        '1 no pages of 2 MiB'
+        'NUMAHugepagesFilter rejected 3 of 3 hosts: '
+        '2 hosts: no NUMA node with 1024 free 2 MiB pages (most: 512); '
+        '1 host: no 2 MiB pages'
     ]

@@ -113,7 +113,7 @@ def admin() -> nova_context.RequestContext:
 
 @pytest.fixture
 def flavors(cloud: embedded.EmbeddedCloud) -> Iterator[None]:
-    """Two flavors that are there from the begin."""
+    """Two flavors that exist from the start."""
     ids = [
         cloud.api.create_flavor('big', vcpus=8, ram_mib=4096),
         cloud.api.create_flavor(
@@ -142,7 +142,7 @@ def first_cell(
 def compute_node(
     admin: nova_context.RequestContext, host: str
 ) -> dict[str, Any]:
-    """Give the row of a compute node, as it is in the database."""
+    """Get the row of a compute node, as it is in the database."""
     with first_cell(admin) as cell_context:
         [row] = [
             row

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""The weigher in Nova's scheduler: it decides where guests go."""
+"""The weigher in Nova's scheduler: it chooses the host."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DRIVER = 'nova.virt.libvirt.driver.LibvirtDriver'
 
 @pytest.fixture(scope='module', autouse=True)
 def flavors(cloud: embedded.EmbeddedCloud) -> Iterator[dict[str, str]]:
-    """The flavors of the demand, there before the first request."""
+    """The flavors of the demand, created before the first request."""
     ids = scarce.create_scarce(cloud.api)
     yield ids
     for flavor in ids.values():
@@ -65,12 +65,12 @@ def test_weigher_is_called_and_tells_its_scores(
         if record.name == weights.__name__
     ]
     assert told == [
-        'The best of 3 hosts: '
-        'plain costs 0.0000% of what is scarce; '
-        'medium costs 4.0000% of what is scarce '
-        '(takes 1 of 5 slots for 4 CPUs and 4 GiB in 1 GiB pages); '
-        'roomy costs 29.0000% of what is scarce '
-        '(takes 1 of 2 slots for 8 CPUs and 8 GiB in 1 GiB pages '
+        'NUMAHugepagesWeigher: best of 3 hosts: '
+        'plain (cost 0.0000%); '
+        'medium (cost 4.0000%, '
+        'takes 1 of 5 slots for 4 CPUs and 4 GiB in 1 GiB pages); '
+        'roomy (cost 29.0000%, '
+        'takes 1 of 2 slots for 8 CPUs and 8 GiB in 1 GiB pages '
         'and 1 of 5 slots for 4 CPUs and 4 GiB in 1 GiB pages)'
     ]
 

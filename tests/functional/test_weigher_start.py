@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""What the weigher goes by: no weigher, flavors, what was learned, options."""
+"""The demand that the weigher starts with: flavors, a file, options."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NO_FLAVORS: dict[tuple[str | None, str], Any] = {
 
 
 def boot(cloud: embedded.EmbeddedCloud, guest: dict[str, Any]) -> str | None:
-    """Boot a guest, and delete it again.
+    """Boot an instance, and delete it again.
 
     :returns: its host
     """

@@ -298,6 +298,37 @@ class Client:
         ]
         return text
 
+    def wait_for_console(
+        self, server: str, text: str, *, limit_s: float
+    ) -> None:
+        """Wait until a server that boots has written a text on its console.
+
+        Its emulator may crash as that of a virtual host does, and Nova finds
+        that it is off then. Once, it is started again.
+        """
+        restarts = 0
+
+        def written() -> bool:
+            nonlocal restarts
+            try:
+                return text in self.console(server)
+            except exceptions.NotFoundException:
+                if restarts:
+                    raise
+            restarts += 1
+            print(f'The emulator of {server} has ended: starting it again.')
+            self.wait(server, 'SHUTOFF')
+            self.act(server, 'os-start')
+            self.wait(server, 'ACTIVE')
+            return False
+
+        wait_until(
+            written,
+            lambda: self.console(server),
+            limit_s=limit_s,
+            interval_s=2,
+        )
+
     def _provider(self, uuid: str) -> str:
         answer = self.cloud.placement.get(f'/resource_providers/{uuid}')
         exceptions.raise_from_response(answer)

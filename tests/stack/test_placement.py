@@ -76,12 +76,7 @@ def test_two_cells(client: api.Client, node1: hosts.ComputeHost) -> None:
 
     nodes = checks.check_instance(client, node1, server)
     assert sorted(nodes) == ([2, 3] if taken < 2 else [0, 1])
-    api.wait_until(
-        lambda: 'beat 1' in client.console(server),
-        lambda: client.console(server),
-        limit_s=_BOOT_S,
-        interval_s=2,
-    )
+    client.wait_for_console(server, 'beat 1', limit_s=_BOOT_S)
     printed = re.findall(
         r'node (\d): cpus (\S+), distances (.*?)\s*$',
         client.console(server),
@@ -108,7 +103,7 @@ def test_no_room(client: api.Client, node1: hosts.ComputeHost) -> None:
     with log.open() as file:
         file.seek(before)
         logged = file.read()
-    assert re.search(r'1 of 1 hosts rejected: .*(CPU|page)', logged)
+    assert re.search(r'rejected 1 of 1 hosts: .*(CPU|page)', logged)
     assert client.allocations(third) == {}
 
     client.delete([first])

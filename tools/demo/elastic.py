@@ -13,7 +13,7 @@
 """Pages that are allocated for a guest and freed, step by step.
 
 What the driver does before a guest starts and after it has gone, on a kernel
-that is only pretended. Ledger, pools and picture are the real ones.
+that is simulated. Ledger, pools and picture are the real ones.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Scene:
         self._kernel = fake_kernel.FakeKernel(folder / 'kernel', _NODES)
         self._policy = policy.PoolPolicy()
         self._ledger = ledger.path
-        self._keeper = manager.HugePageManager(
+        self._manager = manager.HugePageManager(
             pools.Pools(
                 hugetlb.Hugetlb(self._kernel.fs, self._kernel),
                 ledger,
@@ -93,20 +93,20 @@ class _Scene:
             self._kernel.operator_writes(
                 model.PoolKey(node, _PAGE_KIB), _FLOOR
             )
-        self._heal()
+        self._reconcile()
         self._say(
-            'A host of two nodes on a pretended kernel. The operator has set '
+            'A host of two nodes on a simulated kernel. The operator has set '
             f'up {_FLOOR} pages of 2 MiB on each; these are the floor.'
         )
         needs = [
             model.PageNeed(0, 0, _PAGE_KIB, 2048),
             model.PageNeed(1, 1, _PAGE_KIB, 2048),
         ]
-        with self._keeper.starting(GUEST, needs, is_defined=lambda: False):
+        with self._manager.starting(GUEST, needs, is_defined=lambda: False):
             self._kernel.start_guest(
                 GUEST, {need.key: need.pages for need in needs}, name='guest'
             )
-            self._keeper.started(GUEST)
+            self._manager.started(GUEST)
         self._say(
             'A guest starts that needs 4 GiB of each. Before it did, the '
             'missing pages were allocated, and all of them held for it:'
@@ -114,7 +114,7 @@ class _Scene:
         self._draw()
         self._refuse()
         self._kernel.stop_guest(GUEST)
-        self._keeper.gone(GUEST)
+        self._manager.gone(GUEST)
         left = {
             node: self._kernel.pool(model.PoolKey(node, _PAGE_KIB)).total
             for node in _NODES
@@ -124,8 +124,8 @@ class _Scene:
                 f'pages left by node: {left}, expected {_FLOOR} on each'
             )
         self._say(
-            'The guest is deleted. What was made for it goes back to the '
-            f'kernel, and both pools are at {_FLOOR} pages again.'
+            'The guest is deleted. The pages that were allocated for it are '
+            f'freed, and both pools are at {_FLOOR} pages again.'
         )
 
     def _refuse(self) -> None:
@@ -133,7 +133,7 @@ class _Scene:
         needs = [model.PageNeed(0, 1, _PAGE_KIB, 7000)]
         before = self._kernel.pool(needs[0].key)
         try:
-            with self._keeper.starting(
+            with self._manager.starting(
                 BIG_GUEST, needs, is_defined=lambda: False
             ):
                 raise ElasticError('a guest of 14000 MiB was not refused')
@@ -144,8 +144,8 @@ class _Scene:
         if self._kernel.pool(needs[0].key) != before:
             raise ElasticError('a guest that was refused has left pages')
 
-    def _heal(self) -> None:
-        self._keeper.reconcile(
+    def _reconcile(self) -> None:
+        self._manager.reconcile(
             lambda: frozenset(), lambda: frozenset(), starting=True
         )
 

@@ -22,7 +22,6 @@ from typing import Any
 import fixtures
 from nova.scheduler import weights as stock_weights
 
-from nova_numa_hugepages.scheduler import request_cache
 from nova_numa_hugepages.scheduler import score
 from nova_numa_hugepages.scheduler import weights
 from tests.fixtures import cloud as embedded
@@ -54,7 +53,7 @@ class ScoresFixture(fixtures.Fixture):
     def _setUp(self) -> None:
         watch = self
         weigh = weights.NUMAHugepagesWeigher.weigh_objects
-        count = score.Scorer.score
+        original = score.Scorer.score
 
         def weigh_objects(self: Any, hosts: Any, spec: Any) -> list[float]:
             watch.latest.scores.clear()
@@ -62,12 +61,12 @@ class ScoresFixture(fixtures.Fixture):
             return weigh(self, hosts, spec)
 
         def score_host(
-            self: score.Scorer, sighting: request_cache.CheckedHost
-        ) -> score.Score | None:
-            found = count(self, sighting)
-            if found is not None:
-                watch.latest.scores[sighting.host.host] = found
-            return found
+            self: score.Scorer, host: Any
+        ) -> score.ScoredHost | None:
+            scored = original(self, host)
+            if scored is not None and scored.score is not None:
+                watch.latest.scores[host.host] = scored.score
+            return scored
 
         for target, value in (
             (

@@ -10,19 +10,19 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a host cell still offers, and how many guest cells that holds.
+"""The room of a host cell, and how many guest cells it holds.
 
-A `Room` is a host cell as far as guest cells of some kinds see it: a handful
-of integers, so that equal ones are counted once. A `Need` is a guest cell as
-a host cell sees it. `copies` tells how many guest cells of one kind a host
-cell holds, one after the other, by the rules of the fit (``cellfit.py``,
-``memory.py``, ``pinning.py``); it is 0 exactly where the fit finds no room.
-Rooms are measured in ``survey.py``.
+A `CellRoom` is a host cell as far as guest cells of some kinds see it: a
+handful of integers, so that equal ones are counted once. A `CellNeed` is a
+guest cell as a host cell sees it. `how_many` counts the guest cells of one
+kind that a host cell holds, one after the other, by the rules of the fit
+(``cell_fit.py``, ``memory.py``, ``pinning.py``); it is 0 exactly where the
+fit finds no room. Rooms are measured in ``measure.py``.
 
-More room never holds less: every count is the least of quotients. (More
-memory may be less room: where the pages that a host cell reports don't fit in
-its memory, ``memory.small_capacity_kib`` takes it that those without a guest
-don't exist, until they do fit.)
+With more room there are never fewer copies, since each count is the least of
+several quotients. More memory may be less room, though: as long as a host
+cell reports more pages than its memory holds, those without a guest count as
+missing (``memory.small_capacity_kib``); once they fit, they count.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from nova_numa_hugepages.core import units
 # Linux's own page size is this at most; larger ones are huge pages.
 LARGEST_BASE_KIB = 64
 
-# For a need that takes nothing of something.
+# The count where nothing limits it.
 NO_LIMIT = 1 << 40
 
 
@@ -44,7 +44,7 @@ _PlainNeeds = list[tuple[int, int, int]]
 
 
 class Shared(NamedTuple):
-    """What a host cell offers to vCPUs that float. Memory is in KiB.
+    """The room of a host cell for vCPUs that float. Memory is in KiB.
 
     :ivar cpus: CPUs that vCPUs float on
     :ivar vcpus: vCPUs that may float beside those that do already, below 0
@@ -67,7 +67,7 @@ NO_SHARED = Shared()
 
 
 class CellRoom(NamedTuple):
-    """What a host cell offers to guest cells; no count is below 0.
+    """The room of a host cell for guest cells; no count is below 0.
 
     :ivar cpus: free dedicated CPUs
     :ivar pages: (size in KiB, free pages), smallest first; of the smallest
@@ -77,7 +77,7 @@ class CellRoom(NamedTuple):
         so that those of one size take from those of others
     :ivar cores: whole free cores for isolated vCPUs, and all of them
     :ivar shares_cores: whether a guest whose CPUs are all dedicated can't
-        have cores for itself, because there may be others on their threads
+        have cores of its own, since other guests may be on their threads
     :ivar siblings: free threads of each core that has two or more, largest
         first
     :ivar shared: for guests whose vCPUs float
@@ -93,7 +93,7 @@ class CellRoom(NamedTuple):
 
 
 class CellNeed(NamedTuple):
-    """What a guest cell takes of a host cell.
+    """The need of a guest cell: what it takes of a host cell.
 
     :ivar vcpus: dedicated vCPUs
     :ivar cpus: dedicated CPUs, one more than vCPUs for an isolated emulator
@@ -114,33 +114,58 @@ class CellNeed(NamedTuple):
 
 
 def need(guest: model.GuestCell, emulator: int) -> CellNeed:
-    """Tell what a guest cell takes.
+    """Return the need of a guest cell.
 
-    :param emulator: dedicated CPUs more for the emulator's threads
+    :param emulator: dedicated CPUs for the emulator, see
+        `model.Request.emulator_cpus`
     """
-    vcpus = len(guest.dedicated_vcpus)
-    return CellNeed(
-        vcpus=vcpus,
-        cpus=vcpus + emulator,
+    return new_need(
+        vcpus=len(guest.dedicated_vcpus),
+        emulator=emulator,
         shared=len(guest.shared_vcpus),
-        memory=guest.memory_mib * units.KIB_PER_MIB,
+        memory_kib=guest.memory_mib * units.KIB_PER_MIB,
         page_size=guest.page_size,
         cpu_policy=guest.cpu_policy,
         thread_policy=guest.thread_policy,
+    )
+
+
+def new_need(
+    *,
+    vcpus: int,
+    emulator: int,
+    shared: int,
+    memory_kib: int,
+    page_size: int | None,
+    cpu_policy: model.CPUPolicy,
+    thread_policy: model.ThreadPolicy,
+) -> CellNeed:
+    """Make the need of a guest cell from its numbers.
+
+    :param emulator: as for `need`
+    """
+    return CellNeed(
+        vcpus=vcpus,
+        cpus=vcpus + emulator,
+        shared=shared,
+        memory=memory_kib,
+        page_size=page_size,
+        cpu_policy=cpu_policy,
+        thread_policy=thread_policy,
         plain=(
-            guest.cpu_policy is model.CPUPolicy.DEDICATED
-            and guest.thread_policy is model.ThreadPolicy.PREFER
-            and guest.page_size is not None
-            and guest.page_size > 0
+            cpu_policy is model.CPUPolicy.DEDICATED
+            and thread_policy is model.ThreadPolicy.PREFER
+            and page_size is not None
+            and page_size > 0
             and vcpus > 0
         ),
     )
 
 
 def take(need: CellNeed, room: CellRoom) -> CellRoom | None:
-    """Tell what is left of a room after a guest cell has come.
+    """Return what is left of a room after a guest cell has come.
 
-    The short way, for rooms of a surveyor that is `Surveyor.short`.
+    The short way, for rooms of a `measure.CellMeasurer` that is ``short``.
 
     :returns: None if it has to be measured
     """
@@ -179,7 +204,7 @@ def how_many(
 
 
 def plain_needs(needs: Sequence[CellNeed]) -> _PlainNeeds | None:
-    """Prepare needs for `plain_copies`.
+    """Prepare needs for `how_many_plain`.
 
     :returns: dedicated CPUs, page size in KiB and pages of each; None if not
         all of them are plain
@@ -194,7 +219,7 @@ def plain_needs(needs: Sequence[CellNeed]) -> _PlainNeeds | None:
 
 
 def how_many_plain(needs: _PlainNeeds, room: CellRoom) -> tuple[int, ...]:
-    """Count the same as `copies` for plain needs, in a fraction of the time.
+    """Count the same as `how_many` for plain needs, in a fraction of the time.
 
     Most of what a weigher does is this.
     """

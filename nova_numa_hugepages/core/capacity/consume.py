@@ -11,9 +11,9 @@
 # under the License.
 
 
-"""What a host cell has left after a guest cell has come to it.
+"""The accounting of a guest to host cells.
 
-As ``nova.virt.hardware.numa_usage_from_instance_numa`` accounts for it.
+As ``nova.virt.hardware.numa_usage_from_instance_numa`` does it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.fit import host_fit
 from nova_numa_hugepages.core.fit import memory
 from nova_numa_hugepages.core.fit.fitter import Fitter
+from nova_numa_hugepages.core.rejection import Miss
 
 
 def consume(
@@ -69,11 +70,12 @@ def after_choice(
     :returns: id of each of these host cells to what is left of it
     """
     cells = {}
+    request = fitter.request
     for index, cell in enumerate(choice.cells):
-        guest = fitter.request.cells[index]
+        guest = request.cells[index]
         pool = memory.pool_for(guest, cell, choice.common_size_kib)
-        assert not isinstance(pool, memory.Miss), pool
-        count = len(guest.dedicated_vcpus) + fitter.emulator(index)
+        assert not isinstance(pool, Miss), pool
+        count = len(guest.dedicated_vcpus) + request.emulator_cpus(index)
         cpus = frozenset(itertools.islice(cell.free_cpus, count))
         size = pool.size_kib if pool else None
         cells[cell.id] = consume(cell, guest, cpus=cpus, size_kib=size)

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Kinds of guests: what matters of a guest for how many a host holds."""
+"""Kinds of guests, for counting how many of them a host holds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ import dataclasses
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.capacity import cell_room
-
-_BY_NAME = (model.PageRequest.LARGE, model.PageRequest.ANY)
 
 # Unlike cells that are described.
 _DESCRIBED = 3
@@ -55,24 +53,21 @@ class GuestKind:
     @property
     def by_name(self) -> bool:
         """Whether it asks for ``large`` or ``any`` pages."""
-        return any(need.page_size in _BY_NAME for need, _ in self.needs)
+        return any(
+            need.page_size in model.SEVERAL_SIZES for need, _ in self.needs
+        )
 
 
 def guest_kind(
     request: model.Request, farthest: int | None = None
 ) -> GuestKind:
-    """Tell the kind of a guest.
+    """Return the kind of a guest.
 
     :param farthest: as in `GuestKind`
     """
     counts: dict[cell_room.CellNeed, int] = {}
     for index, guest in enumerate(request.cells):
-        emulator = (
-            request.emulator_isolated
-            and index == 0
-            and guest.cpu_policy is not model.CPUPolicy.SHARED
-        )
-        need = cell_room.need(guest, int(emulator))
+        need = cell_room.need(guest, request.emulator_cpus(index))
         counts[need] = counts.get(need, 0) + 1
     # Which of the cells comes first makes no other kind.
     return GuestKind(
@@ -82,7 +77,7 @@ def guest_kind(
 
 
 def plausible(kind: GuestKind) -> bool:
-    """Tell whether guests of a kind are worth counting.
+    """Check whether guests of a kind are worth counting.
 
     Nova accepts flavors and images that no host could take, and some that
     take no memory at all, of which any number would fit.

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Measures the room that host cells have (``room.py``)."""
+"""The measuring of the room that host cells have (``cell_room.py``)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,8 @@ from nova_numa_hugepages.core.capacity import cell_room
 from nova_numa_hugepages.core.fit import memory
 from nova_numa_hugepages.core.fit import pinning
 
-_NOTHING: Mapping[int, int] = {}
 
-
-class Surveyor:
+class CellMeasurer:
     """Measures the room of host cells.
 
     :param needs: what will be asked of the rooms; what none of them needs is
@@ -71,7 +69,7 @@ class Surveyor:
         *,
         limits: model.Limits,
         floats: bool,
-        allocatable: Mapping[int, int] = _NOTHING,
+        allocatable: Mapping[int, int] = model.NO_PAGES,
     ) -> cell_room.CellRoom:
         """Measure a host cell.
 
@@ -107,7 +105,7 @@ class Surveyor:
         limits: model.Limits,
         allocatable: Mapping[int, int],
     ) -> tuple[bool, tuple[tuple[int, int], ...], tuple[int, int, int]]:
-        """Measure `Room.overlaps`, `Room.pages`, and the end of `Shared`."""
+        """Measure `CellRoom.overlaps` and `pages`, and the end of `Shared`."""
         reported = 0
         pages = []
         for size, total, used, reserved in cell.pools:

@@ -10,12 +10,12 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Slots: how many guests of one kind a host holds, one after the other.
+"""Slots: the guests of one kind that a host holds, one after the other.
 
 Counted from the copies of each guest cell that each host cell holds
-(``room.py``), not by fitting one guest after the other. A guest takes as many
-host cells as it has cells. For a guest of *k* equal cells the host holds *n*
-guests if and only if::
+(``cell_room.py``), not by fitting one guest after the other. A guest takes as
+many host cells as it has cells. For a guest of *k* equal cells the host holds
+*n* guests if and only if::
 
     sum over host cells of min(copies, n)  >=  n * k
 
@@ -34,7 +34,6 @@ More room never gives fewer slots.
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Hashable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
@@ -49,15 +48,12 @@ from nova_numa_hugepages.core.capacity import guest_kinds
 # Subsets of unlike guest cells that are looked at; all up to this many kinds.
 _ALL_SUBSETS = 3
 
-# Rooms, and hosts, that are remembered.
-_MOST_KNOWN = 20_000
-
 _Count = Callable[[cell_room.CellNeed, cell_room.CellRoom], int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HostRoom:
-    """What a host offers.
+    """The room of a host.
 
     :ivar cells: the rooms of its cells
     :ivar distances: as `model.HostTopology.distances`
@@ -88,114 +84,8 @@ def rounds(copies: Sequence[int], cells: int) -> int:
         count = fewer
 
 
-class Counter:
-    """Counts the slots of some kinds of guests on any number of hosts.
-
-    :param kinds: whose slots to count
-    :ivar needs: what their guest cells need
-    :ivar small_matters: whether `HostRoom.small_mib` can be what limits them
-    """
-
-    def __init__(self, kinds: Sequence[guest_kinds.GuestKind]) -> None:
-        numbers: dict[cell_room.CellNeed, int] = {}
-        for kind in kinds:
-            for need, _ in kind.needs:
-                numbers.setdefault(need, len(numbers))
-        self.needs = tuple(numbers)
-        # The number of the only need where that and its copies tell all.
-        self._kinds = [
-            (
-                numbers[kind.needs[0][0]] if _usual(kind) else None,
-                kind.cells,
-                kind,
-            )
-            for kind in kinds
-        ]
-        self._numbers = numbers
-        self._plain = cell_room.plain_needs(self.needs)
-        self._only_cells_matter = all(
-            number is not None for number, _, _ in self._kinds
-        )
-        self.small_matters = any(
-            need.page_size is None
-            or need.page_size <= cell_room.LARGEST_BASE_KIB
-            for need in numbers
-        )
-        # Hosts of one type have many equal cells, and most of a fleet is as
-        # it was at the last request.
-        self._rooms: dict[cell_room.CellRoom, tuple[int, ...]] = {}
-        self._hosts: dict[Hashable, tuple[int, ...]] = {}
-
-    def copies(self, cell: cell_room.CellRoom) -> tuple[int, ...]:
-        """Count the guest cells of each of `needs` that a host cell holds."""
-        found = self._rooms.get(cell)
-        if found is None:
-            if len(self._rooms) >= _MOST_KNOWN:
-                self._rooms.clear()
-            if self._plain is None:
-                found = tuple(
-                    [cell_room.how_many(need, cell) for need in self.needs]
-                )
-            else:
-                found = cell_room.how_many_plain(self._plain, cell)
-            self._rooms[cell] = found
-        return found
-
-    def slots(self, host: HostRoom) -> Sequence[int]:
-        """Count the slots of each kind on a host."""
-        key = host.cells if self._only_cells_matter else host
-        found = self._hosts.get(key)
-        if found is None:
-            if len(self._hosts) >= _MOST_KNOWN:
-                self._hosts.clear()
-            found = self._hosts[key] = tuple(self._slots(host))
-        return found
-
-    def _slots(self, host: HostRoom) -> list[int]:
-        by_need = [*zip(*map(self.copies, host.cells), strict=True)]
-        slots = []
-        for number, cells, kind in self._kinds:
-            if number is None or not by_need:
-                slots.append(self._count(kind, host, by_need))
-            elif cells == 1:
-                slots.append(sum(by_need[number]))
-            else:
-                slots.append(rounds(by_need[number], cells))
-        return slots
-
-    def _count(
-        self,
-        kind: guest_kinds.GuestKind,
-        host: HostRoom,
-        by_need: Sequence[Sequence[int]],
-    ) -> int:
-        count = 0
-        for group in _near_groups(host, kind.farthest):
-            if len(group) < kind.cells:
-                continue
-            if kind.by_name:
-                count += _by_name(kind, [host.cells[i] for i in group])
-                continue
-            copies = [
-                [by_need[self._numbers[need]][i] for i in group]
-                for need, _ in kind.needs
-            ]
-            cells = [host.cells[i] for i in group]
-            count += _least(kind, copies, cells, cell_room.how_many)
-        if host.small_mib is not None and count:
-            small = sum(
-                number * need.memory
-                for need, number in kind.needs
-                if _on_small_pages(need, host)
-            )
-            if small:
-                limit = max(0, host.small_mib) * units.KIB_PER_MIB
-                count = min(count, limit // small)
-        return count
-
-
-def _usual(kind: guest_kinds.GuestKind) -> bool:
-    """Tell whether the copies of its only need tell all."""
+def copies_suffice(kind: guest_kinds.GuestKind) -> bool:
+    """Check whether the copies of its only need are all that counts."""
     need = kind.needs[0][0]
     return (
         len(kind.needs) == 1
@@ -204,6 +94,41 @@ def _usual(kind: guest_kinds.GuestKind) -> bool:
         and need.page_size > cell_room.LARGEST_BASE_KIB
         and kind.farthest is None
     )
+
+
+def count_slots(
+    kind: guest_kinds.GuestKind,
+    host: HostRoom,
+    copies: Sequence[Sequence[int]],
+) -> int:
+    """Count the slots of one kind on a host.
+
+    :param copies: of each of the kind's needs, for each host cell
+    """
+    count = 0
+    for group in _near_groups(host, kind.farthest):
+        if len(group) < kind.cells:
+            continue
+        cells = [host.cells[i] for i in group]
+        if kind.by_name:
+            count += _by_name(kind, cells)
+            continue
+        count += _least(
+            kind,
+            [[of_need[i] for i in group] for of_need in copies],
+            cells,
+            cell_room.how_many,
+        )
+    if host.small_mib is not None and count:
+        small = sum(
+            number * need.memory
+            for need, number in kind.needs
+            if _on_small_pages(need, host)
+        )
+        if small:
+            limit = max(0, host.small_mib) * units.KIB_PER_MIB
+            count = min(count, limit // small)
+    return count
 
 
 def _near_groups(

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""What decides between hosts on which a guest costs the same."""
+"""The choice between hosts on which a guest costs the same."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ from collections.abc import Sequence
 
 from nova_numa_hugepages.core import model
 
-_NOTHING = (0, 0)
-
 
 def grow_kib(
     host: model.HostTopology, cells: Mapping[int, model.HostCell]
 ) -> int:
-    """Tell how much memory in huge pages has to be made for a guest.
+    """Return the memory in huge pages to allocate for a guest.
 
     :param cells: id of each host cell that the guest takes something of to
         that cell with the guest
@@ -49,7 +47,7 @@ def grow_kib(
 def imbalance(
     cells: Sequence[model.HostCell], taken: Mapping[int, tuple[int, int]]
 ) -> float:
-    """Tell how unevenly the host cells of a host will be used.
+    """Return how unevenly the host cells of a host will be used.
 
     :param taken: id of a host cell to the dedicated CPUs, and the memory in
         MiB, that a guest takes of it
@@ -59,7 +57,7 @@ def imbalance(
     cpus = []
     memory = []
     for cell in cells:
-        less_cpus, less_mib = taken.get(cell.id, _NOTHING)
+        less_cpus, less_mib = taken.get(cell.id, (0, 0))
         if cell.dedicated_cpus:
             free = len(cell.dedicated_cpus) - len(cell.pinned_cpus)
             cpus.append((free - less_cpus) / len(cell.dedicated_cpus))

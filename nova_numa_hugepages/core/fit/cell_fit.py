@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Whether one guest cell fits on one host cell.
+"""The fit of one guest cell on one host cell.
 
 All rules that concern a single pair of cells. What concerns the set of the
-chosen host cells (networks, PCI devices, distances) is in ``attempt.py``.
+chosen host cells (networks, PCI devices, distances) is in ``host_fit.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.fit import memory
 from nova_numa_hugepages.core.fit import pinning
-from nova_numa_hugepages.core.fit.memory import Miss
+from nova_numa_hugepages.core.rejection import Miss
 from nova_numa_hugepages.core.rejection import Reason
 
 
@@ -42,7 +42,8 @@ def cell_miss(
 
     :param common_size_kib: the size that stands for ``large`` and ``any``
     :param free: the free dedicated CPUs of the host cell
-    :param emulator: dedicated CPUs more for the emulator's threads
+    :param emulator: dedicated CPUs for the emulator, see
+        `model.Request.emulator_cpus`
     :param limits: the overcommit ratios, None for no check against them
     :param allocatable: page size in KiB to pages that don't exist yet
     :returns: None if the guest cell fits

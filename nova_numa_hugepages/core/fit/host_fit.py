@@ -10,30 +10,26 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""One request on one host: which host cells, or why none."""
+"""The fit of one request on one host: the choice of its host cells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import operator
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.fit import cell_fit
+from nova_numa_hugepages.core.fit import cell_order
 from nova_numa_hugepages.core.fit import matching
 from nova_numa_hugepages.core.fit import pinning
 from nova_numa_hugepages.core.fit import search
-from nova_numa_hugepages.core.fit.memory import Miss
+from nova_numa_hugepages.core.rejection import Miss
 from nova_numa_hugepages.core.rejection import Reason
-
-Confirm = Callable[[frozenset[int]], bool]
+from nova_numa_hugepages.core.rejection import Rejection
 
 _Matrix = Sequence[Sequence[int]]
-
-_NOTHING: Mapping[int, int] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,10 +52,12 @@ class HostFit:
     """One request on one host, whose cells are in the order of preference.
 
     :param kinds: the different guest cells, each with the dedicated CPUs
-        more that it needs for the emulator
+        that it needs for the emulator
     :param kind_of: for each guest cell the index of its kind
-    :param ranked: indices of the host's cells, the preferred first
-    :param free: the free dedicated CPUs of each of the host's cells
+    :ivar ranked: indices of the host's cells, the preferred first
+    :ivar free: the free dedicated CPUs of each of the host's cells
+    :ivar cells: the host's cells, the preferred first; a position is an index
+        into these
     """
 
     def __init__(
@@ -68,43 +66,45 @@ class HostFit:
         kinds: Sequence[tuple[model.GuestCell, int]],
         kind_of: Sequence[int],
         host: model.HostTopology,
-        ranked: list[int],
-        free: Sequence[int],
         *,
         strategy: model.Strategy,
         limits: model.Limits | None,
         devices: model.Devices | None,
-        confirm: Confirm | None,
     ) -> None:
         self.request = request
         self.kinds = kinds
         self.kind_of = kind_of
         self.strategy = strategy
-        self.ranked = ranked
-        self.free = free
-        self.cells = [host.cells[index] for index in ranked]
+        self.free = [len(cell.free_cpus) for cell in host.cells]
+        self.ranked = cell_order.preferred(
+            request,
+            host.cells,
+            self.free,
+            pack=strategy.pack,
+            devices=devices,
+        )
+        self.cells = [host.cells[index] for index in self.ranked]
         self.host = host
         self.limits = limits
-        self.devices = devices if self.request.asks_devices else None
-        self.confirm = confirm
+        self.devices = devices if request.asks_devices else None
         self.distances = self._distances()
 
-    def run(self, common_size_kib: int | None) -> Choice | model.Rejection:
+    def choose(self, common_size_kib: int | None) -> Choice | Rejection:
         """Choose for one page size that stands for ``large`` and ``any``."""
         masks: list[int] = []
         misses: list[dict[int, Miss]] = []
         for guest, emulator in self.kinds:
-            mask, missed = self._judge(guest, emulator, common_size_kib)
+            mask, of_kind = self._check(guest, emulator, common_size_kib)
             masks.append(mask)
-            misses.append(missed)
+            misses.append(of_kind)
         fits = [masks[kind] for kind in self.kind_of]
         alike = len(masks) == 1
         if not alike or masks[0].bit_count() < len(fits):
-            found = matching.match(fits)
-            if -1 in found:
-                return self._nearest_miss(fits, found, misses)
+            matched = matching.match(fits)
+            if -1 in matched:
+                return self._nearest_miss(fits, matched, misses)
         best = self._search(fits, alike)
-        if isinstance(best, model.Rejection):
+        if isinstance(best, Rejection):
             return best
         assigned = best
         if not alike:
@@ -117,13 +117,13 @@ class HostFit:
             farthest=self._farthest(best),
         )
 
-    def _judge(
+    def _check(
         self,
         guest: model.GuestCell,
         emulator: int,
         common_size_kib: int | None,
     ) -> tuple[int, dict[int, Miss]]:
-        """Judge one kind of guest cell on the host cells.
+        """Check one kind of guest cell on the host cells.
 
         Where nothing but the order decides among host cells that fit, the
         first ones are enough.
@@ -135,10 +135,10 @@ class HostFit:
             enough = len(self.kind_of)
         own_cores = self._asks_for_own_cores(guest)
         mask = 0
-        missed = {}
+        misses = {}
         for position, cell in enumerate(self.cells):
             if own_cores and pinning.shares_cores(cell):
-                missed[position] = Miss(Reason.HYPERTHREADS)
+                misses[position] = Miss(Reason.HYPERTHREADS)
                 continue
             miss = cell_fit.cell_miss(
                 guest,
@@ -148,23 +148,19 @@ class HostFit:
                 emulator=emulator,
                 limits=self.limits,
                 strategy=self.strategy,
-                allocatable=(
-                    self.host.allocatable[self.ranked[position]]
-                    if self.host.allocatable
-                    else _NOTHING
-                ),
+                allocatable=self.host.allocatable_of(self.ranked[position]),
             )
             if miss is not None:
-                missed[position] = miss
+                misses[position] = miss
                 continue
             mask |= 1 << position
             enough -= 1
             if not enough:
                 break
-        return mask, missed
+        return mask, misses
 
     def _asks_for_own_cores(self, guest: model.GuestCell) -> bool:
-        """Tell whether thread siblings would be accounted wrongly.
+        """Check whether thread siblings would be accounted wrongly.
 
         Nova asks Placement for a host without thread siblings when dedicated
         CPUs are isolated. If there is none it asks again, for shared CPUs,
@@ -182,14 +178,11 @@ class HostFit:
         return (
             self.distances is None
             and self.devices is None
-            and self.confirm is None
             and not self.request.physnets
             and not self.request.tunneled
         )
 
-    def _search(
-        self, fits: list[int], alike: bool
-    ) -> list[int] | model.Rejection:
+    def _search(self, fits: list[int], alike: bool) -> list[int] | Rejection:
         """Search for the best set of host cells, as positions."""
         networks = self._networks()
         problem = search.Problem(
@@ -201,7 +194,7 @@ class HostFit:
         best = search.best_set(problem)
         if best is None:
             names = ', '.join(name for name, _ in networks)
-            return model.Rejection(Reason.NETWORK, detail=names)
+            return Rejection(Reason.NETWORK, detail=names)
         if self._accepted(best):
             return best
         # The best set of all is not one with the devices.
@@ -212,7 +205,7 @@ class HostFit:
                 accepts=self._accepted,
             )
         )
-        return model.Rejection(Reason.DEVICES) if best is None else best
+        return Rejection(Reason.DEVICES) if best is None else best
 
     def _distances(self) -> _Matrix | None:
         """Order the host's distances by preference.
@@ -236,7 +229,7 @@ class HostFit:
         return farthest
 
     def _networks(self) -> list[tuple[str, int]]:
-        """Tell near which host cells the guest's networks are.
+        """Find the host cells that the guest's networks are near.
 
         Networks that are near none of the host's cells may be used from
         everywhere.
@@ -267,27 +260,24 @@ class HostFit:
         ]
 
     def _accepted(self, chosen: Sequence[int]) -> bool:
-        """Ask for the verdicts on a set that cost more than ours."""
-        if self.devices is None and self.confirm is None:
-            return True
-        ids = frozenset(self.cells[position].id for position in chosen)
-        if self.devices is not None and not self.devices.supports(ids):
-            return False
-        return self.confirm is None or self.confirm(ids)
+        """Check a set for the devices, which costs more than the rest."""
+        return self.devices is None or self.devices.supports(
+            frozenset(self.cells[position].id for position in chosen)
+        )
 
     def _nearest_miss(
         self,
         fits: list[int],
-        found: list[int],
+        matched: list[int],
         misses: list[dict[int, Miss]],
-    ) -> model.Rejection:
-        """Tell which guest cell lacks a host cell, and by how little.
+    ) -> Rejection:
+        """Find the guest cell that misses a host cell by the least.
 
         The guest cells that compete for too few host cells would be placed
         if one of them fitted on another host cell. Of all such pairs the
         nearest miss is the one that fails the latest rule by the least.
         """
-        competing = matching.reachable(fits, found)
+        competing = matching.reachable(fits, matched)
         nearest: tuple[tuple[int, int], int, Miss] | None = None
         for guest in competing:
             for miss in misses[self.kind_of[guest]].values():
@@ -297,7 +287,7 @@ class HostFit:
         # There are enough host cells, so one of them is missed.
         assert nearest is not None
         _, guest, miss = nearest
-        return model.Rejection(
+        return Rejection(
             miss.reason,
             needed=miss.needed,
             best=miss.best,

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Guests that are in no cell, against memory that is in no page pool.
+"""Memory of a whole host for guests that are in no cell.
 
 A guest without a NUMA topology floats over the whole host, and no host cell
 accounts for it. Its memory is on small pages all the same, so all guests on
@@ -23,6 +23,7 @@ from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.fit import memory
 from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import Rejection
 
 
 def room_mib(
@@ -32,7 +33,7 @@ def room_mib(
     used_mib: int,
     ram_ratio: float,
 ) -> int | None:
-    """Tell how much memory on small pages a whole host has left.
+    """Return how much memory on small pages a whole host has left.
 
     :param total_mib: all memory that the host reports
     :param used_mib: the memory that all guests and the operator's reserve
@@ -50,8 +51,7 @@ def room_mib(
         return None
     capacity = 0
     for index, cell in enumerate(host.cells):
-        allocatable = host.allocatable[index] if host.allocatable else {}
-        capacity += memory.small_capacity_kib(cell, allocatable)
+        capacity += memory.small_capacity_kib(cell, host.allocatable_of(index))
     # All but the guests on huge pages, which are all in cells.
     huge = sum(
         pool.used * pool.size_kib
@@ -62,17 +62,15 @@ def room_mib(
     return int(capacity * ram_ratio - small) // units.KIB_PER_MIB
 
 
-def miss(memory_mib: int, room: int | None) -> model.Rejection | None:
-    """Judge memory on small pages against a whole host.
+def miss(memory_mib: int, room: int | None) -> Rejection | None:
+    """Check memory on small pages against a whole host.
 
     :param room: what it has left, see `room_mib`
     :returns: None if it fits
     """
     if room is None or memory_mib <= room:
         return None
-    return model.Rejection(
-        Reason.FLOATING, needed=memory_mib, best=max(0, room)
-    )
+    return Rejection(Reason.HOST_MEMORY, needed=memory_mib, best=max(0, room))
 
 
 def small_memory_mib(

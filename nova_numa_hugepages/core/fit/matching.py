@@ -70,7 +70,7 @@ def reachable(fits: Sequence[int], matching: Sequence[int]) -> list[int]:
 
 
 def uses_all(fits: Sequence[int], chosen: int) -> bool:
-    """Tell whether all chosen host cells can be used at the same time.
+    """Check whether all chosen host cells can be used at the same time.
 
     :param chosen: the mask of at most as many host cells as guest cells
     """

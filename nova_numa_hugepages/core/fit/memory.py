@@ -12,32 +12,21 @@
 
 """Guest memory onto the pages of one host cell.
 
-Nova's rules, and two that it lacks. Guests on small pages are admitted only
-against memory that is in no page pool, since pages of a pool can't serve
-them. And where the reported totals of several page sizes overlap, because
-the pools of a host can grow, the guests of all sizes together never exceed
-the memory of the cell.
+Nova's rules, and two that it does not have. Guests on small pages are
+admitted only against memory that is in no page pool, since pages of a pool
+can't serve them. And where the reported totals of several page sizes overlap,
+because the pools of a host can grow, the guests of all sizes together never
+exceed the memory of the cell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core import rejection
 from nova_numa_hugepages.core import units
-
-_NOTHING: Mapping[int, int] = {}
-
-
-class Miss(NamedTuple):
-    """The rule that a guest cell fails on a host cell, and by how much."""
-
-    reason: rejection.Reason
-    needed: int = 0
-    best: int = 0
-    page_size_kib: int | None = None
+from nova_numa_hugepages.core.rejection import Miss
+from nova_numa_hugepages.core.rejection import Reason
 
 
 def pool_for(
@@ -58,24 +47,24 @@ def pool_for(
         if size == model.PageRequest.SMALL:
             if pools:
                 return pools[0]
-            return Miss(rejection.Reason.PAGE_SIZE)
+            return Miss(Reason.PAGE_SIZE)
         if (
             size == model.PageRequest.LARGE
             and pools
             and common == pools[0].size_kib
         ):
-            return Miss(rejection.Reason.PAGE_SIZE, page_size_kib=common)
+            return Miss(Reason.PAGE_SIZE, page_size_kib=common)
         size = common
     for pool in pools:
         if pool.size_kib == size:
             return pool
-    return Miss(rejection.Reason.PAGE_SIZE, page_size_kib=size)
+    return Miss(Reason.PAGE_SIZE, page_size_kib=size)
 
 
 def on_small_pages(
     guest: model.GuestCell, cell: model.HostCell, common: int | None
 ) -> bool:
-    """Tell whether a guest cell takes a host cell's smallest pages.
+    """Check whether a guest cell takes a host cell's smallest pages.
 
     :param common: as for `pool_for`, which found pages
     """
@@ -92,9 +81,9 @@ def memory_miss(
     *,
     limits: model.Limits | None,
     account_small_pages: bool,
-    allocatable: Mapping[int, int] = _NOTHING,
+    allocatable: Mapping[int, int] = model.NO_PAGES,
 ) -> Miss | None:
-    """Judge the memory of a guest cell on a host cell.
+    """Check the memory of a guest cell on a host cell.
 
     :param common: as for `pool_for`
     :param limits: the overcommit ratios, None for no check against them
@@ -108,14 +97,14 @@ def memory_miss(
     if pool is None:
         best = cell.free_memory_mib if own else cell.memory_mib
         if best < guest.memory_mib:
-            return Miss(rejection.Reason.MEMORY, guest.memory_mib, best)
+            return Miss(Reason.MEMORY, guest.memory_mib, best)
         return None
     if isinstance(pool, Miss):
         return pool
     size_kib, total, used, reserved = pool
     if size_kib <= 0:
         # No such pages exist; a host that reports them is in error.
-        return Miss(rejection.Reason.PAGE_SIZE, page_size_kib=size_kib)
+        return Miss(Reason.PAGE_SIZE, page_size_kib=size_kib)
     # Without a wish for pages a guest may share its memory with others, but
     # never overcommits against itself.
     if guest.page_size is None and not own:
@@ -125,12 +114,12 @@ def memory_miss(
     pages, rest = divmod(guest.memory_mib * units.KIB_PER_MIB, size_kib)
     if rest:
         return Miss(
-            rejection.Reason.WHOLE_PAGES,
+            Reason.WHOLE_PAGES,
             guest.memory_mib,
             page_size_kib=size_kib,
         )
     if pages > room:
-        return Miss(rejection.Reason.PAGES, pages, max(0, room), size_kib)
+        return Miss(Reason.PAGES, pages, max(0, room), size_kib)
     pools = cell.pools
     small = pool is pools[0]
     if small and account_small_pages:
@@ -147,9 +136,9 @@ def memory_miss(
 
 
 def small_capacity_kib(
-    cell: model.HostCell, allocatable: Mapping[int, int] = _NOTHING
+    cell: model.HostCell, allocatable: Mapping[int, int] = model.NO_PAGES
 ) -> int:
-    """Tell how much memory of a host cell is in no page pool, in KiB.
+    """Return how much memory of a host cell is in no page pool, in KiB.
 
     :param allocatable: page size in KiB to pages of the total that don't
         exist yet, and so take no memory yet
@@ -173,7 +162,7 @@ def small_capacity_kib(
 
 
 def small_used_kib(cell: model.HostCell) -> int:
-    """Tell how much memory guests on small pages have here, in KiB."""
+    """Return the memory of the guests on small pages here, in KiB."""
     if not cell.pools:
         return cell.memory_used_mib * units.KIB_PER_MIB
     smallest = cell.pools[0]
@@ -197,7 +186,7 @@ def _small_page_miss(
     if guest.memory_mib * units.KIB_PER_MIB <= room:
         return None
     return Miss(
-        rejection.Reason.SMALL_PAGES,
+        Reason.SMALL_PAGES,
         guest.memory_mib,
         max(0, int(room) // units.KIB_PER_MIB),
     )
@@ -206,11 +195,11 @@ def _small_page_miss(
 def overlap_room_kib(
     cell: model.HostCell,
     limits: model.Limits | None,
-    allocatable: Mapping[int, int] = _NOTHING,
+    allocatable: Mapping[int, int] = model.NO_PAGES,
     *,
     overcommits: bool = False,
 ) -> int:
-    """Tell how much memory there is for pages of all sizes together, in KiB.
+    """Return the memory left for pages of all sizes together, in KiB.
 
     For host cells whose reported totals overlap.
 
@@ -245,7 +234,7 @@ def _overlap_miss(
     small: bool,
     allocatable: Mapping[int, int],
 ) -> Miss | None:
-    """Judge the sum over page sizes whose reported totals overlap."""
+    """Check the sum over page sizes whose reported totals overlap."""
     overcommits = small and not own
     if overcommits and limits is None:
         return None
@@ -253,7 +242,7 @@ def _overlap_miss(
     if guest.memory_mib * units.KIB_PER_MIB <= room:
         return None
     return Miss(
-        rejection.Reason.CELL_MEMORY,
+        Reason.CELL_MEMORY,
         guest.memory_mib,
         room // units.KIB_PER_MIB,
     )

@@ -28,12 +28,12 @@ _Core = tuple[int, ...]
 
 
 def threads_per_core(cell: model.HostCell) -> int:
-    """Tell the most threads that a core of the cell has, at least 1."""
+    """Return the most threads that a core of the cell has, at least 1."""
     return max(map(len, cell.siblings), default=1) or 1
 
 
 def shares_cores(cell: model.HostCell) -> bool:
-    """Tell whether it has thread siblings, and CPUs of both kinds apart."""
+    """Check whether it has thread siblings, and CPUs of both kinds apart."""
     return (
         threads_per_core(cell) > 1 and cell.shared_cpus != cell.dedicated_cpus
     )
@@ -111,7 +111,8 @@ def pin(
 ) -> tuple[tuple[tuple[int, int], ...], frozenset[int]] | None:
     """Pin the dedicated vCPUs of a guest cell.
 
-    :param emulator: dedicated CPUs more for the emulator's threads
+    :param emulator: dedicated CPUs for the emulator, see
+        `model.Request.emulator_cpus`
     :param pack: take threads of cores that are in use already first; else
         each guest gets cores of its own while there are some
     :returns: (vCPU, host CPU) pairs by vCPU, and the host CPUs for the

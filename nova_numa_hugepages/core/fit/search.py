@@ -42,14 +42,15 @@ _Matrix = Sequence[Sequence[int]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """What a set of host cells has to meet. Host cells are positions.
+    """The conditions on a set of host cells, which are given as positions.
 
     :ivar fits: for each guest cell the mask of host cells that it fits on
     :ivar alike: whether all guest cells fit on the same host cells
     :ivar distances: between positions, symmetric; None if all are equal
     :ivar touch: masks of which the set has to contain a host cell each
     :ivar needs: (weight of each position, sum that the set has to reach)
-    :ivar accepts: the last word on a set, given as positions
+    :ivar accepts: a check of a whole set, given as positions, that costs
+        more than the others
     """
 
     fits: Sequence[int]
@@ -185,7 +186,7 @@ class _Search:
         return False
 
     def _least(self, added: list[int], missing: int) -> int:
-        """Tell what the missing choices add to the cost at least."""
+        """Return what the missing choices add to the cost at least."""
         among = self.nearest * (missing * (missing - 1) // 2)
         if missing == 1:
             return min(added)
@@ -193,7 +194,7 @@ class _Search:
         return sum(added[:missing]) + among
 
     def _completable(self, chosen: list[int], left: Sequence[int]) -> bool:
-        """Tell whether what is chosen and left can meet the needs.
+        """Check whether what is chosen and left can meet the needs.
 
         Of what is left only as many host cells count as are missing, those
         that provide most.

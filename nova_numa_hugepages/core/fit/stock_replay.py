@@ -10,14 +10,14 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the claim of a compute with the stock driver would do.
+"""A replay of the claim on a compute with the stock driver.
 
 Such a compute fits a guest again with stock Nova's fit, whatever the
 scheduler chose. Where that fit is right it agrees with ours; where it is
-wrong (a page size that sticks, cells judged by the number of another cell, an
-emulator's CPU on half a used core) the claim would refuse the guest, or accept
-it with a plan that doesn't work. So on these hosts our fit is not enough: the
-search of stock Nova is replayed, step by step, on plain values.
+wrong (a page size that sticks, cells taken for another one of their number,
+an emulator's CPU on a core half in use) the claim would refuse the guest, or
+accept it with a plan that doesn't work. So on these hosts our fit is not
+enough: the search of stock Nova is replayed, step by step, on plain values.
 
 The replay follows ``nova.virt.hardware.numa_fit_instance_to_host`` of Nova 34
 and is exact in what it accepts. It stops after a number of arrangements,
@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Sequence
+import dataclasses
 import enum
 import itertools
 
@@ -37,15 +38,9 @@ from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.fit import cell_order
 from nova_numa_hugepages.core.fit import pinning
 
-_BY_NAME = tuple(model.PageRequest)
-
-
-# A host cell, and the page size in KiB that a guest cell gets there.
-_Place = tuple[model.HostCell, int | None]
-
 
 class ClaimVerdict(enum.Enum):
-    """What the claim would do."""
+    """The outcome of a claim, as far as it is known."""
 
     ACCEPTS = 'accepts'
     REFUSES = 'refuses'
@@ -53,7 +48,7 @@ class ClaimVerdict(enum.Enum):
 
 
 def plain(request: model.Request) -> bool:
-    """Tell whether stock Nova judges such a request as ours does.
+    """Check whether stock Nova's fit treats a request as ours does.
 
     Guest cells that all ask for the same, with a page size that is given or
     left out, and nothing that concerns host cells together. Then its caches
@@ -66,7 +61,7 @@ def plain(request: model.Request) -> bool:
         and not request.physnets
         and not request.tunneled
         and not request.asks_devices
-        and first.page_size not in _BY_NAME
+        and (first.page_size is None or first.page_size > 0)
         and first.cpu_policy is not model.CPUPolicy.MIXED
         and first.thread_policy is not model.ThreadPolicy.ISOLATE
         and all(
@@ -82,7 +77,7 @@ def usual(
     host: model.HostTopology,
     chosen: Iterable[model.HostCell] | None = None,
 ) -> bool:
-    """Tell whether a host reports all that stock Nova counts on.
+    """Check whether a host reports all that stock Nova counts on.
 
     Without page sizes, or without the siblings of the CPUs that it pins to,
     it fails with an exception or counts in another way than ours.
@@ -102,7 +97,46 @@ def usual(
     return True
 
 
-def claim(
+@dataclasses.dataclass(frozen=True, slots=True)
+class Replayed:
+    """The outcome of a replay.
+
+    :ivar verdict: ACCEPTS only if the claim finds a plan, and that plan works
+    :ivar places: if so, of each guest cell the host cell, and the page size
+        in KiB that it gets there
+    """
+
+    request: model.Request
+    verdict: ClaimVerdict
+    places: Sequence[tuple[model.HostCell, int | None]] = ()
+
+    def plan(self) -> model.Plan | None:
+        """Return the plan of the claim.
+
+        The host cells and page sizes are those of the claim. Which of the
+        free CPUs of a host cell it takes is not followed, only how many.
+
+        :returns: None if it doesn't accept
+        """
+        if self.verdict is not ClaimVerdict.ACCEPTS:
+            return None
+        cells = []
+        for index, (cell, size) in enumerate(self.places):
+            guest = self.request.cells[index]
+            pinned = pinning.pin(
+                cell,
+                guest,
+                emulator=self.request.emulator_cpus(index),
+                pack=False,
+            )
+            if pinned is None:
+                return None
+            pages = size and units.pages_for(guest.memory_mib, size)
+            cells.append(model.CellPlan(cell.id, size, pages, *pinned))
+        return model.Plan(tuple(cells))
+
+
+def replay(
     request: model.Request,
     host: model.HostTopology,
     *,
@@ -110,98 +144,53 @@ def claim(
     pack: bool,
     devices: model.Devices | None,
     at_most: int,
-) -> ClaimVerdict:
+) -> Replayed:
     """Replay the fit of a stock claim.
 
     :param at_most: how many arrangements of host cells to try
-    :returns: ACCEPTS only if the claim finds a plan, and that plan works
     """
-    verdict, _ = _replay(request, host, limits, pack, devices, at_most)
-    return verdict
-
-
-def plan(
-    request: model.Request,
-    host: model.HostTopology,
-    *,
-    limits: model.Limits | None,
-    pack: bool,
-    devices: model.Devices | None,
-    at_most: int,
-) -> model.Plan | None:
-    """Tell the plan that a stock claim comes to.
-
-    The host cells and page sizes are those of the claim. Which of the free
-    CPUs of a host cell it takes is not followed, only how many.
-
-    :returns: None if it doesn't accept
-    """
-    verdict, places = _replay(request, host, limits, pack, devices, at_most)
-    if verdict is not ClaimVerdict.ACCEPTS:
-        return None
-    cells = []
-    for index, (guest, (cell, size)) in enumerate(
-        zip(request.cells, places, strict=True)
-    ):
-        shared = guest.cpu_policy is model.CPUPolicy.SHARED
-        emulator = request.emulator_isolated and index == 0 and not shared
-        pinned = pinning.pin(cell, guest, emulator=int(emulator), pack=False)
-        if pinned is None:
-            return None
-        pages = size and units.pages_for(guest.memory_mib, size)
-        cells.append(model.CellPlan(cell.id, size, pages, *pinned))
-    return model.Plan(tuple(cells))
-
-
-def _replay(
-    request: model.Request,
-    host: model.HostTopology,
-    limits: model.Limits | None,
-    pack: bool,
-    devices: model.Devices | None,
-    at_most: int,
-) -> tuple[ClaimVerdict, list[_Place]]:
     free = [len(cell.free_cpus) for cell in host.cells]
     ranked = cell_order.preferred(
         request, host.cells, free, pack=pack, devices=devices
     )
-    replay = _Replay(request, host, limits)
+    claim = _Claim(request, limits)
     arrangements = itertools.permutations(
         [host.cells[index] for index in ranked], len(request.cells)
     )
     for chosen in itertools.islice(arrangements, at_most):
         try:
-            if not replay.place(chosen):
+            if not claim.place(chosen):
                 continue
         except _NovaFails:
-            return ClaimVerdict.REFUSES, []
+            return Replayed(request, ClaimVerdict.REFUSES)
         if request.asks_devices and devices is not None:
             ids = frozenset(cell.id for cell in chosen)
             if not devices.supports(ids):
                 continue
         if not _near_networks(request, host, chosen):
             continue
-        if not replay.works(chosen):
-            return ClaimVerdict.REFUSES, []
-        return ClaimVerdict.ACCEPTS, list(
-            zip(chosen, replay.sizes, strict=True)
+        if not claim.works(chosen):
+            return Replayed(request, ClaimVerdict.REFUSES)
+        return Replayed(
+            request,
+            ClaimVerdict.ACCEPTS,
+            tuple(zip(chosen, claim.sizes, strict=True)),
         )
     if next(arrangements, None) is not None:
-        return ClaimVerdict.UNKNOWN, []
-    return ClaimVerdict.REFUSES, []
+        return Replayed(request, ClaimVerdict.UNKNOWN)
+    return Replayed(request, ClaimVerdict.REFUSES)
 
 
 class _NovaFails(Exception):
     """Stock Nova's fit ends in an exception, and so does the claim."""
 
 
-class _Replay:
+class _Claim:
     """The state that stock Nova keeps, most of it in the guest's cells."""
 
     def __init__(
         self,
         request: model.Request,
-        host: model.HostTopology,
         limits: model.Limits | None,
     ) -> None:
         self.request = request
@@ -231,7 +220,7 @@ class _Replay:
         return True
 
     def works(self, chosen: Sequence[model.HostCell]) -> bool:
-        """Tell whether the plan can be accounted, and is what it says."""
+        """Check whether the plan can be accounted, and is what it says."""
         for index, cell in enumerate(chosen):
             guest = self.request.cells[index]
             if not cell.pools and self.sizes[index] is None:
@@ -248,7 +237,7 @@ class _Replay:
 
     def _fits(self, index: int, cell: model.HostCell) -> bool:
         guest = self.request.cells[index]
-        emulator = int(self.request.emulator_isolated and index == 0)
+        emulator = self.request.emulator_cpus(index)
         own = guest.cpu_policy is not model.CPUPolicy.SHARED
         floats = guest.cpu_policy is not model.CPUPolicy.DEDICATED
         needed = len(guest.dedicated_vcpus) + emulator
@@ -296,12 +285,12 @@ class _Replay:
         return False
 
     def _isolation_works(self, index: int, cell: model.HostCell) -> bool:
-        """Tell whether the emulator's CPU is on a whole free core.
+        """Check whether the emulator's CPU is on a whole free core.
 
         Stock Nova takes the first free CPU of a core without a vCPU, and then
         accounts all threads of that core.
         """
-        if not (self.request.emulator_isolated and index == 0):
+        if not self.request.emulator_cpus(index):
             return True
         threads = pinning.threads_per_core(cell)
         free = cell.free_cpus
@@ -324,7 +313,7 @@ def _pages_fit(
 def _stock_pins(
     guest: model.GuestCell, cell: model.HostCell, emulator: int
 ) -> bool:
-    """Tell whether stock Nova pins a guest cell, as it counts cores."""
+    """Check whether stock Nova pins a guest cell, as it counts cores."""
     count = len(guest.dedicated_vcpus)
     if not cell.siblings:
         raise _NovaFails

@@ -10,8 +10,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Readers of what a compute host tells, as text in and values out.
+"""Parsers for what a compute host and the API print.
 
-They are apart from those of the driver on purpose: a test that read the host
-with the code under test would repeat its mistakes.
+They share no code with the driver on purpose: a test that reads the host with
+the code under test repeats its mistakes.
 """

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Reads from the XML of a domain where libvirt has put a guest.
+"""The NUMA placement in the XML of a libvirt domain.
 
 The elements are those of "NUMA Node Tuning", "Memory Backing", "CPU Tuning"
 and "CPU model and topology" in libvirt's reference of the domain format.
@@ -33,8 +33,8 @@ class Domain:
     :ivar modes: what libvirt calls the mode, such as ``strict``
     :ivar page_sizes_kib: of cells on huge pages
     :ivar pins: CPUs of the host by vCPU; empty if the CPUs are shared
-    :ivar distances: what the guest is told: to each cell, by cell. Empty if it
-        is told nothing.
+    :ivar distances: those that the guest sees: to each cell, by cell. Empty if
+        it sees none.
     """
 
     nodes: Mapping[int, frozenset[int]]
@@ -47,7 +47,7 @@ class Domain:
 def number_set(text: str) -> frozenset[int]:
     """Read a set as libvirt writes it, for example ``0-3,^2,8``.
 
-    :raises ValueError: if it is none
+    :raises ValueError: if the text is not a set
     """
     found: set[int] = set()
     for part in text.split(','):
@@ -64,7 +64,7 @@ def read(xml: str) -> Domain:
     """Read the XML of a domain.
 
     :raises ValueError: if a page size or a set can't be understood
-    :raises xml.etree.ElementTree.ParseError: if it is no XML
+    :raises xml.etree.ElementTree.ParseError: if it is not XML
     """
     root = ElementTree.fromstring(xml)
     memory = {
@@ -95,7 +95,7 @@ def read(xml: str) -> Domain:
 
 
 def _page_sizes(root: ElementTree.Element, cells: range) -> dict[int, int]:
-    """Tell the page sizes; one without a nodeset is that of all others."""
+    """Get the page sizes; one without a nodeset is for all other cells."""
     sizes: dict[int, int] = {}
     rest = None
     for page in root.findall('./memoryBacking/hugepages/page'):

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Reads ``/proc/PID/numa_maps``, which tells where memory really is.
+"""``/proc/PID/numa_maps``, which shows where memory really is.
 
 Its format is in ``Documentation/filesystems/proc.rst`` of the kernel.
 """
@@ -29,7 +29,7 @@ def huge_pages(text: str) -> dict[tuple[int, int], int]:
 
     :param text: the whole file
     :returns: pages by node and page size in KiB
-    :raises ValueError: if a mapping of huge pages tells no page size
+    :raises ValueError: if a mapping of huge pages has no page size
     """
     counts: Counter[tuple[int, int]] = Counter()
     for line in text.splitlines():

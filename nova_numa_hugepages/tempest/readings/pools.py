@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Reads the kernel's counters of huge pages on each node.
+"""The kernel's counters of huge pages on each node.
 
 They are in ``/sys/devices/system/node/nodeN/hugepages/hugepages-SIZEkB``; see
 ``Documentation/admin-guide/mm/hugetlbpage.rst`` of the kernel.
@@ -46,15 +46,15 @@ class Pool:
 
     @property
     def used(self) -> int:
-        """Pages that some process has."""
+        """Pages that a process has."""
         return self.total - self.free
 
 
 def read(text: str) -> dict[tuple[int, int], Pool]:
-    """Read what `COMMAND` prints; other counters are passed over.
+    """Read the output of `COMMAND`; other counters are ignored.
 
     :returns: pools by node and page size in KiB
-    :raises ValueError: if a pool lacks one of its counters
+    :raises ValueError: if a counter of a pool is missing
     """
     counts: dict[tuple[int, int], dict[str, int]] = {}
     for line in text.splitlines():

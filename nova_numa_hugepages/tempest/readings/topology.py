@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Reads ``GET /servers/{id}/topology``, as administrators are answered.
+"""The answer to ``GET /servers/{id}/topology`` for administrators.
 
 Its reference is "Show Server Topology" in Nova's API reference, from
 microversion 2.78 on.
@@ -25,7 +25,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell of a server.
+    """A guest cell of a server.
 
     :ivar host_node: the NUMA node of the host that it is on; below 0 if it is
         on none
@@ -64,7 +64,7 @@ class Topology:
 def read(answer: Mapping[str, Any]) -> Topology:
     """Read the body of the answer.
 
-    :raises KeyError: if something is missing that administrators are shown
+    :raises KeyError: if a field is missing that administrators see
     """
     return Topology(
         tuple(_cell(node) for node in answer['nodes']), answer['pagesize_kb']

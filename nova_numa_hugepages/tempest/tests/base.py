@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What all tests have in common: servers of a shape, and where they are."""
+"""The base class of all tests: servers of one size, and their placement."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tempest.lib.common.utils import data_utils
 from tempest.lib.common.utils import test_utils
 import tempest.test
 
-from nova_numa_hugepages.tempest import shape
+from nova_numa_hugepages.tempest import server_spec
 from nova_numa_hugepages.tempest.readings import topology
 
 CONF = config.CONF
@@ -42,7 +42,7 @@ _REFUSED = r'No valid host was found|Exceeded maximum number of retries'
 class BaseTest(
     api_version_utils.BaseMicroversionTest, tempest.test.BaseTestCase
 ):
-    """Creates servers of a shape, and checks what the APIs say of them.
+    """Creates servers, and checks what the APIs say about them.
 
     :cvar cells_needed: NUMA nodes that each compute host has to have
     :cvar distances_needed: whether compute hosts have to report distances
@@ -50,8 +50,8 @@ class BaseTest(
 
     credentials: ClassVar[list[str]] = ['primary', 'admin']
 
-    # Extra specs are validated from here on; topologies are shown and servers
-    # do without networks since earlier ones.
+    # Extra specs are validated from here on. Topologies, and servers without
+    # networks, came earlier.
     min_microversion = '2.86'
 
     cells_needed = 1
@@ -118,7 +118,7 @@ class BaseTest(
 
     @classmethod
     def _lift_quotas(cls) -> None:
-        """Let the project have what it asks for, so that hosts decide."""
+        """Lift the quotas of the project, so that hosts decide."""
         if CONF.compute_feature_enabled.unified_limits:
             return
         client = cls.os_admin.quotas_client
@@ -131,20 +131,22 @@ class BaseTest(
         )
         client.update_quota_set(project, **dict.fromkeys(_QUOTAS, -1))
 
-    def make_shape(self, cells: int = 1, **changes: Any) -> shape.Shape:
-        """Tell the shape that the options describe, with changes."""
-        return shape.Shape.of(self.options, cells=cells, **changes)
+    def make_spec(
+        self, cells: int = 1, **changes: Any
+    ) -> server_spec.ServerSpec:
+        """Get the server that the options describe, with changes."""
+        return server_spec.ServerSpec.of(self.options, cells=cells, **changes)
 
     @staticmethod
     def _name() -> str:
-        """Make a name that Tempest's own cleanup knows as one of its own."""
+        """Get a name that Tempest's own cleanup finds."""
         name: str = data_utils.rand_name(
             'numa-hugepages', prefix=CONF.resource_name_prefix
         )
         return name
 
-    def create_flavor(self, wanted: shape.Shape) -> str:
-        """Create a flavor for servers of a shape.
+    def create_flavor(self, wanted: server_spec.ServerSpec) -> str:
+        """Create a flavor for servers of one size.
 
         :returns: its id
         """
@@ -162,8 +164,8 @@ class BaseTest(
         self.flavors_client.set_flavor_extra_spec(flavor, **wanted.extra_specs)
         return flavor
 
-    def ask_for_server(self, flavor: str, **request: Any) -> str:
-        """Ask for a server, and don't wait for it.
+    def request_server(self, flavor: str, **request: Any) -> str:
+        """Request a server, and return at once.
 
         :returns: its uuid
         """
@@ -186,16 +188,16 @@ class BaseTest(
 
         :returns: its uuid
         """
-        server = self.ask_for_server(flavor, **request)
+        server = self.request_server(flavor, **request)
         self.wait_for(server, 'ACTIVE')
         return server
 
     def create_refused_server(self, flavor: str, **request: Any) -> str:
-        """Ask for a server that no host may take, and check that none does.
+        """Request a server that no host can take, and check that none does.
 
         :returns: its uuid
         """
-        server = self.ask_for_server(flavor, **request)
+        server = self.request_server(flavor, **request)
         self.assertEqual('ERROR', self.outcome(server)['status'])
         self.assert_refused(server)
         return server
@@ -211,33 +213,33 @@ class BaseTest(
         )
 
     def wait_for(self, server: str, status: str, **more: Any) -> None:
-        """Wait until a server has a status and nothing is done to it."""
+        """Wait until a server has a status and no task is running."""
         waiters.wait_for_server_status(
             self.servers_client, server, status, **more
         )
 
     def outcome(self, server: str) -> dict[str, Any]:
-        """Wait until a server is active, or won't be.
+        """Wait until a server is active or in error.
 
         :returns: the server
         """
         found: dict[str, Any] = {}
 
-        def at_its_end() -> bool:
+        def is_settled() -> bool:
             found.update(self.servers_client.show_server(server)['server'])
             return found['status'] in ('ACTIVE', 'ERROR')
 
-        self.eventually(at_its_end, f'server {server} ends its start')
+        self.eventually(is_settled, f'server {server} is active or in error')
         return found
 
-    def eventually(self, question: Any, what: str) -> None:
-        """Ask until the answer is yes.
+    def eventually(self, check: Any, what: str) -> None:
+        """Wait until a check succeeds.
 
-        :raises tempest.lib.exceptions.TimeoutException: if it takes longer
-            than the start of a server may
+        :raises tempest.lib.exceptions.TimeoutException: if that takes longer
+            than ``[compute] build_timeout``
         """
         if not test_utils.call_until_true(
-            question,
+            check,
             CONF.compute.build_timeout,
             CONF.compute.build_interval,
         ):
@@ -246,12 +248,12 @@ class BaseTest(
             )
 
     def show_topology(self, server: str) -> topology.Topology:
-        """Read where the cells of a server are."""
+        """Get the host nodes of the cells of a server."""
         _, body = self.admin_servers_client.get(f'servers/{server}/topology')
         return topology.read(json.loads(body))
 
     def allocated(self, server: str) -> dict[str, int]:
-        """Tell what a server has in Placement, on all hosts together."""
+        """Get the resources of a server in Placement, of all hosts."""
         answer = self.placement_client.list_allocations(server)
         total: Counter[str] = Counter()
         for provider in answer['allocations'].values():
@@ -259,11 +261,11 @@ class BaseTest(
         return dict(total)
 
     def assert_placed(
-        self, server: str, wanted: shape.Shape
+        self, server: str, wanted: server_spec.ServerSpec
     ) -> topology.Topology:
-        """Check that a server is where and what its flavor says.
+        """Check that a server is placed as its flavor says.
 
-        :returns: where its cells are
+        :returns: the placement of its cells
         """
         placed = self.show_topology(server)
         self.assertEqual(wanted.page_size_kib, placed.page_size_kib)
@@ -291,14 +293,14 @@ class BaseTest(
         return placed
 
     def assert_refused(self, server: str) -> None:
-        """Check that a server in error is there because no host fits."""
+        """Check that a server is in error because no host fits."""
         shown = self.admin_servers_client.show_server(server)['server']
         self.assertRegex(shown['fault']['message'], _REFUSED)
         self.assert_nothing_allocated(server)
 
     def assert_nothing_allocated(self, server: str) -> None:
-        """Check that Placement knows nothing of a server any more."""
-        # Nova gives back what a deleted server had after it is gone.
+        """Check that a server has no allocations in Placement any more."""
+        # Nova removes the allocations after the server is gone.
         self.eventually(
             lambda: not self.allocated(server),
             f'Placement has no allocations of {server}',

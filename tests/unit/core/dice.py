@@ -45,7 +45,10 @@ def examples(share: float) -> hypothesis.settings:
     return hypothesis.settings(
         max_examples=max(1, round(_EXAMPLES[_PROFILE] * share)),
         deadline=None,
-        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+        suppress_health_check=[
+            hypothesis.HealthCheck.too_slow,
+            hypothesis.HealthCheck.filter_too_much,
+        ],
     )
 
 

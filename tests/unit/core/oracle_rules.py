@@ -29,22 +29,22 @@ from nova_numa_hugepages.core.model import ThreadPolicy
 
 
 def chooses(guest: GuestCell) -> bool:
-    """Tell whether the fit is free to choose the page size."""
+    """Check whether the fit is free to choose the page size."""
     return guest.page_size in (PageRequest.LARGE, PageRequest.ANY)
 
 
 def is_pinned(guest: GuestCell) -> bool:
-    """Tell whether the guest cell may have CPUs of its own."""
+    """Check whether the guest cell may have CPUs of its own."""
     return guest.cpu_policy in (CPUPolicy.DEDICATED, CPUPolicy.MIXED)
 
 
 def is_floating(guest: GuestCell) -> bool:
-    """Tell whether the guest cell may have floating vCPUs."""
+    """Check whether the guest cell may have floating vCPUs."""
     return guest.cpu_policy in (CPUPolicy.SHARED, CPUPolicy.MIXED)
 
 
 def size_taken(guest: GuestCell, cell: HostCell, size_kib: int) -> int | None:
-    """Tell the page size that a guest cell is accounted on (R2, R3).
+    """Return the page size that a guest cell is accounted on (R2, R3).
 
     :param size_kib: the page size of the cells that ask LARGE or ANY
     :returns: the size in KiB, None if the host cell has no such pages
@@ -96,7 +96,7 @@ def cpus_fit(guest: GuestCell, cell: HostCell, emulator: int) -> bool:
 
 
 def threads_per_core(cell: HostCell) -> int:
-    """Tell the size of the largest core, 1 where none is known."""
+    """Return the size of the largest core, 1 where none is known."""
     return max((len(core) for core in cell.siblings), default=1) or 1
 
 
@@ -196,7 +196,7 @@ def existing_kib(host: HostTopology, index: int) -> int:
 
 
 def small_capacity_kib(cell: HostCell, existing: int) -> int:
-    """Tell how much memory is in no pool.
+    """Return how much memory is in no pool.
 
     :param existing: memory in larger pages that exist, in KiB
     """
@@ -209,7 +209,7 @@ def small_capacity_kib(cell: HostCell, existing: int) -> int:
 
 
 def small_use_kib(cell: HostCell) -> int:
-    """Tell how much memory on the smallest pages is in use."""
+    """Return how much memory on the smallest pages is in use."""
     small = min(cell.pools)
     return small.used * small.size_kib
 

@@ -103,7 +103,7 @@ def _fits(
     wish: _Wish,
     emulator: int,
 ) -> bool:
-    """Tell whether a guest cell fits on the host cell that it aims at."""
+    """Check whether a guest cell fits on the host cell that it aims at."""
     cell = case.host.cells[target]
     return (
         rules.pages_fit(guest, cell, wish.size_kib)

@@ -11,13 +11,12 @@
 # under the License.
 
 
-"""Tests of the words in which an operator is told why a guest doesn't fit."""
+"""Tests of the texts of rejections."""
 
 import pytest
 
-from nova_numa_hugepages.core.model import Rejection
-from nova_numa_hugepages.core.rejection import explain
 from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import Rejection
 from nova_numa_hugepages.core.rejection import summarize
 from tests.unit.core.builders import GIB_1
 from tests.unit.core.builders import MIB_2
@@ -33,110 +32,56 @@ def no_cpus(best, needed=8):
     return Rejection(Reason.DEDICATED_CPUS, needed=needed, best=best)
 
 
-# Of each reason: what one host is told, and what many are.
 TEXTS = {
-    Reason.EXTRA_SPEC: ('a bad extra spec', 'a bad extra spec'),
-    Reason.NO_TOPOLOGY: (
-        'the host reports no NUMA topology',
-        'no NUMA topology reported',
-    ),
-    Reason.TOO_FEW_CELLS: (
-        'needs 8 host cells, the host has 6',
-        'with fewer than 8 nodes (best 6)',
-    ),
-    Reason.PAGE_SIZE: (
-        'needs pages of 2 MiB, no host cell offers them',
-        'no pages of 2 MiB',
-    ),
+    Reason.EXTRA_SPEC: 'a bad extra spec',
+    Reason.NO_TOPOLOGY: 'no NUMA topology reported',
+    Reason.TOO_FEW_CELLS: 'fewer than 8 NUMA nodes (most: 6)',
+    Reason.PAGE_SIZE: 'no 2 MiB pages',
     Reason.WHOLE_PAGES: (
-        'its memory of 8 MiB is not a whole number of pages of 2 MiB',
-        'memory of 8 MiB is not a whole number of pages of 2 MiB',
+        'memory of 8 MiB is not a whole number of 2 MiB pages'
     ),
-    Reason.PAGES: (
-        'needs 8 pages of 2 MiB, most free on a host cell: 6',
-        'no node with 8 free pages of 2 MiB (best 6)',
-    ),
-    Reason.MEMORY: (
-        'needs 8 MiB, most on a host cell: 6 MiB',
-        'no node with 8 MiB (best 6)',
-    ),
-    Reason.DEDICATED_CPUS: (
-        'needs 8 dedicated CPUs, most free on a host cell: 6',
-        'not enough free dedicated CPUs (best 6 of 8)',
-    ),
-    Reason.SHARED_CPUS: (
-        'needs 8 shared CPUs, most on a host cell: 6',
-        'not enough shared CPUs (best 6 of 8)',
-    ),
+    Reason.PAGES: 'no NUMA node with 8 free 2 MiB pages (most: 6)',
+    Reason.MEMORY: 'no NUMA node with 8 MiB of memory (most: 6 MiB)',
+    Reason.DEDICATED_CPUS: 'no NUMA node with 8 free dedicated CPUs (most: 6)',
+    Reason.SHARED_CPUS: 'no NUMA node with 8 shared CPUs (most: 6)',
     Reason.HYPERTHREADS: (
-        'asks for isolated threads; this host has thread siblings and CPUs '
-        'for shared guests, so Placement would account the wrong CPUs',
-        'thread siblings where the guest asks for isolated threads',
+        'thread siblings and CPUs for shared instances, where the instance '
+        'asks for isolated threads'
     ),
-    Reason.THREADS: (
-        'needs 8 free dedicated CPUs that are thread siblings, most on a '
-        'host cell: 6',
-        'not enough free thread siblings (best 6 of 8)',
-    ),
-    Reason.CORES: (
-        'needs 8 whole free cores, most on a host cell: 6',
-        'not enough whole free cores (best 6 of 8)',
-    ),
+    Reason.THREADS: 'no NUMA node with 8 free thread siblings (most: 6)',
+    Reason.CORES: 'no NUMA node with 8 whole free cores (most: 6)',
     Reason.CPU_RATIO: (
-        'needs 8 shared vCPUs within the CPU allocation ratio, most left on '
-        'a host cell: 6',
-        'CPU allocation ratio reached (best 6 of 8 vCPUs)',
+        'no NUMA node with 8 shared vCPUs left within the CPU allocation '
+        'ratio (most: 6)'
     ),
     Reason.RAM_RATIO: (
-        'needs 8 MiB within the RAM allocation ratio, most left on a host '
-        'cell: 6 MiB',
-        'RAM allocation ratio reached (best 6 of 8 MiB)',
+        'no NUMA node with 8 MiB left within the RAM allocation ratio '
+        '(most: 6 MiB)'
     ),
     Reason.SMALL_PAGES: (
-        'needs 8 MiB outside of the page pools, most left on a host cell: 6 '
-        'MiB',
-        'not enough memory outside of the page pools (best 6 of 8 MiB)',
+        'no NUMA node with 8 MiB left outside of the huge page pools (most: '
+        '6 MiB)'
     ),
     Reason.CELL_MEMORY: (
-        'needs 8 MiB of memory that pages of all sizes share, most left on a '
-        'host cell: 6 MiB',
-        'not enough memory across page sizes (best 6 of 8 MiB)',
+        'no NUMA node with 8 MiB left across page sizes (most: 6 MiB)'
     ),
-    Reason.NETWORK: (
-        'no fitting host cells are near a bad extra spec',
-        'no fitting nodes near a bad extra spec',
-    ),
+    Reason.NETWORK: 'no fitting NUMA nodes near a bad extra spec',
     Reason.DEVICES: (
-        'no fitting host cells have the PCI devices with the NUMA affinity '
-        'that is asked for',
-        'no fitting nodes with the PCI devices',
+        'no fitting NUMA nodes with the PCI devices, by their NUMA affinity'
     ),
     Reason.DISTANCE: (
-        'its cells may be 8 apart, the nearest fitting host cells are 6 apart',
-        'fitting nodes are farther apart than 8 (best 6)',
+        'fitting NUMA nodes are farther apart than 8 (nearest: 6)'
     ),
-    Reason.SMT: (
-        'the guest requires thread siblings, the host has none',
-        'no thread siblings',
+    Reason.SMT: 'no thread siblings, which the instance requires',
+    Reason.HOST_MEMORY: (
+        'not 8 MiB left outside of the huge page pools of all NUMA nodes '
+        '(most: 6 MiB)'
     ),
-    Reason.FLOATING: (
-        'needs 8 MiB outside of the page pools of all host cells, left: 6 MiB',
-        'not enough memory outside of the page pools of all nodes (best 6 of '
-        '8 MiB)',
-    ),
-    Reason.CANDIDATES: (
-        'no allocation candidate of Placement is left for this host',
-        'no allocation candidate left',
-    ),
-    Reason.STOCK_CLAIM: (
-        'the host runs the stock driver, whose claim would refuse this guest',
-        'the claim of the stock driver would refuse',
-    ),
+    Reason.CANDIDATES: 'no allocation candidate of Placement left',
+    Reason.STOCK_CLAIM: 'the claim of the stock driver would refuse',
     Reason.STOCK_SEARCH: (
-        'the host runs the stock driver, whose claim does not find a place '
-        'among the first 8 arrangements',
         'the claim of the stock driver finds no place among the first 8 '
-        'arrangements',
+        'arrangements'
     ),
 }
 
@@ -158,34 +103,31 @@ def test_each_reason_has_its_words(reason):
         page_size_kib=MIB_2,
         detail='a bad extra spec',
     )
-    one, many = TEXTS[reason]
+    text = TEXTS[reason]
 
-    assert str(rejection) == one
-    assert explain(rejection) == one
-    assert summarize([rejection], at_most=1) == [f'1 {many}']
+    assert str(rejection) == text
+    assert summarize([rejection], at_most=1) == [f'1 host: {text}']
 
 
 def test_the_guest_cell_that_finds_no_place_is_named():
     assert str(no_pages(1536, 2048, guest_cell=1)) == (
-        'guest cell 1: needs 2048 pages of 2 MiB, most free on a host cell: '
-        '1536'
+        'guest NUMA node 1: no NUMA node with 2048 free 2 MiB pages (most: '
+        '1536)'
     )
     assert str(no_pages(0, 4, GIB_1, guest_cell=0)) == (
-        'guest cell 0: needs 4 pages of 1 GiB, most free on a host cell: 0'
+        'guest NUMA node 0: no NUMA node with 4 free 1 GiB pages (most: 0)'
     )
 
 
 def test_no_size_that_is_known_is_told_in_words():
-    assert str(Rejection(Reason.PAGE_SIZE)) == (
-        'needs pages of a huge size, no host cell offers them'
-    )
+    assert str(Rejection(Reason.PAGE_SIZE)) == ('no huge pages')
 
 
 def test_a_percent_sign_or_brace_in_a_name_is_left_alone():
     network = Rejection(Reason.NETWORK, detail='physical network {100%}')
 
     assert str(network) == (
-        'no fitting host cells are near physical network {100%}'
+        'no fitting NUMA nodes near physical network {100%}'
     )
 
 
@@ -199,15 +141,15 @@ class TestSummarize:
         ]
 
         assert summarize(rejections, at_most=5) == [
-            '19 no node with 512 free pages of 2 MiB (best 448)',
-            '12 not enough free dedicated CPUs (best 6 of 8)',
+            '19 hosts: no NUMA node with 512 free 2 MiB pages (most: 448)',
+            '12 hosts: no NUMA node with 8 free dedicated CPUs (most: 6)',
         ]
 
     def test_the_order_of_the_hosts_makes_no_difference(self):
         rejections = [no_cpus(2), no_pages(7), no_cpus(1), no_pages(9)]
         expected = [
-            '2 no node with 512 free pages of 2 MiB (best 9)',
-            '2 not enough free dedicated CPUs (best 2 of 8)',
+            '2 hosts: no NUMA node with 512 free 2 MiB pages (most: 9)',
+            '2 hosts: no NUMA node with 8 free dedicated CPUs (most: 2)',
         ]
 
         assert summarize(rejections, at_most=5) == expected
@@ -222,16 +164,16 @@ class TestSummarize:
         ]
 
         assert sorted(summarize(rejections, at_most=5)) == [
-            '1 no node with 1024 free pages of 2 MiB (best 2)',
-            '1 no node with 512 free pages of 1 GiB (best 3)',
-            '2 no node with 512 free pages of 2 MiB (best 4)',
+            '1 host: no NUMA node with 1024 free 2 MiB pages (most: 2)',
+            '1 host: no NUMA node with 512 free 1 GiB pages (most: 3)',
+            '2 hosts: no NUMA node with 512 free 2 MiB pages (most: 4)',
         ]
 
     def test_guest_cells_are_not_told_apart(self):
         rejections = [no_pages(1, guest_cell=0), no_pages(2, guest_cell=1)]
 
         assert summarize(rejections, at_most=5) == [
-            '2 no node with 512 free pages of 2 MiB (best 2)'
+            '2 hosts: no NUMA node with 512 free 2 MiB pages (most: 2)'
         ]
 
     def test_names_are_told_apart(self):
@@ -241,8 +183,8 @@ class TestSummarize:
         ]
 
         assert summarize(rejections, at_most=5) == [
-            '1 no fitting nodes near physical network blue',
-            '1 no fitting nodes near physical network red',
+            '1 host: no fitting NUMA nodes near physical network blue',
+            '1 host: no fitting NUMA nodes near physical network red',
         ]
 
     def test_of_distances_the_smaller_one_is_the_nearer_miss(self):
@@ -252,7 +194,8 @@ class TestSummarize:
         ]
 
         assert summarize(rejections, at_most=5) == [
-            '3 fitting nodes are farther apart than 20 (best 21)'
+            '3 hosts: fitting NUMA nodes are farther apart than 20 (nearest: '
+            '21)'
         ]
 
     def test_what_is_beyond_the_limit_is_counted_only(self):
@@ -267,9 +210,9 @@ class TestSummarize:
         ]
 
         assert summarize(rejections, at_most=2) == [
-            '3 no node with 512 free pages of 2 MiB (best 1)',
-            '2 not enough free dedicated CPUs (best 1 of 8)',
-            '2 for other reasons',
+            '3 hosts: no NUMA node with 512 free 2 MiB pages (most: 1)',
+            '2 hosts: no NUMA node with 8 free dedicated CPUs (most: 1)',
+            '2 hosts: other reasons',
         ]
 
     def test_nothing_is_said_of_no_rejection(self):

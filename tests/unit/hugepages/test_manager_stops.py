@@ -109,7 +109,7 @@ def test_a_ledger_that_fails_stops_no_deletion(manager, rig, caplog):
     managed.start(manager, rig)
     rig.kernel.stop_guest(ONE)
 
-    rig.steps.errors['replace_holds'] = exception.LedgerError(
+    rig.steps.errors['drop'] = exception.LedgerError(
         '/ledger', 'is full', 'Make room.'
     )
     manager.gone(ONE)

@@ -82,13 +82,11 @@ class _RemoteWriter:
         self._steps.step()
 
 
-def _pools(
-    folder: pathlib.Path, writer: hugetlb.Writer, ledger: Any = None
-) -> Pools:
+def _pools(folder: pathlib.Path, writer: hugetlb.Writer, ledger: Any) -> Pools:
     fs = hostfs.HostFS(folder / 'kernel/sys', folder / 'kernel/proc')
     return Pools(
         hugetlb.Hugetlb(fs, writer),
-        ledger or Ledger.open(folder / 'ledger.sqlite'),
+        ledger,
         fs,
         page_host.POLICY,
         lock=lock.HostLock(folder),
@@ -172,36 +170,39 @@ def _once(
 ) -> bool:
     # Given a guest that is off and another one that runs,
     kernel = fake_kernel.FakeKernel(folder / 'kernel', NODES)
-    pools = _pools(folder, kernel)
-    _reconcile(pools)
-    pools.hold(B, page_host.needs((0, 30)))
+    path = folder / 'ledger.sqlite'
     runs = page_host.guest(3)
-    pools.hold(runs, page_host.needs((0, 5), (1, 20)))
-    kernel.start_guest(runs, {page_host.pool(0): 5, page_host.pool(1): 20})
-    pools.mark_taken(runs)
-    pools.close()
+    with Ledger.open(path) as ledger:
+        pools = _pools(folder, kernel, ledger)
+        _reconcile(pools)
+        pools.hold(B, page_host.needs((0, 30)))
+        pools.hold(runs, page_host.needs((0, 5), (1, 20)))
+        kernel.start_guest(runs, {page_host.pool(0): 5, page_host.pool(1): 20})
+        pools.mark_taken(runs)
     # When the service is killed,
     killed = _killed(folder, kernel, work, kill_at)
-    # Then the next one finds what is there, and promises no page twice.
-    pools = _pools(folder, kernel)
-    present = Present(frozenset({B, runs}), frozenset())
-    reconciler = Reconciler(pools)
-    reconciler.reconcile(present, starting=True)
-    for used in pools.usage().values():
-        assert not used.overdue, kill_at
-        assert used.available >= 0, kill_at
-    kernel.check()
-    check = pools.check_accounts()
-    assert not check.changes, kill_at
-    assert {
-        key: check.accounts[key].floor for key in map(page_host.pool, (0, 1))
-    } == {page_host.pool(0): 10, page_host.pool(1): 0}, kill_at
-    # And when all guests have gone, all pages have.
-    kernel.stop_guest(runs)
-    reconciler.reconcile(Present(frozenset(), frozenset()), starting=True)
-    assert pools.holds() == []
-    assert [kernel.pool(page_host.pool(n)).total for n in (0, 1)] == [10, 0], (
-        kill_at
-    )
-    pools.close()
+    with Ledger.open(path) as ledger:
+        # Then the next one finds what is there, and promises no page twice.
+        pools = _pools(folder, kernel, ledger)
+        reconciler = Reconciler(pools)
+        reconciler.reconcile(
+            Present(frozenset({B, runs}), frozenset()), starting=True
+        )
+        for used in pools.usage().values():
+            assert not used.overdue, kill_at
+            assert used.available >= 0, kill_at
+        kernel.check()
+        check = pools.check_accounts()
+        assert not check.changes, kill_at
+        assert [
+            check.accounts[page_host.pool(node)].floor for node in (0, 1)
+        ] == [10, 0], kill_at
+        # And when all guests have gone, all pages have.
+        kernel.stop_guest(runs)
+        reconciler.reconcile(Present(frozenset(), frozenset()), starting=True)
+        assert pools.holds() == []
+        assert [kernel.pool(page_host.pool(n)).total for n in (0, 1)] == [
+            10,
+            0,
+        ], kill_at
     return killed

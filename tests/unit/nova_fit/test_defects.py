@@ -32,20 +32,6 @@ from tests.unit.core.builders import huge
 from tests.unit.core.builders import mixed_cell
 from tests.unit.core.builders import pinned_cell
 from tests.unit.core.builders import small
-from tests.unit.nova_builders import ANY
-from tests.unit.nova_builders import card
-from tests.unit.nova_builders import devices
-from tests.unit.nova_builders import GIB_1
-from tests.unit.nova_builders import guest
-from tests.unit.nova_builders import host_state
-from tests.unit.nova_builders import LARGE
-from tests.unit.nova_builders import limits
-from tests.unit.nova_builders import MIB_2
-from tests.unit.nova_builders import network
-from tests.unit.nova_builders import placed
-from tests.unit.nova_builders import spec
-from tests.unit.nova_builders import topology
-from tests.unit.nova_builders import works
 
 ISOLATE = ThreadPolicy.ISOLATE
 REQUIRE = ThreadPolicy.REQUIRE
@@ -72,7 +58,7 @@ def cells_with(*free_cpus):
 
 def pinned_guest(*vcpus):
     """Make a guest with so many pinned vCPUs in each of its cells."""
-    return guest(
+    return nova_builders.guest(
         *[
             pinned_cell(count, first=sum(vcpus[:number]))
             for number, count in enumerate(vcpus)
@@ -92,13 +78,22 @@ class TestB01:
     HOST = cells_with(1, 1, 1)
 
     def test_b01_a_guest_cell_that_fits_nowhere_is_rejected(self):
-        assert ours(topology(*self.HOST), pinned_guest(1, 1, 4), None) is None
+        assert (
+            ours(
+                nova_builders.topology(*self.HOST), pinned_guest(1, 1, 4), None
+            )
+            is None
+        )
 
     def test_b01_in_stock_nova(self):
-        found = stock(topology(*self.HOST), pinned_guest(1, 1, 4), None)
+        found = stock(
+            nova_builders.topology(*self.HOST), pinned_guest(1, 1, 4), None
+        )
 
-        assert placed(found)[2] == (0, None, {})
-        assert not works(topology(*self.HOST), found, consume)
+        assert nova_builders.placed(found)[2] == (0, None, {})
+        assert not nova_builders.works(
+            nova_builders.topology(*self.HOST), found, consume
+        )
 
 
 class TestB02:
@@ -107,16 +102,23 @@ class TestB02:
     HOST = cells_with(1, 2, 1)
 
     def test_b02_an_asymmetric_guest_is_matched(self):
-        found = ours(topology(*self.HOST), pinned_guest(1, 2), None)
+        found = ours(
+            nova_builders.topology(*self.HOST), pinned_guest(1, 2), None
+        )
 
-        assert placed(found) == [
+        assert nova_builders.placed(found) == [
             (0, None, {0: 0}),
             (1, None, {1: 100, 2: 101}),
         ]
-        assert works(topology(*self.HOST), found, consume)
+        assert nova_builders.works(
+            nova_builders.topology(*self.HOST), found, consume
+        )
 
     def test_b02_in_stock_nova(self):
-        assert stock(topology(*self.HOST), pinned_guest(1, 2), None) is None
+        assert (
+            stock(nova_builders.topology(*self.HOST), pinned_guest(1, 2), None)
+            is None
+        )
 
 
 class TestB03:
@@ -128,26 +130,32 @@ class TestB03:
         host_cell(2, cores=7, pools=SMALL_ONLY),
         host_cell(3, cores=6, pools=SMALL_ONLY, physnets={'blue'}),
     ]
-    NETWORKS = limits(networks=network({'red', 'blue'}))
+    NETWORKS = nova_builders.limits(
+        networks=nova_builders.network({'red', 'blue'})
+    )
     # The cards that are asked for are on cells 1 and 3.
     PLAIN = [host_cell(number, pools=SMALL_ONLY) for number in range(4)]
 
     def fit_devices(self, fit):
-        host_topology = topology(*self.PLAIN)
+        host_topology = nova_builders.topology(*self.PLAIN)
         return fit(
             host_topology,
             pinned_guest(1, 1),
             None,
-            limits(),
+            nova_builders.limits(),
             [
-                card(policy='required', dev_type='type-PCI', kind='nic'),
-                card(policy='required', dev_type='type-PCI', kind='gpu'),
+                nova_builders.card(
+                    policy='required', dev_type='type-PCI', kind='nic'
+                ),
+                nova_builders.card(
+                    policy='required', dev_type='type-PCI', kind='gpu'
+                ),
             ],
             self.cards(host_topology),
         )
 
     def cards(self, host_topology):
-        found = devices(host_topology, {0: 4, 1: 3, 2: 2, 3: 1})
+        found = nova_builders.devices(host_topology, {0: 4, 1: 3, 2: 2, 3: 1})
         kinds = {0: 'dsp', 1: 'nic', 2: 'dsp', 3: 'gpu'}
         for pool in found.pools:
             pool['kind'] = kinds[pool['numa_node']]
@@ -155,30 +163,50 @@ class TestB03:
 
     def test_b03_pins_are_in_the_cells_with_the_networks(self):
         found = ours(
-            topology(*self.HOST), pinned_guest(1, 1), None, self.NETWORKS
+            nova_builders.topology(*self.HOST),
+            pinned_guest(1, 1),
+            None,
+            self.NETWORKS,
         )
 
-        assert placed(found) == [(1, None, {0: 100}), (3, None, {1: 300})]
-        assert works(topology(*self.HOST), found, consume)
+        assert nova_builders.placed(found) == [
+            (1, None, {0: 100}),
+            (3, None, {1: 300}),
+        ]
+        assert nova_builders.works(
+            nova_builders.topology(*self.HOST), found, consume
+        )
 
     def test_b03_pins_are_in_the_cells_with_the_devices(self):
         found = self.fit_devices(ours)
 
-        assert placed(found) == [(1, None, {0: 100}), (3, None, {1: 300})]
-        assert works(topology(*self.PLAIN), found, consume)
+        assert nova_builders.placed(found) == [
+            (1, None, {0: 100}),
+            (3, None, {1: 300}),
+        ]
+        assert nova_builders.works(
+            nova_builders.topology(*self.PLAIN), found, consume
+        )
 
     def test_b03_with_networks_in_stock_nova(self):
         found = stock(
-            topology(*self.HOST), pinned_guest(1, 1), None, self.NETWORKS
+            nova_builders.topology(*self.HOST),
+            pinned_guest(1, 1),
+            None,
+            self.NETWORKS,
         )
 
-        assert not works(topology(*self.HOST), found, consume)
+        assert not nova_builders.works(
+            nova_builders.topology(*self.HOST), found, consume
+        )
 
     def test_b03_with_devices_in_stock_nova(self):
         found = self.fit_devices(stock)
 
         assert found is not None
-        assert not works(topology(*self.PLAIN), found, consume)
+        assert not nova_builders.works(
+            nova_builders.topology(*self.PLAIN), found, consume
+        )
 
 
 class TestB04:
@@ -194,18 +222,24 @@ class TestB04:
         with nova_builders.option(
             'packing_host_numa_cells_allocation_strategy', True, 'compute'
         ):
-            return fit(topology(*self.HOST), guest(*guest_cells(wish)), None)
+            return fit(
+                nova_builders.topology(*self.HOST),
+                nova_builders.guest(*guest_cells(wish)),
+                None,
+            )
 
     def one_cell(self, wish):
         return [pinned_cell(2, 1024, wish)]
 
-    @pytest.mark.parametrize('wish', [LARGE, ANY])
+    @pytest.mark.parametrize('wish', [nova_builders.LARGE, nova_builders.ANY])
     def test_b04_the_size_of_each_host_cell_is_tried(self, wish):
         found = self.fit(ours, wish, self.one_cell)
 
-        assert placed(found) == [(1, GIB_1, {0: 100, 1: 101})]
+        assert nova_builders.placed(found) == [
+            (1, nova_builders.GIB_1, {0: 100, 1: 101})
+        ]
 
-    @pytest.mark.parametrize('wish', [LARGE, ANY])
+    @pytest.mark.parametrize('wish', [nova_builders.LARGE, nova_builders.ANY])
     def test_b04_in_stock_nova(self, wish):
         assert self.fit(stock, wish, self.one_cell) is None
 
@@ -217,35 +251,49 @@ class TestB05:
         host_cell(0, pools=(small(64), huge(1024), giant(2))),
         host_cell(1, pools=(small(64), huge(1024), giant(2, used=2))),
     ]
-    CELLS = (pinned_cell(1, 1024, LARGE), pinned_cell(1, 1024, LARGE, first=1))
+    CELLS = (
+        pinned_cell(1, 1024, nova_builders.LARGE),
+        pinned_cell(1, 1024, nova_builders.LARGE, first=1),
+    )
 
     def test_b05_all_cells_of_a_guest_get_one_size(self):
-        found = ours(topology(*self.HOST), guest(*self.CELLS), None)
+        found = ours(
+            nova_builders.topology(*self.HOST),
+            nova_builders.guest(*self.CELLS),
+            None,
+        )
 
-        assert placed(found) == [
-            (0, MIB_2, {0: 0}),
-            (1, MIB_2, {1: 100}),
+        assert nova_builders.placed(found) == [
+            (0, nova_builders.MIB_2, {0: 0}),
+            (1, nova_builders.MIB_2, {1: 100}),
         ]
 
     def test_b05_cells_that_ask_for_other_sizes_get_them(self):
         found = ours(
-            topology(*self.HOST),
-            guest(
-                pinned_cell(1, 1024, GIB_1),
-                pinned_cell(1, 1024, MIB_2, first=1),
+            nova_builders.topology(*self.HOST),
+            nova_builders.guest(
+                pinned_cell(1, 1024, nova_builders.GIB_1),
+                pinned_cell(1, 1024, nova_builders.MIB_2, first=1),
             ),
             None,
         )
 
-        assert placed(found) == [
-            (0, GIB_1, {0: 0}),
-            (1, MIB_2, {1: 100}),
+        assert nova_builders.placed(found) == [
+            (0, nova_builders.GIB_1, {0: 0}),
+            (1, nova_builders.MIB_2, {1: 100}),
         ]
 
     def test_b05_in_stock_nova(self):
-        found = stock(topology(*self.HOST), guest(*self.CELLS), None)
+        found = stock(
+            nova_builders.topology(*self.HOST),
+            nova_builders.guest(*self.CELLS),
+            None,
+        )
 
-        assert [cell.pagesize for cell in found.cells] == [GIB_1, MIB_2]
+        assert [cell.pagesize for cell in found.cells] == [
+            nova_builders.GIB_1,
+            nova_builders.MIB_2,
+        ]
 
 
 class TestB06:
@@ -255,50 +303,61 @@ class TestB06:
     HUGE = [host_cell(0, pools=(small(64), huge(1024)))]
 
     def test_b06_the_size_chosen_before_doesn_t_stick(self):
-        asked = guest(pinned_cell(1, 1024, LARGE))
+        asked = nova_builders.guest(pinned_cell(1, 1024, nova_builders.LARGE))
 
-        first = ours(topology(*self.GIANT), asked, None)
+        first = ours(nova_builders.topology(*self.GIANT), asked, None)
         asked.clear_host_pinning()
-        second = ours(topology(*self.HUGE), asked, None)
+        second = ours(nova_builders.topology(*self.HUGE), asked, None)
 
-        assert placed(first) == [(0, GIB_1, {0: 0})]
-        assert placed(second) == [(0, MIB_2, {0: 0})]
+        assert nova_builders.placed(first) == [
+            (0, nova_builders.GIB_1, {0: 0})
+        ]
+        assert nova_builders.placed(second) == [
+            (0, nova_builders.MIB_2, {0: 0})
+        ]
 
     def test_b06_nor_does_it_when_the_claimed_topology_is_tried(self):
         claimed = ours(
-            topology(*self.GIANT), guest(pinned_cell(1, 1024, LARGE)), None
+            nova_builders.topology(*self.GIANT),
+            nova_builders.guest(pinned_cell(1, 1024, nova_builders.LARGE)),
+            None,
         )
 
         claimed.clear_host_pinning()
-        second = ours(topology(*self.HUGE), claimed, None)
+        second = ours(nova_builders.topology(*self.HUGE), claimed, None)
 
-        assert placed(second) == [(0, MIB_2, {0: 0})]
+        assert nova_builders.placed(second) == [
+            (0, nova_builders.MIB_2, {0: 0})
+        ]
 
     def test_b06_cells_without_numbers_are_told_apart(self):
         # The second guest cell fits nowhere.
         asked = pinned_guest(1, 3)
         asked.clear_host_pinning()
 
-        assert ours(topology(*cells_with(2, 2)), asked, None) is None
+        assert (
+            ours(nova_builders.topology(*cells_with(2, 2)), asked, None)
+            is None
+        )
 
     def test_b06_cells_without_numbers_are_placed(self):
         asked = pinned_guest(2, 1)
         asked.clear_host_pinning()
 
-        found = ours(topology(*cells_with(1, 2)), asked, None)
+        found = ours(nova_builders.topology(*cells_with(1, 2)), asked, None)
 
-        assert placed(found) == [
+        assert nova_builders.placed(found) == [
             (1, None, {0: 100, 1: 101}),
             (0, None, {2: 0}),
         ]
 
     def test_b06_in_stock_nova(self):
-        asked = guest(pinned_cell(1, 1024, LARGE))
+        asked = nova_builders.guest(pinned_cell(1, 1024, nova_builders.LARGE))
 
-        stock(topology(*self.GIANT), asked, None)
+        stock(nova_builders.topology(*self.GIANT), asked, None)
         asked.clear_host_pinning()
 
-        assert stock(topology(*self.HUGE), asked, None) is None
+        assert stock(nova_builders.topology(*self.HUGE), asked, None) is None
 
 
 class TestB07:
@@ -308,7 +367,9 @@ class TestB07:
 
     def fit(self, fit, cell):
         return fit(
-            topology(cell), guest(self.GUEST, emulator_isolated=True), None
+            nova_builders.topology(cell),
+            nova_builders.guest(self.GUEST, emulator_isolated=True),
+            None,
         )
 
     def test_b07_the_emulator_gets_a_whole_free_core(self):
@@ -316,9 +377,11 @@ class TestB07:
 
         found = self.fit(ours, half_used)
 
-        assert placed(found) == [(0, None, {0: 0})]
+        assert nova_builders.placed(found) == [(0, None, {0: 0})]
         assert found.cells[0].cpuset_reserved == {4}
-        assert works(topology(half_used), found, consume)
+        assert nova_builders.works(
+            nova_builders.topology(half_used), found, consume
+        )
 
     def test_b07_without_one_the_guest_is_rejected(self):
         half_used = legacy(cores=3, threads=2, pinned={2, 4})
@@ -331,7 +394,7 @@ class TestB07:
         found = self.fit(stock, half_used)
 
         with pytest.raises(nova_exception.CPUPinningInvalid):
-            consume(topology(half_used), found)
+            consume(nova_builders.topology(half_used), found)
 
 
 class TestB08:
@@ -344,13 +407,13 @@ class TestB08:
 
     def admitted_gib(self, fit):
         """Boot guests of 4 GiB until one is rejected."""
-        host_topology = topology(*self.HOST)
+        host_topology = nova_builders.topology(*self.HOST)
         for count in range(99):
             found = fit(
                 host_topology,
-                guest(floating_cell(1, 4096)),
+                nova_builders.guest(floating_cell(1, 4096)),
                 None,
-                limits(cpu=16.0),
+                nova_builders.limits(cpu=16.0),
             )
             if found is None:
                 return count * 4
@@ -378,13 +441,19 @@ class TestB09:
 
         :returns: the page sizes that they get
         """
-        request = spec(guest(pinned_cell(1, 1024, LARGE)))
+        request = nova_builders.spec(
+            nova_builders.guest(pinned_cell(1, 1024, nova_builders.LARGE))
+        )
         hosts = [
-            host_state(
-                'giant pages', topology(host_cell(pools=(small(64), giant(2))))
+            nova_builders.host_state(
+                'giant pages',
+                nova_builders.topology(host_cell(pools=(small(64), giant(2)))),
             ),
-            host_state(
-                'huge pages', topology(host_cell(pools=(small(64), huge(512))))
+            nova_builders.host_state(
+                'huge pages',
+                nova_builders.topology(
+                    host_cell(pools=(small(64), huge(512)))
+                ),
             ),
         ]
         sizes = []
@@ -397,10 +466,10 @@ class TestB09:
         return sizes
 
     def test_b09_the_second_server_is_independent(self, our_fit):
-        assert self.consumed() == [GIB_1, MIB_2]
+        assert self.consumed() == [nova_builders.GIB_1, nova_builders.MIB_2]
 
     def test_b09_in_stock_nova(self):
-        assert self.consumed() == [GIB_1, None]
+        assert self.consumed() == [nova_builders.GIB_1, None]
 
 
 class TestB11:
@@ -410,11 +479,18 @@ class TestB11:
 
     @pytest.mark.parametrize('cell', [pinned_cell(1), floating_cell(1)])
     def test_b11_the_plan_can_be_accounted(self, cell):
-        found = ours(topology(*self.HOST), guest(cell), None, limits())
+        found = ours(
+            nova_builders.topology(*self.HOST),
+            nova_builders.guest(cell),
+            None,
+            nova_builders.limits(),
+        )
 
         assert found is not None
-        assert works(topology(*self.HOST), found, consume)
-        used = consume(topology(*self.HOST), found)
+        assert nova_builders.works(
+            nova_builders.topology(*self.HOST), found, consume
+        )
+        used = consume(nova_builders.topology(*self.HOST), found)
         assert used.cells[0].memory_usage == 1024
         # And given back.
         back = consume(used, found, free=True)
@@ -422,27 +498,31 @@ class TestB11:
 
     def test_b11_page_sizes_that_are_asked_for_are_rejected(self):
         for wish in (
-            LARGE,
-            ANY,
-            MIB_2,
+            nova_builders.LARGE,
+            nova_builders.ANY,
+            nova_builders.MIB_2,
             nova_builders.SMALL,
             nova_builders.KIB_4,
         ):
             assert (
                 ours(
-                    topology(*self.HOST),
-                    guest(pinned_cell(1, 1024, wish)),
+                    nova_builders.topology(*self.HOST),
+                    nova_builders.guest(pinned_cell(1, 1024, wish)),
                     None,
                 )
                 is None
             )
 
     def test_b11_in_stock_nova(self):
-        found = stock(topology(*self.HOST), guest(pinned_cell(1)), None)
+        found = stock(
+            nova_builders.topology(*self.HOST),
+            nova_builders.guest(pinned_cell(1)),
+            None,
+        )
 
         assert found is not None
         with pytest.raises(IndexError):
-            consume(topology(*self.HOST), found)
+            consume(nova_builders.topology(*self.HOST), found)
 
 
 class TestB12:
@@ -453,7 +533,7 @@ class TestB12:
 
         :returns: the CPUs that they are pinned to, and the host after them
         """
-        host_topology = topology(
+        host_topology = nova_builders.topology(
             host_cell(cores=32, threads=2, pools=(small(65536),))
         )
         cpus = []
@@ -479,7 +559,7 @@ class TestB12:
         assert (
             ours(
                 host_topology,
-                guest(pinned_cell(32, threads=REQUIRE)),
+                nova_builders.guest(pinned_cell(32, threads=REQUIRE)),
                 None,
             )
             is not None
@@ -491,9 +571,11 @@ class TestB12:
         with nova_builders.option(
             'packing_host_numa_cells_allocation_strategy', True, 'compute'
         ):
-            found = ours(topology(half_used), pinned_guest(1), None)
+            found = ours(
+                nova_builders.topology(half_used), pinned_guest(1), None
+            )
 
-        assert placed(found) == [(0, None, {0: 5})]
+        assert nova_builders.placed(found) == [(0, None, {0: 5})]
 
     @pytest.mark.parametrize('pack', [False, True])
     def test_b12_in_stock_nova(self, pack):
@@ -503,7 +585,7 @@ class TestB12:
         assert (
             stock(
                 host_topology,
-                guest(pinned_cell(2, threads=REQUIRE)),
+                nova_builders.guest(pinned_cell(2, threads=REQUIRE)),
                 None,
             )
             is None
@@ -520,7 +602,7 @@ class TestB16:
 
     def isolated(self):
         """Make a guest of which one cell has no dedicated vCPU."""
-        cells = guest(
+        cells = nova_builders.guest(
             mixed_cell(1, 0, threads=ISOLATE),
             mixed_cell(1, 1, threads=ISOLATE),
         )
@@ -528,24 +610,34 @@ class TestB16:
         return cells
 
     def emulator(self):
-        cells = guest(
+        cells = nova_builders.guest(
             mixed_cell(1, 0), mixed_cell(1, 1), emulator_isolated=True
         )
         cells.cells[1].cpuset, cells.cells[1].pcpuset = {1}, {2}
         return cells
 
     def test_b16_a_mixed_guest_with_isolated_threads_fits(self):
-        found = ours(topology(*self.HOST), self.isolated(), None)
+        found = ours(nova_builders.topology(*self.HOST), self.isolated(), None)
 
-        assert placed(found) == [(0, None, {}), (1, None, {2: 100})]
-        assert works(topology(*self.HOST), found, consume)
+        assert nova_builders.placed(found) == [
+            (0, None, {}),
+            (1, None, {2: 100}),
+        ]
+        assert nova_builders.works(
+            nova_builders.topology(*self.HOST), found, consume
+        )
 
     def test_b16_a_mixed_guest_with_an_isolated_emulator_fits(self):
-        found = ours(topology(*self.HOST), self.emulator(), None)
+        found = ours(nova_builders.topology(*self.HOST), self.emulator(), None)
 
-        assert placed(found) == [(0, None, {}), (1, None, {2: 100})]
+        assert nova_builders.placed(found) == [
+            (0, None, {}),
+            (1, None, {2: 100}),
+        ]
         assert [cell.cpuset_reserved for cell in found.cells] == [{0}, None]
-        assert works(topology(*self.HOST), found, consume)
+        assert nova_builders.works(
+            nova_builders.topology(*self.HOST), found, consume
+        )
 
     def test_b16_on_threads_as_well(self):
         host = [
@@ -553,15 +645,25 @@ class TestB16:
         ]
 
         found = ours(
-            topology(*host), guest(mixed_cell(1, 2, threads=ISOLATE)), None
+            nova_builders.topology(*host),
+            nova_builders.guest(mixed_cell(1, 2, threads=ISOLATE)),
+            None,
         )
 
-        assert placed(found) == [(0, None, {1: 0, 2: 2})]
-        assert works(topology(*host), found, consume)
+        assert nova_builders.placed(found) == [(0, None, {1: 0, 2: 2})]
+        assert nova_builders.works(
+            nova_builders.topology(*host), found, consume
+        )
 
     def test_b16_in_stock_nova(self):
-        assert stock(topology(*self.HOST), self.isolated(), None) is None
-        assert stock(topology(*self.HOST), self.emulator(), None) is None
+        assert (
+            stock(nova_builders.topology(*self.HOST), self.isolated(), None)
+            is None
+        )
+        assert (
+            stock(nova_builders.topology(*self.HOST), self.emulator(), None)
+            is None
+        )
 
 
 class TestB17:
@@ -572,13 +674,15 @@ class TestB17:
 
         :returns: the CPUs that each gets, and those in use on the host
         """
-        request = spec(
-            guest(pinned_cell(1, threads=ISOLATE), emulator_isolated=True)
+        request = nova_builders.spec(
+            nova_builders.guest(
+                pinned_cell(1, threads=ISOLATE), emulator_isolated=True
+            )
         )
         # Half of the second of six cores is in use.
-        host = host_state(
+        host = nova_builders.host_state(
             'half a core in use',
-            topology(legacy(cores=6, threads=2, pinned={2})),
+            nova_builders.topology(legacy(cores=6, threads=2, pinned={2})),
         )
         taken = []
         for _ in range(2):

@@ -222,7 +222,7 @@ def _requests(case: Case) -> list[objects.InstancePCIRequest]:
 
 
 def _stock_works(case: Case) -> bool:
-    """Tell whether stock Nova's claim finds a plan that works."""
+    """Check whether stock Nova's claim finds a plan that works."""
     topology = nova_builders.topology(*case.host.cells)
     networks = None
     if case.request.physnets or case.request.tunneled:
@@ -255,7 +255,7 @@ def _stock_works(case: Case) -> bool:
 
 
 def _with_limits_for_networks(case: Case) -> Case:
-    """Networks come with the limits; without them nobody knows of any."""
+    """Networks come with the limits; without them none are known."""
     if case.limits:
         return case
     return dataclasses.replace(
@@ -267,14 +267,14 @@ def _with_limits_for_networks(case: Case) -> Case:
 
 
 def _replayed(case: Case) -> stock_replay.ClaimVerdict:
-    return stock_replay.claim(
+    return stock_replay.replay(
         case.request,
         case.host,
         limits=case.limits,
         pack=case.pack,
         devices=_devices(case),
         at_most=5000,
-    )
+    ).verdict
 
 
 def _ours_takes(case: Case) -> list[HostCell]:

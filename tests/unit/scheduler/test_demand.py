@@ -381,7 +381,7 @@ class TestProcess:
                 learned.count(each)
 
         assert shares(learned) == {LARGE: 1.0}
-        assert learned._half_life_s == 60
+        assert learned.half_life_s == 60
         assert [path.name for path in tmp_path.iterdir()] == ['here.json']
 
     def test_a_restart_keeps_it(self):

@@ -177,7 +177,7 @@ class TestReading:
         clock.now += 2.0
         assert set(known.kinds()) == {'second'}
 
-    def test_bad_extra_specs_are_told_once(self, clock, caplog):
+    def test_bad_extra_specs_are_logged_once(self, clock, caplog):
         bad = [
             create('no number', {'hw:numa_nodes': 'two'}),
             create('no policy', {'hw:cpu_policy': 'mine'}),
@@ -193,12 +193,16 @@ class TestReading:
 
         assert levels(caplog) == ['WARNING'] * len(bad)
         assert [
-            [each.name for each in bad if f'The flavor {each.name} ' in told]
+            [
+                each.name
+                for each in bad
+                if f'Ignoring flavor {each.name} ' in told
+            ]
             for told in sorted(caplog.messages)
         ] == [['far'], ['no number'], ['no policy'], ['no size']]
         assert all('until its extra specs are' in t for t in caplog.messages)
 
-    def test_they_are_told_again_to_developers(self, clock, caplog):
+    def test_they_are_logged_again_at_debug(self, clock, caplog):
         caplog.set_level(logging.DEBUG, flavors.__name__)
         create('bad', {'hw:numa_nodes': 'two'})
         known = FlavorKinds(600, clock)
@@ -230,7 +234,7 @@ class TestReading:
                 assert set(known.kinds()) == {'pinned'}
             assert asked == [clock.now]
             assert levels(caplog) == ['WARNING']
-            assert 'the next try is in 600 s' in caplog.messages[0]
+            assert 'will retry in 600 s' in caplog.messages[0]
             assert 'gone' in caplog.messages[0]
 
         # and: when it is back, they are read again
@@ -270,7 +274,7 @@ class TestPinned:
 
         assert PinnedMix(FlavorKinds(600), {}).mix() == {}
 
-    def test_a_flavor_that_does_not_count_is_told_once(self, clock, caplog):
+    def test_a_flavor_that_does_not_count_is_logged_once(self, clock, caplog):
         create('pinned')
         create('plain', {})
         mix = PinnedMix(
@@ -287,7 +291,7 @@ class TestPinned:
             for name, told in zip(
                 ('plain', 'new'), caplog.messages, strict=True
             )
-            if f'The flavor {name} of [numa_hugepages] demand_mix' in told
+            if f'Ignoring flavor {name} of [numa_hugepages] demand_mix' in told
         ] == ['plain', 'new']
 
         # And counts as soon as it is there.

@@ -37,13 +37,6 @@ from tests.unit.core.builders import small
 from tests.unit.core.capacity.slot_strategies import Count
 from tests.unit.core.capacity.slot_strategies import counts
 from tests.unit.core.dice import examples
-from tests.unit.nova_builders import GIB_1
-from tests.unit.nova_builders import host_state
-from tests.unit.nova_builders import MIB_2
-from tests.unit.nova_builders import primitive
-from tests.unit.nova_builders import spec
-from tests.unit.nova_builders import stats
-from tests.unit.nova_builders import topology
 from tests.unit.scheduler.weighing import guest_spec
 from tests.unit.scheduler.weighing import kind
 from tests.unit.scheduler.weighing import pinned
@@ -53,9 +46,9 @@ from tests.unit.scheduler.weighing import weigh
 from tests.unit.scheduler.weighing import weigher
 
 # A guest that takes half of a host cell of 8 CPUs, and one that takes all.
-HALF = pinned_cell(4, 8, MIB_2)
-WHOLE = pinned_cell(8, 16, MIB_2)
-LITTLE = pinned_cell(1, 2, MIB_2)
+HALF = pinned_cell(4, 8, nova_builders.MIB_2)
+WHOLE = pinned_cell(8, 16, nova_builders.MIB_2)
+LITTLE = pinned_cell(1, 2, nova_builders.MIB_2)
 # What fits nowhere here, so that nothing is scarce.
 NOWHERE = {kind(pinned_cell(64)): 1.0}
 
@@ -75,7 +68,9 @@ def cell(number=0, **others):
 
 
 def host(name, *cells, **others):
-    return host_state(name, topology(*cells), **others)
+    return nova_builders.host_state(
+        name, nova_builders.topology(*cells), **others
+    )
 
 
 def free(name, **others):
@@ -122,8 +117,8 @@ class TestScarcity:
             host('giant', cell(cores=4, pools=(small(64), giant(1), huge(1)))),
             host('huge', cell(cores=4, pools=(small(64), huge(5)))),
         ]
-        on_giant = kind(pinned_cell(4, 1024, GIB_1))
-        on_huge = kind(pinned_cell(4, 8, MIB_2))
+        on_giant = kind(pinned_cell(4, 1024, nova_builders.GIB_1))
+        on_huge = kind(pinned_cell(4, 8, nova_builders.MIB_2))
 
         def best(giants, huges):
             found = decide(
@@ -140,9 +135,9 @@ class TestScarcity:
         # of 1 GiB, and one that fits where pages of 1 GiB are
         shares = {
             kind(HALF): 0.5,
-            kind(pinned_cell(5, 1024, GIB_1)): 0.5,
+            kind(pinned_cell(5, 1024, nova_builders.GIB_1)): 0.5,
         }
-        wanted = pinned_cell(1, 1024, GIB_1)
+        wanted = pinned_cell(1, 1024, nova_builders.GIB_1)
         one_x = host('X', cell(cores=4, pools=(small(64), huge(4), giant(1))))
         two_y = host('Y', cell(cores=10, pools=(small(64), giant(2))))
         many_x = [
@@ -228,8 +223,10 @@ class TestFloatingGuests:
     def test_a_host_without_a_topology_is_not_scarce(self):
         hosts = [
             free('one slot'),
-            host_state('no topology', None, memory_mib=64),
-            host_state('no cells', topology(), memory_mib=64),
+            nova_builders.host_state('no topology', None, memory_mib=64),
+            nova_builders.host_state(
+                'no cells', nova_builders.topology(), memory_mib=64
+            ),
             half_used('none'),
         ]
 
@@ -243,7 +240,10 @@ class TestFloatingGuests:
         }
 
     def test_no_host_may_have_a_topology(self):
-        hosts = [host_state(n, None, memory_mib=64) for n in ('one', 'two')]
+        hosts = [
+            nova_builders.host_state(n, None, memory_mib=64)
+            for n in ('one', 'two')
+        ]
 
         assert decide(hosts, guest_spec(memory_mib=8), self.SHARES) == {
             'one': 0.0,
@@ -267,13 +267,14 @@ class TestTies:
     def test_the_fewest_pages_to_make(self):
         hosts = [
             free(
-                f'{made} to be made', reported=stats(allocatable={0: made_of})
+                f'{made} to be made',
+                reported=nova_builders.stats(allocatable={0: made_of}),
             )
             for made, made_of in (
-                (16, {MIB_2: 16}),
+                (16, {nova_builders.MIB_2: 16}),
                 (0, {}),
-                (13, {MIB_2: 13}),
-                (15, {MIB_2: 15}),
+                (13, {nova_builders.MIB_2: 13}),
+                (15, {nova_builders.MIB_2: 15}),
             )
         ]
 
@@ -309,8 +310,10 @@ class TestTies:
                 'in balance',
                 cell(0, pinned=range(4)),
                 cell(1),
-                reported=stats(
-                    allocatable={number: {MIB_2: 16} for number in (0, 1)}
+                reported=nova_builders.stats(
+                    allocatable={
+                        number: {nova_builders.MIB_2: 16} for number in (0, 1)
+                    }
                 ),
             ),
             host('not in balance', cell(0), cell(1)),
@@ -373,7 +376,7 @@ def test_more_than_a_thousand_hosts_have_an_order():
 def states_of(count, number):
     """Write a host, full and with its own use, as several host states."""
     return [
-        host_state(
+        nova_builders.host_state(
             f'host {index}',
             nova_builders.topology(
                 *[
@@ -381,7 +384,7 @@ def states_of(count, number):
                     for each in count.host.cells
                 ]
             ),
-            reported=STOCK if index == 1 else stats(),
+            reported=STOCK if index == 1 else nova_builders.stats(),
         )
         for index in range(number)
     ]
@@ -419,7 +422,7 @@ def test_weights_are_of_use(
         if shuffled:
             random.shuffle(states)
         wanted = (
-            spec(None, memory_mib=1)
+            nova_builders.spec(None, memory_mib=1)
             if floats
             else nova_builders.spec(
                 nova_builders.guest(
@@ -433,10 +436,13 @@ def test_weights_are_of_use(
                 states, wanted
             )
         )
-        before = [primitive(wanted), *map(everything, states)]
+        before = [nova_builders.primitive(wanted), *map(everything, states)]
         found = raw(weigher(shares), passing, wanted)
         # Then weighing changes nothing
-        assert [primitive(wanted), *map(everything, states)] == before
+        assert [
+            nova_builders.primitive(wanted),
+            *map(everything, states),
+        ] == before
         return found
 
     # When they are weighed, in any order
@@ -456,10 +462,11 @@ def everything(state):
     known = dict(vars(state))
     found = known.pop('numa_topology')
     limits = {
-        name: primitive(each) for name, each in known.pop('limits').items()
+        name: nova_builders.primitive(each)
+        for name, each in known.pop('limits').items()
     }
     return (
-        primitive(found),
+        nova_builders.primitive(found),
         limits,
         state.allocation_candidates,
         state.stats,
@@ -467,20 +474,20 @@ def everything(state):
     )
 
 
-def test_what_was_seen_is_not_sent_with_the_request():
+def test_the_cache_is_not_sent_with_the_request():
     wanted = guest_spec(HALF)
-    before = primitive(wanted)
+    before = nova_builders.primitive(wanted)
 
     decide([free('one'), free('two')], wanted, NOWHERE)
 
-    assert primitive(wanted) == before
-    assert request_cache.of(wanted) is not None
-    assert request_cache.of(wanted.obj_clone()) is None
+    assert nova_builders.primitive(wanted) == before
+    assert request_cache.of(wanted).filled
+    assert not request_cache.of(wanted.obj_clone()).filled
 
 
 def test_a_mixed_guest_is_weighed_too():
     mixed = dataclasses.replace(
-        pinned_cell(3, 8, MIB_2, first=1),
+        pinned_cell(3, 8, nova_builders.MIB_2, first=1),
         shared_vcpus=frozenset({0}),
         cpu_policy=CPUPolicy.MIXED,
     )

@@ -61,7 +61,7 @@ def alone(tmp_path):
 
 @pytest.fixture
 def told(caplog):
-    """What the weigher tells developers."""
+    """The line that the weigher logs."""
     caplog.set_level(logging.DEBUG, weights.__name__)
 
     def messages():
@@ -230,15 +230,13 @@ class TestStockComputes:
         assert found == {'ours': 10000.0, 'stock': 0.0}
         slots = 'slots for 2 CPUs and 4 GiB in 2 MiB pages'
         assert told() == [
-            'The best of 2 hosts: '
-            'ours costs 25.0000% of what is scarce '
-            f'(takes 1 of 4 {slots}); '
-            'stock costs 50.0000% of what is scarce '
-            f'(takes 2 of 4 {slots})'
+            'NUMAHugepagesWeigher: best of 2 hosts: '
+            f'ours (cost 25.0000%, takes 1 of 4 {slots}); '
+            f'stock (cost 50.0000%, takes 2 of 4 {slots})'
         ]
 
 
-class TestTold:
+class TestLog:
     """One line for each request."""
 
     def test_the_three_best_hosts(self, told):
@@ -256,11 +254,11 @@ class TestTold:
         weigh(list(ours.filter_all(hosts, wanted)), wanted, weigher(SHARES))
 
         slot = '1 of 5 slots for 4 CPUs and 8 MiB in 2 MiB pages'
-        cost = f'costs 2.0000% of what is scarce (takes {slot})'
+        cost = f'cost 2.0000%, takes {slot}'
         assert told() == [
-            f'The best of 4 hosts: 7 free {cost}; '
-            f'5 free {cost}; '
-            f'4 free {cost}, makes 8 MiB of pages'
+            f'NUMAHugepagesWeigher: best of 4 hosts: 7 free ({cost}); '
+            f'5 free ({cost}); '
+            f'4 free ({cost}, allocates 8 MiB)'
         ]
 
     def test_what_the_last_one_costs(self, told):
@@ -273,9 +271,9 @@ class TestTold:
         )
 
         assert told() == [
-            'The best of 1 hosts: '
-            'free costs 62.5000% of what is scarce '
-            '(takes 1 of 1 slots for 8 CPUs and 16 MiB in 2 MiB pages '
+            'NUMAHugepagesWeigher: best of 1 hosts: '
+            'free (cost 62.5000%, '
+            'takes 1 of 1 slots for 8 CPUs and 16 MiB in 2 MiB pages '
             'and 1 of 2 slots for 4 CPUs and 8 MiB in 2 MiB pages)'
         ]
 
@@ -283,26 +281,25 @@ class TestTold:
         weigh(free_and_half_used(), guest_spec(memory_mib=8), weigher(SHARES))
 
         assert told() == [
-            'The best of 2 hosts: '
-            'half used holds 5.5556% of what is scarce '
-            '(has 1 of 3 slots for 4 CPUs and 8 MiB in 2 MiB pages); '
-            'free holds 61.1111% of what is scarce '
-            '(has 1 of 1 slots for 8 CPUs and 16 MiB in 2 MiB pages '
+            'NUMAHugepagesWeigher: best of 2 hosts: '
+            'half used (holds 5.5556% of the scarce slots: '
+            '1 of 3 slots for 4 CPUs and 8 MiB in 2 MiB pages); '
+            'free (holds 61.1111% of the scarce slots: '
+            '1 of 1 slots for 8 CPUs and 16 MiB in 2 MiB pages '
             'and 2 of 3 slots for 4 CPUs and 8 MiB in 2 MiB pages)'
         ]
 
-    def test_hosts_without_a_topology_are_told_to_cost_nothing(self, told):
+    def test_hosts_without_a_topology_cost_nothing(self, told):
         hosts = [host_state(n, None, memory_mib=64) for n in ('one', 'two')]
 
         weigh(hosts, guest_spec(memory_mib=8), weigher(SHARES))
 
         assert told() == [
-            'The best of 2 hosts: '
-            'one costs nothing, as it has no NUMA topology; '
-            'two costs nothing, as it has no NUMA topology'
+            'NUMAHugepagesWeigher: best of 2 hosts: '
+            'one (cost 0, no NUMA topology); two (cost 0, no NUMA topology)'
         ]
 
-    def test_operators_are_told_nothing(self, caplog):
+    def test_nothing_is_logged_at_info(self, caplog):
         weigh(free_and_half_used(), guest_spec(LITTLE), weigher(SHARES))
 
         assert [

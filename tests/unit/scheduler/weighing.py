@@ -80,7 +80,7 @@ def raw(
     hosts: Iterable[host_manager.HostState],
     spec: objects.RequestSpec,
 ) -> dict[str, float]:
-    """Tell what a weigher answers, by the names of the hosts."""
+    """Return what a weigher answers, by the names of the hosts."""
     weighed = [nova_weights.WeighedHost(host, 0.0) for host in hosts]
     answer = asked.weigh_objects(weighed, spec)
     return {

@@ -171,10 +171,10 @@ def test_refusals_by_flavor_are_those_of_all_seeds():
 
     # when
     (phase,) = summed(*runs).phases
-    policy = phase.of(OURS)
+    (policy,) = phase.policies
 
     # then
-    assert phase.of(STOCK) is None
+    assert policy.policy is OURS
     assert policy.seeds == (1, 2, 3)
     assert policy.by_flavor == (
         FlavorRefusals('small', 360, 1),
@@ -213,8 +213,6 @@ def test_phases_are_reported_apart():
     result = summed(churn(OURS, {}), fill(OURS, 10))
 
     assert [phase.phase for phase in result.phases] == [FILL, CHURN]
-    assert result.of(CHURN) is result.phases[1]
-    assert result.of(TRACE) is None
     assert result.phases[1].bound is None
 
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The plugin of Tempest: that Tempest finds it, its options and its tests."""
+"""The Tempest plugin: its entry point, its options and its tests."""
 
 import importlib
 import importlib.metadata
@@ -37,7 +37,7 @@ host = importlib.import_module(f'{_PACKAGE}.host')
 plugin = importlib.import_module(f'{_PACKAGE}.plugin')
 plugin_tests = importlib.import_module(f'{_PACKAGE}.tests')
 base = importlib.import_module(f'{_PACKAGE}.tests.base')
-roads = importlib.import_module(f'{_PACKAGE}.tests.roads')
+lifecycle = importlib.import_module(f'{_PACKAGE}.tests.lifecycle')
 whitebox = importlib.import_module(f'{_PACKAGE}.tests.whitebox.base')
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -61,7 +61,7 @@ CLASSES = [
 
 
 def methods_of(cls):
-    """Give the tests of a class, those that it inherits included."""
+    """Get the tests of a class, with those that it inherits."""
     names = unittest.defaultTestLoader.getTestCaseNames(cls)
     return [getattr(cls, name) for name in names]
 
@@ -84,7 +84,7 @@ def conf():
 
 @pytest.fixture
 def tempest_conf(conf, monkeypatch):
-    """Let Tempest have a cloud on which every test may run.
+    """Give Tempest a cloud on which every test may run.
 
     :returns: sets an option of a group
     """
@@ -190,7 +190,7 @@ def test_all_options_are_listed_and_explained():
 
 @pytest.mark.parametrize('name', MODULES)
 def test_module_needs_no_options_to_be_imported(name, monkeypatch):
-    # Nothing is known of the cloud when tests are listed.
+    # The cloud is not known when tests are listed.
     monkeypatch.setattr(tempest_config.CONF, '_config', None, raising=False)
     monkeypatch.setattr(
         tempest_config, 'TempestConfigPrivate', lambda **_: pytest.fail(name)
@@ -214,7 +214,7 @@ def test_each_test_has_an_id_of_its_own():
 
 
 @pytest.mark.parametrize('cls', CLASSES, ids=in_full)
-def test_nothing_is_skipped_if_all_is_there(cls, tempest_conf):
+def test_nothing_is_skipped_if_the_cloud_has_everything(cls, tempest_conf):
     cls.skip_checks()
 
 
@@ -284,7 +284,7 @@ DISTANCES = {
             id='not-known-what-fills-the-cloud',
         ),
         pytest.param('whitebox', False, WHITEBOX, id='no-whitebox'),
-        pytest.param('computes', {}, WHITEBOX, id='no-way-in'),
+        pytest.param('computes', {}, WHITEBOX, id='no-computes'),
     ],
 )
 def test_skipped_as_the_option_says(option, value, expected, tempest_conf):
@@ -292,12 +292,12 @@ def test_skipped_as_the_option_says(option, value, expected, tempest_conf):
 
 
 @pytest.mark.parametrize('feature', ['resize', 'rescue', 'shelve', 'suspend'])
-def test_roads_that_the_cloud_lacks_are_marked(feature, conf):
+def test_operations_that_a_cloud_may_not_have_are_marked(feature, conf):
     marked = [
         test.__name__
         for cls in CLASSES
         for test in methods_of(cls)
-        if getattr(test, roads._NEEDS, None) == feature
+        if getattr(test, lifecycle._NEEDS, None) == feature
     ]
 
     assert len(marked) == (4 if feature == 'resize' else 2)
@@ -315,7 +315,7 @@ def options(**computes):
     )
 
 
-def test_commands_are_lines_for_the_shell_of_the_host():
+def test_commands_are_for_the_shell_of_the_host():
     computes = {'here': '', 'there': 'ssh -i "a key" root@{host}', '*': 'x'}
 
     assert host.command('here', computes) == ['sh', '-c']
@@ -327,7 +327,7 @@ def test_commands_are_lines_for_the_shell_of_the_host():
     assert not host.reachable('other', {'here': ''})
 
 
-def test_a_command_that_fails_is_told_with_its_host():
+def test_an_error_of_a_command_names_its_host():
     here = host.Host('here', options(here=''))
 
     assert here.run('echo "$((1 + 1))"') == '2\n'
@@ -342,7 +342,7 @@ def test_a_process_is_found_by_the_uuid_among_its_arguments():
     line = host.maps_line(number)
     here = host.Host('here', options(here=''))
 
-    # Not even the shell that looks for it is taken for it.
+    # The shell that searches is not found itself.
     with pytest.raises(host.CommandFailed):
         here.run(line)
     assert 'stack' in here.run(

@@ -10,15 +10,15 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the plugin of Tempest reads of a server and of its host."""
+"""The parsers of the Tempest plugin."""
 
 import dataclasses
 
 import pytest
 
-from nova_numa_hugepages.tempest import shape
+from nova_numa_hugepages.tempest import server_spec
 from nova_numa_hugepages.tempest.readings import domain
-from nova_numa_hugepages.tempest.readings import ledger
+from nova_numa_hugepages.tempest.readings import host_show
 from nova_numa_hugepages.tempest.readings import numamaps
 from nova_numa_hugepages.tempest.readings import pools
 from nova_numa_hugepages.tempest.readings import topology
@@ -30,7 +30,7 @@ GIB_1 = 1048576
 
 @dataclasses.dataclass
 class Options:
-    """The options of ``tempest.conf`` that shapes are made of."""
+    """The options of ``tempest.conf`` that describe a server."""
 
     cell_vcpus: int = 2
     cell_memory_mib: int = 128
@@ -38,8 +38,8 @@ class Options:
     dedicated_cpus: bool = True
 
 
-def test_shape_of_the_options():
-    made = shape.Shape.of(
+def test_server_of_the_options():
+    made = server_spec.ServerSpec.of(
         Options(), cells=2, specs={'numa_hugepages:max_distance': '12'}
     )
 
@@ -53,8 +53,8 @@ def test_shape_of_the_options():
     }
 
 
-def test_shape_with_shared_cpus():
-    made = shape.Shape.of(Options(dedicated_cpus=False))
+def test_server_with_shared_cpus():
+    made = server_spec.ServerSpec.of(Options(dedicated_cpus=False))
 
     assert made.resources == {'VCPU': 2, 'MEMORY_MB': 128}
     assert 'hw:cpu_policy' not in made.extra_specs
@@ -62,7 +62,7 @@ def test_shape_with_shared_cpus():
 
 def test_cells_are_made_of_whole_pages():
     with pytest.raises(ValueError, match='128 MiB are not a number of pages'):
-        shape.Shape.of(Options(page_size_kib=GIB_1))
+        server_spec.ServerSpec.of(Options(page_size_kib=GIB_1))
 
 
 def test_topology_of_two_cells():
@@ -99,7 +99,7 @@ def test_topology_of_two_cells():
     assert read.pins == {0: 13, 1: 12}
 
 
-def test_topology_of_who_may_not_see_the_host():
+def test_topology_for_a_user_who_may_not_see_the_host():
     with pytest.raises(KeyError, match='host_node'):
         topology.read(
             {'nodes': [{'vcpu_set': [0], 'memory_mb': 1}], 'pagesize_kb': None}
@@ -122,7 +122,7 @@ kernelpagesize_kB=2048
 """
 
 
-def test_huge_pages_of_a_process_are_told_by_node_and_size():
+def test_huge_pages_of_a_process_by_node_and_size():
     assert numamaps.huge_pages(NUMA_MAPS) == {
         (1, MIB_2): 64,
         (2, MIB_2): 1,
@@ -161,7 +161,7 @@ def test_pools_of_the_kernel():
     assert read[0, MIB_2].used == 64
 
 
-def test_pool_that_lacks_a_counter():
+def test_pool_with_a_missing_counter():
     with pytest.raises(ValueError, match="no counter 'surplus'"):
         pools.read(counters(0, MIB_2, free=3, nr=67))
 
@@ -239,13 +239,13 @@ HOST_SHOW = """\
 
 
 def test_host_show():
-    hold = ledger.Hold('guest', 'taken', (0,), 64, 64)
+    hold = host_show.HoldRow('guest', 'taken', (0,), 64, 64)
 
-    read = ledger.read(HOST_SHOW)
+    read = host_show.read(HOST_SHOW)
 
-    assert read == ledger.HostShow(
+    assert read == host_show.HostShow(
         {
-            (0, MIB_2): ledger.PoolRow(
+            (0, MIB_2): host_show.PoolRow(
                 total=96,
                 free=32,
                 held=64,
@@ -260,7 +260,7 @@ def test_host_show():
     )
     assert read.guests == {GUEST}
     assert read.holds(GUEST) == {(0, MIB_2): (hold,)}
-    assert read.holds('somebody else') == {}
+    assert read.holds('another uuid') == {}
 
 
 @pytest.mark.parametrize(
@@ -271,6 +271,6 @@ def test_host_show():
         pytest.param('[{"node"', '{"node"', 'Extra data', id='no-json'),
     ],
 )
-def test_host_show_that_tells_too_little(old, new, message):
+def test_host_show_that_is_incomplete(old, new, message):
     with pytest.raises(ValueError, match=message):
-        ledger.read(HOST_SHOW.replace(old, new, 1))
+        host_show.read(HOST_SHOW.replace(old, new, 1))

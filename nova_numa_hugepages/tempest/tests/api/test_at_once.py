@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Several servers that are asked for at once."""
+"""Several servers that are requested at once."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from nova_numa_hugepages.tempest.tests import base
 
 @decorators.serial
 class AtOnceTest(base.BaseTest):
-    """Each gets its place, or is refused; none gets that of another."""
+    """Each is placed or refused; no two get the same CPUs."""
 
     @decorators.idempotent_id('3149925f-d6ed-4225-81ea-ccbdc956f1cf')
     def test_each_is_placed_or_refused(self) -> None:
         options = self.options
         room = options.fill_servers if options.fill_cell_memory_mib else 0
         wanted = (
-            self.make_shape(cell_memory_mib=options.fill_cell_memory_mib)
+            self.make_spec(cell_memory_mib=options.fill_cell_memory_mib)
             if room
-            else self.make_shape()
+            else self.make_spec()
         )
         flavor = self.create_flavor(wanted)
 
-        # One request each: a single one for all would have to fit as a whole.
+        # One request each: a single one for all has to fit as a whole.
         servers = [
-            self.ask_for_server(flavor) for _ in range(options.servers_at_once)
+            self.request_server(flavor) for _ in range(options.servers_at_once)
         ]
         outcomes = {
             server: self.outcome(server)['status'] for server in servers

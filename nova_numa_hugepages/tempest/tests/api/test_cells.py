@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Servers with huge pages and dedicated CPUs: where they are, and go."""
+"""Servers with huge pages and dedicated CPUs: placed, and deleted."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class OneCellTest(base.BaseTest):
     """A server that is on one NUMA node."""
 
     @decorators.idempotent_id('6c1ef708-c74e-411b-8523-0890e1260d9f')
-    def test_one_cell_is_placed_and_given_back(self) -> None:
-        wanted = self.make_shape()
+    def test_one_cell_is_placed_and_freed(self) -> None:
+        wanted = self.make_spec()
         server = self.create_server(self.create_flavor(wanted))
         self.assert_placed(server, wanted)
 
@@ -40,7 +40,7 @@ class TwoCellsTest(base.BaseTest):
 
     @decorators.idempotent_id('7c9b0a69-3c0c-4f95-8082-46430cc26095')
     def test_two_cells_are_on_two_nodes(self) -> None:
-        wanted = self.make_shape(cells=2)
+        wanted = self.make_spec(cells=2)
         server = self.create_server(self.create_flavor(wanted))
         self.assert_placed(server, wanted)
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Extra specs of the namespace ``numa_hugepages``, as the API takes them."""
+"""Extra specs of the namespace ``numa_hugepages`` in the API."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _GUEST_DISTANCES = 'numa_hugepages:guest_distances'
 
 
 class ExtraSpecsTest(base.BaseTest):
-    """What means nothing is refused before any server is asked for."""
+    """Invalid values are refused before a server is requested."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.flavor = self.create_flavor(self.make_shape())
+        self.flavor = self.create_flavor(self.make_spec())
 
     def _set(self, name: str, value: str) -> None:
         self.flavors_client.set_flavor_extra_spec(self.flavor, **{name: value})
@@ -40,7 +40,7 @@ class ExtraSpecsTest(base.BaseTest):
         self.assertNotIn(name, specs['extra_specs'])
 
     @decorators.idempotent_id('b66d8fff-c922-4258-bd3c-0919de34e3d7')
-    def test_good_values_are_taken(self) -> None:
+    def test_good_values_are_accepted(self) -> None:
         self._set(_MAX_DISTANCE, '21')
         self._set(_GUEST_DISTANCES, 'true')
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Servers that no host has room for, and room that comes back."""
+"""Servers that no host has room for, and room that is freed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 from tempest import config
 from tempest.lib import decorators
 
-from nova_numa_hugepages.tempest import shape
+from nova_numa_hugepages.tempest import server_spec
 from nova_numa_hugepages.tempest.tests import base
 
 CONF = config.CONF
@@ -39,17 +39,17 @@ class LargeCellTest(base.BaseTest):
 
     @decorators.idempotent_id('aa3e82bc-0cb9-4448-ad0c-d962dced94cf')
     def test_cell_larger_than_any_node_is_refused(self) -> None:
-        # Placement lets it through, so that it is the filter that refuses.
+        # Placement accepts it, so that the filter has to refuse it.
         page_mib = max(1, self.options.page_size_kib // 1024)
         memory_mib = self._most_memory_mib() // page_mib * page_mib
         if memory_mib <= self.options.cell_memory_mib:
             self.skipTest('No host has memory left')
-        wanted = self.make_shape(cell_memory_mib=memory_mib, cell_vcpus=1)
+        wanted = self.make_spec(cell_memory_mib=memory_mib, cell_vcpus=1)
 
         self.create_refused_server(self.create_flavor(wanted))
 
     def _most_memory_mib(self) -> int:
-        """Tell what Placement would give a server on the emptiest host."""
+        """Get the memory that Placement has left on the emptiest host."""
         names = self._names()
         found = self.providers_client.list_resource_providers()
         return max(
@@ -62,7 +62,7 @@ class LargeCellTest(base.BaseTest):
         )
 
     def _names(self) -> set[str]:
-        """Name the hosts that servers of these tests may be on."""
+        """Get the names of the hosts that these servers may be on."""
         zone = self.options.availability_zone
         zones = self.zones_client.list_availability_zones(detail=True)
         hosts = {
@@ -99,8 +99,8 @@ class DistancesTest(base.BaseTest):
     cells_needed = 2
     distances_needed = True
 
-    def _within(self, distance: int) -> shape.Shape:
-        return self.make_shape(
+    def _within(self, distance: int) -> server_spec.ServerSpec:
+        return self.make_spec(
             cells=2, specs={'numa_hugepages:max_distance': str(distance)}
         )
 
@@ -132,8 +132,8 @@ class FilledCloudTest(base.BaseTest):
             )
 
     @decorators.idempotent_id('5174cceb-00dd-4810-93a3-e46b7ffe4242')
-    def test_room_comes_back_when_a_server_is_deleted(self) -> None:
-        wanted = self.make_shape(
+    def test_room_is_freed_when_a_server_is_deleted(self) -> None:
+        wanted = self.make_spec(
             cell_memory_mib=self.options.fill_cell_memory_mib
         )
         flavor = self.create_flavor(wanted)

@@ -10,4 +10,4 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Tests that look into the compute hosts."""
+"""Tests that also run commands on the compute hosts."""

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Looks into the compute host of a server."""
+"""The base class of tests that read the compute host of a server."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from tempest import config
 from tempest.lib import exceptions
 
 from nova_numa_hugepages.tempest import host as host_access
-from nova_numa_hugepages.tempest import shape
-from nova_numa_hugepages.tempest.readings import ledger
+from nova_numa_hugepages.tempest import server_spec
+from nova_numa_hugepages.tempest.readings import host_show
 from nova_numa_hugepages.tempest.readings import pools
-from nova_numa_hugepages.tempest.tests import roads
+from nova_numa_hugepages.tempest.tests import lifecycle
 
 CONF = config.CONF
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Look:
-    """What a host was like, at one moment. Keys are node and page size."""
+class Snapshot:
+    """The state of a host at one time. Keys are node and page size."""
 
     kernel: Mapping[tuple[int, int], pools.Pool]
-    show: ledger.HostShow
+    show: host_show.HostShow
 
 
-class WhiteboxTest(roads.RoadsTest):
-    """Compares what the APIs say with what is on the host.
+class WhiteboxTest(lifecycle.BaseLifecycleTest):
+    """Compares the APIs with the host.
 
     Servers belong to administrators, who may choose the host, if the options
     name one.
@@ -51,11 +51,11 @@ class WhiteboxTest(roads.RoadsTest):
         options: Any = CONF.numa_hugepages
         if not options.whitebox:
             raise cls.skipException(
-                'May not look into compute hosts: [numa_hugepages] whitebox'
+                'Access to compute hosts is off: [numa_hugepages] whitebox'
             )
         if not options.computes:
             raise cls.skipException(
-                'No way into compute hosts: [numa_hugepages] computes'
+                'No compute hosts are configured: [numa_hugepages] computes'
             )
 
     @classmethod
@@ -63,49 +63,51 @@ class WhiteboxTest(roads.RoadsTest):
         super().setup_clients()
         cls.manager = cls.os_admin
         cls.servers_client = cls.manager.servers_client
-        cls.home = next(
+        cls.named_host = next(
             (name for name in cls.options.computes if name != host_access.ANY),
             None,
         )
 
-    def create_server_at_home(self, flavor: str) -> str:
-        """Create a server on the host that is looked into.
+    def create_server_on_named_host(self, flavor: str) -> str:
+        """Create a server on the host that ``computes`` names first.
 
         :returns: its uuid
         """
-        where = {'hypervisor_hostname': self.home} if self.home else {}
+        where = (
+            {'hypervisor_hostname': self.named_host} if self.named_host else {}
+        )
         return self.create_server(flavor, **where)
 
     def host_of(self, server: str) -> host_access.Host:
-        """Find the host of a server; skip the test if it can't be entered."""
+        """Get the host of a server; skip the test if it has no command."""
         shown = self.admin_servers_client.show_server(server)['server']
         name = shown['OS-EXT-SRV-ATTR:hypervisor_hostname']
         if not host_access.reachable(name, self.options.computes):
             self.skipTest(f'{name} is not in [numa_hugepages] computes')
         return host_access.Host(name, self.options)
 
-    def look(self, host: host_access.Host) -> Look:
-        """Look at the pools and the ledger of a host."""
-        return Look(host.pools(), host.show())
+    def snapshot(self, host: host_access.Host) -> Snapshot:
+        """Read the pools and the ledger of a host."""
+        return Snapshot(host.pools(), host.show())
 
-    def look_before(self) -> tuple[host_access.Host, Look]:
-        """Look at the host that servers will be created on.
+    def snapshot_before(self) -> tuple[host_access.Host, Snapshot]:
+        """Read the host that servers will be created on.
 
-        The test is skipped if that isn't known.
+        The test is skipped if the host isn't known.
         """
-        if self.home is None:
+        if self.named_host is None:
             self.skipTest('No host is named in [numa_hugepages] computes')
-        host = host_access.Host(self.home, self.options)
-        return host, self.look(host)
+        host = host_access.Host(self.named_host, self.options)
+        return host, self.snapshot(host)
 
     def assert_on_host(
-        self, server: str, wanted: shape.Shape
+        self, server: str, wanted: server_spec.ServerSpec
     ) -> dict[tuple[int, int], int]:
-        """Check that a server is on its host as the APIs say.
+        """Check that the host of a server agrees with the APIs.
 
         Compares the domain, the memory of its process, and the ledger.
 
-        :returns: pages that it has, by node and page size
+        :returns: its pages, by node and page size
         """
         placed = self.assert_placed(server, wanted)
         host = self.host_of(server)
@@ -134,7 +136,7 @@ class WhiteboxTest(roads.RoadsTest):
         self.assertEqual(
             {
                 (nodes[cell], wanted.page_size_kib): (
-                    ledger.Hold(
+                    host_show.HoldRow(
                         'guest',
                         'taken',
                         (cell,),
@@ -149,9 +151,12 @@ class WhiteboxTest(roads.RoadsTest):
         return expected
 
     def assert_taken(
-        self, before: Look, after: Look, taken: Mapping[tuple[int, int], int]
+        self,
+        before: Snapshot,
+        after: Snapshot,
+        taken: Mapping[tuple[int, int], int],
     ) -> None:
-        """Check that pools grew by what was missing, and by nothing else."""
+        """Check that pools grew by the missing pages, and by nothing else."""
         static = self.options.page_pools == 'static'
         for key in before.kernel.keys() | taken.keys():
             pages = taken.get(key, 0)
@@ -165,21 +170,23 @@ class WhiteboxTest(roads.RoadsTest):
             )
 
     def assert_released(
-        self, host: host_access.Host, before: Look, server: str
+        self, host: host_access.Host, before: Snapshot, server: str
     ) -> None:
-        """Check that a server has left nothing on a host.
+        """Check that nothing of a server is left on a host.
 
-        Pools have to come back to where they were, the warm margin aside.
+        Pools have to have their old size again, the warm margin aside.
         """
         try:
             self.eventually(
-                lambda: self._is_back(before, self.look(host), server),
-                f'{server} has left {host.name} as it was',
+                lambda: self._is_restored(before, self.snapshot(host), server),
+                f'{host.name} is as it was before {server}',
             )
         except exceptions.TimeoutException:
-            self.fail(f'was: {before}; is: {self.look(host)}')
+            self.fail(f'was: {before}; is: {self.snapshot(host)}')
 
-    def _is_back(self, before: Look, now: Look, server: str) -> bool:
+    def _is_restored(
+        self, before: Snapshot, now: Snapshot, server: str
+    ) -> bool:
         margin_kib = self.options.warm_margin_mib * 1024
         if self.options.page_pools == 'static':
             margin_kib = 0

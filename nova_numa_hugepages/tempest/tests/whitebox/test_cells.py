@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Servers with huge pages: what the host gives them, and gets back."""
+"""Servers with huge pages: their pages on the host, and afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import itertools
 
 from tempest.lib import decorators
 
-from nova_numa_hugepages.tempest import shape
+from nova_numa_hugepages.tempest import server_spec
 from nova_numa_hugepages.tempest.tests.whitebox import base
 
 
@@ -27,13 +27,13 @@ class OneCellTest(base.WhiteboxTest):
     """A server on one NUMA node."""
 
     @decorators.idempotent_id('28a63942-286d-4ccd-bea2-292449320513')
-    def test_pages_are_on_the_node_and_given_back(self) -> None:
-        host, before = self.look_before()
-        wanted = self.make_shape()
+    def test_pages_are_on_the_node_and_freed(self) -> None:
+        host, before = self.snapshot_before()
+        wanted = self.make_spec()
 
-        server = self.create_server_at_home(self.create_flavor(wanted))
+        server = self.create_server_on_named_host(self.create_flavor(wanted))
         taken = self.assert_on_host(server, wanted)
-        self.assert_taken(before, self.look(host), taken)
+        self.assert_taken(before, self.snapshot(host), taken)
 
         self.delete_server(server)
         self.assert_released(host, before, server)
@@ -46,13 +46,13 @@ class TwoCellsTest(base.WhiteboxTest):
     cells_needed = 2
 
     @decorators.idempotent_id('77d8c5ef-2414-47c0-8a60-27cd41ca46e1')
-    def test_pages_are_on_both_nodes_and_given_back(self) -> None:
-        host, before = self.look_before()
-        wanted = self.make_shape(cells=2)
+    def test_pages_are_on_both_nodes_and_freed(self) -> None:
+        host, before = self.snapshot_before()
+        wanted = self.make_spec(cells=2)
 
-        server = self.create_server_at_home(self.create_flavor(wanted))
+        server = self.create_server_on_named_host(self.create_flavor(wanted))
         taken = self.assert_on_host(server, wanted)
-        self.assert_taken(before, self.look(host), taken)
+        self.assert_taken(before, self.snapshot(host), taken)
 
         self.delete_server(server)
         self.assert_released(host, before, server)
@@ -65,8 +65,8 @@ class DistancesTest(base.WhiteboxTest):
     cells_needed = 2
     distances_needed = True
 
-    def _two_cells(self, **specs: str) -> shape.Shape:
-        return self.make_shape(
+    def _two_cells(self, **specs: str) -> server_spec.ServerSpec:
+        return self.make_spec(
             cells=2,
             specs={
                 f'numa_hugepages:{name}': value
@@ -76,24 +76,24 @@ class DistancesTest(base.WhiteboxTest):
 
     @decorators.idempotent_id('1fa41dcb-d807-40f4-b69c-90c1442ac3b1')
     def test_nearest_nodes_of_an_idle_host_are_taken(self) -> None:
-        _, before = self.look_before()
+        _, before = self.snapshot_before()
         if before.show.guests:
-            self.skipTest('There are guests on the host')
+            self.skipTest('There are instances on the host')
         far = before.show.distances
         nearest = min(far[a][b] for a, b in itertools.combinations(far, 2))
         wanted = self._two_cells(max_distance=str(nearest))
 
-        server = self.create_server_at_home(self.create_flavor(wanted))
+        server = self.create_server_on_named_host(self.create_flavor(wanted))
 
         self.assert_on_host(server, wanted)
         first, second = self.show_topology(server).host_nodes
         self.assertEqual(nearest, far[first][second])
 
     @decorators.idempotent_id('af2cf8e5-2847-426e-bc5a-2232a0bbcaf5')
-    def test_server_is_told_its_distances(self) -> None:
+    def test_server_sees_its_distances(self) -> None:
         wanted = self._two_cells(guest_distances='true')
 
-        server = self.create_server_at_home(self.create_flavor(wanted))
+        server = self.create_server_on_named_host(self.create_flavor(wanted))
 
         self.assert_on_host(server, wanted)
         host = self.host_of(server)

@@ -116,34 +116,32 @@ class Host:
         """Have libvirt know some guests, and no others."""
         self.change(domains=lambda *_: frozenset(uuids))
 
-    def pools(self) -> Pools:
+    @contextlib.contextmanager
+    def pools(self) -> Iterator[Pools]:
         """Open the pools as the service does, and make a ledger."""
-        pools = Pools(
-            hugetlb.Hugetlb(self.kernel.fs, self.kernel),
-            Ledger.open(self.ledger),
-            self.kernel.fs,
-            policy.PoolPolicy(node_free_mib=256),
-            lock=threading.RLock(),
-            read_maps=self.kernel.read_maps,
-        )
-        pools.refresh()
-        return pools
+        with Ledger.open(self.ledger) as ledger:
+            pools = Pools(
+                hugetlb.Hugetlb(self.kernel.fs, self.kernel),
+                ledger,
+                self.kernel.fs,
+                policy.PoolPolicy(node_free_mib=256),
+                lock=threading.RLock(),
+                read_maps=self.kernel.read_maps,
+            )
+            pools.refresh()
+            yield pools
 
     def hold(self, uuid, *cells, purpose=model.Purpose.GUEST) -> None:
         """Have the service hold pages.
 
         :param cells: node and pages for each guest cell
         """
-        pools = self.pools()
-        pools.hold(
-            uuid,
-            [
-                model.PageNeed(cell, node, SMALL, count)
-                for cell, (node, count) in enumerate(cells)
-            ],
-            purpose,
-        )
-        pools.close()
+        needs = [
+            model.PageNeed(cell, node, SMALL, count)
+            for cell, (node, count) in enumerate(cells)
+        ]
+        with self.pools() as pools:
+            pools.hold(uuid, needs, purpose)
 
     def start(self, uuid, counts, name='instance-00000001') -> int:
         """Start a guest on 2 MiB pages, by node."""

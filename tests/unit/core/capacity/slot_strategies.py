@@ -25,8 +25,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from nova_numa_hugepages.core.capacity import consume
+from nova_numa_hugepages.core.capacity.counter import Counter
 from nova_numa_hugepages.core.capacity.guest_kinds import guest_kind
-from nova_numa_hugepages.core.capacity.scarcity import Scarcity
 from nova_numa_hugepages.core.fit import fitter
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import GuestCell
@@ -34,9 +34,9 @@ from nova_numa_hugepages.core.model import HostCell
 from nova_numa_hugepages.core.model import HostTopology
 from nova_numa_hugepages.core.model import Limits
 from nova_numa_hugepages.core.model import Plan
-from nova_numa_hugepages.core.model import Rejection
 from nova_numa_hugepages.core.model import Request
 from nova_numa_hugepages.core.model import Strategy
+from nova_numa_hugepages.core.rejection import Rejection
 from tests.unit.core.dice import Dice
 from tests.unit.core.dice import Focus
 from tests.unit.core.host_strategies import DISTANCES
@@ -63,8 +63,8 @@ class Count:
     def slots(self) -> int:
         """Count the slots."""
         kind = guest_kind(self.request, self.farthest)
-        scarcity = Scarcity([kind], self.strategy)
-        (slots,) = scarcity.slots(scarcity.measure(self.host, self.limits))
+        counter = Counter([kind], self.strategy)
+        (slots,) = counter.slots(counter.measure(self.host, self.limits))
         return slots
 
     def fit(self) -> Plan | Rejection:

@@ -24,7 +24,7 @@ from nova_numa_hugepages.core.capacity import cell_room
 from nova_numa_hugepages.core.capacity.cell_room import CellNeed
 from nova_numa_hugepages.core.capacity.cell_room import CellRoom
 from nova_numa_hugepages.core.capacity.cell_room import Shared
-from nova_numa_hugepages.core.capacity.measure import Surveyor
+from nova_numa_hugepages.core.capacity.measure import CellMeasurer
 from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import PagePool
 from nova_numa_hugepages.core.model import PageRequest
@@ -60,7 +60,7 @@ def measure(
 ) -> CellRoom:
     """Measure a host cell for some guest cells."""
     needs = tuple(cell_room.need(guest, emulator) for guest in guests)
-    return Surveyor(needs, account_small_pages=account).measure(
+    return CellMeasurer(needs, account_small_pages=account).measure(
         cell,
         limits=limits or model.Limits(),
         floats=bool(cell.shared_cpus) if floats is None else floats,

@@ -81,14 +81,14 @@ class TestTaking:
         assert isinstance(plan, model.Plan)
         need = cell_room.need(guest, 0)
         # And rooms in which nothing matters but CPUs and huge pages
-        surveyor = measure.Surveyor(
+        measurer = measure.CellMeasurer(
             (cell_room.need(pinned_cell(1, 2, MIB_2), 0),),
             account_small_pages=account,
         )
-        assert surveyor.short
+        assert measurer.short
 
         def look(cell: model.HostCell) -> CellRoom:
-            return surveyor.measure(cell, limits=model.Limits(), floats=True)
+            return measurer.measure(cell, limits=model.Limits(), floats=True)
 
         # When it comes
         ((cell_id, after),) = consume.after_plan(asked, plan, host).items()
@@ -136,11 +136,11 @@ class TestTaking:
         ],
     )
     def test_it_depends_on_what_is_counted(self, guest, short, cores_matter):
-        surveyor = measure.Surveyor(
+        measurer = measure.CellMeasurer(
             (cell_room.need(guest, 0),), account_small_pages=True
         )
 
-        assert (surveyor.short, surveyor.cores_matter) == (short, cores_matter)
+        assert (measurer.short, measurer.cores_matter) == (short, cores_matter)
 
 
 class TestPlainNeeds:
@@ -176,10 +176,12 @@ class TestPlainNeeds:
         ]
         prepared = cell_room.plain_needs(needs)
         assert prepared is not None
-        surveyor = measure.Surveyor(tuple(needs), account_small_pages=account)
+        measurer = measure.CellMeasurer(
+            tuple(needs), account_small_pages=account
+        )
         # When they are counted on the cells of a host, fast and slowly
         for cell in host.cells:
-            offers = surveyor.measure(
+            offers = measurer.measure(
                 cell, limits=model.Limits(), floats=False
             )
             # Then the counts are the same

@@ -41,7 +41,7 @@ from tests.unit.core.dice import examples
 
 
 def accounts(cell: HostCell) -> tuple[object, ...]:
-    """Tell what the fit reads of a host cell, but for which CPUs are free."""
+    """Return what the fit reads of a host cell, whichever CPUs are free."""
     return cell._replace(pinned_cpus=frozenset(), pools=tuple(cell.pools))
 
 

@@ -27,7 +27,7 @@ from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.capacity import cell_room
 from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.core.capacity import measure
-from nova_numa_hugepages.core.capacity import slots
+from nova_numa_hugepages.core.capacity.counter import Counter
 from nova_numa_hugepages.core.capacity.guest_kinds import describe
 from nova_numa_hugepages.core.capacity.guest_kinds import guest_kind
 from nova_numa_hugepages.core.capacity.guest_kinds import GuestKind
@@ -68,10 +68,10 @@ def measured(
 ) -> HostRoom:
     """Measure a host for all that any guest may ask for."""
     needs = tuple(need for kind in kinds for need, _ in kind.needs)
-    surveyor = measure.Surveyor(needs, account_small_pages=True)
+    measurer = measure.CellMeasurer(needs, account_small_pages=True)
     return HostRoom(
         tuple(
-            surveyor.measure(
+            measurer.measure(
                 cell,
                 limits=model.Limits(),
                 floats=any(cell.shared_cpus for cell in cells),
@@ -85,7 +85,7 @@ def measured(
 
 def count(kind: GuestKind, *cells: model.HostCell, **others: object) -> int:
     """Count the slots of one kind on a host."""
-    (found,) = slots.Counter([kind]).slots(
+    (found,) = Counter([kind], model.Strategy()).slots(
         measured(*cells, kinds=[kind], **others)  # type: ignore[arg-type]
     )
     return found
@@ -286,7 +286,9 @@ class TestLikeCells:
         usual = guest_kind(request(pinned_cell(2, 4, MIB_2)))
         other = guest_kind(request(floating_cell(2)))
 
-        assert slots.Counter([usual, other]).slots(HostRoom(())) == (0, 0)
+        assert Counter([usual, other], model.Strategy()).slots(
+            HostRoom(())
+        ) == (0, 0)
 
     def test_all_kinds_are_counted_in_their_order(self):
         kinds = [
@@ -294,12 +296,14 @@ class TestLikeCells:
             for vcpus in (1, 4, 8, 9)
         ]
 
-        assert slots.Counter(kinds).slots(
+        assert Counter(kinds, model.Strategy()).slots(
             measured(*free_cells(16, 16), kinds=kinds)
         ) == (16, 4, 2, 0)
 
-    def test_nothing_is_counted_for_nobody(self):
-        assert slots.Counter([]).slots(measured(*free_cells(8))) == ()
+    def test_nothing_is_counted_for_no_kind(self):
+        assert (
+            Counter([], model.Strategy()).slots(measured(*free_cells(8))) == ()
+        )
 
 
 class TestUnlikeCells:
@@ -427,7 +431,9 @@ class TestSmallPagesOfTheHost:
             for wish in (None, PageRequest.ANY, KIB_4, MIB_2)
         ]
 
-        assert [slots.Counter([kind]).small_matters for kind in kinds] == [
+        assert [
+            Counter([kind], model.Strategy()).small_matters for kind in kinds
+        ] == [
             True,
             True,
             True,
@@ -443,7 +449,7 @@ class TestMemory:
             guest_kind(request(pinned_cell(2, 4, MIB_2))),
             guest_kind(request(floating_cell(1, 4))),
         ]
-        counter = slots.Counter(kinds)
+        counter = Counter(kinds, model.Strategy())
         here = measured(*free_cells(8, 8), kinds=kinds)
         there = measured(*free_cells(8, 2), kinds=kinds)
 
@@ -451,17 +457,16 @@ class TestMemory:
 
         assert [counter.slots(here), counter.slots(there)] == first
         assert [
-            slots.Counter(kinds).slots(each) for each in (here, there)
+            Counter(kinds, model.Strategy()).slots(each)
+            for each in (here, there)
         ] == first
 
-    def test_it_forgets_rather_than_growing_for_ever(self, monkeypatch):
-        monkeypatch.setattr(slots, '_MOST_KNOWN', 2)
+    def test_it_forgets_rather_than_growing_for_ever(self):
         kinds = [guest_kind(request(pinned_cell(2, 4, MIB_2)))]
-        counter = slots.Counter(kinds)
+        counter = Counter(kinds, model.Strategy(), kept=2)
 
         for pages in (*range(8), *range(8)):
             here = measured(*free_cells(pages), kinds=kinds)
             assert counter.slots(here) == (pages // 2,)
 
-        assert len(counter._rooms) <= 2
-        assert len(counter._hosts) <= 2
+        assert counter.copies.cache_info().currsize == 2

@@ -48,7 +48,7 @@ def anywhere(count: Count) -> Count:
 
 
 def overcommits_what_overlaps(count: Count) -> bool:
-    """Tell whether there may be a few more guests than `room.copies` tells.
+    """Check whether there may be a few more guests than `how_many` counts.
 
     That is so for guests with dedicated CPUs, on the smallest pages.
     """
@@ -65,7 +65,7 @@ def overcommits_what_overlaps(count: Count) -> bool:
 
 
 def contradicts(found: HostTopology) -> list[bool]:
-    """Tell which host cells report larger pages than they have memory."""
+    """List which host cells report larger pages than they have memory."""
     verdicts = []
     for index, cell in enumerate(found.cells):
         made = found.allocatable[index] if found.allocatable else {}

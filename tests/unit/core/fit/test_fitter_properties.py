@@ -26,9 +26,9 @@ from nova_numa_hugepages.core.model import CPUPolicy
 from nova_numa_hugepages.core.model import GuestCell
 from nova_numa_hugepages.core.model import HostCell
 from nova_numa_hugepages.core.model import Plan
-from nova_numa_hugepages.core.model import Rejection
 from nova_numa_hugepages.core.model import ThreadPolicy
 from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import Rejection
 from tests.unit.core import oracle_rules as rules
 from tests.unit.core.dice import examples
 from tests.unit.core.dice import Focus

@@ -15,8 +15,8 @@
 
 from nova_numa_hugepages.core.fit import host_memory
 from nova_numa_hugepages.core.model import PageRequest
-from nova_numa_hugepages.core.model import Rejection
 from nova_numa_hugepages.core.rejection import Reason
+from nova_numa_hugepages.core.rejection import Rejection
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import giant
 from tests.unit.core.builders import GIB_1
@@ -66,7 +66,7 @@ def test_all_that_the_pools_leave_can_be_taken():
 
 def test_more_is_a_miss():
     assert miss(POOLED, 12289) == Rejection(
-        Reason.FLOATING, needed=12289, best=12288
+        Reason.HOST_MEMORY, needed=12289, best=12288
     )
 
 
@@ -74,18 +74,18 @@ def test_memory_of_guests_and_of_the_operator_is_taken_off():
     # 2 of the 6 GiB in use are on huge pages.
     assert miss(POOLED, 8192, used_mib=6144) is None
     assert miss(POOLED, 8193, used_mib=6144) == Rejection(
-        Reason.FLOATING, needed=8193, best=8192
+        Reason.HOST_MEMORY, needed=8193, best=8192
     )
 
 
 def test_the_ratio_of_the_host_counts_for_what_is_left():
     assert miss(POOLED, 14336, used_mib=6144, ram_ratio=1.5) is None
     assert miss(POOLED, 14337, used_mib=6144, ram_ratio=1.5) == Rejection(
-        Reason.FLOATING, needed=14337, best=14336
+        Reason.HOST_MEMORY, needed=14337, best=14336
     )
 
 
-def test_a_host_without_pools_is_not_judged():
+def test_a_host_without_pools_is_not_checked():
     only_small = host(host_cell(0, pools=(small(4096),)))
     empty_pool = host(host_cell(0, pools=(small(4096), huge(0))))
 
@@ -95,7 +95,7 @@ def test_a_host_without_pools_is_not_judged():
 
 def test_nothing_is_left_when_more_is_in_use_than_there_is():
     assert miss(POOLED, 1, used_mib=99999) == Rejection(
-        Reason.FLOATING, needed=1, best=0
+        Reason.HOST_MEMORY, needed=1, best=0
     )
 
 
@@ -113,7 +113,7 @@ def test_pages_that_don_t_exist_yet_take_no_memory():
 
     assert miss(growing, 16384 + 4096, used_mib=0) is None
     assert miss(growing, 16384 + 4097, used_mib=0) == Rejection(
-        Reason.FLOATING, needed=20481, best=20480
+        Reason.HOST_MEMORY, needed=20481, best=20480
     )
 
 
@@ -169,7 +169,7 @@ class TestSmallMemory:
 def test_pages_in_use_are_taken_off_where_totals_overlap():
     assert miss(host(growing()), 40960, used_mib=61440) is None
     assert miss(host(growing()), 40961, used_mib=61440) == Rejection(
-        Reason.FLOATING, needed=40961, best=40960
+        Reason.HOST_MEMORY, needed=40961, best=40960
     )
 
 
@@ -184,6 +184,6 @@ def test_pages_in_use_exist_whatever_is_said_to_be_allocatable():
     assert miss(topology, 40961, used_mib=61440) is not None
 
 
-def test_a_host_whose_guests_are_on_files_is_not_judged():
+def test_a_host_whose_guests_are_on_files_is_not_checked():
     # It reports the size of the files as its memory.
     assert miss(POOLED, 65536, total_mib=131072) is None

@@ -18,10 +18,10 @@ import dataclasses
 import pytest
 
 from nova_numa_hugepages.core.fit import memory
-from nova_numa_hugepages.core.fit.memory import Miss
 from nova_numa_hugepages.core.model import Limits
 from nova_numa_hugepages.core.model import PagePool
 from nova_numa_hugepages.core.model import PageRequest
+from nova_numa_hugepages.core.rejection import Miss
 from nova_numa_hugepages.core.rejection import Reason
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import giant
@@ -351,7 +351,7 @@ class TestOverlap:
         memory_mib=8192,
     )
 
-    def judged(self, guest, size_kib, limits=None):
+    def checked(self, guest, size_kib, limits=None):
         return miss(
             guest,
             self.CELL,
@@ -362,8 +362,8 @@ class TestOverlap:
 
     @pytest.mark.parametrize('size_kib', [None, KIB_4, MIB_2, GIB_1])
     def test_guests_of_all_sizes_fit_in_the_memory(self, size_kib):
-        assert self.judged(pinned_cell(1, 4096), size_kib) is None
-        assert self.judged(pinned_cell(1, 5120), size_kib) == Miss(
+        assert self.checked(pinned_cell(1, 4096), size_kib) is None
+        assert self.checked(pinned_cell(1, 5120), size_kib) == Miss(
             Reason.CELL_MEMORY, needed=5120, best=4096
         )
 
@@ -383,7 +383,7 @@ class TestOverlap:
         # Twice the 5120 MiB that huge pages leave, less what is in use.
         double = Limits(ram_ratio=2.0)
 
-        assert self.judged(floating_cell(1, 8192), None, double) is None
+        assert self.checked(floating_cell(1, 8192), None, double) is None
         fuller = self.CELL._replace(
             pools=(small(8192, used_mib=3072), *self.CELL.pools[1:])
         )
@@ -398,15 +398,15 @@ class TestOverlap:
         # Small pages take half of what they hold: 5120 - 512.
         double = Limits(ram_ratio=2.0)
 
-        assert self.judged(pinned_cell(1, 4608), MIB_2, double) is None
-        assert self.judged(pinned_cell(1, 4610), MIB_2, double) == Miss(
+        assert self.checked(pinned_cell(1, 4608), MIB_2, double) is None
+        assert self.checked(pinned_cell(1, 4610), MIB_2, double) == Miss(
             Reason.CELL_MEMORY, needed=4610, best=4608
         )
 
     def test_a_ratio_below_one_doesn_t_shrink_huge_pages(self):
         half = Limits(ram_ratio=0.5)
 
-        assert self.judged(pinned_cell(1, 4096), MIB_2, half) is None
+        assert self.checked(pinned_cell(1, 4096), MIB_2, half) is None
 
     def test_totals_that_add_up_are_not_judged(self):
         exact = host_cell(

@@ -97,7 +97,8 @@ def test_with_neither_guests_nor_a_ledger(tmp_path, capsys):
 
 def test_with_neither_guests_nor_holds(tmp_path, capsys):
     host = command_host.Host(tmp_path)
-    host.pools().close()
+    with host.pools():
+        pass
 
     assert shown(host, capsys).out.endswith(
         'No instance runs here, and none holds pages.\n'

@@ -10,28 +10,28 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Servers that stop, move or change: their pages when they come back."""
+"""Servers that stop, move or change: their pages afterwards."""
 
 from __future__ import annotations
 
 from tempest.lib import decorators
 
-from nova_numa_hugepages.tempest.tests import roads
+from nova_numa_hugepages.tempest.tests import lifecycle
 from nova_numa_hugepages.tempest.tests.whitebox import base
 
 
 @decorators.serial
-class ComebackTest(base.WhiteboxTest):
-    """Looks into the host of each server after its road.
+class LifecycleTest(base.WhiteboxTest):
+    """Reads the host of a server after each operation.
 
-    In the end the server is deleted, and everything has to be as before.
+    In the end the server is deleted, and the host has to be as before.
     """
 
     def setUp(self) -> None:
         super().setUp()
-        self.host, self.before = self.look_before()
-        self.wanted = self.make_shape()
-        self.server = self.create_server_at_home(
+        self.host, self.before = self.snapshot_before()
+        self.wanted = self.make_spec()
+        self.server = self.create_server_on_named_host(
             self.create_flavor(self.wanted)
         )
         self.assert_on_host(self.server, self.wanted)
@@ -56,7 +56,7 @@ class ComebackTest(base.WhiteboxTest):
         self._assert_leaves_nothing()
 
     @decorators.idempotent_id('4353ef11-8c7e-44df-b7e1-5afacb623a5b')
-    @roads.needs('suspend')
+    @lifecycle.needs('suspend')
     def test_suspend_and_resume(self) -> None:
         self.suspend(self.server)
         self.resume(self.server)
@@ -65,7 +65,7 @@ class ComebackTest(base.WhiteboxTest):
         self._assert_leaves_nothing()
 
     @decorators.idempotent_id('53cea08c-d080-49c8-b024-c581de37bd3d')
-    @roads.needs('shelve')
+    @lifecycle.needs('shelve')
     def test_shelve_and_unshelve(self) -> None:
         self.shelve(self.server)
         self.assert_released(self.host, self.before, self.server)
@@ -75,7 +75,7 @@ class ComebackTest(base.WhiteboxTest):
         self._assert_leaves_nothing()
 
     @decorators.idempotent_id('1698da52-e9fc-491e-93d0-5b2d76e5d092')
-    @roads.needs('rescue')
+    @lifecycle.needs('rescue')
     def test_rescue_and_unrescue(self) -> None:
         self.rescue(self.server)
         self.assert_on_host(self.server, self.wanted)
@@ -92,7 +92,7 @@ class ComebackTest(base.WhiteboxTest):
         self._assert_leaves_nothing()
 
     @decorators.idempotent_id('de24e1dc-348c-4b4f-a8ed-171d8600eaf5')
-    @roads.needs('resize')
+    @lifecycle.needs('resize')
     def test_resize_and_confirm(self) -> None:
         larger = self.larger()
         self.resize(self.server, self.create_flavor(larger))
@@ -102,7 +102,7 @@ class ComebackTest(base.WhiteboxTest):
         self._assert_leaves_nothing()
 
     @decorators.idempotent_id('a21204e8-ecca-4cc9-b038-4a5beb623cca')
-    @roads.needs('resize')
+    @lifecycle.needs('resize')
     def test_resize_and_revert(self) -> None:
         larger = self.larger()
         self.resize(self.server, self.create_flavor(larger))

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Reads what ``nova-numa-hugepages host show -f json`` prints."""
+"""The output of ``nova-numa-hugepages host show -f json``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Hold:
-    """What a guest holds of a pool, and has of it.
+class HoldRow:
+    """The pages of a pool that are held for an instance, and those it has.
 
-    :ivar purpose: ``guest``, ``incoming`` or ``resize``; None if it holds
-        nothing
-    :ivar state: ``held`` or ``taken``; None if it holds nothing
-    :ivar has: None if that can't be seen
+    :ivar purpose: ``guest``, ``incoming`` or ``resize``; None if nothing is
+        held
+    :ivar state: ``held`` or ``taken``; None if nothing is held
+    :ivar has: None if that is not known
     """
 
     purpose: str | None
@@ -41,7 +41,7 @@ class Hold:
 class PoolRow:
     """A pool, as the driver accounts it, in pages.
 
-    :ivar holds: by uuid of the guest
+    :ivar holds: by uuid of the instance
     """
 
     total: int
@@ -51,12 +51,12 @@ class PoolRow:
     floor: int
     grown: int
     reserved: int
-    holds: Mapping[str, tuple[Hold, ...]]
+    holds: Mapping[str, tuple[HoldRow, ...]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HostShow:
-    """A host.
+    """The pools of a host and the distances of its nodes.
 
     :ivar pools: by node and page size in KiB
     :ivar distances: from each node to each node
@@ -67,13 +67,13 @@ class HostShow:
 
     @property
     def guests(self) -> frozenset[str]:
-        """Uuids of guests that hold or have pages."""
+        """Uuids of instances that pages are held for, or that have pages."""
         return frozenset(
             uuid for pool in self.pools.values() for uuid in pool.holds
         )
 
-    def holds(self, uuid: str) -> dict[tuple[int, int], tuple[Hold, ...]]:
-        """Tell what a guest holds and has; pools without are left out."""
+    def holds(self, uuid: str) -> dict[tuple[int, int], tuple[HoldRow, ...]]:
+        """Get the pages of an instance; pools without any are left out."""
         return {
             key: pool.holds[uuid]
             for key, pool in self.pools.items()
@@ -84,7 +84,7 @@ class HostShow:
 def read(text: str) -> HostShow:
     """Read the output of the command.
 
-    :raises ValueError: if it is not JSON, lacks a column, or the command
+    :raises ValueError: if it is not JSON, a column is missing, or the command
         couldn't read the ledger
     """
     pools: dict[tuple[int, int], PoolRow] = {}
@@ -108,10 +108,10 @@ def _pool(row: Mapping[str, Any]) -> PoolRow:
             'host show does not know what is held: it found no ledger, or was '
             'not run as root'
         )
-    holds: dict[str, list[Hold]] = {}
+    holds: dict[str, list[HoldRow]] = {}
     for guest in row['guests']:
         holds.setdefault(guest['uuid'], []).append(
-            Hold(
+            HoldRow(
                 guest['purpose'],
                 guest['state'],
                 tuple(guest['cells']),

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The roads on which a server stops, or moves, and comes back."""
+"""Life cycle operations: servers that stop, move or change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from typing import TypeVar
 from tempest import config
 from tempest.common import compute
 
-from nova_numa_hugepages.tempest import shape
+from nova_numa_hugepages.tempest import server_spec
 from nova_numa_hugepages.tempest.tests import base
 
 CONF = config.CONF
@@ -35,7 +35,7 @@ def needs(feature: str) -> Callable[[Test], Test]:
     """Skip a test where ``tempest.conf`` says that a feature is missing.
 
     :param feature: an option of the group ``compute-feature-enabled``
-    :returns: a decorator for a test of :class:`RoadsTest`
+    :returns: a decorator for a test of :class:`BaseLifecycleTest`
     """
 
     def mark(test: Test) -> Test:
@@ -45,22 +45,20 @@ def needs(feature: str) -> Callable[[Test], Test]:
     return mark
 
 
-class RoadsTest(base.BaseTest):
-    """Takes servers along each road; what they are checked for is apart."""
+class BaseLifecycleTest(base.BaseTest):
+    """Has the operations; what is checked after them is in the tests."""
 
     def setUp(self) -> None:
         super().setUp()
-        # Here, because nothing is known of the options at import, and before
-        # a server is created.
+        # Here, because options are not known at import, and before a server
+        # is created.
         feature = getattr(getattr(self, self._testMethodName), _NEEDS, None)
         if feature and not CONF.compute_feature_enabled[feature]:
             self.skipTest(f'Not enabled: [compute-feature-enabled] {feature}')
 
-    def larger(self) -> shape.Shape:
-        """Tell the shape of a server that was resized."""
-        return self.make_shape(
-            cell_memory_mib=2 * self.options.cell_memory_mib
-        )
+    def larger(self) -> server_spec.ServerSpec:
+        """Get the size of a resized server."""
+        return self.make_spec(cell_memory_mib=2 * self.options.cell_memory_mib)
 
     def stop(self, server: str) -> None:
         """Power a server off."""
@@ -73,28 +71,28 @@ class RoadsTest(base.BaseTest):
         self.wait_for(server, 'ACTIVE')
 
     def reboot_hard(self, server: str) -> None:
-        """Reboot a server as if by its power switch."""
+        """Hard reboot a server."""
         self.servers_client.reboot_server(server, type='HARD')
         self.wait_for(server, 'ACTIVE')
 
     def suspend(self, server: str) -> None:
-        """Write the memory of a server to disk."""
+        """Suspend a server."""
         self.servers_client.suspend_server(server)
         self.wait_for(server, 'SUSPENDED')
 
     def resume(self, server: str) -> None:
-        """Let a suspended server run."""
+        """Resume a suspended server."""
         self.servers_client.resume_server(server)
         self.wait_for(server, 'ACTIVE')
 
     def shelve(self, server: str) -> None:
-        """Take a server off its host, and keep its disk as an image."""
+        """Shelve a server, and remove it from its host."""
         compute.shelve_server(
             self.servers_client, server, force_shelve_offload=True
         )
 
     def unshelve(self, server: str) -> None:
-        """Give a shelved server a host."""
+        """Unshelve a server."""
         self.servers_client.unshelve_server(server)
         self.wait_for(server, 'ACTIVE')
 
@@ -109,21 +107,21 @@ class RoadsTest(base.BaseTest):
         self.wait_for(server, 'ACTIVE')
 
     def rebuild(self, server: str) -> None:
-        """Write the image onto the disk of a server anew."""
+        """Rebuild a server from its image."""
         self.servers_client.rebuild_server(server, CONF.compute.image_ref)
         self.wait_for(server, 'ACTIVE')
 
     def resize(self, server: str, flavor: str) -> None:
-        """Give a server another flavor, for a try."""
+        """Resize a server, without confirming it."""
         self.servers_client.resize_server(server, flavor)
         self.wait_for(server, 'VERIFY_RESIZE')
 
     def confirm_resize(self, server: str) -> None:
-        """Keep the new flavor."""
+        """Confirm a resize."""
         self.servers_client.confirm_resize_server(server)
         self.wait_for(server, 'ACTIVE')
 
     def revert_resize(self, server: str) -> None:
-        """Take the old flavor back."""
+        """Revert a resize."""
         self.servers_client.revert_resize_server(server)
         self.wait_for(server, 'ACTIVE')

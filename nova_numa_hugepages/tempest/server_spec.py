@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What a test server is like, and the flavor that makes it so."""
+"""The size of a test server, and the flavor for it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Shape:
-    """A server whose cells are all the same.
+class ServerSpec:
+    """A server whose guest cells are all of one size.
 
     :ivar cell_memory_mib: a multiple of the page size
-    :ivar specs: extra specs besides those that the other fields are told by
+    :ivar specs: extra specs besides those that follow from the other fields
     """
 
     cells: int
@@ -35,7 +35,7 @@ class Shape:
     specs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse a cell that is not made of whole pages.
+        """Check that a cell is made of whole pages.
 
         :raises ValueError: with the names of the options
         """
@@ -48,11 +48,11 @@ class Shape:
             )
 
     @classmethod
-    def of(cls, options: Any, *, cells: int = 1, **changes: Any) -> Shape:
-        """Make the shape that the options describe.
+    def of(cls, options: Any, *, cells: int = 1, **changes: Any) -> ServerSpec:
+        """Get the server that the options describe.
 
         :param options: the group ``numa_hugepages`` of ``tempest.conf``
-        :param changes: fields that are to be different
+        :param changes: fields that differ from the options
         :raises ValueError: if the cells aren't made of whole pages
         """
         fields = {
@@ -80,7 +80,7 @@ class Shape:
 
     @property
     def resources(self) -> dict[str, int]:
-        """What the server takes of a host in Placement, its disk aside."""
+        """The resources of the server in Placement, without its disk."""
         cpus = 'PCPU' if self.dedicated_cpus else 'VCPU'
         return {cpus: self.vcpus, 'MEMORY_MB': self.memory_mib}
 

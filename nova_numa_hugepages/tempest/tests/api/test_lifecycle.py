@@ -10,21 +10,21 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Servers that stop, move or change, and are right when they come back."""
+"""Servers that stop, move or change: their placement afterwards."""
 
 from __future__ import annotations
 
 from tempest.lib import decorators
 
-from nova_numa_hugepages.tempest.tests import roads
+from nova_numa_hugepages.tempest.tests import lifecycle
 
 
-class ComebackTest(roads.RoadsTest):
-    """Asks the APIs where each server is after its road."""
+class LifecycleTest(lifecycle.BaseLifecycleTest):
+    """Asks the APIs where a server is after each operation."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.wanted = self.make_shape()
+        self.wanted = self.make_spec()
         self.server = self.create_server(self.create_flavor(self.wanted))
         self.assert_placed(self.server, self.wanted)
 
@@ -42,7 +42,7 @@ class ComebackTest(roads.RoadsTest):
         self.assert_placed(self.server, self.wanted)
 
     @decorators.idempotent_id('62e9b6d5-7a75-496c-b195-468571bfef0d')
-    @roads.needs('suspend')
+    @lifecycle.needs('suspend')
     def test_suspend_and_resume(self) -> None:
         self.suspend(self.server)
         self.assert_placed(self.server, self.wanted)
@@ -51,7 +51,7 @@ class ComebackTest(roads.RoadsTest):
         self.assert_placed(self.server, self.wanted)
 
     @decorators.idempotent_id('bfb17c3b-e839-4f6d-9b74-c1601e17cee7')
-    @roads.needs('shelve')
+    @lifecycle.needs('shelve')
     def test_shelve_and_unshelve(self) -> None:
         self.shelve(self.server)
         self.assert_nothing_allocated(self.server)
@@ -60,7 +60,7 @@ class ComebackTest(roads.RoadsTest):
         self.assert_placed(self.server, self.wanted)
 
     @decorators.idempotent_id('19163e91-cd8a-4085-90be-8eca19515ade')
-    @roads.needs('rescue')
+    @lifecycle.needs('rescue')
     def test_rescue_and_unrescue(self) -> None:
         self.rescue(self.server)
         self.assert_placed(self.server, self.wanted)
@@ -74,7 +74,7 @@ class ComebackTest(roads.RoadsTest):
         self.assert_placed(self.server, self.wanted)
 
     @decorators.idempotent_id('e24c091d-957d-4708-a633-960779fcb697')
-    @roads.needs('resize')
+    @lifecycle.needs('resize')
     def test_resize_and_confirm(self) -> None:
         larger = self.larger()
         self.resize(self.server, self.create_flavor(larger))
@@ -84,7 +84,7 @@ class ComebackTest(roads.RoadsTest):
         self.assert_placed(self.server, larger)
 
     @decorators.idempotent_id('998a8ed4-f479-4d17-90a8-076c11f4412c')
-    @roads.needs('resize')
+    @lifecycle.needs('resize')
     def test_resize_and_revert(self) -> None:
         larger = self.larger()
         self.resize(self.server, self.create_flavor(larger))
