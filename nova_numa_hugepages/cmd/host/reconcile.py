@@ -34,24 +34,20 @@ if TYPE_CHECKING:
 EXIT_TO_FIX = 3
 EXIT_UNDECIDED = 4
 
-_DESCRIPTION = """
-Compare ledger, instances and kernel of this host, and fix them.
-
-For a host on which nova-compute is stopped, because it does not start or its
-driver was switched off. While it runs it does the same by itself, when it
-starts and then once a minute. --dry-run can be used at any time.
-
-Pages are left alone that are held for an instance without a domain, as only
-Nova knows whether it was deleted or is just being rebuilt; and those that are
-held for a live migration or a resize, as only Nova knows whether it is in
-progress.
-"""
-
 
 class Reconcile(base.HostCommand):
-    """Compare ledger, instances and kernel of this host, and fix them."""
+    """Compare ledger, instances and kernel of this host, and fix them.
 
-    description = _DESCRIPTION
+    For a host on which nova-compute is stopped, because it does not start or
+    its driver was switched off. While it runs it does the same by itself, when
+    it starts and then once a minute. --dry-run can be used at any time.
+
+    Pages are left alone that are held for an instance without a domain, as
+    only Nova knows whether it was deleted or is just being rebuilt; and those
+    that are held for a live migration or a resize, as only Nova knows whether
+    it is in progress.
+    """
+
     force = (
         'even if nova-compute runs, or if it is not known whether it does; if '
         'the ledger is not that of the configuration; and believe libvirt if '
