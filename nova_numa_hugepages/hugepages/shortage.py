@@ -38,9 +38,11 @@ def describe(
     :param made: pages that were allocated, and are about to be freed again
     :param why: why there are not more
     """
+    text = f'{missing} of {wanted} pages of {key} are missing'
+    if usage is None:
+        return f'{text}: {why}'
     numbers = f', {made} made now and undone' if made else ''
-    use = f' ({usage}{numbers})' if usage is not None else ''
-    return f'{missing} of {wanted} pages of {key} are missing{use}: {why}'
+    return f'{text} ({usage}{numbers}): {why}'
 
 
 def growth_limits(
