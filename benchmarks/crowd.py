@@ -259,7 +259,7 @@ class Crowd(cloud.EmbeddedCloud):
 
 
 def _spec(number: int) -> cloud.HostSpec:
-    kind = fleet.HostType(4 if number % 2 else 2)
+    kind = fleet.HostShape(4 if number % 2 else 2)
     return cloud.HostSpec(
         f'host-{number}',
         (_NODE,) * kind.cells,

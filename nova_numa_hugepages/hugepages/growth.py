@@ -41,7 +41,7 @@ PAUSE_S = 0.2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Host:
+class GrowthHost:
     """The host whose pools grow, as far as growth needs it.
 
     :ivar kernel: the kernel's pools
@@ -75,7 +75,7 @@ class Growth:
 
     def __init__(
         self,
-        host: Host,
+        host: GrowthHost,
         policy: PoolPolicy,
         wanted: Mapping[model.PoolKey, int],
         without: tuple[str, model.Purpose] | None = None,

@@ -93,7 +93,7 @@ class Pools:
         self._clock = clock
         self._accounts = Accounts(kernel, ledger, fs)
         self._usage = UsageReader(kernel, fs, read_maps, policy.reserved)
-        self._host = growth.Host(
+        self._host = growth.GrowthHost(
             kernel,
             fs,
             self._accounts,

@@ -27,7 +27,7 @@ from nova_numa_hugepages.cmd.host import settings
 if TYPE_CHECKING:
     from nova_numa_hugepages.hugepages.kernel import hostfs
     from nova_numa_hugepages.hugepages.pools import Pools
-    from nova_numa_hugepages.hugepages.reconcile import Plan
+    from nova_numa_hugepages.hugepages.reconcile import ReconcilePlan
     from nova_numa_hugepages.hugepages.reconcile import Reconciler
     from nova_numa_hugepages.hugepages.reconcile_rules import Present
 
@@ -179,7 +179,7 @@ def _fix(reconciler: Reconciler, present: Present, fs: hostfs.HostFS) -> bool:
 
 def _report(
     reconciler: Reconciler,
-    plan: Plan,
+    plan: ReconcilePlan,
     present: Present,
     options: argparse.Namespace,
     title: str,
