@@ -16,6 +16,7 @@ import importlib
 import importlib.metadata
 import pathlib
 import pkgutil
+import subprocess
 import tomllib
 import types
 import unittest
@@ -347,6 +348,11 @@ def test_a_process_is_found_by_the_uuid_among_its_arguments():
     # The shell that searches is not found itself.
     with pytest.raises(host.CommandFailed):
         here.run(line)
-    assert 'stack' in here.run(
-        f"sh -c 'sleep 9' -uuid {number} & {line}; kill $!"
-    )
+    with subprocess.Popen(
+        ['sh', '-c', 'echo up; read x', '-uuid', number],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout.readline() == b'up\n'
+        assert 'stack' in here.run(line)
+        other.stdin.close()
