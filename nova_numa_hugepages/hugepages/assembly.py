@@ -93,7 +93,9 @@ def open_pools(
         policy,
         lock=lock.HostLock(
             ledger.path.parent,
-            timeout_s=lock_timeout_s or lock.TIMEOUT_S,
+            timeout_s=(
+                lock.TIMEOUT_S if lock_timeout_s is None else lock_timeout_s
+            ),
             waiting=waiting,
         ),
         read_maps=kernel.read_maps,

@@ -20,6 +20,7 @@ How the kernel enlarges a pool, and what helps when it falls short:
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -123,19 +124,19 @@ class Growth:
             key: self._kernel.pool(key).total + count
             for key, count in missing.items()
         }
-        left = self._enlarge(goals)
+        left = self._enlarge(goals, goals)
         while left:
             if self._policy.compact:
                 for node in sorted({key.node for key in left}):
                     self._kernel.compact(node)
-                left = self._enlarge(goals)
+                left = self._enlarge(goals, left)
             if left and self._policy.demote:
                 self._demote(left)
                 left = self._missing(goals)
             if left and self._policy.hand_over:
                 for key, count in left.items():
                     self._hand_over(key, count)
-                left = self._enlarge(goals)
+                left = self._enlarge(goals, left)
             if (
                 not left
                 or self._host.clock() >= self._deadline
@@ -143,7 +144,7 @@ class Growth:
             ):
                 break
             self._host.sleep(PAUSE_S)
-            left = self._enlarge(goals)
+            left = self._enlarge(goals, left)
         return left
 
     def undo(self) -> list[str]:
@@ -183,8 +184,10 @@ class Growth:
         return usage[key].available - self._wanted.get(key, 0)
 
     def _enlarge(
-        self, goals: Mapping[model.PoolKey, int]
+        self, goals: Mapping[model.PoolKey, int], left: Iterable[model.PoolKey]
     ) -> dict[model.PoolKey, int]:
+        """Enlarge the pools that are left; others may be handed over."""
+        goals = {key: goals[key] for key in left}
         for key, goal in goals.items():
             pool = self._kernel.pool(key)
             step = min(goal - pool.total, self._limit(key))
@@ -269,10 +272,10 @@ class Growth:
             other = model.PoolKey(key.node, size_kib)
             if other == key or rest_kib <= 0:
                 continue
-            count = min(
+            spare = min(
                 self._accounts.account(other).grown,
                 self._idle(other),
                 -(-rest_kib // size_kib),
             )
-            if count > 0:
-                rest_kib += self._add(other, -count) * size_kib
+            if spare > 0:
+                rest_kib += self._add(other, -spare) * size_kib

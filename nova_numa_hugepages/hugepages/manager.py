@@ -45,8 +45,8 @@ _NOT_RELEASED = (
     'Failed to release huge pages: %s. Will retry in the next resource update.'
 )
 _NOT_MOVED = (
-    'Failed to change the purpose of reserved huge pages: %s. Will retry in '
-    'the next resource update.'
+    'Failed to change the purpose of reserved huge pages: %s. They are still '
+    'reserved for %s. Will retry in the next resource update.'
 )
 _NOT_RECORDED = (
     'Failed to record which huge pages the instance has: %s. Will retry in '
@@ -261,7 +261,7 @@ class HugePageManager:
     def _move(
         self, holder: str, old: model.Purpose, new: model.Purpose
     ) -> None:
-        with _log_and_continue(holder, _NOT_MOVED):
+        with _log_and_continue(holder, _NOT_MOVED, old):
             self._pools.move(holder, old, new)
 
     # All of the host.
@@ -333,12 +333,16 @@ class HugePageManager:
 
 
 @contextlib.contextmanager
-def _log_and_continue(holder: str, message: str) -> Iterator[None]:
+def _log_and_continue(
+    holder: str, message: str, *values: str
+) -> Iterator[None]:
     """Log an error of ours that mustn't stop what Nova does.
 
-    :param message: takes the error
+    :param message: takes the error, and the values
     """
     try:
         yield
     except exception.NUMAHugepagesError as error:
-        LOG.error(message, str(error).rstrip('.'), instance_uuid=holder)
+        LOG.error(
+            message, str(error).rstrip('.'), *values, instance_uuid=holder
+        )

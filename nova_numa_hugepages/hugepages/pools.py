@@ -111,11 +111,6 @@ class Pools:
     # Whether the pools can change.
 
     @property
-    def read_only(self) -> str | None:
-        """Why the pools can't be changed; None if they can."""
-        return self._read_only
-
-    @property
     def can_grow(self) -> bool:
         """Whether pages can be allocated."""
         return self._why_no_growth is None

@@ -27,6 +27,7 @@ from typing import Any
 from lxml import etree
 from nova.virt.libvirt import guest as libvirt_guest
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.libvirt import guest_config
 
 
@@ -76,8 +77,12 @@ def replace_distances(
     :param distances: from each guest cell to each; None for none
     :returns: the XML with these distances only; with none if they are of
         another number of guest cells
+    :raises exception.InvalidDomain: if it is no XML
     """
-    root = etree.fromstring(xml)
+    try:
+        root = etree.fromstring(xml)
+    except etree.XMLSyntaxError as error:
+        raise exception.InvalidDomain(f'it is no XML: {error}') from error
     cells = root.findall('./cpu/numa/cell')
     for element in root.findall('./cpu/numa/cell/distances'):
         element.getparent().remove(element)

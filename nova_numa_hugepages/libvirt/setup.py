@@ -30,6 +30,7 @@ from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import privsep
 from nova_numa_hugepages.hugepages.manager import HugePageManager
 from nova_numa_hugepages.hugepages.state import service_lock
+from nova_numa_hugepages.hugepages.state import sqlite
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
@@ -75,10 +76,11 @@ def open_manager(
         for node, counts in hardware.numa_get_reserved_huge_pages().items()
         for size_kib, count in counts.items()
     }
-    folder = pathlib.Path(conf.state_path)
-    service_lock.hold(folder)
-    cleanup.callback(service_lock.release, folder)
-    ledger = cleanup.enter_context(Ledger.open(folder / FILE_NAME))
+    path = pathlib.Path(conf.state_path, FILE_NAME)
+    sqlite.check_folder(path)
+    service_lock.hold(path.parent)
+    cleanup.callback(service_lock.release, path.parent)
+    ledger = cleanup.enter_context(Ledger.open(path))
     pools = open_pools(
         kernel, ledger, policy.read(conf.numa_hugepages, reserved)
     )

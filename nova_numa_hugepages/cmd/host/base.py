@@ -101,8 +101,13 @@ class HostCommand(command.Command):
 
         :raises errors.BadInput: if it is not, and is to be changed
         """
-        if changes:
+        try:
             host_root.check_live(options.root, self.machine.fs)
+        except errors.BadInput:
+            if changes:
+                raise
+            # A copy need not have the processes.
+            return
         try:
             host_root.check_processes(fs)
         except errors.BadInput as error:

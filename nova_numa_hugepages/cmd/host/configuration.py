@@ -91,8 +91,8 @@ class Configuration:
             value = self._conf.state_path
         except cfg.Error as error:
             raise errors.BadInput(
-                f'{start} {text!r}, which refers to an option that is not '
-                'known here. Name the folder with --state-path.'
+                f'{start} {text!r}, and {_unknown_in(error)} is not known '
+                'here. Name the folder with --state-path.'
             ) from error
         if not value:
             raise errors.BadInput(f'{start} nothing, expected a folder')
@@ -174,6 +174,21 @@ def _sections(path: pathlib.Path) -> _Sections:
     raise errors.BadInput(
         f'{path}: expected a configuration file, found: {reason}'
     )
+
+
+def _unknown_in(error: BaseException) -> str:
+    """Return the unknown option that a value refers to.
+
+    oslo.config names the option that has the value, and the other one only in
+    what led to that.
+    """
+    name = 'one of its names'
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, cfg.NoSuchOptError):
+            name = link.opt_name
+        link = link.__cause__ or link.__context__
+    return name
 
 
 def _expected(group: str, name: str, error: Exception) -> str:

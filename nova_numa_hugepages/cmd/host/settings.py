@@ -27,11 +27,10 @@ from nova_numa_hugepages.cmd.host.inspect import host_root
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 
-# The project and the program whose configuration is read.
-SERVICE = ('nova', 'nova-compute')
-
-# Where that usually is.
-CONFIG_FOLDER = pathlib.Path('/etc/nova')
+# Where nova-compute looks for its configuration, except for the home of its
+# user, who is another one: of each name the first that exists counts.
+CONFIG_FOLDERS = (pathlib.Path('/etc/nova'), pathlib.Path('/etc'))
+CONFIG_NAMES = ('nova', 'nova-compute')
 
 STATE_PATH = pathlib.Path('/var/lib/nova')
 LIBVIRT_URI = 'qemu:///system'
@@ -74,15 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             _FILE,
             'FILE',
             'configuration file of nova-compute (can be given several times; '
-            'default: nova.conf and nova-compute.conf where services of '
-            'OpenStack look for them, usually in /etc/nova)',
+            'default: nova.conf and nova-compute.conf in /etc/nova or /etc)',
         ),
         (
             _FOLDER,
             'FOLDER',
             'folder whose *.conf files are read as well (can be given several '
-            'times; default: nova.conf.d and nova-compute.conf.d in the same '
-            'places)',
+            'times; default: nova.conf.d and nova-compute.conf.d in /etc/nova '
+            'or /etc)',
         ),
     ):
         # One list for both, as their order matters: the last value of an
@@ -202,7 +200,7 @@ def check(
         )
     if not found.files:
         where = (
-            f'no configuration was found in {CONFIG_FOLDER}'
+            f'no configuration was found in {CONFIG_FOLDERS[0]}'
             if options.root is None
             else f'--root {options.root}: no configuration is read from there'
         )
@@ -298,13 +296,20 @@ def _files(
 
     :param notes: takes a sentence for each that this user may not read
     """
-    found: list[pathlib.Path] = []
-    if options.root is None:
-        found += _default_files({option for option, _ in options.config})
-        for path in tuple(found):
-            if path.is_dir() or not os.access(path, os.R_OK):
-                notes.append(_unread(path))
-                found.remove(path)
+    given = {option for option, _ in options.config}
+    default: list[pathlib.Path] = []
+    if options.root is None and _FILE not in given:
+        default += _default('.conf')
+    if options.root is None and _FOLDER not in given:
+        for folder in _default('.conf.d'):
+            readable = os.access(folder, os.R_OK | os.X_OK)
+            default += sorted(folder.glob('*.conf')) if readable else [folder]
+    found = []
+    for path in dict.fromkeys(default):
+        if path.is_dir() or not os.access(path, os.R_OK):
+            notes.append(_unread(path))
+        else:
+            found.append(path)
     for option, path in options.config:
         if option == _FILE:
             found.append(path)
@@ -318,27 +323,21 @@ def _files(
     return found
 
 
-def _default_files(given: set[str]) -> list[pathlib.Path]:
-    """List the files that nova-compute reads by default.
+def _default(suffix: str) -> list[pathlib.Path]:
+    """List the files or folders that nova-compute reads by default.
 
-    A folder that this user may not list is returned in place of its files.
-
-    :param given: the options that are given
+    A folder that this user may not enter is returned in place of what it may
+    have.
     """
-    # Loaded late, as it takes time.
-    from oslo_config import cfg
-
     found = []
-    if not (given or os.access(CONFIG_FOLDER, os.X_OK)):
-        found += [CONFIG_FOLDER] if CONFIG_FOLDER.is_dir() else []
-    if _FILE not in given:
-        found += map(pathlib.Path, cfg.find_config_files(*SERVICE))
-    if _FOLDER not in given:
-        for folder in map(
-            pathlib.Path, cfg.find_config_dirs(*SERVICE, extension='.conf.d')
-        ):
-            readable = os.access(folder, os.R_OK | os.X_OK)
-            found += sorted(folder.glob('*.conf')) if readable else [folder]
+    for name in CONFIG_NAMES:
+        for folder in CONFIG_FOLDERS:
+            path = folder / f'{name}{suffix}'
+            if folder.is_dir() and not os.access(folder, os.X_OK):
+                path = folder
+            if path.exists():
+                found.append(path)
+                break
     return found
 
 

@@ -22,9 +22,8 @@ from __future__ import annotations
 from collections.abc import Callable
 import errno
 import os
+import re
 from typing import NamedTuple
-
-from oslo_utils import uuidutils
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
@@ -34,6 +33,8 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 # process any more, exception.KernelError if the file can't be read.
 MapsReader = Callable[[int], str]
 
+# As libvirt and Nova write it.
+_UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 _GONE = frozenset({errno.ENOENT, errno.ESRCH})
 
 
@@ -156,7 +157,7 @@ def _guest(root: str, pid: int) -> GuestProcess | None:
         return None
     words = line.decode('utf-8', 'replace').split('\0')
     uuid = _argument(words, '-uuid').lower()
-    if not uuidutils.is_uuid_like(uuid):
+    if not _UUID.fullmatch(uuid):
         return None
     # The name of the program, which comes before, may hold anything.
     stat = _bytes(f'{root}/{pid:d}/stat').rpartition(b')')[2].split()

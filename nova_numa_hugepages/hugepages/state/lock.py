@@ -216,12 +216,7 @@ def name_process(pid: int) -> str:
 
 def unusable(path: pathlib.Path, error: Exception) -> LockError:
     """Make the error for a lock file that can't be used."""
-    return LockError(
-        path,
-        f'cannot be used: {error}',
-        'Make sure that the user of nova-compute owns the file and its '
-        'folder.',
-    )
+    return LockError(path, f'cannot be used: {error}', sqlite.ACCESS)
 
 
 def _left(deadline: float) -> float:

@@ -37,7 +37,7 @@ BUSY_TIMEOUT_S = 10.0
 # How often a reader looks again when a file comes or goes while it opens it.
 _ATTEMPTS = 5
 
-_ACCESS = (
+ACCESS = (
     'Make sure that the user of nova-compute owns the file and its folder, '
     'and that the file system is mounted and can be written to.'
 )
@@ -47,26 +47,38 @@ _LOG = '-wal'
 _INDEX = '-shm'
 
 
-def make_private(path: pathlib.Path) -> bool:
+def make_private(path: pathlib.Path) -> None:
     """Make an empty file that only the user of the service can use.
 
     That is the owner of its folder, if root makes it. Idempotent: a file that
     is there is left as it is, and is not opened.
 
-    :returns: whether it was made
     :raises OSError: if it can't be made
     """
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
-        return False
+        return
     try:
         if os.geteuid() == 0:
             folder = os.stat(path.parent)
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
     finally:
         os.close(descriptor)
-    return True
+
+
+def check_folder(path: pathlib.Path) -> None:
+    """Check that a database has a folder.
+
+    :raises exception.LedgerError: if it has none
+    """
+    with _explained(path):
+        if not path.parent.is_dir():
+            raise exception.LedgerError(
+                path,
+                f'cannot be created: {path.parent} is no folder',
+                'Create it, owned by the user of nova-compute.',
+            )
 
 
 def connect(path: pathlib.Path, *, create: bool) -> sqlite3.Connection:
@@ -80,12 +92,7 @@ def connect(path: pathlib.Path, *, create: bool) -> sqlite3.Connection:
     """
     with _explained(path):
         if create:
-            if not path.parent.is_dir():
-                raise exception.LedgerError(
-                    path,
-                    f'cannot be created: {path.parent} is no folder',
-                    'Create it, owned by the user of nova-compute.',
-                )
+            check_folder(path)
             make_private(path)
         if not _size(path) and not create:
             raise exception.LedgerMissing(path)
@@ -159,7 +166,7 @@ def _explained(path: pathlib.Path) -> Iterator[None]:
         raise exception.LedgerMissing(path) from error
     except OSError as error:
         raise exception.LedgerError(
-            path, f'cannot be used: {error.strerror or error}', _ACCESS
+            path, f'cannot be used: {error.strerror or error}', ACCESS
         ) from error
 
 
@@ -196,7 +203,7 @@ def _translation(path: pathlib.Path, error: sqlite3.Error) -> Exception:
         ):
             name = error.sqlite_errorname
             return exception.LedgerError(
-                path, f'cannot be used: {error} ({name})', _ACCESS
+                path, f'cannot be used: {error} ({name})', ACCESS
             )
         case (
             sqlite3.SQLITE_CORRUPT

@@ -225,6 +225,19 @@ class TestHandingOver:
         assert rig.kernel.pool(page_host.pool(0, LARGE)).total == 2
 
 
+def test_a_pool_with_enough_pages_takes_none_back(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a pool whose pages are handed over once it has enough, in vain.
+    rig = page_host.make(
+        tmp_path, dataclasses.replace(page_host.NODE, pools={LARGE: 0})
+    )
+    large = page_host.pool(0, LARGE)
+    assert rig.growth({}).grow({page_host.pool(0): 10, large: 1}) == {large: 1}
+    # Then it does not compete with the other one.
+    assert rig.total() == 0
+
+
 def test_surplus_pages_become_persistent_before_new_ones_are_made(
     tmp_path: pathlib.Path,
 ) -> None:

@@ -12,12 +12,14 @@
 
 """Instances that are resized or migrated keep their pages."""
 
+import logging
+
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from tests.unit.hugepages import managed
 from tests.unit.hugepages import page_host
 from tests.unit.hugepages.managed import ONE
 
-GUEST = model.Purpose.GUEST
 RESIZE = model.Purpose.RESIZE
 
 
@@ -79,6 +81,24 @@ def test_a_resize_that_failed_leaves_the_guest_its_pages(manager, rig):
 
     assert rig.held() == {(ONE, 'guest'): managed.ALL}
     assert sum(rig.persistent().values()) == sum(managed.ALL.values())
+
+
+def test_a_purpose_that_cannot_be_changed_is_logged(manager, rig, caplog):
+    managed.start(manager, rig)
+    rig.steps.errors['move'] = exception.LedgerError(
+        '/ledger', 'is full', 'Make room.'
+    )
+
+    manager.resized(ONE)
+
+    (error,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert error.instance_uuid == ONE
+    assert error.getMessage() == (
+        'Failed to change the purpose of reserved huge pages: the ledger of '
+        'huge pages /ledger is full. Make room. They are still reserved for '
+        'guest. Will retry in the next resource update.'
+    )
+    assert rig.held() == {(ONE, 'guest'): managed.ALL}
 
 
 def test_a_migration_with_another_plan_gives_up_the_one_before(manager, rig):

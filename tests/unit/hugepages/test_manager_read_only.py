@@ -15,12 +15,8 @@
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages import model
 from tests.unit.hugepages import managed
 from tests.unit.hugepages.managed import ONE
-
-GUEST = model.Purpose.GUEST
-RESIZE = model.Purpose.RESIZE
 
 
 def helper_dies(event):

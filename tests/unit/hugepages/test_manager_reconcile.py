@@ -14,14 +14,10 @@
 
 import pytest
 
-from nova_numa_hugepages.hugepages import model
 from tests.unit.hugepages import managed
 from tests.unit.hugepages import page_host
 from tests.unit.hugepages.managed import ONE
 from tests.unit.hugepages.managed import TWO
-
-GUEST = model.Purpose.GUEST
-RESIZE = model.Purpose.RESIZE
 
 
 def test_what_a_guest_returns_stays_its_own(manager, rig):

@@ -25,7 +25,6 @@ from tests.unit.hugepages.managed import ONE
 from tests.unit.hugepages.managed import TWO
 
 GUEST = model.Purpose.GUEST
-RESIZE = model.Purpose.RESIZE
 
 
 def test_a_guest_starts_on_pages_that_were_made_for_it(manager, rig):
@@ -113,7 +112,11 @@ def test_a_process_that_is_not_found_is_logged(manager, rig, caplog):
     with manager.starting(ONE, managed.NEEDS, is_defined=lambda: True):
         manager.started(ONE)
 
-    assert 'skipped the huge page placement check' in caplog.text
+    (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert warning.instance_uuid == ONE
+    assert warning.getMessage() == (
+        'QEMU process not found; skipped the huge page placement check.'
+    )
     assert {h.state for h in rig.pools.holds(ONE, GUEST)} == {model.State.HELD}
 
 
@@ -137,7 +140,10 @@ def test_memory_that_cannot_be_read_stops_nothing(rig, caplog):
     # It has taken what was held for it, as QEMU does before it runs,
     (warning,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert warning.instance_uuid == ONE
-    assert '/proc/1/numa_maps' in warning.getMessage()
+    assert warning.getMessage() == (
+        'Could not read which huge pages the instance has; skipped the '
+        'placement check: /proc/1/numa_maps: expected lines, found EACCES'
+    )
     assert rig.held() == {(ONE, 'guest'): managed.ALL}
     assert {h.state for h in rig.pools.holds(ONE, GUEST)} == {
         model.State.TAKEN

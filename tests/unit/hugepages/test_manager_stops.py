@@ -15,12 +15,8 @@
 import threading
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages import model
 from tests.unit.hugepages import managed
 from tests.unit.hugepages.managed import ONE
-
-GUEST = model.Purpose.GUEST
-RESIZE = model.Purpose.RESIZE
 
 
 def test_a_guest_that_is_gone_releases_its_pages(manager, rig):

@@ -20,8 +20,6 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.libvirt import domain_xml
 
-MIB = 1024
-
 
 def describe(backing='', tune='', cells='', memory='<memory>2097152</memory>'):
     """Describe a domain by what its pages depend on."""

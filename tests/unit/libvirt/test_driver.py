@@ -209,6 +209,19 @@ def test_a_service_that_stops_releases_its_lock(make, tmp_path):
     made.init_host('one')
 
 
+def test_a_missing_folder_stops_the_service(make, options, tmp_path):
+    folder = tmp_path / 'none'
+    options('state_path', str(folder))
+
+    with pytest.raises(exception.LedgerError) as caught:
+        make({2048: 100}).init_host('one')
+
+    assert str(caught.value).endswith(
+        f'cannot be created: {folder} is no folder. Create it, owned by the '
+        'user of nova-compute.'
+    )
+
+
 def test_a_bad_option_stops_the_service(make, options):
     options('demand_mix', {'small': 'many'}, 'numa_hugepages')
     made = make({2048: 100})

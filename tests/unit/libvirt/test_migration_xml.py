@@ -16,6 +16,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+import pytest
+
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.libvirt import migration_xml
 
 XML = """
@@ -44,6 +47,11 @@ def test_distances_are_replaced_and_removed():
     assert rows_of(near) == [[10, 12], [12, 10]]
     assert rows_of(far) == [[10, 21], [21, 10]]
     assert '<distances' not in migration_xml.replace_distances(far, None)
+
+
+def test_what_is_no_xml_is_named():
+    with pytest.raises(exception.InvalidDomain, match='it is no XML: '):
+        migration_xml.replace_distances('<domain>', None)
 
 
 class Domain:

@@ -91,10 +91,20 @@ def inspect(
             f'{error} Until then it is not known which instances run, and '
             'who else uses pages.'
         )
-    if None in in_place.values():
+    unseen = [
+        process.pid
+        for uuid, process in snapshot.guests.items()
+        if in_place[uuid] is None
+    ]
+    if unseen:
         notes.append(
-            'Where the memory of some instances is can only be seen by root, '
-            'so pages that they have count as used by unknown others.'
+            'Where the memory of some instances is '
+            + (
+                'cannot be known without their numa_maps'
+                if any(_not_copied(fs, pid) for pid in unseen)
+                else 'can only be seen by root'
+            )
+            + ', so pages that they have count as used by unknown others.'
         )
     if not snapshot.pools:
         notes.append(
@@ -146,9 +156,13 @@ def _in_place(
     except exception.KernelError:
         return None
     except ProcessLookupError:
-        # A copy of a host may have a process without this file.
-        copied = (kernel.fs.proc / str(process.pid)).is_dir()
-        return None if copied else {}
+        return None if _not_copied(kernel.fs, process.pid) else {}
+
+
+def _not_copied(fs: hostfs.HostFS, pid: int) -> bool:
+    """Check whether a copy of a host has a process without numa_maps."""
+    folder = fs.proc / str(pid)
+    return folder.is_dir() and not (folder / 'numa_maps').exists()
 
 
 def _others(

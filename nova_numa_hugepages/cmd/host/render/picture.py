@@ -215,7 +215,7 @@ def _parts(
     host: HostInspection, key: model.PoolKey, letters: Mapping[str, str]
 ) -> list[tuple[int, str, str]]:
     """Divide a pool among instances, others and what is left."""
-    standing = host.snapshot.pools[key].usage
+    pool_usage = host.snapshot.pools[key].usage
     others = sum(host.others.get(key, {}).values())
     wanted: list[tuple[int, str, str]] = []
     if host.processes_known:
@@ -228,9 +228,9 @@ def _parts(
         wanted.append((others, OTHERS, _WARNING))
     else:
         wanted.append((others, UNKNOWN, 'dim'))
-    wanted.append((standing.held_back, KEPT, _WARNING))
+    wanted.append((pool_usage.held_back, KEPT, _WARNING))
     all_known = host.processes_known and host.ledger is not None
-    left = standing.pool.total
+    left = pool_usage.pool.total
     parts = []
     for count, sign, style in wanted:
         parts.append((min(count, left), sign, style))
@@ -240,14 +240,14 @@ def _parts(
 
 def _numbers(host: HostInspection, key: model.PoolKey) -> text.Text:
     view = host.snapshot.pools[key]
-    standing = view.usage
+    pool_usage = view.usage
     sentences = []
-    if standing.pool.total:
-        parts = [f'{standing.pool.free} of {standing.pool.total} free']
+    if pool_usage.pool.total:
+        parts = [f'{pool_usage.pool.free} of {pool_usage.pool.total} free']
         if host.ledger is not None:
             parts.append(f'{sum(hold.pages for hold in view.holds)} held')
             if host.processes_known:
-                parts.append(f'{max(0, standing.available)} available')
+                parts.append(f'{max(0, pool_usage.available)} available')
         sentences.append(', '.join(parts))
         if host.ledger is not None:
             sentences.append(
@@ -261,27 +261,27 @@ def _numbers(host: HostInspection, key: model.PoolKey) -> text.Text:
             + ('unknown others' if name == cgroups.UNKNOWN else name)
             for name, count in host.others.get(key, {}).items()
         ]
-    if standing.reserved:
-        sentences.append(f'{standing.reserved} reserved by the operator')
-    if standing.pool.surplus:
-        sentences.append(f'{standing.pool.surplus} surplus')
+    if pool_usage.reserved:
+        sentences.append(f'{pool_usage.reserved} reserved by the operator')
+    if pool_usage.pool.surplus:
+        sentences.append(f'{pool_usage.pool.surplus} surplus')
     sentences.append(f'{view.allocatable} more could be allocated')
     # Larger pages are never made of free blocks.
     if key.size_kib <= fragmentation.LARGEST_BLOCK_KIB:
         sentences.append(f'fragmentation {view.unusable_permille // 10} %')
     drawn = text.Text('; '.join(sentences))
     if host.processes_known:
-        for shortage in _shortages(standing):
+        for shortage in _shortages(pool_usage):
             drawn.append(f'; {shortage}', _WARNING)
     return drawn
 
 
-def _shortages(standing: usage.PoolUsage) -> list[str]:
+def _shortages(pool_usage: usage.PoolUsage) -> list[str]:
     """List what the pool has too few pages for."""
     found = []
-    if standing.overdue:
-        found.append(f'{standing.overdue} promised pages are missing')
-    too_few = -standing.available - standing.overdue
+    if pool_usage.overdue:
+        found.append(f'{pool_usage.overdue} promised pages are missing')
+    too_few = -pool_usage.available - pool_usage.overdue
     if too_few > 0:
         found.append(f'{too_few} too few for promised and reserved pages')
     return found

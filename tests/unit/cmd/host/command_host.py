@@ -216,6 +216,13 @@ class Host:
         return main.run(['host', *words], self.machine)
 
 
+def install_virsh(folder: pathlib.Path, line: str) -> None:
+    """Install a virsh that runs a line of the shell."""
+    path = folder / 'virsh'
+    path.write_text(f'#!/bin/sh\n{line}\n')
+    path.chmod(0o755)
+
+
 def write(path: pathlib.Path, text: str) -> pathlib.Path:
     """Write a file of the configuration."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -113,10 +113,10 @@ def test_what_is_no_configuration_is_named(host, capsys, tmp_path):
     [
         (
             '$nosuch/x',
-            "found '$nosuch/x', which refers to an option that is not known "
-            'here. Name the folder with --state-path.',
+            "found '$nosuch/x', and nosuch is not known here. Name the "
+            'folder with --state-path.',
         ),
-        ('$pybasedir/x', "found '$pybasedir/x', which refers to an option"),
+        ('$pybasedir/x', "found '$pybasedir/x', and pybasedir is not known"),
         ('', 'found nothing, expected a folder'),
     ],
 )

@@ -94,9 +94,35 @@ def test_where_an_instance_is_is_not_known_without_its_file(host, capsys):
 
     found, notes = rows(host, capsys)
 
-    assert 'Where the memory of some instances is can only be seen' in notes
+    assert notes == (
+        'Where the memory of some instances is cannot be known without their '
+        'numa_maps, so pages that they have count as used by unknown others.\n'
+    )
     guest = found[0, SMALL]['guests'][0]
     assert (guest['pid'], guest['held'], guest['has']) == (pid, 64, None)
+
+
+def test_an_instance_that_ends_meanwhile_has_no_pages(host, capsys):
+    # given: a file that can't be read any more, of a process that has ended
+    def read_maps(pid):
+        raise ProcessLookupError
+
+    host.change(read_maps=lambda fs: read_maps)
+
+    found, notes = rows(host, capsys)
+
+    assert notes == ''
+    assert found[0, SMALL]['guests'][0]['has'] == 0
+
+
+def test_a_dry_run_on_a_copy_needs_no_processes(host, capsys):
+    shutil.rmtree(host.root / 'proc/2')
+    host.define(ONE, TWO)
+    (host.own / 'self/mountinfo').write_text('')
+
+    host.run('reconcile', '--dry-run')
+
+    assert 'kthreadd' not in capsys.readouterr().err
 
 
 def test_the_ledger_of_a_service_that_runs_can_be_copied(host, capsys):

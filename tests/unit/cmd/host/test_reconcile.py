@@ -307,22 +307,25 @@ def test_a_dry_run_counts_as_the_real_one_does(host, capsys):
     )
 
 
-def test_a_libvirt_that_knows_no_holder_is_believed_when_forced(host, capsys):
+def test_a_libvirt_that_knows_no_holder_is_believed_when_forced(
+    host, capsys, monkeypatch, tmp_path
+):
     # given: a libvirt without domains
     host.long_ago()
     host.kernel.stop_guest(ONE)
-
-    def domains(uri, running, holders):
-        if holders:
-            raise libvirt_domains.DomainsUnknown('add --force')
-        return frozenset()
-
-    host.change(domains=domains)
+    monkeypatch.setenv('PATH', str(tmp_path))
+    command_host.install_virsh(tmp_path, 'true')
+    host.change(
+        domains=lambda _, *guests: libvirt_domains.defined(
+            'qemu:///system', *guests
+        )
+    )
 
     # when, then: no guest is taken for gone
     assert host.run('reconcile', GONE) == 4
-    assert 'instances have a domain: add --force. So' in (
-        capsys.readouterr().err
+    assert (
+        'knows none of the guests that hold pages; if that is right, add '
+        '--force. So' in capsys.readouterr().err
     )
     assert host.holders() == {ONE: 64, TWO: 64}
 

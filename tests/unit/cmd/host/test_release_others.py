@@ -88,14 +88,17 @@ def test_the_process_that_is_waited_for_is_named(host, capsys, monkeypatch):
     assert host.holders() == {ONE: 64}
 
 
-def test_waiting_ends(host, capsys):
-    host.change(lock_timeout_s=0.1)
+@pytest.mark.parametrize('seconds', [0.1, 0])
+def test_waiting_ends(host, capsys, seconds):
+    host.change(lock_timeout_s=seconds)
 
     with busy(host, 60) as other:
         assert host.run('release', '--yes', TWO) == 1
 
     err = capsys.readouterr().err
-    assert f'could not be acquired in 0.1 s: process {other.pid} (' in err
+    assert (
+        f'could not be acquired in {seconds} s: process {other.pid} (' in err
+    )
     assert host.holders() == {ONE: 64, TWO: 120}
 
 

@@ -112,17 +112,19 @@ def test_a_ledger_that_is_not_that_of_the_service(
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A home folder, which is where oslo.config looks first."""
-    monkeypatch.setenv('HOME', str(tmp_path))
-    return tmp_path
+def etc(tmp_path, monkeypatch):
+    """The folder in place of ``/etc``, with one of Nova in it."""
+    folders = (tmp_path / 'etc/nova', tmp_path / 'etc')
+    folders[0].mkdir(parents=True)
+    monkeypatch.setattr(settings, 'CONFIG_FOLDERS', folders)
+    return folders[1]
 
 
 def test_nothing_is_changed_without_files_that_this_user_may_not_read(
-    host, capsys, home, monkeypatch
+    host, capsys, etc, monkeypatch
 ):
-    write(home / '.nova/nova-compute.conf', '[DEFAULT]\nstate_path = /x\n')
-    hide(monkeypatch, write(home / '.nova/nova.conf', '[DEFAULT]\n'))
+    write(etc / 'nova/nova-compute.conf', '[DEFAULT]\nstate_path = /x\n')
+    hide(monkeypatch, write(etc / 'nova/nova.conf', '[DEFAULT]\n'))
     host.change(fs=host.kernel.fs)
 
     assert host.call('reconcile') == 1
@@ -131,10 +133,10 @@ def test_nothing_is_changed_without_files_that_this_user_may_not_read(
 
 
 def test_a_file_that_this_user_may_not_read_may_have_a_state_path(
-    host, capsys, home, monkeypatch
+    host, capsys, etc, monkeypatch
 ):
-    write(home / '.nova/nova-compute.conf', '[DEFAULT]\n')
-    secret = home / '.nova/nova.conf'
+    write(etc / 'nova/nova-compute.conf', '[DEFAULT]\n')
+    secret = etc / 'nova/nova.conf'
     hide(monkeypatch, write(secret, '[DEFAULT]\nstate_path = /secret\n'))
     host.change(fs=host.kernel.fs)
 
@@ -146,16 +148,22 @@ def test_a_file_that_this_user_may_not_read_may_have_a_state_path(
     assert '$pybasedir' not in err
 
 
+@pytest.mark.parametrize(
+    'words', [(), ('--config-file', 'given'), ('--config-dir', 'given.d')]
+)
 def test_a_folder_that_this_user_may_not_enter_may_have_files(
-    host, capsys, home, monkeypatch
+    host, capsys, etc, monkeypatch, words
 ):
-    monkeypatch.setattr(settings, 'CONFIG_FOLDER', home)
-    hide(monkeypatch, home)
+    monkeypatch.chdir(etc)
+    write(etc / 'given', '[DEFAULT]\n')
+    (etc / 'given.d').mkdir()
+    hide(monkeypatch, etc / 'nova')
     host.change(fs=host.kernel.fs)
 
-    host.call('show', '-f', 'json')
+    host.call('show', '-f', 'json', *words)
 
-    assert f'{home} cannot be read by this user' in capsys.readouterr().err
+    note = f'{etc / "nova"} cannot be read by this user'
+    assert capsys.readouterr().err.count(note) == 1
 
 
 def found_ledger(host, capsys, *words):
@@ -166,11 +174,11 @@ def found_ledger(host, capsys, *words):
 
 
 def test_the_configuration_is_put_together_as_the_service_does(
-    host, capsys, home
+    host, capsys, etc
 ):
     # given: files and folders in two places, the first of each name
     host.change(fs=host.kernel.fs)
-    first, second = home / '.nova', home
+    first, second = etc / 'nova', etc
     write(first / 'nova.conf', '[DEFAULT]\nstate_path = /none/file\n')
     write(second / 'nova.conf', '[DEFAULT]\nstate_path = /none/second\n')
     assert found_ledger(host, capsys) == '/none/file'
@@ -186,8 +194,8 @@ def test_the_configuration_is_put_together_as_the_service_does(
     assert found_ledger(host, capsys) == '/none/2'
 
     # then: what is given comes last, and in its order
-    file = write(home / 'given', '[DEFAULT]\nstate_path = /none/given\n')
-    own = home / 'own'
+    file = write(etc / 'given', '[DEFAULT]\nstate_path = /none/given\n')
+    own = etc / 'own'
     write(own / 'a.conf', '[DEFAULT]\nstate_path = /none/a\n')
     of_file = ['--config-file', str(file)]
     of_folder = ['--config-dir', str(own)]
@@ -195,6 +203,25 @@ def test_the_configuration_is_put_together_as_the_service_does(
     assert found_ledger(host, capsys, *of_folder) == '/none/a'
     assert found_ledger(host, capsys, *of_folder, *of_file) == '/none/given'
     assert found_ledger(host, capsys, *of_file, *of_folder) == '/none/a'
+
+
+def test_the_home_of_the_user_has_no_configuration_of_the_service(
+    host, capsys, etc, tmp_path, monkeypatch
+):
+    # given: copies in the home of the user
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for folder in (tmp_path / '.nova', tmp_path):
+        write(folder / 'nova.conf', '[DEFAULT]\nstate_path = /none/home\n')
+        write(folder / 'nova.conf.d/1', '[DEFAULT]\nstate_path = /none/1\n')
+    host.change(fs=host.kernel.fs)
+
+    # when, then
+    assert host.call('reconcile') == 2
+    assert f'No configuration was found in {etc / "nova"}' in (
+        capsys.readouterr().err
+    )
+    write(etc / 'nova/nova.conf', '[DEFAULT]\nstate_path = /none/etc\n')
+    assert found_ledger(host, capsys) == '/none/etc'
 
 
 def test_a_folder_for_a_file_and_a_file_for_a_folder(host, capsys):

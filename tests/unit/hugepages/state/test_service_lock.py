@@ -30,8 +30,6 @@ from tests.unit.hugepages.state.ledgers import next_line
 from tests.unit.hugepages.state.ledgers import process
 from tests.unit.hugepages.state.ledgers import run
 
-NOBODY = 65534
-
 as_root = pytest.mark.skipif(
     os.geteuid() != 0, reason='only root can act for others'
 )
@@ -127,7 +125,8 @@ class TestHolder:
             f'the lock of huge pages {tmp_path}/{service_lock.NAME} cannot '
             'be used: [Errno 40] Too many levels of symbolic links: '
             f"'{tmp_path}/{service_lock.NAME}'. Make sure that the user of "
-            'nova-compute owns the file and its folder.'
+            'nova-compute owns the file and its folder, and that the file '
+            'system is mounted and can be written to.'
         )
 
     @as_root

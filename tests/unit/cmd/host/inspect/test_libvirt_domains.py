@@ -12,9 +12,12 @@
 
 """The domains of libvirt, as virsh lists them."""
 
+import functools
+
 import pytest
 
 from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
+from tests.unit.cmd.host import command_host
 from tests.unit.cmd.host.command_host import ONE
 from tests.unit.cmd.host.command_host import THREE
 from tests.unit.cmd.host.command_host import TWO
@@ -26,13 +29,7 @@ URI = 'qemu:///system'
 def virsh(monkeypatch, tmp_path):
     """Install a virsh that runs a line of the shell, and no other."""
     monkeypatch.setenv('PATH', str(tmp_path))
-
-    def install(line):
-        path = tmp_path / 'virsh'
-        path.write_text(f'#!/bin/sh\n{line}\n')
-        path.chmod(0o755)
-
-    return install
+    return functools.partial(command_host.install_virsh, tmp_path)
 
 
 def unknown(*known):
