@@ -37,9 +37,7 @@ import pathlib
 import reprlib
 
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import scenario_schema
 from nova_numa_hugepages.yamlfile import document
-from nova_numa_hugepages.yamlfile import file_errors
 
 COLUMNS = ('time', 'flavor', 'lifetime')
 
@@ -58,14 +56,14 @@ def read(
     :param flavors: the names of the flavors that guests may have
     :returns: the guests in order of time; those of the same time in the order
         of the file. Times begin with 0.
-    :raises: `file_errors.UnreadableError` if the file can't be read;
-        `file_errors.FileError` with what is wrong in it, of many problems the
+    :raises: `document.UnreadableError` if the file can't be read;
+        `document.FileError` with what is wrong in it, of many problems the
         first ones
     """
     reader = _Reader(document.read_text(path), flavors)
     entries = sorted(reader.entries(), key=operator.attrgetter('at'))
     if reader.problems:
-        raise file_errors.FileError(str(path), reader.problems)
+        raise document.FileError(str(path), reader.problems)
     begin = entries[0].at
     return tuple(
         scenario.TraceEntry(entry.at - begin, entry.flavor, entry.lifetime)
@@ -89,7 +87,7 @@ class _Reader:
         self._line = 1
         # The kind of the first time, and its line.
         self._kind: tuple[str, int] | None = None
-        self.problems: list[file_errors.Problem] = []
+        self.problems: list[document.Problem] = []
 
     def entries(self) -> Iterator[scenario.TraceEntry]:
         """Read all rows, those with problems left out."""
@@ -112,10 +110,10 @@ class _Reader:
         count = 0
         for row in rows:
             count += 1
-            if count > scenario_schema.MAX_ARRIVALS:
+            if count > scenario.MAX_ARRIVALS:
                 self._add(
                     'found more instances, expected '
-                    f'{scenario_schema.MAX_ARRIVALS} or fewer'
+                    f'{scenario.MAX_ARRIVALS} or fewer'
                 )
                 return
             try:

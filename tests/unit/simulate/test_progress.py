@@ -17,8 +17,8 @@ import io
 
 from rich import console as rich
 
-from nova_numa_hugepages.simulate import progress
-from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import runner
+from nova_numa_hugepages.simulate import workload
 from tests.unit.simulate.scenes import play
 from tests.unit.simulate.simulated import CHURN
 from tests.unit.simulate.simulated import FILL
@@ -28,12 +28,12 @@ from tests.unit.simulate.simulated import TRACE
 
 
 def task(policy, phase):
-    return tasks.Task(play([], []), policy, phase, 1)
+    return workload.Task(play([], []), policy, phase, 1)
 
 
 def test_runs_that_take_longer_weigh_more():
     def weight(policy, phase):
-        return progress.weight(task(policy, phase))
+        return runner._weight(task(policy, phase))
 
     assert weight(STOCK, FILL) > weight(OURS, FILL)
     assert weight(STOCK, CHURN) > weight(OURS, CHURN) > weight(STOCK, FILL)
@@ -45,7 +45,7 @@ def shown(*shares, terminal):
     file = io.StringIO()
     console = rich.Console(file=file, force_terminal=terminal, width=80)
     runs = [task(OURS, FILL), task(STOCK, FILL)]
-    with progress.shown(console, runs) as report:
+    with runner.progress_bar(console, runs) as report:
         for share in shares:
             report(0, share)
     return file.getvalue()

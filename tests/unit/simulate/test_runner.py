@@ -28,7 +28,6 @@ from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import runner
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import tasks
 from nova_numa_hugepages.simulate import workload
 from tests.unit.simulate import running
 from tests.unit.simulate.running import drawn
@@ -102,17 +101,17 @@ def timeless(found: results.Results) -> results.Results:
     ],
 )
 def test_which_runs_are_planned(scene, policies, planned):
-    found = runner.plan(scene, policies, tasks.Learning.LEARNED)
+    found = runner.plan(scene, policies, workload.Learning.LEARNED)
 
     assert found == [
-        tasks.Task(scene, policy, phase, seed, tasks.Learning.LEARNED)
+        workload.Task(scene, policy, phase, seed, workload.Learning.LEARNED)
         for phase, seed, policy in planned
     ]
 
 
 def test_several_processes_find_what_one_does():
     # given
-    planned = runner.plan(two_seeds(), BOTH, tasks.Learning.FLAVORS)
+    planned = runner.plan(two_seeds(), BOTH, workload.Learning.FLAVORS)
     told: dict[int, list[float]] = {}
 
     # when
@@ -144,7 +143,7 @@ def test_without_anything_to_do_nothing_is_done():
 
 # A short run, and one that would take minutes.
 ENDLESS = drawn(SCENE, 1_000_000, mean_lifetime=3.0)
-PLANNED = runner.plan(ENDLESS, [OURS], tasks.Learning.FLAVORS)
+PLANNED = runner.plan(ENDLESS, [OURS], workload.Learning.FLAVORS)
 
 
 def test_an_interrupt_keeps_what_is_done():
