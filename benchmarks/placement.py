@@ -24,6 +24,7 @@ from collections.abc import Callable
 import dataclasses
 import pathlib
 
+from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import load
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import runner
@@ -95,7 +96,7 @@ def measure(
         play, list(results.PlacementPolicy), workload.Learning.LEARNED
     )
     unbound = _run(case.name, planned, processes, progress)
-    found = runner.add_bounds(play, unbound)
+    found = bound.add_bounds(play, unbound)
     known = None
     if case.name == 'usual':
         known = {}

@@ -290,15 +290,6 @@ def _simulate(options: argparse.Namespace) -> int:
     return code
 
 
-@contextlib.contextmanager
-def _status(notes: Any, words: str) -> Iterator[None]:
-    """Show what is going on, if the console is a terminal."""
-    with (
-        notes.status(words) if notes.is_terminal else contextlib.nullcontext()
-    ):
-        yield
-
-
 def _load(path: pathlib.Path) -> scenario.Scenario:
     from nova_numa_hugepages.simulate import load
     from nova_numa_hugepages.yamlfile import document
@@ -333,7 +324,7 @@ def _load_nova(config_files: list[str], notes: Any) -> None:
     from nova_numa_hugepages.simulate import runner
 
     try:
-        with _status(notes, 'loading Nova'):
+        with notes.status('loading Nova'):
             runner.load_nova(config_files)
     except cfg.Error as error:
         raise _Failure(f'The configuration cannot be read: {error}') from error
@@ -354,7 +345,7 @@ def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:
             'the nova.conf of the cloud with --config-file.'
         )
     # What is left out of the cloud is logged as a warning.
-    with _status(notes, 'reading the databases'):
+    with notes.status('reading the databases'):
         hosts, flavors = from_nova.read(context.get_admin_context())
     arrivals = dump.suggest_arrivals(hosts, flavors)
     return _with_seeds(
@@ -379,11 +370,10 @@ def _add_bounds(
     :returns: the results and the exit code
     """
     from nova_numa_hugepages.simulate import bound
-    from nova_numa_hugepages.simulate import runner
 
     try:
-        with _status(notes, 'solving for the bound'):
-            return runner.add_bounds(play, found), 0
+        with notes.status('solving for the bound'):
+            return bound.add_bounds(play, found), 0
     except KeyboardInterrupt:
         notes.print('Interrupted before the bound was known.')
         return found, EXIT_INTERRUPTED

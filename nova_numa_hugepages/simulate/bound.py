@@ -35,13 +35,17 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Sequence
+import dataclasses
+import itertools
 
 import numpy as np
 from scipy import optimize
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.simulate import cell_kinds
+from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import workload
 
 # Relative; the solvers are exact to about 1e-7.
 _TOLERANCE = 1e-6
@@ -59,6 +63,38 @@ class BoundError(exception.NUMAHugepagesError):
     """The solver has failed on a program that has a solution."""
 
 
+def add_bounds(
+    play: scenario.Scenario, found: results.Results
+) -> results.Results:
+    """Add the bound to each run that fills a fleet."""
+    solver = Bound(play)
+    seeds = dict.fromkeys(
+        run.seed for run in found.runs if run.phase is results.Phase.FILL
+    )
+    bounds = {seed: _of_seed(play, solver, seed) for seed in seeds}
+    return dataclasses.replace(
+        found,
+        runs=tuple(
+            dataclasses.replace(run, bound=bounds[run.seed])
+            if run.phase is results.Phase.FILL
+            else run
+            for run in found.runs
+        ),
+    )
+
+
+def _of_seed(play: scenario.Scenario, solver: Bound, seed: int) -> int:
+    # Longer and longer sequences, until not all of them can be placed.
+    length = 256
+    while True:
+        arrivals = workload.arrivals(play, results.Phase.FILL, seed)
+        names = [guest.flavor for guest in itertools.islice(arrivals, length)]
+        most = solver.sequence(names)
+        if most < len(names) or len(names) < length:
+            return most
+        length *= 2
+
+
 class Bound:
     """The bounds of a scenario.
 
@@ -74,19 +110,22 @@ class Bound:
             {kind for cells in self._demand.values() for kind in cells},
             key=repr,
         )
-        hosts = cell_kinds.host_cell_kinds(play.hosts)
+        hosts: collections.Counter[cell_kinds.Knapsack] = collections.Counter()
+        for host in play.hosts:
+            for node in host.nodes:
+                hosts[cell_kinds.knapsack(host, node, self._guests)] += (
+                    host.count
+                )
         self._counts = list(hosts.values())
-        self._knapsacks = [
-            cell_kinds.knapsack(host, self._guests) for host in hosts
-        ]
+        self._knapsacks = list(hosts)
         # One for every guest cell that fits anywhere, to begin with. A
         # dictionary, for it keeps the order.
         self._columns: dict[_Column, None] = {}
-        for host, sack in enumerate(self._knapsacks):
+        for number, sack in enumerate(self._knapsacks):
             for choice, guest in enumerate(sack.choices):
                 column = [0] * len(self._guests)
                 column[guest] = sack.most(choice)
-                self._columns[host, tuple(column)] = None
+                self._columns[number, tuple(column)] = None
 
     def sequence(self, flavors: Sequence[str]) -> int:
         """Bound the guests placed of a sequence before the first refusal.

@@ -21,13 +21,11 @@ from collections.abc import Sequence
 from concurrent import futures
 from concurrent.futures import process as process_futures
 import contextlib
-import dataclasses
 import logging
 import multiprocessing
 import signal
 import time
 from typing import Any
-from typing import TYPE_CHECKING
 import warnings
 
 from rich import console as rich
@@ -36,9 +34,6 @@ from rich import progress as rich_progress
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import workload
-
-if TYPE_CHECKING:
-    from nova_numa_hugepages.simulate import bound
 
 # Seconds between two reports of progress.
 _REPORT_EVERY_S = 0.2
@@ -258,41 +253,3 @@ def _work(number: int, task: workload.Task) -> results.Run:
     found = engine.Engine(task, report).run()
     _Worker.reports.put((number, 1.0))
     return found
-
-
-def add_bounds(
-    play: scenario.Scenario, found: results.Results
-) -> results.Results:
-    """Add the bound to each run that fills a fleet."""
-    # It imports Nova, which has to be set up before.
-    from nova_numa_hugepages.simulate import bound
-
-    solver = bound.Bound(play)
-    bounds: dict[int, int] = {}
-    runs = []
-    for one in found.runs:
-        if one.phase is not results.Phase.FILL:
-            runs.append(one)
-            continue
-        if one.seed not in bounds:
-            bounds[one.seed] = _bound(play, solver, one.seed)
-        runs.append(dataclasses.replace(one, bound=bounds[one.seed]))
-    return dataclasses.replace(found, runs=tuple(runs))
-
-
-def _bound(play: scenario.Scenario, solver: bound.Bound, seed: int) -> int:
-    # Longer and longer sequences, until not all of them can be placed.
-    length = 256
-    while True:
-        names = [
-            guest.flavor
-            for guest, _ in zip(
-                workload.arrivals(play, results.Phase.FILL, seed),
-                range(length),
-                strict=False,
-            )
-        ]
-        most = solver.sequence(names)
-        if most < len(names) or len(names) < length:
-            return most
-        length *= 2

@@ -158,12 +158,8 @@ def test_a_flavor_that_is_not_in_the_scenario():
             pinned('giant', 1, 1024, mem_page_size=GIB_1),
             5,
         ),
-        # 2 GiB are in no pool, and 512 MiB of them are held back.
-        (
-            [node(8, 8192, {GIB_1: 6}, reserved={4: 131072})],
-            pinned('small', 1, 512),
-            3,
-        ),
+        # 2 GiB are in no pool.
+        ([node(8, 8192, {GIB_1: 6})], pinned('small', 1, 512), 4),
         (
             [node(8, 8192, {GIB_1: 6})],
             pinned('named', 1, 512, mem_page_size='small'),

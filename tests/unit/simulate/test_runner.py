@@ -195,7 +195,7 @@ def test_bounds_are_those_of_the_sequences():
     found = results.Results('fleet.yaml', (*runs, leaving), complete=False)
 
     # when
-    bounded = runner.add_bounds(SCENE, found)
+    bounded = bound.add_bounds(SCENE, found)
 
     # then
     assert bounded == dataclasses.replace(
@@ -224,7 +224,7 @@ def test_a_fleet_of_more_guests_than_are_looked_at_first():
     )
 
     # when
-    (bounded,) = runner.add_bounds(
+    (bounded,) = bound.add_bounds(
         scene, results.Results('fleet.yaml', (fill(OURS, 390),))
     ).runs
 
@@ -239,7 +239,7 @@ def test_a_trace_that_fits_is_its_own_bound():
     )
 
     # when
-    (bounded,) = runner.add_bounds(
+    (bounded,) = bound.add_bounds(
         scene, results.Results('fleet.yaml', (fill(OURS, 3, seed=0),))
     ).runs
 
