@@ -273,15 +273,12 @@ def _simulate(options: argparse.Namespace) -> int:
     ]
     planned = runner.plan(play, policies, workload.Learning(options.demand))
     with runner.progress_bar(notes, planned) as report:
-        try:
-            found = runner.run(
-                planned,
-                processes=options.jobs,
-                config_files=options.config_file,
-                progress=report,
-            )
-        except runner.WorkerDied as error:
-            raise _Failure(str(error)) from error
+        found = runner.run(
+            planned,
+            processes=options.jobs,
+            config_files=options.config_file,
+            progress=report,
+        )
     code = 0 if found.complete else EXIT_INTERRUPTED
     if options.bound and found.runs:
         found, failure = _add_bounds(play, found, notes)

@@ -84,6 +84,13 @@ def _take(kind: guest_kinds.GuestKind) -> _Amounts:
     return +take
 
 
+def _most(take: _Amounts, free: _Amounts) -> int:
+    """Return how many guests fit, if all that is free is in one place."""
+    return min(
+        (free[name] // amount for name, amount in take.items()), default=0
+    )
+
+
 class Gauge:
     """Measures a fleet.
 
@@ -117,16 +124,8 @@ class Gauge:
         free[model.PageRequest.ANY] = (
             free_pages + free[model.PageRequest.SMALL]
         )
-        # Slots that there would be if all that is free were in one place.
         missing = [
-            max(
-                0,
-                min(
-                    (free[name] // amount for name, amount in take.items()),
-                    default=0,
-                )
-                - count,
-            )
+            max(0, _most(take, free) - count)
             for take, count in zip(self._takes, slots, strict=True)
         ]
         stranded = sum(self._stranded(missing, size) for size in whole)

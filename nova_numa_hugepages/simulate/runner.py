@@ -31,6 +31,7 @@ import warnings
 from rich import console as rich
 from rich import progress as rich_progress
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import workload
@@ -47,7 +48,7 @@ _COME_AND_GO_WEIGHT = 6.0
 Progress = Callable[[int, float], None]
 
 
-class WorkerDied(Exception):
+class WorkerDied(exception.NUMAHugepagesError):
     """A process that ran simulations was killed."""
 
 

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import dataclasses
+import io
 import multiprocessing
 import os
 import signal
 import time
 
 import pytest
+from rich import console as rich
 
 from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import results
@@ -245,3 +247,39 @@ def test_a_trace_that_fits_is_its_own_bound():
 
     # then
     assert bounded.bound == 3
+
+
+def task(policy, phase):
+    return workload.Task(SCENE, policy, phase, 1)
+
+
+def test_runs_that_take_longer_weigh_more():
+    def weight(policy, phase):
+        return runner._weight(task(policy, phase))
+
+    assert weight(STOCK, FILL) > weight(OURS, FILL)
+    assert weight(STOCK, CHURN) > weight(OURS, CHURN) > weight(STOCK, FILL)
+    assert weight(STOCK, TRACE) == weight(STOCK, CHURN)
+
+
+def shown(*shares, terminal):
+    """Show a run that makes this progress, and one that makes none."""
+    file = io.StringIO()
+    console = rich.Console(file=file, force_terminal=terminal, width=80)
+    runs = [task(OURS, FILL), task(STOCK, FILL)]
+    with runner.progress_bar(console, runs) as report:
+        for share in shares:
+            report(0, share)
+    return file.getvalue()
+
+
+def test_a_terminal_shows_a_bar():
+    text = shown(0.0, 1.0, terminal=True)
+
+    # A third, as stock Nova takes twice as long.
+    assert '2 runs' in text
+    assert '33%' in text
+
+
+def test_where_there_is_no_terminal_nothing_is_shown():
+    assert shown(0.0, 1.0, terminal=False) == ''
