@@ -118,7 +118,7 @@ class Crowd(cloud.EmbeddedCloud):
             self._specs[:2],
             numa_weigher=True,
             options={
-                # Nobody reports for the copies that they are up.
+                # No service reports that the copies are up.
                 (None, 'service_down_time'): 86400,
                 ('filter_scheduler', 'available_filters'): [
                     'nova.scheduler.filters.all_filters',
@@ -259,7 +259,7 @@ class Crowd(cloud.EmbeddedCloud):
 
 
 def _spec(number: int) -> cloud.HostSpec:
-    kind = fleet.HostType(4 if number % 2 else 2)
+    kind = fleet.HostShape(4 if number % 2 else 2)
     return cloud.HostSpec(
         f'host-{number}',
         (_NODE,) * kind.cells,

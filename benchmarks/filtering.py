@@ -139,7 +139,7 @@ class ExplosiveResult:
 def usual(case: Usual, *, hosts: int, repeats: int) -> UsualResult:
     """Measure one request over a fleet."""
     hosts = min(hosts, case.at_most_hosts)
-    kind = fleet.HostType(case.host_cells)
+    kind = fleet.HostShape(case.host_cells)
     dice = random.Random(_SEED)
     topologies = [fleet.topology(kind, USED, dice) for _ in range(hosts)]
     spec = fleet.request(
@@ -169,7 +169,7 @@ def usual(case: Usual, *, hosts: int, repeats: int) -> UsualResult:
 
 def explosive(case: Explosive, *, repeats: int) -> ExplosiveResult:
     """Measure one request on one host."""
-    kind = fleet.HostType(case.host_cells)
+    kind = fleet.HostShape(case.host_cells)
     numa = fleet.topology(kind, 0.0, random.Random(_SEED))
     for cell in numa.cells:
         full = cell.id >= case.host_cells - case.full

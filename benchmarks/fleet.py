@@ -36,7 +36,7 @@ _LOCAL, _NEAR, _FAR = 10, 12, 21
 
 
 @dataclasses.dataclass(frozen=True)
-class HostType:
+class HostShape:
     """A machine.
 
     :ivar cells: its NUMA nodes
@@ -64,7 +64,7 @@ class HostType:
 
 
 def topology(
-    kind: HostType, used: float, dice: random.Random
+    kind: HostShape, used: float, dice: random.Random
 ) -> objects.NUMATopology:
     """Make a host of which a share is in use.
 
@@ -115,7 +115,7 @@ def topology(
 
 def host_state(
     number: int,
-    kind: HostType,
+    kind: HostShape,
     numa: objects.NUMATopology,
     *,
     ours: bool,

@@ -54,7 +54,7 @@ _HOLDER = '00000000-0000-4000-8000-000000000000'
 
 
 @dataclasses.dataclass(frozen=True)
-class Growth:
+class GrowthCase:
     """Making pages of a size ready on one node.
 
     :ivar gib: memory in pages
@@ -85,7 +85,7 @@ class Result:
     :ivar guests: guests in the ledger for these two
     """
 
-    growth: list[Growth]
+    growth: list[GrowthCase]
     transaction_ms: float
     show_s: float
     periodic_ms: float
@@ -163,7 +163,7 @@ def _growth(
     key: model.PoolKey,
     gib: int,
     repeats: int,
-) -> Growth:
+) -> GrowthCase:
     count = gib * 1024 * 1024 // key.size_kib
     start = kernel.pool(key).persistent
     kernel_ms: list[float] = []
@@ -174,14 +174,14 @@ def _growth(
         got = kernel.pool(key).persistent - start
         kernel.set_persistent(key, start)
         if got < count:
-            return Growth(gib)
+            return GrowthCase(gib)
         needs = [model.PageNeed(0, *key, count)]
         ours = _ms(functools.partial(pools.hold, _HOLDER, needs))
         pools.release(_HOLDER)
         if turn:
             kernel_ms.append(took)
             ours_ms.append(ours)
-    return Growth(
+    return GrowthCase(
         gib, statistics.median(kernel_ms), statistics.median(ours_ms)
     )
 

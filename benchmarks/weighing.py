@@ -84,7 +84,7 @@ class Result:
 def measure(case: Case, *, repeats: int) -> Result:
     """Measure requests for all kinds in turn."""
     dice = random.Random(_SEED)
-    kind = fleet.HostType(_HOST_CELLS)
+    kind = fleet.HostShape(_HOST_CELLS)
     states = [
         fleet.host_state(
             number, kind, fleet.topology(kind, USED, dice), ours=True

@@ -178,21 +178,6 @@ class Request:
     tunneled: bool = False
     asks_devices: bool = False
 
-    def emulator_cpus(self, index: int) -> int:
-        """Count the dedicated CPUs that a guest cell needs for the emulator.
-
-        They come on top of those of its vCPUs. An isolated emulator has one,
-        with guest cell 0; where that cell has no dedicated vCPUs by policy,
-        the emulator has none either. Stock Nova has the same rule.
-
-        :param index: the guest cell
-        """
-        return int(
-            self.emulator_isolated
-            and index == 0
-            and self.cells[0].cpu_policy is not CPUPolicy.SHARED
-        )
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:

@@ -41,7 +41,7 @@ PAUSE_S = 0.2
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Host:
+class GrowthHost:
     """The host whose pools grow, as far as growth needs it.
 
     :ivar kernel: the kernel's pools
@@ -75,7 +75,7 @@ class Growth:
 
     def __init__(
         self,
-        host: Host,
+        host: GrowthHost,
         policy: PoolPolicy,
         wanted: Mapping[model.PoolKey, int],
         without: tuple[str, model.Purpose] | None = None,
@@ -166,25 +166,6 @@ class Growth:
             left.extend(self._join(*self._split[-1]))
             self._split.pop()
         return left
-
-    def limits(self, key: model.PoolKey) -> str:
-        """Describe what limits the growth of a pool."""
-        memory = nodes.memory(self._host.fs)[key.node]
-        free_mib = (memory.free_kib + memory.reclaimable_kib) // 1024
-        text = (
-            f'NUMA node {key.node} has {free_mib} MiB free, of which '
-            f'{self._policy.node_free_mib} MiB stay free'
-        )
-        if (free_mib - self._policy.node_free_mib) * 1024 < key.size_kib:
-            return text
-        unusable = nodes.unusable_permille(
-            nodes.free_blocks(self._host.fs)[key.node], key.size_kib
-        )
-        return (
-            f'{text}, and pools may take {self._policy.ceiling_percent} % of '
-            f'its memory; {unusable // 10} % of the free memory is in blocks '
-            'that are too small'
-        )
 
     def _limit(self, key: model.PoolKey) -> int:
         """Return how many pages the operator's limits allow to add."""

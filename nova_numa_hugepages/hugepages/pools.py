@@ -12,10 +12,9 @@
 
 """The huge page pools of a host, on behalf of its guests.
 
-This is the policy. What the kernel has is read each time, who holds what is
-in the ledger, and the ledger changes before or after the kernel in the order
-that a process which is killed in between leaves nothing that can't be found
-out.
+What the kernel has is read each time, who holds what is in the ledger, and the
+ledger changes before or after the kernel in the order that a process which is
+killed in between leaves nothing that can't be found out.
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ from oslo_log import log as logging
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import growth
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import shortage
+from nova_numa_hugepages.hugepages import shrink
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.accounts import AccountsCheck
@@ -92,7 +93,7 @@ class Pools:
         self._clock = clock
         self._accounts = Accounts(kernel, ledger, fs)
         self._usage = UsageReader(kernel, fs, read_maps, policy.reserved)
-        self._host = growth.Host(
+        self._host = growth.GrowthHost(
             kernel,
             fs,
             self._accounts,
@@ -210,18 +211,12 @@ class Pools:
         """
         if accounts is None:
             accounts = self._ledger.accounts()
-        grown = {key: one.grown for key, one in accounts.items() if one.grown}
-        if not grown or self._read_only is not None:
+        if self._read_only is not None or not any(
+            account.grown for account in accounts.values()
+        ):
             return {}
         usage = self.usage() if usage is None else usage
-        return model.above_zero(
-            {
-                key: min(count, usage[key].available)
-                - self._policy.warm_mib * 1024 // key.size_kib
-                for key, count in grown.items()
-                if key in usage
-            }
-        )
+        return shrink.freeable(accounts, usage, self._policy)
 
     # Changing.
 
@@ -360,20 +355,9 @@ class Pools:
         :param freed: receives how many pages were freed, pool by pool, also
             if an error ends it
         """
-        for key, idle in self.freeable().items():
-            count = -self._accounts.add(key, -idle)
-            if count > 0:
-                if freed is not None:
-                    freed[key] = count
-                LOG.info(
-                    'Freed idle huge pages: %s.', model.in_words({key: count})
-                )
-            if count < idle:
-                LOG.info(
-                    'Kernel freed only %(count)d of %(idle)d idle pages of '
-                    '%(pool)s; will retry.',
-                    {'count': count, 'idle': idle, 'pool': key},
-                )
+        shrink.free(
+            self._accounts, self.freeable(), {} if freed is None else freed
+        )
 
     def _hold(
         self,
@@ -441,30 +425,24 @@ class Pools:
         if short:
             raise exception.NotEnoughPages(
                 [
-                    f'{count} of {wanted[key]} pages of {key} are missing'
-                    + self._shortage(key, usage.get(key), attempt)
+                    shortage.describe(
+                        key,
+                        count,
+                        wanted[key],
+                        usage.get(key),
+                        attempt.made.get(key, 0),
+                        self._why_missing(key, usage.get(key)),
+                    )
                     for key, count in sorted(short.items())
                 ]
             )
 
-    def _shortage(
-        self,
-        key: model.PoolKey,
-        usage: PoolUsage | None,
-        attempt: growth.Growth,
-    ) -> str:
-        """Explain why a pool has too few pages.
-
-        :param usage: its use with what was allocated, None if there is no
-            such pool
-        :param attempt: what was tried, which is about to be undone
-        """
+    def _why_missing(self, key: model.PoolKey, usage: PoolUsage | None) -> str:
         if usage is None:
-            return ': the host has no such pool'
-        made = attempt.made.get(key)
-        numbers = f', {made} made now and undone' if made else ''
-        why = self._why_no_growth or attempt.limits(key)
-        return f' ({usage}{numbers}): {why}'
+            return 'the host has no such pool'
+        return self._why_no_growth or shortage.growth_limits(
+            self._fs, self._policy, key
+        )
 
     def _rows(
         self,

@@ -37,7 +37,7 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class ReconcilePlan:
     """The changes that bring the ledger in step with the guests.
 
     :ivar changes: what is to be changed, in this order
@@ -75,7 +75,7 @@ class Reconciler:
         *,
         starting: bool = False,
         strict: bool = False,
-    ) -> Plan:
+    ) -> ReconcilePlan:
         """Plan what is to be changed; changes nothing.
 
         Needs the lock if it is to be applied.
@@ -96,13 +96,13 @@ class Reconciler:
         )
         known = {holder for holder, _ in holds}
         changes = rules.judge(holds) + self._adopt(known, running, present)
-        return Plan(
+        return ReconcilePlan(
             changes,
             reconcile_rules.holds_after(holds, changes),
             *rules.undecided(holds),
         )
 
-    def describe(self, plan: Plan) -> list[str]:
+    def describe(self, plan: ReconcilePlan) -> list[str]:
         """Describe what `apply` would do; changes nothing."""
         pools = self._pools
         check = pools.check_accounts()
@@ -124,7 +124,7 @@ class Reconciler:
 
     def apply(
         self,
-        plan: Plan,
+        plan: ReconcilePlan,
         *,
         quick: bool = True,
         done: list[str] | None = None,

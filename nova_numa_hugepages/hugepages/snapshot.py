@@ -20,6 +20,7 @@ import dataclasses
 
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.accounts import Accounts
+from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import nodes
 from nova_numa_hugepages.hugepages.kernel import processes
@@ -99,8 +100,8 @@ def take(
     accounted = accounts.read().accounts
     used = usage.read(holds)
     memory = nodes.memory(fs)
-    blocks = nodes.free_blocks(fs)
-    zones = nodes.zones(fs)
+    blocks = fragmentation.free_blocks(fs)
+    zones = fragmentation.zones(fs)
     pools = {}
     for key, found in used.items():
         room = 0
@@ -109,7 +110,7 @@ def take(
                 (other.pool for other in used.values()), key.node
             )
             room = min(
-                nodes.allocatable_pages(fs, key, zones),
+                fragmentation.allocatable_pages(fs, key, zones),
                 _allowed(key, memory[key.node], pooled_kib, policy),
             )
         pools[key] = PoolSnapshot(
@@ -118,7 +119,7 @@ def take(
                 key, model.Account(*key, floor=found.pool.persistent)
             ),
             max(0, room),
-            nodes.unusable_permille(blocks[key.node], key.size_kib),
+            fragmentation.unusable_permille(blocks[key.node], key.size_kib),
             tuple(hold for hold in holds if hold.key == key),
         )
     return HostSnapshot(
@@ -137,7 +138,7 @@ def _allowed(
     Unlike for growth, only memory that is free counts: memory of the page
     cache may come back in blocks that are too small.
     """
-    small = key.size_kib <= nodes.LARGEST_BLOCK_KIB
+    small = key.size_kib <= fragmentation.LARGEST_BLOCK_KIB
     room_kib = policy.room_kib(
         memory.total_kib, pooled_kib, memory.free_kib if small else None
     )

@@ -26,7 +26,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.kernel import nodes
+from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.libvirt import migration_xml
 from nova_numa_hugepages.libvirt import queries
 
@@ -253,7 +253,7 @@ def _page_needs(
     needs = []
     for index, cell in enumerate(topology.cells if topology else ()):
         size_kib = (cell.pagesize if 'pagesize' in cell else None) or 0
-        if size_kib > nodes.BASE_KIB:
+        if size_kib > fragmentation.BASE_KIB:
             node = cell.id if host_cells is None else host_cells[index]
             pages = -(-cell.memory * 1024 // size_kib)
             needs.append(model.PageNeed(index, node, size_kib, pages))

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from nova.objects import numa
 
 from nova_numa_hugepages.core.host_stats import HostStats
+from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import nodes
 from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
@@ -66,7 +67,7 @@ def page_totals(snapshot: HostSnapshot, node: int) -> dict[int, int]:
         if key.node == node
     }
     small_kib = max(0, memory.total_kib - snapshot.pooled_kib(node))
-    totals[nodes.BASE_KIB] = small_kib // nodes.BASE_KIB
+    totals[fragmentation.BASE_KIB] = small_kib // fragmentation.BASE_KIB
     return totals
 
 

@@ -29,7 +29,6 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import privsep
 from nova_numa_hugepages.hugepages.manager import HugePageManager
-from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state import service_lock
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
@@ -77,7 +76,8 @@ def open_manager(
         for size_kib, count in counts.items()
     }
     folder = pathlib.Path(conf.state_path)
-    _hold_service_lock(folder, cleanup)
+    service_lock.hold(folder)
+    cleanup.callback(service_lock.release, folder)
     ledger = cleanup.enter_context(Ledger.open(folder / FILE_NAME))
     pools = open_pools(
         kernel, ledger, policy.read(conf.numa_hugepages, reserved)
@@ -86,18 +86,3 @@ def open_manager(
     if reason is not None:
         pools.make_read_only(reason)
     return HugePageManager(pools)
-
-
-def _hold_service_lock(
-    folder: pathlib.Path, cleanup: contextlib.ExitStack
-) -> None:
-    holder = service_lock.holder(folder)
-    if holder is not None:
-        raise lock.LockError(
-            folder / service_lock.NAME,
-            f'is held by {holder}',
-            'Two compute services cannot share a ledger: stop the other one, '
-            'or give one of them another [DEFAULT] state_path.',
-        )
-    service_lock.hold(folder)
-    cleanup.callback(service_lock.release, folder)

@@ -141,19 +141,25 @@ class DemandFile:
 
     def _put_aside(self, reason: Exception) -> None:
         aside = self._path.with_name(f'{self._path.name}.broken')
-        LOG.warning(
-            'Could not read the learned demand from %(path)s: %(reason)r. '
-            'Starting without it; the file is kept as %(aside)s.',
-            {'path': self._path, 'reason': reason, 'aside': aside},
-        )
+        known = {'path': self._path, 'reason': reason, 'aside': aside}
         try:
             os.replace(self._path, aside)
         except OSError as error:
-            LOG.warning(
-                'Could not rename %(path)s: %(error)s. It will be '
-                'overwritten.',
-                {'path': self._path, 'error': error},
+            # It may be a file of another program: it is left as it is.
+            self._next = math.inf
+            LOG.error(
+                'Could not read the learned demand from %(path)s: %(reason)r, '
+                'nor rename that file: %(error)s. The demand is not kept over '
+                'a restart. Move the file away, or set [numa_hugepages] '
+                'demand_file, and restart the scheduler.',
+                {**known, 'error': error},
             )
+            return
+        LOG.warning(
+            'Could not read the learned demand from %(path)s: %(reason)r. '
+            'Starting without it; the file is kept as %(aside)s.',
+            known,
+        )
 
     def save(
         self, counts: Mapping[guest_kinds.GuestKind, float], at: float

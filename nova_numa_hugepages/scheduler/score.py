@@ -32,6 +32,7 @@ from nova_numa_hugepages.core.capacity import scarcity
 from nova_numa_hugepages.core.capacity import slots
 from nova_numa_hugepages.core.capacity import tie_breaks
 from nova_numa_hugepages.core.fit import host_fit
+from nova_numa_hugepages.core.fit.emulator import emulator_cpus
 from nova_numa_hugepages.core.fit.fitter import Fitter
 from nova_numa_hugepages.scheduler import request_cache
 
@@ -127,7 +128,7 @@ class Scorer:
             []
             if fitter is None
             else [
-                cell_room.need(guest, fitter.request.emulator_cpus(index))
+                cell_room.need(guest, emulator_cpus(fitter.request, index))
                 for index, guest in enumerate(fitter.request.cells)
             ]
         )

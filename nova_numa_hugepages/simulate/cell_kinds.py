@@ -36,6 +36,7 @@ from nova.virt import hardware
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
+from nova_numa_hugepages.core.fit.emulator import emulator_cpus
 from nova_numa_hugepages.nova_fit import translate
 from nova_numa_hugepages.simulate import scenario
 
@@ -113,7 +114,7 @@ def guest_cell_kinds(
             GuestCellKind(
                 shared=len(cell.shared_vcpus),
                 dedicated=len(cell.dedicated_vcpus),
-                emulator=request.emulator_cpus(number),
+                emulator=emulator_cpus(request, number),
                 memory_mib=cell.memory_mib,
                 page_size=cell.page_size,
                 cpu_policy=cell.cpu_policy,

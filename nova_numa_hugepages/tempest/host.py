@@ -35,7 +35,7 @@ class CommandFailed(exceptions.TempestException):
     message = 'A command on a compute host failed'
 
 
-class Host:
+class ComputeHost:
     """A compute host, on which commands are run.
 
     :param name: its hypervisor hostname

@@ -28,9 +28,9 @@ from typing import Protocol
 import pytest
 
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
-from nova_numa_hugepages.hugepages.kernel import nodes
 from tests.fixtures.kernel import FakeKernel
 from tests.fixtures.kernel import FakeNode
 
@@ -221,7 +221,7 @@ def test_both_kernels_do_the_same(scene, tmp_path: pathlib.Path) -> None:
 
 def test_what_is_told_to_be_there_is() -> None:
     real = Real()
-    allocatable = nodes.allocatable_pages(hostfs.HostFS(), real.key)
+    allocatable = fragmentation.allocatable_pages(hostfs.HostFS(), real.key)
 
     with real.restored():
         real.pools.set_persistent(real.key, min(allocatable, 32))

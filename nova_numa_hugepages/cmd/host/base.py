@@ -32,12 +32,8 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 class HostCommand(command.Command):
     """A command that may change the ledger and the pools of this host."""
 
-    # Its help, and that of its `--force`.
-    description: str
+    # The help of its `--force`.
     force: str
-
-    def get_description(self) -> str:
-        return self.description.strip()
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)

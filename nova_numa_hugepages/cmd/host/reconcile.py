@@ -27,31 +27,27 @@ from nova_numa_hugepages.cmd.host import settings
 if TYPE_CHECKING:
     from nova_numa_hugepages.hugepages.kernel import hostfs
     from nova_numa_hugepages.hugepages.pools import Pools
-    from nova_numa_hugepages.hugepages.reconcile import Plan
+    from nova_numa_hugepages.hugepages.reconcile import ReconcilePlan
     from nova_numa_hugepages.hugepages.reconcile import Reconciler
     from nova_numa_hugepages.hugepages.reconcile_rules import Present
 
 EXIT_TO_FIX = 3
 EXIT_UNDECIDED = 4
 
-_DESCRIPTION = """
-Compare ledger, instances and kernel of this host, and fix them.
-
-For a host on which nova-compute is stopped, because it does not start or its
-driver was switched off. While it runs it does the same by itself, when it
-starts and then once a minute. --dry-run can be used at any time.
-
-Pages are left alone that are held for an instance without a domain, as only
-Nova knows whether it was deleted or is just being rebuilt; and those that are
-held for a live migration or a resize, as only Nova knows whether it is in
-progress.
-"""
-
 
 class Reconcile(base.HostCommand):
-    """Compare ledger, instances and kernel of this host, and fix them."""
+    """Compare ledger, instances and kernel of this host, and fix them.
 
-    description = _DESCRIPTION
+    For a host on which nova-compute is stopped, because it does not start or
+    its driver was switched off. While it runs it does the same by itself, when
+    it starts and then once a minute. --dry-run can be used at any time.
+
+    Pages are left alone that are held for an instance without a domain, as
+    only Nova knows whether it was deleted or is just being rebuilt; and those
+    that are held for a live migration or a resize, as only Nova knows whether
+    it is in progress.
+    """
+
     force = (
         'even if nova-compute runs, or if it is not known whether it does; if '
         'the ledger is not that of the configuration; and believe libvirt if '
@@ -183,7 +179,7 @@ def _fix(reconciler: Reconciler, present: Present, fs: hostfs.HostFS) -> bool:
 
 def _report(
     reconciler: Reconciler,
-    plan: Plan,
+    plan: ReconcilePlan,
     present: Present,
     options: argparse.Namespace,
     title: str,

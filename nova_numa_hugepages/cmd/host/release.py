@@ -35,14 +35,6 @@ if TYPE_CHECKING:
     from nova_numa_hugepages.hugepages.kernel import hostfs
     from nova_numa_hugepages.hugepages.pools import Pools
 
-_DESCRIPTION = """
-Release all pages held for an instance, in an emergency.
-
-nova-compute does this by itself when an instance is deleted. This is for a
-host on which nova-compute is stopped, or for an instance that Nova has lost.
-It waits for its turn if nova-compute is at work on the pools.
-"""
-
 
 class _State(NamedTuple):
     """What the user agrees to release.
@@ -56,9 +48,13 @@ class _State(NamedTuple):
 
 
 class Release(base.HostCommand):
-    """Release all pages held for an instance, in an emergency."""
+    """Release all pages held for an instance, in an emergency.
 
-    description = _DESCRIPTION
+    nova-compute does this by itself when an instance is deleted. This is for a
+    host on which nova-compute is stopped, or for an instance that Nova has
+    lost. It waits for its turn if nova-compute is at work on the pools.
+    """
+
     force = (
         'even if the instance runs, or may be about to start; or if the '
         'ledger is not that of the configuration'

@@ -41,27 +41,21 @@ FLAT = ('csv', 'value')
 
 FORMATS = (PICTURE, TABLE, 'json', 'yaml', *FLAT)
 
-_DESCRIPTION = """
-Show nodes and pools of this host, and who has the pages.
-
-Needs no Nova service and changes nothing. Any user may run it; what this user
-may not see is listed on standard error, and is empty in the output. Root sees
-all.
-
-Without options it draws a picture. The other formats have one row for each
-pool, and one for each node that has none; json and yaml also list the
-instances that have pages there.
-"""
-
 
 class Show(lister.Lister):
-    """Show the NUMA nodes of this host, their pools and their instances."""
+    """Show nodes and pools of this host, and who has the pages.
+
+    Needs no Nova service and changes nothing. Any user may run it; what this
+    user may not see is listed on standard error, and is empty in the output.
+    Root sees all.
+
+    Without options it draws a picture. The other formats have one row for each
+    pool, and one for each node that has none; json and yaml also list the
+    instances that have pages there.
+    """
 
     # The choice of formats below takes the place of that of cliff.
     conflict_handler = 'resolve'
-
-    def get_description(self) -> str:
-        return _DESCRIPTION.strip()
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)

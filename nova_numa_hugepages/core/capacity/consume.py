@@ -25,6 +25,7 @@ from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.fit import host_fit
 from nova_numa_hugepages.core.fit import memory
+from nova_numa_hugepages.core.fit.emulator import emulator_cpus
 from nova_numa_hugepages.core.fit.fitter import Fitter
 from nova_numa_hugepages.core.rejection import Miss
 
@@ -75,7 +76,7 @@ def after_choice(
         guest = request.cells[index]
         pool = memory.pool_for(guest, cell, choice.common_size_kib)
         assert not isinstance(pool, Miss), pool
-        count = len(guest.dedicated_vcpus) + request.emulator_cpus(index)
+        count = len(guest.dedicated_vcpus) + emulator_cpus(request, index)
         cpus = frozenset(itertools.islice(cell.free_cpus, count))
         size = pool.size_kib if pool else None
         cells[cell.id] = consume(cell, guest, cpus=cpus, size_kib=size)

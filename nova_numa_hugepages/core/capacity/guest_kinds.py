@@ -20,6 +20,7 @@ import dataclasses
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.capacity import cell_room
+from nova_numa_hugepages.core.fit.emulator import emulator_cpus
 
 # Unlike cells that are described.
 _DESCRIBED = 3
@@ -67,7 +68,7 @@ def guest_kind(
     """
     counts: dict[cell_room.CellNeed, int] = {}
     for index, guest in enumerate(request.cells):
-        need = cell_room.need(guest, request.emulator_cpus(index))
+        need = cell_room.need(guest, emulator_cpus(request, index))
         counts[need] = counts.get(need, 0) + 1
     # Which of the cells comes first makes no other kind.
     return GuestKind(

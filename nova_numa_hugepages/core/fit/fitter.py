@@ -41,6 +41,7 @@ from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.fit import host_fit
 from nova_numa_hugepages.core.fit import memory
 from nova_numa_hugepages.core.fit import pinning
+from nova_numa_hugepages.core.fit.emulator import emulator_cpus
 from nova_numa_hugepages.core.rejection import Miss
 from nova_numa_hugepages.core.rejection import Reason
 from nova_numa_hugepages.core.rejection import Rejection
@@ -86,7 +87,7 @@ class Fitter:
         self.kinds: list[tuple[model.GuestCell, int]] = []
         self.kind_of: list[int] = []
         for index, guest in enumerate(request.cells):
-            emulator = request.emulator_cpus(index)
+            emulator = emulator_cpus(request, index)
             kind = (
                 len(guest.shared_vcpus),
                 len(guest.dedicated_vcpus),
@@ -158,7 +159,7 @@ class Fitter:
             pinned = pinning.pin(
                 cell,
                 guest,
-                emulator=self.request.emulator_cpus(index),
+                emulator=emulator_cpus(self.request, index),
                 pack=self.strategy.pack,
             )
             assert pinned is not None, (guest, cell)

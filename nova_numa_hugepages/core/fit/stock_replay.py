@@ -37,6 +37,7 @@ from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.fit import cell_order
 from nova_numa_hugepages.core.fit import pinning
+from nova_numa_hugepages.core.fit.emulator import emulator_cpus
 
 
 class ClaimVerdict(enum.Enum):
@@ -126,7 +127,7 @@ class Replayed:
             pinned = pinning.pin(
                 cell,
                 guest,
-                emulator=self.request.emulator_cpus(index),
+                emulator=emulator_cpus(self.request, index),
                 pack=False,
             )
             if pinned is None:
@@ -237,7 +238,7 @@ class _Claim:
 
     def _fits(self, index: int, cell: model.HostCell) -> bool:
         guest = self.request.cells[index]
-        emulator = self.request.emulator_cpus(index)
+        emulator = emulator_cpus(self.request, index)
         own = guest.cpu_policy is not model.CPUPolicy.SHARED
         floats = guest.cpu_policy is not model.CPUPolicy.DEDICATED
         needed = len(guest.dedicated_vcpus) + emulator
@@ -290,7 +291,7 @@ class _Claim:
         Stock Nova takes the first free CPU of a core without a vCPU, and then
         accounts all threads of that core.
         """
-        if not self.request.emulator_cpus(index):
+        if not emulator_cpus(self.request, index):
             return True
         threads = pinning.threads_per_core(cell)
         free = cell.free_cpus

@@ -16,13 +16,12 @@
 The service calls :func:`hold` once, before it opens its ledger. A command
 calls :func:`holder` to find out whether a service works with that ledger.
 
-The lock is a POSIX record lock for reading, because
+Two services can't share a ledger, so only one holds it. The lock is a POSIX
+record lock, because
 
 - the kernel drops it however the process ends;
 - a forked child doesn't inherit it, unlike the locks of ``flock`` and of open
   file descriptions: the helper that oslo.privsep forks would keep those;
-- several services can hold it, so that one that starts while another is
-  about to stop doesn't wait;
 - `holder` asks the kernel without a lock of its own, so that two who ask, or
   one who asks and a service that starts, never disturb each other;
 - the kernel keeps it with the file, so that it is seen in each container that
@@ -55,7 +54,8 @@ def hold(folder: pathlib.Path) -> None:
     Never waits. Idempotent.
 
     :param folder: the folder of the ledger
-    :raises lock.LockError: if the file can't be used
+    :raises lock.LockError: if another process holds it, or the file can't be
+        used
     """
     path = _path(folder)
     if (os.getpid(), path) in _held:
@@ -63,15 +63,29 @@ def hold(folder: pathlib.Path) -> None:
     try:
         sqlite.make_private(path)
         # Not inherited by programs that the service starts.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            _lock(descriptor, path)
         except BaseException:
             os.close(descriptor)
             raise
     except OSError as error:
         raise lock.unusable(path, error) from error
     _held[os.getpid(), path] = descriptor
+
+
+def _lock(descriptor: int, path: pathlib.Path) -> None:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        # Named by POSIX for a lock that another process has.
+        process = lock.holder(descriptor) or 'a process that has ended since'
+        raise lock.LockError(
+            path,
+            f'is held by {process}',
+            'Two compute services cannot share a ledger: stop the other one, '
+            'or give one of them another [DEFAULT] state_path.',
+        ) from error
 
 
 def release(folder: pathlib.Path) -> None:

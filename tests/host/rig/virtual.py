@@ -60,7 +60,6 @@ _BOOT_S = 150.0
 # was moved, which happens early in a boot. QEMU then fails an assertion of
 # that device, or reads where no memory is. Seen with QEMU 7.2.
 _CRASHES = frozenset({signal.SIGABRT, signal.SIGSEGV})
-_ATTEMPTS = 3
 # Between the end of its channel and that of QEMU.
 _END_S = 2.0
 # The file is sparse.
@@ -131,9 +130,11 @@ class VirtualHost(machine.Machine):
     def boot(self) -> None:
         """Boot it, until it takes commands. libvirt takes some seconds more.
 
+        If its emulator crashes, it is booted again, once.
+
         :raises RuntimeError: if it doesn't come up
         """
-        for left in reversed(range(_ATTEMPTS)):
+        for again in (True, False):
             if self._try_to_boot():
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -144,7 +145,7 @@ class VirtualHost(machine.Machine):
                 f'the virtual host {self.name} does not boot; its console '
                 f'and the messages of QEMU are in {self.logs}'
             )
-            if crash not in _CRASHES or not left:
+            if crash not in _CRASHES or not again:
                 raise RuntimeError(problem)
             print(
                 f'{problem}. QEMU was ended by '

@@ -322,7 +322,7 @@ class TestWeigher:
         assert problem in details
 
     @pytest.mark.parametrize('multiplier', ['0', '-0.0'])
-    def test_one_that_has_no_say_is_a_warning(self, check, multiplier):
+    def test_one_without_effect_is_a_warning(self, check, multiplier):
         code, results = check(
             f'{GOOD}\n    [numa_hugepages]\n'
             f'    weight_multiplier = {multiplier}'
@@ -333,7 +333,7 @@ class TestWeigher:
         assert result == WARNING
         assert '[numa_hugepages] weight_multiplier is 0' in details
 
-    def test_all_that_is_wrong_is_told(self, check):
+    def test_all_that_is_wrong_is_reported(self, check):
         twice = f'{status.WEIGHER_PATH},{status.WEIGHER_PATH}'
         text = GOOD.replace(status.WEIGHER_PATH, twice)
 

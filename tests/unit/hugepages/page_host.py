@@ -172,7 +172,7 @@ class Rig:
     def growth(self, wanted: Mapping[model.PoolKey, int]) -> growth.Growth:
         """Begin to allocate pages, beside what the pools do."""
         return growth.Growth(
-            growth.Host(
+            growth.GrowthHost(
                 self.hugetlb,
                 self.kernel.fs,
                 Accounts(self.hugetlb, self.ledger, self.kernel.fs),

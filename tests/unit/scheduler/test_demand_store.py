@@ -210,7 +210,7 @@ class TestBrokenFiles:
         assert aside.is_symlink()
         assert levels(caplog) == ['WARNING']
 
-    def test_one_that_cannot_be_put_aside_is_overwritten(
+    def test_one_that_cannot_be_put_aside_is_left_as_it_is(
         self, path, aside, caplog
     ):
         # given: a folder where it should go
@@ -221,10 +221,10 @@ class TestBrokenFiles:
         assert store.load(NOW) == ({}, NOW)
         store.save(LEARNED, NOW)
 
-        assert DemandFile(path).load(NOW) == (LEARNED, NOW)
-        assert levels(caplog) == ['WARNING', 'WARNING']
-        assert caplog.messages[1].startswith(f'Could not rename {path}: ')
-        assert caplog.messages[1].endswith('. It will be overwritten.')
+        assert path.read_text() == '{'
+        assert levels(caplog) == ['ERROR']
+        assert 'not kept over a restart' in caplog.messages[0]
+        assert '[numa_hugepages] demand_file' in caplog.messages[0]
 
     def test_what_is_not_known_is_ignored(self, path):
         path.write_text(

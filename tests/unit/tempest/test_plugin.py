@@ -16,6 +16,7 @@ import importlib
 import importlib.metadata
 import pathlib
 import pkgutil
+import subprocess
 import tomllib
 import types
 import unittest
@@ -328,23 +329,30 @@ def test_commands_are_for_the_shell_of_the_host():
 
 
 def test_an_error_of_a_command_names_its_host():
-    here = host.Host('here', options(here=''))
+    here = host.ComputeHost('here', options(here=''))
 
     assert here.run('echo "$((1 + 1))"') == '2\n'
     with pytest.raises(host.CommandFailed, match=r'On here, .* with 3: no'):
         here.run('echo no >&2; exit 3')
     with pytest.raises(exceptions.TempestException, match='On there'):
-        host.Host('there', options(there='/no/such/program')).run('true')
+        host.ComputeHost('there', options(there='/no/such/program')).run(
+            'true'
+        )
 
 
 def test_a_process_is_found_by_the_uuid_among_its_arguments():
     number = str(uuid.uuid4())
     line = host.maps_line(number)
-    here = host.Host('here', options(here=''))
+    here = host.ComputeHost('here', options(here=''))
 
     # The shell that searches is not found itself.
     with pytest.raises(host.CommandFailed):
         here.run(line)
-    assert 'stack' in here.run(
-        f"sh -c 'sleep 9' -uuid {number} & {line}; kill $!"
-    )
+    with subprocess.Popen(
+        ['sh', '-c', 'echo up; read x', '-uuid', number],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout.readline() == b'up\n'
+        assert 'stack' in here.run(line)
+        other.stdin.close()

@@ -21,8 +21,10 @@ from typing import Any
 from tempest import config
 from tempest.lib import exceptions
 
-from nova_numa_hugepages.tempest import host as host_access
 from nova_numa_hugepages.tempest import server_spec
+from nova_numa_hugepages.tempest.host import ANY
+from nova_numa_hugepages.tempest.host import ComputeHost
+from nova_numa_hugepages.tempest.host import reachable
 from nova_numa_hugepages.tempest.readings import host_show
 from nova_numa_hugepages.tempest.readings import pools
 from nova_numa_hugepages.tempest.tests import lifecycle
@@ -64,7 +66,7 @@ class WhiteboxTest(lifecycle.BaseLifecycleTest):
         cls.manager = cls.os_admin
         cls.servers_client = cls.manager.servers_client
         cls.named_host = next(
-            (name for name in cls.options.computes if name != host_access.ANY),
+            (name for name in cls.options.computes if name != ANY),
             None,
         )
 
@@ -78,26 +80,26 @@ class WhiteboxTest(lifecycle.BaseLifecycleTest):
         )
         return self.create_server(flavor, **where)
 
-    def host_of(self, server: str) -> host_access.Host:
+    def host_of(self, server: str) -> ComputeHost:
         """Get the host of a server; skip the test if it has no command."""
         shown = self.admin_servers_client.show_server(server)['server']
         name = shown['OS-EXT-SRV-ATTR:hypervisor_hostname']
-        if not host_access.reachable(name, self.options.computes):
+        if not reachable(name, self.options.computes):
             self.skipTest(f'{name} is not in [numa_hugepages] computes')
-        return host_access.Host(name, self.options)
+        return ComputeHost(name, self.options)
 
-    def snapshot(self, host: host_access.Host) -> Snapshot:
+    def snapshot(self, host: ComputeHost) -> Snapshot:
         """Read the pools and the ledger of a host."""
         return Snapshot(host.pools(), host.show())
 
-    def snapshot_before(self) -> tuple[host_access.Host, Snapshot]:
+    def snapshot_before(self) -> tuple[ComputeHost, Snapshot]:
         """Read the host that servers will be created on.
 
         The test is skipped if the host isn't known.
         """
         if self.named_host is None:
             self.skipTest('No host is named in [numa_hugepages] computes')
-        host = host_access.Host(self.named_host, self.options)
+        host = ComputeHost(self.named_host, self.options)
         return host, self.snapshot(host)
 
     def assert_on_host(
@@ -170,7 +172,7 @@ class WhiteboxTest(lifecycle.BaseLifecycleTest):
             )
 
     def assert_released(
-        self, host: host_access.Host, before: Snapshot, server: str
+        self, host: ComputeHost, before: Snapshot, server: str
     ) -> None:
         """Check that nothing of a server is left on a host.
 

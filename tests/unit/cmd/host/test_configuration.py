@@ -94,7 +94,7 @@ def test_what_is_no_configuration_is_named(host, capsys, tmp_path):
     latin.write_bytes(b'[DEFAULT]\nstate_path = /srv/\xfcber\n')
     plain = write(tmp_path / 'plain.conf', 'no section\n')
 
-    for path, said in (
+    for path, expected in (
         (tmp_path, 'Is a directory'),
         (tmp_path / 'none', 'No such file'),
         (latin, 'found: byte 0xfc, which is not UTF-8'),
@@ -103,13 +103,13 @@ def test_what_is_no_configuration_is_named(host, capsys, tmp_path):
         assert host.run('show', '--config-file', str(path)) == 2
         err = capsys.readouterr().err
         assert str(path) in err
-        assert said in err
+        assert expected in err
     assert host.run('show', '--config-dir', str(plain)) == 2
     assert 'expected a folder, found a file' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ('value', 'said'),
+    ('value', 'expected'),
     [
         (
             '$nosuch/x',
@@ -120,13 +120,17 @@ def test_what_is_no_configuration_is_named(host, capsys, tmp_path):
         ('', 'found nothing, expected a folder'),
     ],
 )
-def test_a_state_path_that_has_no_value_here(capsys, tmp_path, value, said):
+def test_a_state_path_that_has_no_value_here(
+    capsys, tmp_path, value, expected
+):
     path = write(tmp_path / 'nova.conf', f'[DEFAULT]\nstate_path = {value}\n')
 
     words = ['host', 'show', '--config-file', str(path)]
     assert main.run(words) == 2
 
-    assert f'{path}: [DEFAULT] state_path: {said}' in capsys.readouterr().err
+    assert (
+        f'{path}: [DEFAULT] state_path: {expected}' in capsys.readouterr().err
+    )
 
 
 def test_a_state_path_that_refers_to_an_option(capsys, tmp_path):

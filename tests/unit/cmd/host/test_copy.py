@@ -43,7 +43,7 @@ def host(tmp_path):
 
 
 def rows(host, capsys):
-    """Get what is shown, by node and page size, and what is said of it."""
+    """Get the rows, by node and page size, and the notes."""
     assert host.run('show', '-f', 'json') == 0
     result = capsys.readouterr()
     found = json.loads(result.out)
@@ -66,9 +66,11 @@ def test_without_processes_no_instance_is_said_to_be_off(host, capsys):
     for folder in (host.root / 'proc').glob('[0-9]*'):
         shutil.rmtree(folder)
 
-    found, said = rows(host, capsys)
-    assert f'{host.root}/proc/2/comm: expected kthreadd, found nothing' in said
-    assert 'Until then it is not known which instances run' in said
+    found, notes = rows(host, capsys)
+    assert (
+        f'{host.root}/proc/2/comm: expected kthreadd, found nothing' in notes
+    )
+    assert 'Until then it is not known which instances run' in notes
     row = found[1, SMALL]
     assert (row['held'], row['promised'], row['available']) == (132,) + 2 * (
         None,
@@ -90,9 +92,9 @@ def test_where_an_instance_is_is_not_known_without_its_file(host, capsys):
     pid = host.kernel.pid(ONE)
     (host.root / f'proc/{pid}/numa_maps').unlink()
 
-    found, said = rows(host, capsys)
+    found, notes = rows(host, capsys)
 
-    assert 'Where the memory of some instances is can only be seen' in said
+    assert 'Where the memory of some instances is can only be seen' in notes
     guest = found[0, SMALL]['guests'][0]
     assert (guest['pid'], guest['held'], guest['has']) == (pid, 64, None)
 

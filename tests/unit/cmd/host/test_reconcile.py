@@ -142,7 +142,7 @@ def test_what_the_operator_changed(host, capsys):
 
 
 @pytest.mark.parametrize(
-    ('mendable_kib', 'code', 'said'),
+    ('mendable_kib', 'code', 'expected'),
     [
         # None of the missing pages could be allocated.
         (0, 3, 'Still to fix:\n- 64 of 64 pages of {} that are reserved'),
@@ -155,7 +155,7 @@ def test_what_the_operator_changed(host, capsys):
     ],
 )
 def test_pages_that_are_missing_in_small_blocks(
-    host, capsys, mendable_kib, code, said
+    host, capsys, mendable_kib, code, expected
 ):
     # given: pages of a guest that is off were taken away
     key = model.PoolKey(1, SMALL)
@@ -169,7 +169,7 @@ def test_pages_that_are_missing_in_small_blocks(
 
     # then: what is missing is not among what was fixed
     out = capsys.readouterr().out
-    assert said.format(key) in out
+    assert expected.format(key) in out
     assert out.startswith('Fixed:\n')
     assert 'are missing' not in out.partition('Still to fix:')[0]
 

@@ -15,6 +15,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -108,23 +109,6 @@ class TestHolder:
 
             assert found == named(service.pid)
 
-    def test_is_another_one_if_one_of_two_services_ends(self, tmp_path):
-        # given a service that starts while another is about to stop
-        with (
-            process(tmp_path, SERVICE) as old,
-            process(tmp_path, SERVICE) as new,
-        ):
-            assert next_line(old) == next_line(new) == 'runs'
-            names = {named(old.pid), named(new.pid)}
-            assert service_lock.holder(tmp_path) in names
-
-            # when the one that was first is killed
-            old.kill()
-            old.wait()
-
-            # then the other has the lock
-            assert service_lock.holder(tmp_path) == named(new.pid)
-
     def test_may_be_asked_for_as_often_as_one_likes(self, tmp_path):
         with process(tmp_path, SERVICE) as service:
             assert next_line(service) == 'runs'
@@ -186,6 +170,27 @@ class TestHold:
         assert service_lock.holder(here) == named(os.getpid())
 
         assert run(here, ASKING) == (0, f'{named(os.getpid())}\n')
+
+    def test_is_refused_while_another_service_runs(self, here):
+        # given
+        with process(here, SERVICE) as other:
+            assert next_line(other) == 'runs'
+
+            # when, then
+            with pytest.raises(
+                lock.LockError,
+                match=re.escape(f'is held by {named(other.pid)}. Two compute'),
+            ):
+                service_lock.hold(here)
+            assert service_lock.holder(here) == named(other.pid)
+
+            # and when it is killed
+            other.kill()
+            other.wait()
+
+        # then
+        service_lock.hold(here)
+        assert service_lock.holder(here) == named(os.getpid())
 
     def test_may_come_again(self, here):
         service_lock.hold(here)
@@ -251,21 +256,15 @@ class TestChildren:
 
             assert service_lock.holder(tmp_path) == named(service.pid)
 
-    def test_may_run_a_service_of_their_own(self, here):
+    def test_run_no_second_service(self, here):
         service_lock.hold(here)
         child = os.fork()
         if not child:
             # A failed test must not go on in the child.
             try:
-                parent = service_lock.holder(here)
                 service_lock.hold(here)
-                both = service_lock.holder(here)
-                os._exit(
-                    0
-                    if parent == named(os.getppid())
-                    and both == named(os.getpid())
-                    else 1
-                )
+            except lock.LockError as error:
+                os._exit(named(os.getppid()) not in str(error))
             finally:
                 os._exit(2)
 

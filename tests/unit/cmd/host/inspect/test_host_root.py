@@ -121,20 +121,22 @@ def test_a_mount_of_this_kernel_may_be_changed(host):
 
 
 @pytest.mark.parametrize(
-    ('old', 'new', 'said'),
+    ('old', 'new', 'reason'),
     [
         (' - proc proc', ' - ext4 /dev/vdb', 'is not a mounted proc'),
         ('/sys rw', '/other rw', 'is not a mounted sysfs'),
         ('0:21 / ', '0:21 /kernel ', 'is not a mounted sysfs'),
     ],
 )
-def test_what_is_mounted_there_is_something_else(host, capsys, old, new, said):
+def test_what_is_mounted_there_is_something_else(
+    host, capsys, old, new, reason
+):
     path = host.own / 'self/mountinfo'
     path.write_text(path.read_text().replace(old, new))
 
     assert run(host, 'reconcile') == 2
 
-    assert said in capsys.readouterr().err
+    assert reason in capsys.readouterr().err
 
 
 def test_a_mount_over_the_kernels_files_hides_them(host, capsys):

@@ -145,7 +145,7 @@ def test_reboot(host: virtual.VirtualHost, service: conftest.Make) -> None:
     healed, pools, holds = ours.do(
         ['heal', [guest.uuid]], ['pools'], ['holds']
     )
-    assert any('started anew' in sentence for sentence in healed)
+    assert any('rebooted' in sentence for sentence in healed)
     assert [pools[node]['grown'] for node in '0123'] == [0, 64, 0, 32]
     assert [pools[node]['floor'] for node in '0123'] == [0, 0, 0, 0]
     assert holds == [

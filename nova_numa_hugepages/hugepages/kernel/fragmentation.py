@@ -1,0 +1,210 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The fragmentation of NUMA nodes: what of their memory is in large blocks.
+
+Sources: the parts on ``buddyinfo`` and ``zoneinfo`` in
+``Documentation/filesystems/proc.rst``, and ``__zone_watermark_ok`` in
+``mm/page_alloc.c`` of the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import re
+import resource
+from typing import NamedTuple
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+
+# The size of small pages.
+BASE_KIB = resource.getpagesize() // 1024
+
+# The largest block that the buddy allocator gives, of order 10. Larger pages
+# come from memory that was set aside for them.
+LARGEST_BLOCK_KIB = BASE_KIB << 10
+
+# The low 16 MiB, for old devices that can address no other memory.
+_NOT_FOR_US = 'DMA'
+
+
+class Zone(NamedTuple):
+    """A part of a node's memory with blocks of its own.
+
+    :ivar high_kib: free memory below which the kernel begins to reclaim
+    :ivar protected_kib: free memory that is kept for those who can't use
+        other zones
+    :ivar cma_free_kib: free memory that is set aside for devices or for
+        larger pages, and lent only to what can be moved
+    :ivar blocks: free blocks, by order
+    """
+
+    node: int
+    name: str
+    free_kib: int
+    high_kib: int
+    protected_kib: int
+    cma_free_kib: int
+    blocks: tuple[int, ...]
+
+
+def zones(fs: hostfs.HostFS) -> list[Zone]:
+    """Read the zones that huge pages can be made of.
+
+    :returns: in the kernel's order
+    :raises exception.KernelError: if a file can't be used
+    """
+    blocks = _blocks(fs)
+    path = fs.proc / 'zoneinfo'
+    found = []
+    # On a large host most of the file is on the lists of each CPU.
+    parts = _ZONE.split(fs.text(path))
+    for node, name, part in zip(
+        parts[1::3], parts[2::3], parts[3::3], strict=True
+    ):
+        key = int(node), name
+        # A zone without memory has no free blocks and no line for them.
+        if name == _NOT_FOR_US or key not in blocks:
+            continue
+        head = part.partition('pagesets')[0]
+        values = dict(_ZONE_VALUE.findall(head))
+        protection = _PROTECTION.search(head)
+        if not values.keys() >= {'free', 'high'}:
+            raise exception.KernelError(
+                path, repr(head[:80]), 'free pages and a high watermark'
+            )
+        found.append(
+            Zone(
+                *key,
+                int(values['free']) * BASE_KIB,
+                int(values['high']) * BASE_KIB,
+                int(protection[1].split(', ')[-1]) * BASE_KIB
+                if protection
+                else 0,
+                int(values.get('nr_free_cma', 0)) * BASE_KIB,
+                blocks[key],
+            )
+        )
+    return found
+
+
+_ZONE = re.compile(r'^Node (\d+), zone +(\S+)$', re.MULTILINE | re.ASCII)
+_ZONE_VALUE = re.compile(
+    r'^ +(?:pages )?(free|high|nr_free_cma) +(\d+)$', re.MULTILINE | re.ASCII
+)
+_PROTECTION = re.compile(r'protection: \(([\d, ]+)\)', re.ASCII)
+
+
+def free_blocks(fs: hostfs.HostFS) -> dict[int, tuple[int, ...]]:
+    """Read how many free blocks of which order the nodes have.
+
+    :returns: by node that is online, ascending: for each order, from 0, how
+        many blocks of two to the power of it small pages are free
+    :raises exception.KernelError: if a file can't be used
+    """
+    zoned = _blocks(fs)
+    orders = max(map(len, zoned.values()), default=0)
+    found = {}
+    for node in fs.online():
+        rows = [
+            row
+            for (at, name), row in zoned.items()
+            if at == node and name != _NOT_FOR_US
+        ]
+        found[node] = tuple(map(sum, zip(*rows, strict=True))) or (
+            (0,) * orders
+        )
+    return found
+
+
+def allocatable_pages(
+    fs: hostfs.HostFS,
+    key: model.PoolKey,
+    known: Sequence[Zone] | None = None,
+) -> int:
+    """Return how many pages can be added to a pool now for certain.
+
+    Pages that the buddy allocator gives count if they are free in one piece
+    and above the watermark at which the kernel begins to reclaim; free memory
+    that is lent by a CMA area doesn't. Larger ones count as far as a CMA area
+    is set aside for them: the kernel looks for a stretch of memory that can
+    be moved elsewhere, but to find one is luck.
+
+    :param known: what `zones` has read, for a caller that asks for several
+    :returns: how many pages, whatever limits the operator has set
+    :raises exception.KernelError: if a file can't be used
+    """
+    found = zones(fs) if known is None else known
+    order = _order(key.size_kib)
+    if any(order < len(zone.blocks) for zone in found):
+        return sum(
+            _zone_pages(zone, order) for zone in found if zone.node == key.node
+        )
+    path = fs.sys / f'kernel/mm/cma/hugetlb{key.node:d}/available_pages'
+    if not path.exists():
+        return 0
+    return fs.number(path) * BASE_KIB // key.size_kib
+
+
+def unusable_permille(blocks: Sequence[int], size_kib: int) -> int:
+    """Return how much of the free memory is in blocks that are too small.
+
+    The "unusable free space index" of Mel Gorman, which the kernel has in
+    ``/sys/kernel/debug/extfrag/unusable_index``.
+
+    :param blocks: free blocks by order, as from `free_blocks`
+    :param size_kib: what is to fit into a block
+    :returns: 0 to 1000; 1000 if nothing is free
+    """
+    sizes = [count << order for order, count in enumerate(blocks)]
+    free = sum(sizes)
+    if not free:
+        return 1000
+    return 1000 * sum(sizes[: _order(size_kib)]) // free
+
+
+def _order(size_kib: int) -> int:
+    return (size_kib // BASE_KIB).bit_length() - 1
+
+
+def _zone_pages(zone: Zone, order: int) -> int:
+    size_kib = BASE_KIB << order
+    whole = sum(
+        count << (at - order)
+        for at, count in enumerate(zone.blocks)
+        if at >= order
+    )
+    # Which of the blocks are in the CMA areas is not known.
+    whole_kib = whole * size_kib - zone.cma_free_kib
+    spare_kib = (
+        zone.free_kib - zone.cma_free_kib - zone.high_kib - zone.protected_kib
+    )
+    return max(0, min(whole_kib, spare_kib)) // size_kib
+
+
+def _blocks(fs: hostfs.HostFS) -> dict[tuple[int, str], tuple[int, ...]]:
+    """Read the free blocks of each zone."""
+    path = fs.proc / 'buddyinfo'
+    found = {}
+    for line in fs.text(path).splitlines():
+        match = _BUDDYINFO.fullmatch(line)
+        if not match:
+            raise exception.KernelError(
+                path, repr(line), "lines like 'Node 0, zone Normal 1 2 3'"
+            )
+        found[int(match[1]), match[2]] = tuple(map(int, match[3].split()))
+    return found
+
+
+_BUDDYINFO = re.compile(r'Node (\d+), zone +(\S+)((?: +\d+)+) *', re.ASCII)
