@@ -29,7 +29,7 @@ warnings.simplefilter('ignore')
 
 from nova import version  # noqa: E402
 
-from nova_numa_hugepages.simulate import tasks  # noqa: E402
+from nova_numa_hugepages.simulate import runner  # noqa: E402
 
 _HERE = pathlib.Path(__file__).parent
 _README = _HERE.parent / 'README.md'
@@ -72,7 +72,7 @@ def main() -> int:
         help='put tables and plots into the documents',
     )
     arguments = parser.parse_args()
-    tasks.load_nova([])
+    runner.load_nova([])
     misses: list[str] = []
     for name in arguments.only or _PARTS:
         misses += _PARTS[name](arguments)

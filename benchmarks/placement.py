@@ -24,11 +24,12 @@ from collections.abc import Callable
 import dataclasses
 import pathlib
 
+from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import load
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import runner
 from nova_numa_hugepages.simulate import summary
-from nova_numa_hugepages.simulate import tasks
+from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate.summary import Metric
 
 _FOLDER = pathlib.Path(__file__).parent / 'scenarios'
@@ -77,7 +78,7 @@ class Result:
     case: Case
     found: results.Results
     phases: dict[results.Phase, summary.PhaseSummary]
-    known: dict[tasks.Learning, float] | None = None
+    known: dict[workload.Learning, float] | None = None
 
 
 def measure(
@@ -92,14 +93,14 @@ def measure(
     """
     play = load.load(_FOLDER / f'{case.name}.yaml')
     planned = runner.plan(
-        play, list(results.PlacementPolicy), tasks.Learning.LEARNED
+        play, list(results.PlacementPolicy), workload.Learning.LEARNED
     )
     unbound = _run(case.name, planned, processes, progress)
-    found = runner.add_bounds(play, unbound)
+    found = bound.add_bounds(play, unbound)
     known = None
     if case.name == 'usual':
         known = {}
-        for learning in (tasks.Learning.FLAVORS, tasks.Learning.PINNED):
+        for learning in (workload.Learning.FLAVORS, workload.Learning.PINNED):
             fill = [
                 task
                 for task in runner.plan(
@@ -108,20 +109,20 @@ def measure(
                 if task.phase is results.Phase.FILL
             ]
             runs = _run(f'{case.name}, {learning}', fill, processes, progress)
-            phase = summary.summarise(runs).phases[0]
+            phase = summary.summarise(runs)[0]
             figures = phase.policies[0].figures
             known[learning] = figures[Metric.PLACED].median
     return Result(
         case,
         found,
-        {phase.phase: phase for phase in summary.summarise(found).phases},
+        {phase.phase: phase for phase in summary.summarise(found)},
         known,
     )
 
 
 def _run(
     name: str,
-    planned: list[tasks.Task],
+    planned: list[workload.Task],
     processes: int,
     progress: Callable[[str, float], None] | None,
 ) -> results.Results:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import os
 import pathlib
 import signal
@@ -29,11 +30,9 @@ import warnings
 from cliff import command
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.simulate import extras
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from collections.abc import Sequence
 
     from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import scenario
@@ -41,6 +40,9 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+# Quoted, as some shells take the brackets for a pattern.
+_INSTALL = "pip install 'nova-numa-hugepages[simulate]'"
 
 _DESCRIPTION = """
 Simulate a fleet, and compare this package with stock Nova on it.
@@ -154,24 +156,14 @@ class Simulate(command.Command):
         # Nova's dependencies warn of each other.
         warnings.simplefilter('ignore')
         try:
-            import rich  # noqa: F401
-
-            from nova_numa_hugepages.simulate import load  # noqa: F401
-            from nova_numa_hugepages.yamlfile import file_errors
-        except ImportError as error:
-            print(
-                extras.MissingLibrary(str(error.name), 'A simulation'),
-                file=sys.stderr,
-            )
-            return EXIT_FAILED
-        try:
-            _check_use(parsed_args)
+            _check_options(parsed_args)
+            _check_libraries(parsed_args)
             with _interruptible():
                 return _simulate(parsed_args)
-        except (file_errors.FileError, _Misuse) as error:
-            print(error, file=sys.stderr)
-            return EXIT_BAD_INPUT
-        except (exception.NUMAHugepagesError, _Failure) as error:
+        except _Failure as failure:
+            print(failure, file=sys.stderr)
+            return failure.code
+        except exception.NUMAHugepagesError as error:
             print(error, file=sys.stderr)
             return EXIT_FAILED
         except KeyboardInterrupt:
@@ -187,9 +179,9 @@ class Simulate(command.Command):
 class _Failure(Exception):
     """The simulation cannot go on; the text says why."""
 
-
-class _Misuse(Exception):
-    """Options or files exclude each other; the text says which."""
+    def __init__(self, text: str, code: int = EXIT_FAILED) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def _positive(text: str) -> int:
@@ -204,43 +196,73 @@ def _positive(text: str) -> int:
     return number
 
 
-def _check_use(options: argparse.Namespace) -> None:
+def _check_options(options: argparse.Namespace) -> None:
     """Check options that need or exclude others."""
     if (options.file is None) == (not options.from_nova):
-        raise _Misuse(
-            'Give either the FILE of a scenario, or --from-nova. See --help.'
+        raise _Failure(
+            'Give either the FILE of a scenario, or --from-nova. See --help.',
+            EXIT_BAD_INPUT,
         )
     if options.save is not None and not options.from_nova:
-        raise _Misuse('--save goes with --from-nova only. See --help.')
+        raise _Failure(
+            '--save goes with --from-nova only. See --help.', EXIT_BAD_INPUT
+        )
+
+
+def _check_libraries(options: argparse.Namespace) -> None:
+    """Check that the libraries of the extra ``simulate`` are installed."""
+    needed = {
+        'rich': 'A simulation',
+        'nova_numa_hugepages.simulate.load': 'A simulation',
+    }
+    if options.plots is not None:
+        needed['matplotlib.figure'] = 'Plotting'
+    if options.bound:
+        needed['scipy.optimize'] = 'The bound'
+    for module, purpose in needed.items():
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise _Failure(
+                f'{purpose} needs {error.name}, which is not installed. '
+                f'Install it: {_INSTALL}'
+            ) from error
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Check the files to write, as the runs may take minutes."""
+    from nova_numa_hugepages.simulate import output
+
+    folder, file = options.plots, options.json
+    if folder is not None:
+        output.check_folder(folder)
+    if file is not None and (
+        folder is None
+        or folder.exists()
+        or file.parent.resolve() != folder.resolve()
+    ):
+        # Else the folder will be made for both.
+        output.check_writable(file)
+    if options.save is not None:
+        output.check_writable(options.save)
 
 
 def _simulate(options: argparse.Namespace) -> int:
     from rich import console as rich
 
-    from nova_numa_hugepages.simulate import delivery
-    from nova_numa_hugepages.simulate import load
-    from nova_numa_hugepages.simulate import output
-    from nova_numa_hugepages.simulate import progress
     from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import runner
-    from nova_numa_hugepages.simulate import tasks
+    from nova_numa_hugepages.simulate import workload
 
     # The report goes to stdout, all else to stderr.
     notes = rich.Console(stderr=True, highlight=False, markup=False)
     # Most mistakes are reported before Nova is loaded.
-    target = delivery.Delivery(options.json, options.plots)
-    target.check()
-    if options.save is not None:
-        output.check_writable(options.save)
+    _check_files(options)
     play = None
     if options.file is not None:
-        play = _with_seeds(load.load(options.file), options.seeds)
-    if options.bound:
-        _check_solver()
-    with _status(notes, 'loading Nova'):
-        _load_nova(options.config_file)
+        play = _with_seeds(_load(options.file), options.seeds)
+    _load_nova(options.config_file, notes)
     if play is None:
-        _check_database()
         play = _read_cloud(notes, options.seeds)
         if options.save is not None:
             return _save(play, options.save, notes)
@@ -249,32 +271,30 @@ def _simulate(options: argparse.Namespace) -> int:
         for policy in results.PlacementPolicy
         if options.policy in ('both', policy.value)
     ]
-    planned = runner.plan(play, policies, tasks.Learning(options.demand))
-    with progress.shown(notes, planned) as report:
-        try:
-            found = runner.run(
-                planned,
-                processes=options.jobs,
-                config_files=options.config_file,
-                progress=report,
-            )
-        except runner.WorkerDied as error:
-            raise _Failure(str(error)) from error
+    planned = runner.plan(play, policies, workload.Learning(options.demand))
+    with runner.progress_bar(notes, planned) as report:
+        found = runner.run(
+            planned,
+            processes=options.jobs,
+            config_files=options.config_file,
+            progress=report,
+        )
     code = 0 if found.complete else EXIT_INTERRUPTED
     if options.bound and found.runs:
         found, failure = _add_bounds(play, found, notes)
         code = failure or code
-    target.deliver(found, notes=notes, planned=len(planned))
+    _deliver(options, found, len(planned), notes)
     return code
 
 
-@contextlib.contextmanager
-def _status(notes: Any, words: str) -> Iterator[None]:
-    """Show what is going on, if the console is a terminal."""
-    with (
-        notes.status(words) if notes.is_terminal else contextlib.nullcontext()
-    ):
-        yield
+def _load(path: pathlib.Path) -> scenario.Scenario:
+    from nova_numa_hugepages.simulate import load
+    from nova_numa_hugepages.yamlfile import document
+
+    try:
+        return load.load(path)
+    except document.FileError as error:
+        raise _Failure(str(error), EXIT_BAD_INPUT) from error
 
 
 def _with_seeds(
@@ -283,8 +303,9 @@ def _with_seeds(
     if seeds is None:
         return play
     if play.trace is not None:
-        raise _Misuse(
-            '--seeds does not go with a trace, which is not drawn at random.'
+        raise _Failure(
+            '--seeds does not go with a trace, which is not drawn at random.',
+            EXIT_BAD_INPUT,
         )
     return dataclasses.replace(
         play,
@@ -294,44 +315,34 @@ def _with_seeds(
     )
 
 
-def _check_solver() -> None:
-    # It imports Nova.
-    from nova_numa_hugepages.simulate import bound
-
-    bound.check_library()
-
-
-def _load_nova(config_files: Sequence[str]) -> None:
+def _load_nova(config_files: list[str], notes: Any) -> None:
     from oslo_config import cfg
 
-    from nova_numa_hugepages.simulate import tasks
+    from nova_numa_hugepages.simulate import runner
 
     try:
-        tasks.load_nova(config_files)
+        with notes.status('loading Nova'):
+            runner.load_nova(config_files)
     except cfg.Error as error:
         raise _Failure(f'The configuration cannot be read: {error}') from error
 
 
-def _check_database() -> None:
-    from nova import conf
-
-    if not conf.CONF.api_database.connection:
-        raise _Failure(
-            'There is no [api_database] connection in the configuration. Name '
-            'the nova.conf of the cloud with --config-file.'
-        )
-
-
 def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:
     """Read hosts and flavors from the databases that nova.conf names."""
+    from nova import conf
     from nova import context
 
     from nova_numa_hugepages.simulate import dump
     from nova_numa_hugepages.simulate import from_nova
     from nova_numa_hugepages.simulate import scenario
 
+    if not conf.CONF.api_database.connection:
+        raise _Failure(
+            'There is no [api_database] connection in the configuration. Name '
+            'the nova.conf of the cloud with --config-file.'
+        )
     # What is left out of the cloud is logged as a warning.
-    with _status(notes, 'reading the databases'):
+    with notes.status('reading the databases'):
         hosts, flavors = from_nova.read(context.get_admin_context())
     arrivals = dump.suggest_arrivals(hosts, flavors)
     return _with_seeds(
@@ -340,13 +351,11 @@ def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:
 
 
 def _save(play: scenario.Scenario, path: pathlib.Path, notes: Any) -> int:
-    from nova_numa_hugepages.simulate import delivery
     from nova_numa_hugepages.simulate import dump
     from nova_numa_hugepages.simulate import output
 
-    text = dump.to_yaml(play.hosts, play.flavors, play.arrivals)
-    output.write(path, text.encode())
-    delivery.print_written(path, notes)
+    output.write(path, dump.to_yaml(play).encode())
+    _print_written(path, notes)
     return 0
 
 
@@ -358,17 +367,57 @@ def _add_bounds(
     :returns: the results and the exit code
     """
     from nova_numa_hugepages.simulate import bound
-    from nova_numa_hugepages.simulate import runner
 
     try:
-        with _status(notes, 'solving for the bound'):
-            return runner.add_bounds(play, found), 0
+        with notes.status('solving for the bound'):
+            return bound.add_bounds(play, found), 0
     except KeyboardInterrupt:
         notes.print('Interrupted before the bound was known.')
         return found, EXIT_INTERRUPTED
     except bound.BoundError as error:
         notes.print(f'The bound is not known: {error}')
         return found, EXIT_FAILED
+
+
+def _deliver(
+    options: argparse.Namespace,
+    found: results.Results,
+    planned: int,
+    notes: Any,
+) -> None:
+    """Write the files, and print the results on standard output.
+
+    No file is written if there is no run. Files are written although standard
+    output is closed, and results are printed although a file cannot be
+    written.
+    """
+    from rich import console as rich
+
+    from nova_numa_hugepages.simulate import output
+    from nova_numa_hugepages.simulate import plots
+    from nova_numa_hugepages.simulate import tables
+
+    stdout = rich.Console(highlight=False, markup=False)
+    written: list[pathlib.Path] = []
+    try:
+        if options.plots is not None and found.runs:
+            output.make_folder(options.plots)
+        if options.json is not None and found.runs:
+            output.write(options.json, output.dump(found).encode())
+            written.append(options.json)
+        if options.plots is not None:
+            written += plots.write_plots(found, options.plots)
+    finally:
+        try:
+            tables.print_report(found, stdout, planned=planned)
+        finally:
+            for path in written:
+                _print_written(path, notes)
+
+
+def _print_written(path: pathlib.Path, notes: Any) -> None:
+    # A name longer than the line must not be broken.
+    notes.print(f'Written: {path}', soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -34,15 +34,18 @@ Operations Research 38, 1990).
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping
 from collections.abc import Sequence
-import math
-from typing import Any
+import dataclasses
+import itertools
+
+import numpy as np
+from scipy import optimize
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.simulate import cell_kinds
-from nova_numa_hugepages.simulate import extras
+from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import workload
 
 # Relative; the solvers are exact to about 1e-7.
 _TOLERANCE = 1e-6
@@ -60,18 +63,45 @@ class BoundError(exception.NUMAHugepagesError):
     """The solver has failed on a program that has a solution."""
 
 
+def add_bounds(
+    play: scenario.Scenario, found: results.Results
+) -> results.Results:
+    """Add the bound to each run that fills a fleet."""
+    solver = Bound(play)
+    seeds = dict.fromkeys(
+        run.seed for run in found.runs if run.phase is results.Phase.FILL
+    )
+    bounds = {seed: _of_seed(play, solver, seed) for seed in seeds}
+    return dataclasses.replace(
+        found,
+        runs=tuple(
+            dataclasses.replace(run, bound=bounds[run.seed])
+            if run.phase is results.Phase.FILL
+            else run
+            for run in found.runs
+        ),
+    )
+
+
+def _of_seed(play: scenario.Scenario, solver: Bound, seed: int) -> int:
+    # Longer and longer sequences, until not all of them can be placed.
+    length = 256
+    while True:
+        arrivals = workload.arrivals(play, results.Phase.FILL, seed)
+        names = [guest.flavor for guest in itertools.islice(arrivals, length)]
+        most = solver.sequence(names)
+        if most < len(names) or len(names) < length:
+            return most
+        length *= 2
+
+
 class Bound:
     """The bounds of a scenario.
 
     Configurations that one question has brought up serve the next one.
-
-    :param play: the scenario
-    :raises: `extras.MissingLibrary` without scipy
     """
 
     def __init__(self, play: scenario.Scenario) -> None:
-        self._numpy, self._optimize = _solvers()
-        self._play = play
         self._demand = {
             flavor.name: cell_kinds.guest_cell_kinds(flavor)
             for flavor in play.flavors
@@ -80,35 +110,22 @@ class Bound:
             {kind for cells in self._demand.values() for kind in cells},
             key=repr,
         )
-        hosts = cell_kinds.host_cell_kinds(play.hosts)
+        hosts: collections.Counter[cell_kinds.Knapsack] = collections.Counter()
+        for host in play.hosts:
+            for node in host.nodes:
+                hosts[cell_kinds.knapsack(host, node, self._guests)] += (
+                    host.count
+                )
         self._counts = list(hosts.values())
-        self._knapsacks = [
-            cell_kinds.knapsack(host, self._guests) for host in hosts
-        ]
-        # A dictionary, for it keeps the order.
+        self._knapsacks = list(hosts)
+        # One for every guest cell that fits anywhere, to begin with. A
+        # dictionary, for it keeps the order.
         self._columns: dict[_Column, None] = {}
-        self._start()
-
-    def mix(self) -> float:
-        """Bound the guests of the average mix.
-
-        The mix is that of the shares of the flavors, or of the trace.
-
-        :returns: guests, in fractions; infinite if none has a NUMA topology
-        """
-        if self._play.trace is not None:
-            counts = collections.Counter(
-                entry.flavor for entry in self._play.trace
-            )
-            shares: Mapping[str, float] = counts
-        else:
-            shares = {
-                flavor.name: flavor.share for flavor in self._play.flavors
-            }
-        total = sum(shares.values())
-        if not total:
-            return math.inf
-        return self._most(self._cells(shares, 1 / total))
+        for number, sack in enumerate(self._knapsacks):
+            for choice, guest in enumerate(sack.choices):
+                column = [0] * len(self._guests)
+                column[guest] = sack.most(choice)
+                self._columns[number, tuple(column)] = None
 
     def sequence(self, flavors: Sequence[str]) -> int:
         """Bound the guests placed of a sequence before the first refusal.
@@ -130,59 +147,32 @@ class Bound:
         return low
 
     def _holds(self, flavors: Sequence[str]) -> bool:
-        cells = self._cells(collections.Counter(flavors), 1.0)
-        return self._most(cells, enough=1.0) >= 1 - _TOLERANCE
-
-    def _cells(
-        self, guests: Mapping[str, float], factor: float
-    ) -> list[float]:
-        """Count the guest cells of each kind that some guests have."""
-        cells = dict.fromkeys(self._guests, 0.0)
-        for name, number in guests.items():
+        """Return whether the fleet may hold a guest of each of the flavors."""
+        cells = dict.fromkeys(self._guests, 0)
+        for name, number in collections.Counter(flavors).items():
             for kind, count in self._demand[name].items():
-                cells[kind] += number * factor * count
-        return list(cells.values())
-
-    def _start(self) -> None:
-        """Add a configuration for every guest cell that fits anywhere."""
-        for host, sack in enumerate(self._knapsacks):
-            for choice, guest in enumerate(sack.choices):
-                column = [0] * len(self._guests)
-                column[guest] = sack.most(choice)
-                self._columns[host, tuple(column)] = None
-
-    def _most(
-        self, demand: Sequence[float], enough: float = math.inf
-    ) -> float:
-        """Bound how many times the fleet holds some guest cells.
-
-        :param demand: guest cells of each kind
-        :param enough: a number of times for which it does not matter by how
-            much it is exceeded or missed
-        :returns: a bound; one that is not tight if it is below, or the fleet
-            holds, what is enough
-        """
+                cells[kind] += number * count
+        demand = list(cells.values())
         if not any(demand):
-            return math.inf
+            return True
         for guest, needed in enumerate(demand):
             if needed and not any(
                 column[guest] for _, column in self._columns
             ):
-                return 0.0
-        bound = math.inf
+                return False
         for _ in range(_ROUNDS):
-            value, prices = self._master(demand)
+            times, prices = self._master(demand)
             worth, columns = self._price(prices)
-            bound = min(bound, worth)
+            if worth < 1 - _TOLERANCE:
+                return False
             if (
-                value >= enough
-                or bound < enough * (1 - _TOLERANCE) < math.inf
-                or bound <= value * (1 + _TOLERANCE)
+                times >= 1
+                or worth <= times * (1 + _TOLERANCE)
                 or self._columns.keys() >= columns.keys()
             ):
                 break
             self._columns.update(columns)
-        return bound
+        return True
 
     def _master(self, demand: Sequence[float]) -> tuple[float, list[float]]:
         """Solve the program over the configurations that there are.
@@ -190,7 +180,6 @@ class Bound:
         :returns: how many times the demand is covered, and the price of a
             guest cell of each kind; those of the demand cost 1 together
         """
-        np = self._numpy
         guests, hosts = len(self._guests), len(self._counts)
         # The last variable is how many times the demand is covered.
         rows = np.zeros((guests + hosts, len(self._columns) + 1))
@@ -200,7 +189,7 @@ class Bound:
         rows[:guests, -1] = demand
         objective = np.zeros(len(self._columns) + 1)
         objective[-1] = -1
-        solved = self._optimize.linprog(
+        solved = optimize.linprog(
             objective,
             A_ub=rows,
             b_ub=[0.0] * guests + [float(count) for count in self._counts],
@@ -208,14 +197,11 @@ class Bound:
         )
         if solved.status != 0:
             raise BoundError(f'linear program: {solved.message}')
-        prices = [max(0.0, -float(p)) for p in solved.ineqlin.marginals]
-        cost = math.fsum(
-            price * needed
-            for price, needed in zip(prices[:guests], demand, strict=True)
-        )
+        prices = np.maximum(0, -solved.ineqlin.marginals[:guests])
+        cost = prices @ demand
         if not cost:
             raise BoundError('linear program: no prices')
-        return -float(solved.fun), [p / cost for p in prices[:guests]]
+        return -float(solved.fun), [float(price / cost) for price in prices]
 
     def _price(
         self, prices: Sequence[float]
@@ -249,12 +235,12 @@ class Bound:
         worth = [prices[guest] for guest in sack.choices]
         # HiGHS compares with absolute tolerances.
         scale = max(worth)
-        solved = self._optimize.milp(
+        solved = optimize.milp(
             [-price / scale for price in worth],
             integrality=1,
-            constraints=self._optimize.LinearConstraint(
-                self._numpy.array(sack.rows, dtype=float),
-                ub=self._numpy.array(sack.capacities, dtype=float),
+            constraints=optimize.LinearConstraint(
+                np.array(sack.rows, dtype=float),
+                ub=np.array(sack.capacities, dtype=float),
             ),
             options={'mip_rel_gap': 0},
         )
@@ -262,20 +248,3 @@ class Bound:
             raise BoundError(f'knapsack problem: {solved.message}')
         bound = max(-float(solved.mip_dual_bound), -float(solved.fun))
         return bound * scale, [round(number) for number in solved.x]
-
-
-def check_library() -> None:
-    """Check that the solver is installed.
-
-    :raises: `extras.MissingLibrary` if it isn't
-    """
-    _solvers()
-
-
-def _solvers() -> tuple[Any, Any]:
-    try:
-        import numpy
-        from scipy import optimize
-    except ImportError as error:
-        raise extras.MissingLibrary('scipy', 'The bound') from error
-    return numpy, optimize

@@ -25,7 +25,6 @@ that isolates its threads.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -63,28 +62,6 @@ class GuestCellKind(NamedTuple):
     page_size: int | None
     cpu_policy: model.CPUPolicy
     thread_policy: model.ThreadPolicy
-
-
-class HostCellKind(NamedTuple):
-    """The capacity of an empty host cell.
-
-    :ivar cores: cores whose CPUs are dedicated
-    :ivar threads: threads of a core
-    :ivar shared_cpus: CPUs that vCPUs share
-    :ivar small_mib: memory in no page pool
-    :ivar small_held_mib: the part of it that the operator reserves
-    :ivar pools: pairs of page size in KiB and pages for guests
-    """
-
-    cores: int
-    threads: int
-    shared_cpus: int
-    memory_mib: int
-    small_mib: int
-    small_held_mib: int
-    pools: tuple[tuple[int, int], ...]
-    cpu_ratio: float
-    ram_ratio: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,60 +124,33 @@ def guest_cell_kinds(
     return found
 
 
-def host_cell_kinds(
-    hosts: Iterable[scenario.HostType],
-) -> collections.Counter[HostCellKind]:
-    """Count the host cells of each kind."""
-    found: collections.Counter[HostCellKind] = collections.Counter()
-    for host in hosts:
-        for node in host.nodes:
-            found[_host_kind(host, node)] += host.count
-    return found
+def knapsack(
+    host: scenario.HostType,
+    node: scenario.HostNode,
+    guests: Sequence[GuestCellKind],
+) -> Knapsack:
+    """Return which guest cells fit together in an empty host cell.
 
-
-def _host_kind(
-    host: scenario.HostType, node: scenario.HostNode
-) -> HostCellKind:
-    pooled_kib = sum(size * pages for size, pages in node.pages.items())
-    held_kib = node.reserved.get(SMALL_KIB, 0) * SMALL_KIB
-    return HostCellKind(
-        cores=node.cores - node.shared_cores,
-        threads=node.threads,
-        shared_cpus=node.shared_cores * node.threads,
-        memory_mib=node.memory_mib,
-        small_mib=max(0, node.memory_mib - pooled_kib // units.KIB_PER_MIB),
-        small_held_mib=held_kib // units.KIB_PER_MIB,
-        pools=tuple(
-            (size, max(0, pages - node.reserved.get(size, 0)))
-            for size, pages in sorted(node.pages.items())
-            if pages
-        ),
-        cpu_ratio=host.cpu_ratio,
-        ram_ratio=host.ram_ratio,
-    )
-
-
-def knapsack(host: HostCellKind, guests: Sequence[GuestCellKind]) -> Knapsack:
-    """Return which guest cells fit together in a host cell.
-
+    :param node: the host cell
     :param guests: the kinds of guest cells
     :returns: without choices for kinds that don't fit even alone
     """
+    shared_cpus = node.shared_cores * node.threads
+    pools = _pools(node)
     capacities = {
-        'cpus': host.cores * host.threads,
-        'cores': host.cores,
-        'shared': math.floor(host.shared_cpus * host.cpu_ratio + _EPSILON),
-        'ram': math.floor(host.memory_mib * host.ram_ratio + _EPSILON),
-        'small': max(0, host.small_mib - host.small_held_mib),
-        **{f'pages {size}': pages for size, pages in host.pools},
+        'cpus': (node.cores - node.shared_cores) * node.threads,
+        'cores': node.cores - node.shared_cores,
+        'shared': math.floor(shared_cpus * host.cpu_ratio + _EPSILON),
+        'ram': math.floor(node.memory_mib * host.ram_ratio + _EPSILON),
+        **{f'pages {size}': pages for size, pages in pools.items()},
     }
     choices = []
     takes: list[Mapping[str, int]] = []
     for index, guest in enumerate(guests):
-        if not _fits_alone(guest, host):
+        if not _fits_alone(guest, node):
             continue
-        for size in _sizes(guest, host):
-            taken = _cpus(guest, host) | _memory(guest, size)
+        for size in _sizes(guest, pools):
+            taken = _cpus(guest, node) | _memory(guest, size)
             if all(taken[row] <= capacities[row] for row in taken):
                 choices.append(index)
                 takes.append(taken)
@@ -216,20 +166,33 @@ def knapsack(host: HostCellKind, guests: Sequence[GuestCellKind]) -> Knapsack:
     return Knapsack(tuple(choices), tuple(rows), tuple(limits))
 
 
-def _fits_alone(guest: GuestCellKind, host: HostCellKind) -> bool:
+def _pools(node: scenario.HostNode) -> dict[int, int]:
+    """Return the pages for guests by size in KiB, the small ones first."""
+    pooled_kib = sum(size * pages for size, pages in node.pages.items())
+    small_kib = node.memory_mib * units.KIB_PER_MIB - pooled_kib
+    return {
+        SMALL_KIB: small_kib // SMALL_KIB,
+        **{
+            size: pages - node.reserved.get(size, 0)
+            for size, pages in sorted(node.pages.items())
+        },
+    }
+
+
+def _fits_alone(guest: GuestCellKind, node: scenario.HostNode) -> bool:
     """Check the rules that concern a guest cell by itself."""
-    if guest.shared > host.shared_cpus:
+    if guest.shared > node.shared_cores * node.threads:
         return False
     if (
         guest.thread_policy is model.ThreadPolicy.REQUIRE
         and guest.dedicated
-        and host.threads == 1
+        and node.threads == 1
     ):
         return False
     if (
         guest.thread_policy is model.ThreadPolicy.ISOLATE
         and guest.cpu_policy is not model.CPUPolicy.SHARED
-        and host.threads > 1
+        and node.threads > 1
     ):
         # Nova asks Placement to leave out hosts with thread siblings
         # (``_translate_pinning_policies`` in ``nova.scheduler.utils``), which
@@ -237,12 +200,9 @@ def _fits_alone(guest: GuestCellKind, host: HostCellKind) -> bool:
         return False
     # What isn't accounted never overcommits against itself.
     return _accounted(guest) or guest.memory_mib <= max(
-        [host.small_mib, *(_mib(*pool) for pool in host.pools)]
+        size * pages // units.KIB_PER_MIB
+        for size, pages in _pools(node).items()
     )
-
-
-def _mib(size_kib: int, pages: int) -> int:
-    return size_kib * pages // units.KIB_PER_MIB
 
 
 def _accounted(guest: GuestCellKind) -> bool:
@@ -257,12 +217,11 @@ def _accounted(guest: GuestCellKind) -> bool:
     )
 
 
-def _sizes(guest: GuestCellKind, host: HostCellKind) -> list[int]:
+def _sizes(guest: GuestCellKind, pools: Mapping[int, int]) -> list[int]:
     """List the page sizes in KiB that a guest cell may be on."""
-    huge = [size for size, _ in host.pools]
+    small, *huge = pools
     # On a host cell without small pages Nova takes the next size for them.
-    smallest = SMALL_KIB if host.small_mib or not huge else huge[0]
-    sizes: list[int]
+    smallest = small if pools[small] or not huge else huge[0]
     match guest.page_size:
         case None | model.PageRequest.SMALL:
             sizes = [smallest]
@@ -271,9 +230,7 @@ def _sizes(guest: GuestCellKind, host: HostCellKind) -> list[int]:
         case model.PageRequest.ANY:
             sizes = sorted({smallest, *huge})
         case _:
-            sizes = [
-                size for size in (SMALL_KIB, *huge) if size == guest.page_size
-            ]
+            sizes = [size for size in pools if size == guest.page_size]
     return [
         size
         for size in sizes
@@ -281,7 +238,7 @@ def _sizes(guest: GuestCellKind, host: HostCellKind) -> list[int]:
     ]
 
 
-def _cpus(guest: GuestCellKind, host: HostCellKind) -> dict[str, int]:
+def _cpus(guest: GuestCellKind, node: scenario.HostNode) -> dict[str, int]:
     """Return what a guest cell takes of the CPUs.
 
     Under ``isolate`` a CPU is a core, as there is no place on host cells whose
@@ -291,7 +248,7 @@ def _cpus(guest: GuestCellKind, host: HostCellKind) -> dict[str, int]:
     thread policy.
     """
     cores = 0
-    if guest.thread_policy is model.ThreadPolicy.REQUIRE and host.threads == 2:
+    if guest.thread_policy is model.ThreadPolicy.REQUIRE and node.threads == 2:
         cores = -(-guest.dedicated // 2)
     return {
         'cpus': guest.dedicated + guest.emulator,
@@ -307,9 +264,5 @@ def _memory(guest: GuestCellKind, size_kib: int) -> dict[str, int]:
         taken['ram'] = guest.memory_mib
     if not _accounted(guest):
         return taken
-    if size_kib == SMALL_KIB:
-        taken['small'] = guest.memory_mib
-    else:
-        pages = units.pages_for(guest.memory_mib, size_kib)
-        taken[f'pages {size_kib}'] = pages or 0
-    return taken
+    pages = units.pages_for(guest.memory_mib, size_kib)
+    return {**taken, f'pages {size_kib}': pages or 0}

@@ -24,8 +24,7 @@ import ruamel.yaml
 
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import scenario_schema
-from nova_numa_hugepages.yamlfile import host_format
+from nova_numa_hugepages.yamlfile import formats
 
 _COLUMNS = 79
 
@@ -56,21 +55,17 @@ def suggest_arrivals(
         / sum(flavor.share * flavor.memory_mib for flavor in flavors),
     )
     # A full fleet, and twice as many again who come as others leave.
-    count = min(max(round(3 * fits), 2), scenario_schema.MAX_ARRIVALS)
+    count = min(max(round(3 * fits), 2), scenario.MAX_ARRIVALS)
     return scenario.Arrivals(
         count=count,
-        mean_lifetime=float(max(round(0.95 * fits), 1)),
+        mean_lifetime=max(round(0.95 * fits), 1),
         warm_up=min(round(1.3 * fits), count // 2),
         seeds=(1, 2, 3),
     )
 
 
-def to_yaml(
-    hosts: Sequence[scenario.HostType],
-    flavors: Sequence[scenario.Flavor],
-    arrivals: scenario.Arrivals,
-) -> str:
-    """Return the text of a scenario file."""
+def to_yaml(play: scenario.Scenario) -> str:
+    """Return the text of a scenario file, with arrivals as suggested."""
     writer: Any = ruamel.yaml.YAML(typ='safe', pure=True)
     writer.sort_base_mapping_type_on_output = False
     # The version they are read in: in 1.2 "no" would need no quotes.
@@ -81,9 +76,17 @@ def to_yaml(
     text = io.StringIO()
     writer.dump(
         {
-            'hosts': {host.name: _host(host) for host in hosts},
-            'flavors': {flavor.name: _flavor(flavor) for flavor in flavors},
-            'arrivals': _arrivals(arrivals),
+            'hosts': {host.name: _host(host) for host in play.hosts},
+            'flavors': {
+                flavor.name: _flavor(flavor) for flavor in play.flavors
+            },
+            'arrivals': {
+                'count': play.arrivals.count,
+                'per_hour': _number(play.arrivals.per_hour),
+                'mean_lifetime': play.arrivals.mean_lifetime,
+                'warm_up': play.arrivals.warm_up,
+                'seeds': len(play.arrivals.seeds),
+            },
         },
         text,
     )
@@ -99,7 +102,7 @@ def _host(host: scenario.HostType) -> dict[str, Any]:
         'threads': _one_or_each(node.threads for node in nodes),
         'shared_cores': _one_or_each(node.shared_cores for node in nodes),
     }
-    gib = host_format.MIB_PER_GIB
+    gib = formats.MIB_PER_GIB
     if all(node.memory_mib % gib == 0 for node in nodes):
         described['memory_gib'] = _one_or_each(
             node.memory_mib // gib for node in nodes
@@ -150,24 +153,6 @@ def _flavor(flavor: scenario.Flavor) -> dict[str, Any]:
     if flavor.extra_specs:
         described['extra_specs'] = dict(flavor.extra_specs)
     return described
-
-
-def _arrivals(arrivals: scenario.Arrivals) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        'count': arrivals.count,
-        'per_hour': _number(arrivals.per_hour),
-    }
-    if arrivals.build_s:
-        described['build_time'] = _number(arrivals.build_s)
-    if arrivals.mean_lifetime is not None:
-        described['mean_lifetime'] = _number(arrivals.mean_lifetime)
-    seeds = arrivals.seeds
-    counted = seeds == tuple(range(1, len(seeds) + 1))
-    return {
-        **described,
-        'warm_up': arrivals.warm_up,
-        'seeds': len(seeds) if counted else list(seeds),
-    }
 
 
 def _number(number: float) -> int | float:

@@ -15,7 +15,9 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
+from collections.abc import Sequence
 import heapq
 import itertools
 import time
@@ -35,7 +37,6 @@ from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import gauge
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import schedulers
-from nova_numa_hugepages.simulate import tasks
 from nova_numa_hugepages.simulate import workload
 
 CONF = nova_conf.CONF
@@ -51,7 +52,7 @@ Progress = Callable[[float], None]
 
 class _Placed(NamedTuple):
     host: _State
-    flavor: str
+    flavor: objects.Flavor
     topology: objects.InstanceNUMATopology | None
 
 
@@ -62,7 +63,7 @@ class Engine:
     """
 
     def __init__(
-        self, task: tasks.Task, progress: Progress | None = None
+        self, task: workload.Task, progress: Progress = lambda share: None
     ) -> None:
         self._task = task
         self._progress = progress
@@ -75,44 +76,35 @@ class Engine:
             name: schedulers.placement_request(fleet.request(flavor))
             for name, flavor in self._flavors.items()
         }
-        kinds = {
-            name: flavors.kind_of(flavor)
-            for name, flavor in self._flavors.items()
-        }
-        self._gauge = gauge.Gauge(
-            [
-                gauge.MixFlavor(kinds[flavor.name], flavor.share)
-                for flavor in task.play.flavors
-            ]
-        )
+        mix = [
+            (flavors.kind_of(self._flavors[flavor.name]), flavor.share)
+            for flavor in task.play.flavors
+        ]
+        self._gauge = gauge.Gauge(mix)
         self._hosts = list(fleet.hosts(task.play.hosts))
         self._placement = schedulers.PlacementService(self._hosts)
-        learned = self._demand(
-            {name: kind for name, kind in kinds.items() if kind is not None}
-        )
-        self._scheduler = schedulers.scheduler(task.policy, learned)
+        self._scheduler = schedulers.Scheduler(task.policy, self._demand(mix))
         self._leaving: list[tuple[float, int, _Placed]] = []
         self._building: list[tuple[float, int, _State]] = []
         self._numbers = itertools.count()
         self._there = 0
 
-    def _demand(
-        self, kinds: dict[str, guest_kinds.GuestKind]
-    ) -> demand.Demand:
+    def _demand(self, mix: Sequence[gauge.MixFlavor]) -> demand.Demand:
+        prior: dict[str, guest_kinds.GuestKind] = {}
+        pinned: dict[guest_kinds.GuestKind, float] = {}
+        for name, (kind, share) in zip(self._flavors, mix, strict=True):
+            if kind is None:
+                continue
+            if self._task.learning is workload.Learning.PINNED:
+                pinned[kind] = pinned.get(kind, 0.0) + share
+            elif self._task.learning is workload.Learning.FLAVORS:
+                prior[name] = kind
         options = CONF.numa_hugepages
-        mix: dict[guest_kinds.GuestKind, float] = {}
-        if self._task.learning is tasks.Learning.PINNED:
-            for flavor in self._task.play.flavors:
-                if flavor.name in kinds:
-                    kind = kinds[flavor.name]
-                    mix[kind] = mix.get(kind, 0.0) + flavor.share
-        known = self._task.learning is tasks.Learning.FLAVORS
-        prior = kinds if known else {}
         return demand.Demand(
             half_life_s=options.demand_half_life,
             at_most=options.demand_kinds,
             prior=lambda: prior,
-            pinned=lambda: mix,
+            pinned=lambda: pinned,
             clock=lambda: self._now,
         )
 
@@ -120,14 +112,13 @@ class Engine:
         """Run the task to its end."""
         begin = time.monotonic()
         task = self._task
-        fill = task.phase is results.Phase.FILL
         warm_up = 0
         if task.phase is results.Phase.CHURN:
             warm_up = task.play.arrivals.warm_up
         arrived = placed = 0
         first: str | None = None
-        counted: dict[str, int] = {}
-        refused: dict[str, int] = {}
+        counted: collections.Counter[str] = collections.Counter()
+        refused: collections.Counter[str] = collections.Counter()
         samples = [self._sample(0)]
         every = 1
         for guest in workload.arrivals(task.play, task.phase, task.seed):
@@ -136,19 +127,19 @@ class Engine:
             arrived += 1
             fits = self._arrive(guest)
             if arrived > warm_up:
-                counted[guest.flavor] = counted.get(guest.flavor, 0) + 1
+                counted[guest.flavor] += 1
                 if not fits:
-                    refused[guest.flavor] = refused.get(guest.flavor, 0) + 1
+                    refused[guest.flavor] += 1
             if first is None:
                 first = None if fits else guest.flavor
                 placed += fits
             if arrived % every == 0:
                 samples.append(self._sample(arrived))
-                self._report(arrived, samples[-1])
+                self._progress(self._done(arrived, samples[-1]))
                 if len(samples) >= _MOST_SAMPLES:
                     samples = samples[::2]
                     every *= 2
-            if fill and first is not None:
+            if task.phase is results.Phase.FILL and first is not None:
                 break
         if samples[-1].arrivals != arrived:
             samples.append(self._sample(arrived))
@@ -177,7 +168,7 @@ class Engine:
         )
         # As many hosts as Nova tries, one after the other.
         for host in hosts[: CONF.scheduler.max_attempts]:
-            placed = self._claim(host, guest.flavor)
+            placed = self._claim(host, self._flavors[guest.flavor])
             if placed is None:
                 continue
             self._there += 1
@@ -193,12 +184,13 @@ class Engine:
             return True
         return False
 
-    def _claim(self, host: _State, flavor: str) -> _Placed | None:
+    def _claim(self, host: _State, flavor: objects.Flavor) -> _Placed | None:
         """Claim what a guest needs on a host, as its compute service does.
 
         :returns: None if the claim fails
         """
-        spec = fleet.request(self._flavors[flavor])
+        # A request of its own: Nova's fit changes it.
+        spec = fleet.request(flavor)
         topology = None
         if spec.numa_topology is not None:
             topology = nova_hardware.numa_fit_instance_to_host(
@@ -221,7 +213,7 @@ class Engine:
         return placed
 
     def _account(self, placed: _Placed, sign: int) -> None:
-        host, flavor = placed.host, self._flavors[placed.flavor]
+        host, flavor = placed.host, placed.flavor
         if placed.topology is not None:
             host.numa_topology = nova_hardware.numa_usage_from_instance_numa(
                 host.numa_topology, placed.topology, free=sign < 0
@@ -244,12 +236,9 @@ class Engine:
     def _sample(self, arrived: int) -> results.Sample:
         return self._gauge.sample(self._hosts, arrived, self._there)
 
-    def _report(self, arrived: int, sample: results.Sample) -> None:
-        if self._progress is None:
-            return
+    def _done(self, arrived: int, sample: results.Sample) -> float:
         if self._task.phase is results.Phase.FILL:
-            self._progress(max(sample.cpus_used, sample.pages_used))
-            return
+            return max(sample.cpus_used, sample.pages_used)
         trace = self._task.play.trace
         count = self._task.play.arrivals.count if trace is None else len(trace)
-        self._progress(arrived / count)
+        return arrived / count

@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
+from collections.abc import Set
 import dataclasses
 import json
 import logging
@@ -37,15 +38,28 @@ from nova.db.main import models
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core import units
 from nova_numa_hugepages.nova_fit import translate
 from nova_numa_hugepages.simulate import flavorcheck
-from nova_numa_hugepages.simulate import host_hardware
 from nova_numa_hugepages.simulate import scenario
 
 LOG = logging.getLogger(__name__)
 
 # Of many hosts with the same trouble, so many are named.
 _NAMED_HOSTS = 5
+
+# Pools up to this size are small pages: 4 KiB, or 16 or 64 KiB on some ARM
+# and POWER machines, if they are the smallest of a cell.
+_LARGEST_BASE_PAGE_KIB = 64
+
+# A node's memory varies by what firmware and kernel keep for themselves.
+_MEMORY_STEP_MIB = 64
+
+# Nodes, and their distances.
+Hardware = tuple[
+    tuple[scenario.HostNode, ...], tuple[tuple[int, ...], ...] | None
+]
 
 
 class CloudError(exception.NUMAHugepagesError):
@@ -194,15 +208,14 @@ def _host(
             None,
             [f'its NUMA nodes cannot be read ({reason}); it is left out'],
         )
-    found = host_hardware.read(topology)
-    notes.extend(found.notes)
-    if not found.nodes:
+    nodes, distances = read_hardware(topology, notes)
+    if not nodes:
         return name, None, ['it has no CPU for instances and is left out']
     host = scenario.HostType(
         name='',
         count=1,
-        nodes=found.nodes,
-        distances=found.distances,
+        nodes=nodes,
+        distances=distances,
         runs_us=known is not None,
         cpu_ratio=_ratio(row, 'cpu_allocation_ratio'),
         ram_ratio=_ratio(row, 'ram_allocation_ratio'),
@@ -236,6 +249,151 @@ def _ratio(row: dict[str, Any], name: str) -> float:
     return float(
         row[name] or getattr(conf, name) or getattr(conf, f'initial_{name}')
     )
+
+
+# The hardware of a host, as the simplified nodes of a simulation.
+
+
+def read_hardware(topology: model.HostTopology, notes: list[str]) -> Hardware:
+    """Read the hardware of a host.
+
+    What is used of it does not matter. CPUs are renumbered: a node of a
+    simulation has its shared cores first. CPUs that the operator gives to no
+    guest are no CPUs of a simulation. Memory is rounded down, as hosts of one
+    delivery differ by some pages.
+
+    :param notes: takes what the nodes can't tell, each a sentence without its
+        subject, the host
+    :returns: the nodes that have CPUs for guests, and their distances, None if
+        they are not known
+    """
+    kept = []
+    for place, cell in enumerate(topology.cells):
+        if cell.shared_cpus or cell.dedicated_cpus:
+            kept.append(place)
+        else:
+            notes.append(
+                f'its node {cell.id} has no CPU for instances and is left out'
+            )
+    cells = [topology.cells[place] for place in kept]
+    sockets = _sockets(cells)
+    nodes = tuple(
+        _node(cell, socket, notes)
+        for cell, socket in zip(cells, sockets, strict=True)
+    )
+    return nodes, _distances(topology, kept, notes)
+
+
+def _sockets(cells: Sequence[model.HostCell]) -> list[int | None]:
+    """Number the sockets of the cells from 0, or none of them."""
+    numbers: dict[int, int] = {}
+    sockets: list[int | None] = []
+    for cell in cells:
+        if cell.socket is None:
+            return [None] * len(cells)
+        sockets.append(numbers.setdefault(cell.socket, len(numbers)))
+    return sockets
+
+
+def _distances(
+    topology: model.HostTopology, kept: Sequence[int], notes: list[str]
+) -> tuple[tuple[int, ...], ...] | None:
+    if topology.distances is None:
+        return None
+    rows = tuple(tuple(topology.distances[i][j] for j in kept) for i in kept)
+    if any(row[i] != host_stats.MIN_DISTANCE for i, row in enumerate(rows)):
+        notes.append(
+            'a node of it is said to be farther than '
+            f'{host_stats.MIN_DISTANCE} from itself; its distances are '
+            'left out'
+        )
+        return None
+    return rows
+
+
+def _node(
+    cell: model.HostCell, socket: int | None, notes: list[str]
+) -> scenario.HostNode:
+    cores, threads, shared_cores = _cores(cell, notes)
+    pages, reserved, small_reserved_kib = _pages(cell.pools)
+    # What the operator holds back of small pages no guest can have.
+    memory_mib = cell.memory_mib - -(-small_reserved_kib // units.KIB_PER_MIB)
+    huge_kib = sum(size * count for size, count in pages.items())
+    return scenario.HostNode(
+        cores=cores,
+        threads=threads,
+        shared_cores=shared_cores,
+        memory_mib=max(
+            memory_mib // _MEMORY_STEP_MIB * _MEMORY_STEP_MIB,
+            -(-huge_kib // units.KIB_PER_MIB),
+            1,
+        ),
+        pages=pages,
+        reserved=reserved,
+        socket=socket,
+    )
+
+
+def _cores(cell: model.HostCell, notes: list[str]) -> tuple[int, int, int]:
+    """Count the cores of a cell, the threads of one, and the shared cores."""
+    shared, dedicated = cell.shared_cpus, cell.dedicated_cpus
+    if shared & dedicated:
+        # Nova does so where the operator sets neither kind of CPU.
+        notes.append(
+            f'its node {cell.id} has CPUs for vCPUs that float and for '
+            'pinned ones alike; they are taken as CPUs for pinned ones'
+        )
+        shared = shared - dedicated
+    cores = _split(cell.siblings, shared | dedicated)
+    sizes = Counter(len(core) for core in cores)
+    # The most usual one; of equally usual ones the larger.
+    threads = max(sizes, key=lambda size: (sizes[size], size))
+    if len(sizes) == 1 and all(
+        core <= shared or core <= dedicated for core in cores
+    ):
+        return len(cores), threads, sum(core <= shared for core in cores)
+    # A shared core too many rather than none for the vCPUs that float, and
+    # never a dedicated one too many.
+    shared_cores = -(-len(shared) // threads)
+    own_cores = len(dedicated) // threads
+    count = max(shared_cores + own_cores, 1)
+    notes.append(
+        f'the CPUs of its node {cell.id} do not make whole cores of equally '
+        f'many threads; it is taken to have {count} of {threads} threads, '
+        f'{shared_cores} of them shared'
+    )
+    return count, threads, shared_cores
+
+
+def _split(
+    siblings: Iterable[Set[int]], cpus: Set[int]
+) -> list[frozenset[int]]:
+    """Split the CPUs into cores; one without siblings is one itself."""
+    cores: list[frozenset[int]] = []
+    rest = set(cpus)
+    for group in siblings:
+        core = frozenset(group & rest)
+        if core:
+            cores.append(core)
+            rest -= core
+    return cores + [frozenset([cpu]) for cpu in sorted(rest)]
+
+
+def _pages(
+    pools: Sequence[model.PagePool],
+) -> tuple[dict[int, int], dict[int, int], int]:
+    """Read the huge pages, those held back, and the KiB of small ones."""
+    pages: dict[int, int] = {}
+    reserved: dict[int, int] = {}
+    small_reserved_kib = 0
+    for place, pool in enumerate(sorted(pools)):
+        if place == 0 and pool.size_kib <= _LARGEST_BASE_PAGE_KIB:
+            small_reserved_kib = pool.reserved * pool.size_kib
+        elif pool.total:
+            pages[pool.size_kib] = pool.total
+            if pool.reserved:
+                reserved[pool.size_kib] = min(pool.reserved, pool.total)
+    return pages, reserved, small_reserved_kib
 
 
 # Flavors.

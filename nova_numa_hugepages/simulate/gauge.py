@@ -25,7 +25,9 @@ which there are no CPUs left: no placement would have helped.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
+import operator
 from typing import NamedTuple
 from typing import TypeAlias
 
@@ -43,90 +45,50 @@ from nova_numa_hugepages.simulate import results
 _State: TypeAlias = host_manager.HostState
 
 
-class MixFlavor(NamedTuple):
-    """A flavor of the mix.
+# The kind of a flavor, None if it asks for no cells, pages or dedicated CPUs;
+# and its share.
+MixFlavor = tuple[guest_kinds.GuestKind | None, float]
 
-    :ivar kind: None if it asks for no cells, pages or dedicated CPUs
-    """
-
-    kind: guest_kinds.GuestKind | None
-    share: float
-
-
-class _Free(NamedTuple):
-    """Free resources; memory in MiB.
-
-    :ivar cpus: dedicated CPUs
-    :ivar shared: vCPUs that may float
-    :ivar small: on small pages, for guests that have it to themselves
-    :ivar huge: on huge pages, by page size in KiB
-    """
-
-    cpus: int
-    shared: int
-    small: int
-    huge: dict[int, int]
+# Amounts of resources: dedicated CPUs, vCPUs that float, and MiB by page size
+# in KiB, or by `model.PageRequest` where a guest leaves the size open.
+_CPUS = 'cpus'
+_SHARED = 'shared'
+_Amounts: TypeAlias = collections.Counter[str | int]
 
 
 class _Host(NamedTuple):
     """A host.
 
-    :ivar cpus: dedicated CPUs, free or not
-    :ivar huge: memory in huge pages, free or not, as in `_Free`
+    :ivar all: dedicated CPUs and huge pages, free or not
+    :ivar free: what is free; small pages for guests that have them to
+        themselves
     :ivar slots: of each kind
     """
 
-    cpus: int
-    huge: dict[int, int]
-    free: _Free
+    all: _Amounts
+    free: _Amounts
     slots: Sequence[int]
 
 
-class _Take:
-    """The resources that a guest takes, wherever its cells are.
-
-    :ivar cpus: dedicated CPUs
-    :ivar huge: memory in MiB on huge pages of a size that is asked for, by
-        that size in KiB
-    """
-
-    def __init__(self, kind: guest_kinds.GuestKind) -> None:
-        self.cpus = sum(need.cpus * number for need, number in kind.needs)
-        self._shared = sum(need.shared * number for need, number in kind.needs)
-        self._memory: dict[int, int] = {}
-        for need, number in kind.needs:
-            wish = need.page_size
-            if wish is None or 0 < wish <= cell_room.LARGEST_BASE_KIB:
-                wish = model.PageRequest.SMALL
-            mib = need.memory * number // units.KIB_PER_MIB
-            self._memory[wish] = self._memory.get(wish, 0) + mib
-        self.huge = {
-            size: mib for size, mib in self._memory.items() if size > 0
-        }
-
-    def most(self, free: _Free) -> int:
-        """Return how many guests fit, if all that is free is in one place."""
-        counts = []
-        if self.cpus:
-            counts.append(free.cpus // self.cpus)
-        if self._shared:
-            counts.append(free.shared // self._shared)
-        for wish, mib in self._memory.items():
-            if mib:
-                counts.append(_wished(wish, free) // mib)
-        return min(counts, default=0)
+def _take(kind: guest_kinds.GuestKind) -> _Amounts:
+    """Return what a guest takes, wherever its cells are."""
+    take: _Amounts = collections.Counter()
+    for need, number in kind.needs:
+        wish = need.page_size
+        if wish is None or 0 < wish <= cell_room.LARGEST_BASE_KIB:
+            wish = model.PageRequest.SMALL
+        take[_CPUS] += need.cpus * number
+        take[_SHARED] += need.shared * number
+        take[wish] += need.memory * number // units.KIB_PER_MIB
+    # Without what it takes nothing of.
+    return +take
 
 
-def _wished(wish: int, free: _Free) -> int:
-    match wish:
-        case model.PageRequest.SMALL:
-            return free.small
-        case model.PageRequest.LARGE:
-            return sum(free.huge.values())
-        case model.PageRequest.ANY:
-            return free.small + sum(free.huge.values())
-        case _:
-            return free.huge.get(wish, 0)
+def _most(take: _Amounts, free: _Amounts) -> int:
+    """Return how many guests fit, if all that is free is in one place."""
+    return min(
+        (free[name] // amount for name, amount in take.items()), default=0
+    )
 
 
 class Gauge:
@@ -136,13 +98,9 @@ class Gauge:
     """
 
     def __init__(self, mix: Sequence[MixFlavor]) -> None:
-        kinds = []
-        self._shares = []
-        for one in mix:
-            if one.kind is not None:
-                kinds.append(one.kind)
-                self._shares.append(one.share)
-        self._takes = [_Take(kind) for kind in kinds]
+        kinds = [kind for kind, _ in mix if kind is not None]
+        self._shares = [share for kind, share in mix if kind is not None]
+        self._takes = [_take(kind) for kind in kinds]
         self._counter = counter.Counter(
             kinds, model.Strategy(), by_placement=True
         )
@@ -152,51 +110,48 @@ class Gauge:
         self, hosts: Sequence[_State], arrivals: int, guests: int
     ) -> results.Sample:
         """Measure the fleet as it is now."""
-        measured = [self._host(host) for host in hosts]
-        free = _sum_free([host.free for host in measured])
-        left = [
-            sum(column)
-            for column in zip(*(host.slots for host in measured), strict=True)
-        ]
-        missing = [
-            max(0, take.most(free) - count)
-            for take, count in zip(self._takes, left, strict=True)
-        ]
-        cpus = sum(host.cpus for host in measured)
-        huge = _sum([host.huge for host in measured])
-        memory = sum(huge.values())
-        stranded = sum(
-            self._stranded(
-                missing, [take.huge.get(size, 0) for take in self._takes]
-            )
-            for size in huge
+        whole: _Amounts = collections.Counter()
+        free: _Amounts = collections.Counter()
+        slots = [0] * len(self._takes)
+        for host in map(self._host, hosts):
+            whole.update(host.all)
+            free.update(host.free)
+            slots = list(map(operator.add, slots, host.slots))
+        cpus = whole.pop(_CPUS)
+        pages = whole.total()
+        free_pages = sum(free[size] for size in whole)
+        free[model.PageRequest.LARGE] = free_pages
+        free[model.PageRequest.ANY] = (
+            free_pages + free[model.PageRequest.SMALL]
         )
+        missing = [
+            max(0, _most(take, free) - count)
+            for take, count in zip(self._takes, slots, strict=True)
+        ]
+        stranded = sum(self._stranded(missing, size) for size in whole)
         return results.Sample(
             arrivals,
             guests,
-            _share(cpus - free.cpus, cpus),
-            _share(memory - sum(free.huge.values()), memory),
-            _share(
-                self._stranded(missing, [take.cpus for take in self._takes]),
-                cpus,
-            ),
-            _share(stranded, memory),
+            _share(cpus - free[_CPUS], cpus),
+            _share(pages - free_pages, pages),
+            _share(self._stranded(missing, _CPUS), cpus),
+            _share(stranded, pages),
         )
 
-    def _stranded(self, missing: Sequence[int], takes: Sequence[int]) -> float:
+    def _stranded(self, missing: Sequence[int], name: str | int) -> float:
         """Return how much of a free resource is in the wrong place.
 
+        Flavors that take nothing of it have no say.
+
         :param missing: slots that there would be in one place, and are not
-        :param takes: how much of it a guest of each kind takes; those that
-            take nothing of it have no say
         """
         weight = total = 0.0
         for count, take, share in zip(
-            missing, takes, self._shares, strict=True
+            missing, self._takes, self._shares, strict=True
         ):
-            if take:
+            if name in take:
                 weight += share
-                total += share * count * take
+                total += share * count * take[name]
         return total / weight if weight else 0.0
 
     def _host(self, host: _State) -> _Host:
@@ -216,52 +171,24 @@ class Gauge:
                 ram_ratio=host.ram_allocation_ratio,
             ),
         )
-        pools = [pool for cell in read.cells for pool in cell.pools[1:]]
-        found = _Host(
-            sum(len(cell.dedicated_cpus) for cell in read.cells),
-            _sum(
-                [
-                    {pool.size_kib: _mib(pool, pool.total - pool.reserved)}
-                    for pool in pools
-                ]
-            ),
-            _Free(
-                sum(len(cell.free_cpus) for cell in read.cells),
-                sum(max(0, cell.shared.vcpus) for cell in offer.cells),
-                sum(
-                    _mib(cell.pools[0], cell.pools[0].free)
-                    for cell in read.cells
-                    if cell.pools
-                ),
-                _sum(
-                    [{pool.size_kib: _mib(pool, pool.free)} for pool in pools]
-                ),
-            ),
-            self._counter.slots(offer),
-        )
+        whole: _Amounts = collections.Counter()
+        free: _Amounts = collections.Counter()
+        for cell in read.cells:
+            whole[_CPUS] += len(cell.dedicated_cpus)
+            free[_CPUS] += len(cell.free_cpus)
+            small, *huge = cell.pools
+            free[model.PageRequest.SMALL] += _mib(small, small.free)
+            for pool in huge:
+                whole[pool.size_kib] += _mib(pool, pool.total - pool.reserved)
+                free[pool.size_kib] += _mib(pool, pool.free)
+        free[_SHARED] = sum(max(0, cell.shared.vcpus) for cell in offer.cells)
+        found = _Host(whole, free, self._counter.slots(offer))
         self._hosts[host.host] = host.numa_topology, found
         return found
 
 
 def _mib(pool: model.PagePool, pages: int) -> int:
     return int(pages) * pool.size_kib // units.KIB_PER_MIB
-
-
-def _sum(counts: Sequence[dict[int, int]]) -> dict[int, int]:
-    total: dict[int, int] = {}
-    for one in counts:
-        for size, count in one.items():
-            total[size] = total.get(size, 0) + count
-    return total
-
-
-def _sum_free(parts: Sequence[_Free]) -> _Free:
-    return _Free(
-        sum(part.cpus for part in parts),
-        sum(part.shared for part in parts),
-        sum(part.small for part in parts),
-        _sum([part.huge for part in parts]),
-    )
 
 
 def _share(part: float, whole: float) -> float:

@@ -20,14 +20,67 @@ import pathlib
 from typing import Any
 
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import scenario_schema
 from nova_numa_hugepages.simulate import trace
 from nova_numa_hugepages.yamlfile import document
-from nova_numa_hugepages.yamlfile import file_errors
-from nova_numa_hugepages.yamlfile import flavor_format
-from nova_numa_hugepages.yamlfile import host_format
+from nova_numa_hugepages.yamlfile import formats
+from nova_numa_hugepages.yamlfile import validation
 from nova_numa_hugepages.yamlfile.validation import Finding
 from nova_numa_hugepages.yamlfile.validation import Path
+
+_MAX_HOSTS = 20_000
+_MAX_SEEDS = 1000
+
+# Hosts that are read from a cloud may be larger than those of a demo.
+_MAX_NODES = 64
+_MAX_CORES = 1024
+_MOST = 1_000_000_000
+
+_NAME = validation.text(
+    r'^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,300}\Z',
+    'a name of up to 300 printable characters',
+)
+
+_HOST = formats.host_schema(
+    nodes=_MAX_NODES,
+    cores=_MAX_CORES,
+    # Its memory is in one of two units.
+    required=('nodes', 'cores'),
+    count=validation.integer(1, _MAX_HOSTS),
+    threads=validation.one_or_list(validation.integer(1, 8), _MAX_NODES),
+    memory_mib=validation.one_or_list(
+        validation.integer(1, 1 << 24), _MAX_NODES
+    ),
+    cpu_allocation_ratio=validation.positive(1000),
+    ram_allocation_ratio=validation.positive(1000),
+)
+
+_ARRIVALS = validation.mapping(
+    {
+        'count': validation.integer(1, scenario.MAX_ARRIVALS),
+        'per_hour': validation.positive(_MOST),
+        'build_time': validation.integer(0, _MOST),
+        'mean_lifetime': validation.positive(_MOST),
+        'warm_up': validation.integer(0, scenario.MAX_ARRIVALS),
+        'seeds': validation.one_or_list(
+            validation.integer(0, (1 << 32) - 1),
+            _MAX_SEEDS,
+            one=validation.integer(1, _MAX_SEEDS),
+        ),
+    },
+    required=('count',),
+)
+
+_SCENARIO = validation.mapping(
+    {
+        'hosts': validation.named(_HOST, _NAME),
+        'flavors': validation.named(
+            formats.flavor_schema(share=validation.positive(_MOST)), _NAME
+        ),
+        'arrivals': _ARRIVALS,
+        'trace': _NAME,
+    },
+    required=('hosts', 'flavors'),
+)
 
 
 def load(path: pathlib.Path) -> scenario.Scenario:
@@ -37,12 +90,10 @@ def load(path: pathlib.Path) -> scenario.Scenario:
     after the rest of the file was found valid.
 
     :param path: the file; the path of a trace is relative to its folder
-    :raises: `file_errors.FileError`, with every problem that was found in the
+    :raises: `document.FileError`, with every problem that was found in the
         file, or else in its trace
     """
-    read = document.read(
-        path, scenario_schema.SCENARIO, scenario_schema.contradictions
-    )
+    read = document.read(path, _SCENARIO, _contradictions)
     data = read.data
     flavors = tuple(
         _flavor(name, flavor) for name, flavor in data['flavors'].items()
@@ -71,7 +122,7 @@ def host_type(name: str, host: Mapping[str, Any]) -> scenario.HostType:
     return scenario.HostType(
         name=name,
         count=host.get('count', 1),
-        nodes=host_format.build_nodes(host),
+        nodes=formats.build_nodes(host),
         distances=distances and tuple(map(tuple, distances)),
         runs_us=host.get('compute') != 'stock',
         cpu_ratio=float(host.get('cpu_allocation_ratio', 1)),
@@ -84,7 +135,7 @@ def _flavor(name: str, flavor: Mapping[str, Any]) -> scenario.Flavor:
         name=name,
         vcpus=flavor['vcpus'],
         memory_mib=flavor['memory_mib'],
-        extra_specs=flavor_format.extra_specs(flavor),
+        extra_specs=formats.extra_specs(flavor),
         share=float(flavor.get('share', 1)),
     )
 
@@ -127,6 +178,48 @@ def _trace(
         return None
     try:
         return trace.read(path.parent / name, read.data['flavors'])
-    except file_errors.UnreadableError as error:
+    except document.UnreadableError as error:
         finding = f'cannot read {name!r}: {error.reason}'
         raise read.error([(('trace',), finding)]) from error
+
+
+def _contradictions(data: Any) -> Iterator[Finding]:
+    """Find contradictions in a scenario that matches the schema."""
+    for name, host in data['hosts'].items():
+        path: Path = ('hosts', name)
+        given = [key for key in ('memory_gib', 'memory_mib') if key in host]
+        if len(given) == 1:
+            yield from formats.host_contradictions(host, path)
+        else:
+            yield (
+                path,
+                f'found {" and ".join(given) or "no memory"}, expected either '
+                "'memory_gib' or 'memory_mib'",
+            )
+    total = sum(host.get('count', 1) for host in data['hosts'].values())
+    if total > _MAX_HOSTS:
+        yield (
+            ('hosts',),
+            f'found {total} hosts in all, expected {_MAX_HOSTS} or fewer',
+        )
+    if 'arrivals' in data:
+        yield from _arrivals_contradictions(data['arrivals'])
+    elif 'trace' not in data:
+        yield (), "expected 'arrivals' or 'trace', found neither"
+
+
+def _arrivals_contradictions(arrivals: Any) -> Iterator[Finding]:
+    count, warm_up = arrivals['count'], arrivals.get('warm_up', 0)
+    if warm_up >= count:
+        yield (
+            ('arrivals', 'warm_up'),
+            f'found {warm_up}, expected fewer than the {count} arrivals',
+        )
+    seeds = arrivals.get('seeds')
+    if isinstance(seeds, list):
+        for index, seed in enumerate(seeds):
+            if seed in seeds[:index]:
+                yield (
+                    ('arrivals', 'seeds', index),
+                    f'found {seed} again, expected each seed once',
+                )

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -59,73 +60,63 @@ def dump(found: results.Results) -> str:
         'scenario': found.scenario,
         'complete': found.complete,
         'summary': {
-            str(phase.phase): _phase(phase)
-            for phase in summary.summarise(found).phases
+            phase.phase: {
+                'policies': {
+                    policy.policy: _policy(policy) for policy in phase.policies
+                },
+                'ratios': _figures(phase.ratios),
+            }
+            for phase in summary.summarise(found)
         },
         'runs': [_run(run) for run in found.runs],
     }
-    return json.dumps(document, indent=1) + '\n'
+    return json.dumps(_rounded(document), indent=1) + '\n'
 
 
-def _phase(phase: summary.PhaseSummary) -> dict[str, Any]:
+def _policy(policy: summary.PolicySummary) -> dict[str, Any]:
     return {
-        'policies': {
-            str(policy.policy): {
-                'seeds': list(policy.seeds),
-                'figures': _figures(policy.figures),
-                'first_refused': dict(policy.first_refused),
-                'by_flavor': {
-                    refusals.flavor: {
-                        'arrivals': refusals.arrivals,
-                        'refused': refusals.refused,
-                        'refused_percent': round(refusals.percent, _DECIMALS),
-                    }
-                    for refusals in policy.by_flavor
-                },
+        'seeds': policy.seeds,
+        'figures': _figures(policy.figures),
+        'first_refused': dict(policy.first_refused),
+        'by_flavor': {
+            refusals.flavor: {
+                'arrivals': refusals.arrivals,
+                'refused': refusals.refused,
+                'refused_percent': refusals.percent,
             }
-            for policy in phase.policies
+            for refusals in policy.by_flavor
         },
-        'ratios': _figures(phase.ratios),
     }
 
 
 def _figures(
     figures: Mapping[summary.Metric, summary.Figure],
-) -> dict[str, dict[str, float | None]]:
+) -> dict[str, Any]:
     return {
-        str(metric): {
-            'median': _rounded(figure.median),
-            'low': _rounded(figure.low),
-            'high': _rounded(figure.high),
-        }
+        metric: dataclasses.asdict(figure)
         for metric, figure in figures.items()
     }
 
 
-def _rounded(number: float | None) -> float | None:
-    return None if number is None else round(number, _DECIMALS)
-
-
 def _run(run: results.Run) -> dict[str, Any]:
     return {
-        'policy': str(run.policy),
-        'phase': str(run.phase),
-        'seed': run.seed,
-        'arrivals': run.arrivals,
-        'placed': run.placed,
-        'bound': run.bound,
-        'first_refused': run.first_refused,
+        **dataclasses.asdict(run),
         'counted': dict(sorted(run.counted.items())),
         'refused': dict(sorted(run.refused.items())),
-        'seconds': round(run.seconds, _DECIMALS),
         'samples': {
-            field: [
-                round(value, _DECIMALS)
-                for value in (getattr(sample, field) for sample in run.samples)
-            ]
+            field: [getattr(sample, field) for sample in run.samples]
             for field in results.Sample._fields
         },
     }
+
+
+def _rounded(value: Any) -> Any:
+    """Round all numbers of a document."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return round(value, _DECIMALS) if isinstance(value, float) else value
 
 
 def write(path: pathlib.Path, content: bytes) -> None:

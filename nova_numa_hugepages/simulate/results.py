@@ -61,7 +61,7 @@ class Sample(NamedTuple):
     pages_stranded: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """One policy over one sequence of arrivals.
 
@@ -69,17 +69,17 @@ class Run:
     :ivar arrivals: guests that arrived
     :ivar placed: guests placed before the first refusal; all if there was
         none
+    :ivar bound: guests that any policy can place of this sequence before the
+        first refusal, at most; None if it was not asked for, or in a phase
+        with departures
     :ivar first_refused: the flavor that was refused first, None if there was
         no refusal
     :ivar counted: arrivals that count, by flavor: all, or those after the
         warm-up
     :ivar refused: refusals among them, by flavor; flavors without any may be
         missing
-    :ivar samples: in order of arrivals
     :ivar seconds: how long it took
-    :ivar bound: guests that any policy can place of this sequence before the
-        first refusal, at most; None if it was not asked for, or in a phase
-        with departures
+    :ivar samples: in order of arrivals, at least one
     """
 
     policy: PlacementPolicy
@@ -87,12 +87,12 @@ class Run:
     seed: int
     arrivals: int
     placed: int
+    bound: int | None = None
     first_refused: str | None
     counted: Mapping[str, int]
     refused: Mapping[str, int]
-    samples: tuple[Sample, ...]
     seconds: float
-    bound: int | None = None
+    samples: tuple[Sample, ...]
 
     @property
     def refusal_share(self) -> float:
@@ -111,3 +111,11 @@ class Results:
     scenario: str
     runs: tuple[Run, ...]
     complete: bool = True
+
+    def of(self, phase: Phase, policy: PlacementPolicy) -> list[Run]:
+        """Return the runs of one policy in one phase."""
+        return [
+            run
+            for run in self.runs
+            if run.phase is phase and run.policy is policy
+        ]

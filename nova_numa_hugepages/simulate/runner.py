@@ -21,54 +21,108 @@ from collections.abc import Sequence
 from concurrent import futures
 from concurrent.futures import process as process_futures
 import contextlib
-import dataclasses
 import logging
 import multiprocessing
 import signal
 import time
 from typing import Any
-from typing import TYPE_CHECKING
+import warnings
 
+from rich import console as rich
+from rich import progress as rich_progress
+
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import tasks
 from nova_numa_hugepages.simulate import workload
-
-if TYPE_CHECKING:
-    from nova_numa_hugepages.simulate import bound
 
 # Seconds between two reports of progress.
 _REPORT_EVERY_S = 0.2
+
+# The time that runs take, in relation to each other: stock Nova takes longer
+# for a guest, and a fleet is full long before guests have come and gone.
+_STOCK_WEIGHT = 2.0
+_COME_AND_GO_WEIGHT = 6.0
 
 # The progress of a run: the number of its task, and a share from 0 to 1.
 Progress = Callable[[int, float], None]
 
 
-class WorkerDied(Exception):
+class WorkerDied(exception.NUMAHugepagesError):
     """A process that ran simulations was killed."""
 
 
 def plan(
     play: scenario.Scenario,
     policies: Sequence[results.PlacementPolicy],
-    learning: tasks.Learning,
-) -> list[tasks.Task]:
+    learning: workload.Learning,
+) -> list[workload.Task]:
     """List the runs of a scenario.
 
     Short ones first, and both policies of a seed side by side, so that there
     is something to compare when a simulation is interrupted.
     """
-    seeds = (0,) if play.trace is not None else play.arrivals.seeds
+    seeds = play.arrivals.seeds
+    phases = [results.Phase.FILL]
+    if play.trace is not None:
+        seeds = (0,)
+        phases = [results.Phase.TRACE]
+    elif play.arrivals.mean_lifetime is not None:
+        phases.append(results.Phase.CHURN)
     return [
-        tasks.Task(play, policy, phase, seed, learning)
-        for phase in workload.phases(play)
+        workload.Task(play, policy, phase, seed, learning)
+        for phase in phases
         for seed in seeds
         for policy in policies
     ]
 
 
+@contextlib.contextmanager
+def progress_bar(
+    console: rich.Console, planned: Sequence[workload.Task]
+) -> Iterator[Progress]:
+    """Show a bar if the console is a terminal.
+
+    :returns: a function to call with the progress of a run
+    """
+    weights = [_weight(task) for task in planned]
+    shares = [0.0] * len(planned)
+    with rich_progress.Progress(
+        rich_progress.TextColumn('{task.description}'),
+        rich_progress.BarColumn(),
+        rich_progress.TaskProgressColumn(),
+        rich_progress.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        whole = bar.add_task(
+            '1 run' if len(planned) == 1 else f'{len(planned)} runs',
+            total=sum(weights),
+        )
+
+        def report(number: int, share: float) -> None:
+            shares[number] = share
+            done = sum(
+                share * weight
+                for share, weight in zip(shares, weights, strict=True)
+            )
+            bar.update(whole, completed=done)
+
+        yield report
+
+
+def _weight(task: workload.Task) -> float:
+    weight = 1.0
+    if task.policy is results.PlacementPolicy.STOCK:
+        weight *= _STOCK_WEIGHT
+    if task.phase is not results.Phase.FILL:
+        weight *= _COME_AND_GO_WEIGHT
+    return weight
+
+
 def run(
-    planned: Sequence[tasks.Task],
+    planned: Sequence[workload.Task],
     *,
     processes: int,
     config_files: Sequence[str] = (),
@@ -149,6 +203,26 @@ def _stop(pool: futures.ProcessPoolExecutor) -> None:
         child.join()
 
 
+def load_nova(config_files: Sequence[str]) -> None:
+    """Import Nova and set it up. Takes seconds; to be done once a process.
+
+    :param config_files: none for Nova's defaults
+    :raises oslo_config.cfg.Error: if a file can't be read
+    :raises exception.InvalidOption: if an option of ours is out of range
+    """
+    # Of what Nova's dependencies think of each other.
+    warnings.simplefilter('ignore')
+    from nova import conf as nova_conf
+    from nova import objects
+
+    from nova_numa_hugepages import conf
+
+    objects.register_all()
+    conf.register_opts(nova_conf.CONF)
+    nova_conf.CONF([], project='nova', default_config_files=[*config_files])
+    conf.validate(nova_conf.CONF)
+
+
 class _Worker:
     """The state of a process of the simulation."""
 
@@ -160,11 +234,11 @@ def _start(reports: Any, config_files: tuple[str, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     logging.getLogger().addHandler(logging.NullHandler())
-    tasks.load_nova(config_files)
+    load_nova(config_files)
     _Worker.reports = reports
 
 
-def _work(number: int, task: tasks.Task) -> results.Run:
+def _work(number: int, task: workload.Task) -> results.Run:
     # Nova has to be set up before.
     from nova_numa_hugepages.simulate import engine
 
@@ -180,44 +254,3 @@ def _work(number: int, task: tasks.Task) -> results.Run:
     found = engine.Engine(task, report).run()
     _Worker.reports.put((number, 1.0))
     return found
-
-
-def add_bounds(
-    play: scenario.Scenario, found: results.Results
-) -> results.Results:
-    """Add the bound to each run that fills a fleet.
-
-    :raises: `extras.MissingLibrary` without scipy
-    """
-    # It imports Nova, which has to be set up before.
-    from nova_numa_hugepages.simulate import bound
-
-    solver = bound.Bound(play)
-    bounds: dict[int, int] = {}
-    runs = []
-    for one in found.runs:
-        if one.phase is not results.Phase.FILL:
-            runs.append(one)
-            continue
-        if one.seed not in bounds:
-            bounds[one.seed] = _bound(play, solver, one.seed)
-        runs.append(dataclasses.replace(one, bound=bounds[one.seed]))
-    return dataclasses.replace(found, runs=tuple(runs))
-
-
-def _bound(play: scenario.Scenario, solver: bound.Bound, seed: int) -> int:
-    # Longer and longer sequences, until not all of them can be placed.
-    length = 256
-    while True:
-        names = [
-            guest.flavor
-            for guest, _ in zip(
-                workload.arrivals(play, results.Phase.FILL, seed),
-                range(length),
-                strict=False,
-            )
-        ]
-        most = solver.sequence(names)
-        if most < len(names) or len(names) < length:
-            return most
-        length *= 2

@@ -17,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 import dataclasses
 
-from nova_numa_hugepages.yamlfile.host_format import HostNode
+from nova_numa_hugepages.yamlfile.formats import HostNode
+
+MAX_ARRIVALS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,6 @@ and hosts without for those that require them. Other traits don't count.
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -49,12 +48,33 @@ CONF = nova_conf.CONF
 _State: TypeAlias = host_manager.HostState
 
 
-class Scheduler(abc.ABC):
-    """A filter and weighers."""
+class Scheduler:
+    """A filter and weighers, and the fit of this process, of one policy.
 
-    def __init__(self, weighers: Sequence[type[Any]]) -> None:
+    :param learned: the demand, for ours
+    """
+
+    def __init__(
+        self, policy: results.PlacementPolicy, learned: demand.Demand
+    ) -> None:
         self._handler = nova_weights.HostWeightHandler()
-        self._weighers = [weigher() for weigher in weighers]
+        self._weighers: list[Any] = [
+            weigher()
+            for weigher in self._handler.get_matching_classes(
+                CONF.filter_scheduler.weight_classes
+            )
+            if not issubclass(weigher, weights.NUMAHugepagesWeigher)
+        ]
+        self._stock = policy is results.PlacementPolicy.STOCK
+        self._filter: Any
+        if self._stock:
+            numa_fit.uninstall()
+            self._filter = numa_topology_filter.NUMATopologyFilter()
+        else:
+            numa_fit.install()
+            self._weighers.append(weights.NUMAHugepagesWeigher(learned))
+            self._filter = filters.NUMAHugepagesFilter(learned)
+        self._verdicts: dict[tuple[str, str], tuple[Any, bool]] = {}
 
     def select(
         self, hosts: Sequence[_State], spec: objects.RequestSpec
@@ -66,90 +86,28 @@ class Scheduler(abc.ABC):
         """
         for host in hosts:
             host.allocation_candidates = [{'mappings': {}}]
+        if self._stock:
+            passing = [host for host in hosts if self._passes(host, spec)]
+        else:
+            passing = list(self._filter.filter_all(hosts, spec))
         weighed = self._handler.get_weighed_objects(
-            self._weighers, self._passing(hosts, spec), spec
+            self._weighers, passing, spec
         )
         return [host.obj for host in weighed]
 
-    @abc.abstractmethod
-    def _passing(
-        self, hosts: Sequence[_State], spec: objects.RequestSpec
-    ) -> list[_State]:
-        """Filter the hosts."""
+    def _passes(self, host: _State, spec: objects.RequestSpec) -> bool:
+        """Return whether a host passes stock Nova's filter.
 
-
-class Ours(Scheduler):
-    """The filter and the weigher of this package, beside Nova's weighers.
-
-    :param learned: the demand, learned or given
-    """
-
-    def __init__(self, learned: demand.Demand) -> None:
-        numa_fit.install()
-        super().__init__(_weighers())
-        weigher = weights.NUMAHugepagesWeigher(learned)
-        self._weighers.append(weigher)
-        self._filter = filters.NUMAHugepagesFilter(learned)
-
-    def _passing(
-        self, hosts: Sequence[_State], spec: objects.RequestSpec
-    ) -> list[_State]:
-        return list(self._filter.filter_all(hosts, spec))
-
-
-class Stock(Scheduler):
-    """Nova's filter and weighers."""
-
-    def __init__(self) -> None:
-        numa_fit.uninstall()
-        super().__init__(_weighers())
-        self._filter = numa_topology_filter.NUMATopologyFilter()
-        self._verdicts: dict[tuple[str, str], tuple[Any, bool]] = {}
-
-    def _passing(
-        self, hosts: Sequence[_State], spec: objects.RequestSpec
-    ) -> list[_State]:
-        """Filter the hosts.
-
-        The filter judges each host for itself, and takes a millisecond for
-        it. Hosts on which nothing has changed since the last guest of the
-        same flavor are not judged again.
+        It judges each host for itself, and takes a millisecond for it. Hosts
+        on which nothing has changed since the last guest of the same flavor
+        are not judged again.
         """
-        passing = []
-        for host in hosts:
-            key = host.host, spec.flavor.name
-            seen, verdict = self._verdicts.get(key, (None, False))
-            if seen is not host.numa_topology:
-                verdict = bool(list(self._filter.filter_all([host], spec)))
-                self._verdicts[key] = host.numa_topology, verdict
-            if verdict:
-                passing.append(host)
-        return passing
-
-
-def scheduler(
-    policy: results.PlacementPolicy, learned: demand.Demand | None = None
-) -> Scheduler:
-    """Return the scheduler of a policy, and install its fit.
-
-    :param learned: the demand, for ours
-    """
-    if policy is results.PlacementPolicy.STOCK:
-        return Stock()
-    assert learned is not None
-    return Ours(learned)
-
-
-def _weighers() -> list[type[Any]]:
-    """Load the weighers that are enabled, but for ours."""
-    handler = nova_weights.HostWeightHandler()
-    return [
-        weigher
-        for weigher in handler.get_matching_classes(
-            CONF.filter_scheduler.weight_classes
-        )
-        if not issubclass(weigher, weights.NUMAHugepagesWeigher)
-    ]
+        key = host.host, spec.flavor.name
+        seen, verdict = self._verdicts.get(key, (None, False))
+        if seen is not host.numa_topology:
+            verdict = bool(list(self._filter.filter_all([host], spec)))
+            self._verdicts[key] = host.numa_topology, verdict
+        return verdict
 
 
 class PlacementRequest(NamedTuple):

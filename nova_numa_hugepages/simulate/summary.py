@@ -20,12 +20,11 @@ get the same guests in the same order.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import enum
+import operator
 import random
 import statistics
 
@@ -57,6 +56,15 @@ class Metric(enum.StrEnum):
     PAGES_STRANDED_PERCENT = 'pages_stranded_percent'
     BOUND = 'bound'
     OF_BOUND_PERCENT = 'of_bound_percent'
+
+
+# They are fields of a sample.
+_SHARES = (
+    Metric.CPUS_USED_PERCENT,
+    Metric.CPUS_STRANDED_PERCENT,
+    Metric.PAGES_USED_PERCENT,
+    Metric.PAGES_STRANDED_PERCENT,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,44 +142,23 @@ class PhaseSummary:
         return None
 
 
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """All phases that have runs."""
-
-    phases: tuple[PhaseSummary, ...]
-
-
-def summarise(found: results.Results) -> Summary:
-    """Sum up runs, of which any may be missing."""
+def summarise(found: results.Results) -> tuple[PhaseSummary, ...]:
+    """Sum up the phases that have runs, of which any may be missing."""
     phases = []
     for phase in results.Phase:
         by_policy = {
             policy: sorted(
-                (
-                    run
-                    for run in found.runs
-                    if run.phase is phase and run.policy is policy
-                ),
-                key=lambda run: run.seed,
+                found.of(phase, policy), key=operator.attrgetter('seed')
             )
             for policy in results.PlacementPolicy
         }
-        if any(by_policy.values()):
-            phases.append(
-                PhaseSummary(
-                    phase,
-                    tuple(
-                        _policy(policy, runs)
-                        for policy, runs in by_policy.items()
-                        if runs
-                    ),
-                    _ratios(
-                        by_policy[results.PlacementPolicy.STOCK],
-                        by_policy[results.PlacementPolicy.OURS],
-                    ),
-                )
-            )
-    return Summary(tuple(phases))
+        policies = tuple(
+            _policy(policy, runs) for policy, runs in by_policy.items() if runs
+        )
+        if policies:
+            ratios = _ratios(*by_policy.values())
+            phases.append(PhaseSummary(phase, policies, ratios))
+    return tuple(phases)
 
 
 def measure(run: results.Run) -> dict[Metric, float]:
@@ -185,21 +172,16 @@ def measure(run: results.Run) -> dict[Metric, float]:
         measured[Metric.REFUSED_PERCENT] = 100 * run.refusal_share
     samples = _counted_samples(run)
     if samples:
-        for metric, read in _SHARES.items():
-            measured[metric] = 100 * statistics.fmean(map(read, samples))
+        for metric in _SHARES:
+            field = metric.removesuffix('_percent')
+            measured[metric] = 100 * statistics.fmean(
+                getattr(sample, field) for sample in samples
+            )
     if run.bound is not None:
         measured[Metric.BOUND] = float(run.bound)
         if run.bound:
             measured[Metric.OF_BOUND_PERCENT] = 100 * run.placed / run.bound
     return measured
-
-
-_SHARES: dict[Metric, Callable[[results.Sample], float]] = {
-    Metric.CPUS_USED_PERCENT: lambda sample: sample.cpus_used,
-    Metric.CPUS_STRANDED_PERCENT: lambda sample: sample.cpus_stranded,
-    Metric.PAGES_USED_PERCENT: lambda sample: sample.pages_used,
-    Metric.PAGES_STRANDED_PERCENT: lambda sample: sample.pages_stranded,
-}
 
 
 def _counted_samples(run: results.Run) -> Sequence[results.Sample]:
@@ -227,35 +209,29 @@ def _policy(
         figures=_figures(measured),
         by_flavor=tuple(
             FlavorRefusals(flavor, counted[flavor], refused[flavor])
-            for flavor in _most_first(counted | refused, counted)
+            for flavor in sorted(
+                counted | refused, key=lambda name: (-counted[name], name)
+            )
         ),
         first_refused=tuple(
-            (flavor, first[flavor]) for flavor in _most_first(first, first)
+            sorted(first.items(), key=lambda item: (-item[1], item[0]))
         ),
     )
-
-
-def _most_first(names: Iterable[str], counts: Mapping[str, int]) -> list[str]:
-    return sorted(names, key=lambda name: (-counts.get(name, 0), name))
 
 
 def _ratios(
     stock: Sequence[results.Run], ours: Sequence[results.Run]
 ) -> dict[Metric, Figure]:
-    measured = {run.seed: measure(run) for run in stock}
-    pairs = [
-        (measured[run.seed], measure(run))
-        for run in ours
-        if run.seed in measured
-    ]
+    theirs = {run.seed: measure(run) for run in stock}
     found = _figures(
         [
             {
-                metric: mine[metric] / theirs[metric]
-                for metric in mine
-                if theirs.get(metric)
+                metric: value / theirs[run.seed][metric]
+                for metric, value in measure(run).items()
+                if theirs[run.seed].get(metric)
             }
-            for theirs, mine in pairs
+            for run in ours
+            if run.seed in theirs
         ]
     )
     # The bound is the same for both.

@@ -43,40 +43,37 @@ _STRANDED = (
 
 
 def print_report(
-    found: results.Results,
-    console: rich.Console,
-    *,
-    planned: int | None = None,
+    found: results.Results, console: rich.Console, *, planned: int
 ) -> None:
     """Print the figures of each phase, and what they say.
 
     :param console: where to; it decides on width and colours
-    :param planned: how many runs there were to be, for an interrupted
-        simulation
+    :param planned: how many runs there were to be
     """
-    summed = summary.summarise(found)
-    for phase in summed.phases:
+    phases = summary.summarise(found)
+    for phase in phases:
         _print_phase(phase, console)
-    if any(_tells_stranded(phase) for phase in summed.phases):
+    if phases:
         _print(console, _STRANDED, 'dim')
         console.print()
     if not found.complete:
         _print(console, _interrupted(len(found.runs), planned), 'bold yellow')
-    if summed.phases:
-        _print(console, wording.closing(summed), 'bold')
+    if phases:
+        headlines = ' '.join(wording.headline(phase) for phase in phases)
+        _print(console, headlines, 'bold')
 
 
-def _print(
-    console: rich.Console, words: str, style: str | None = None
-) -> None:
-    console.print(text.Text(words, style or ''), highlight=False)
+def _print(console: rich.Console, words: str, style: str = '') -> None:
+    console.print(text.Text(words, style), highlight=False)
 
 
-def _interrupted(done: int, planned: int | None) -> str:
+def _interrupted(done: int, planned: int) -> str:
     if not done:
         return 'Interrupted before the first run was done.'
-    runs = f'{done} of {planned} runs' if planned else f'{done} runs'
-    return f'Interrupted after {runs}; the figures are of these only.'
+    return (
+        f'Interrupted after {done} of {planned} runs; the figures are of '
+        'these only.'
+    )
 
 
 def _print_phase(phase: summary.PhaseSummary, console: rich.Console) -> None:
@@ -96,13 +93,6 @@ def _print_phase(phase: summary.PhaseSummary, console: rich.Console) -> None:
     else:
         _print(console, 'No instance was refused.')
     console.print()
-
-
-def _tells_stranded(phase: summary.PhaseSummary) -> bool:
-    return any(
-        Metric.CPUS_STRANDED_PERCENT in policy.figures
-        for policy in phase.policies
-    )
 
 
 def _table(phase: summary.PhaseSummary, first: str) -> table.Table:
@@ -130,11 +120,8 @@ def _figures(phase: summary.PhaseSummary) -> table.Table:
 
 def _ratio(phase: summary.PhaseSummary, metric: Metric) -> str:
     ratio = phase.ratios.get(metric)
-    if ratio is None:
-        return ''
-    if metric is Metric.PLACED and any(
-        policy.unrefused for policy in phase.policies
-    ):
+    unrefused = any(policy.unrefused for policy in phase.policies)
+    if ratio is None or (metric is Metric.PLACED and unrefused):
         # How many more would have fitted is unknown.
         return ''
     return wording.times(ratio.median)
@@ -161,12 +148,8 @@ def _medians(phase: summary.PhaseSummary) -> str:
     seeds = [len(policy.seeds) for policy in phase.policies]
     if max(seeds) == 1:
         return 'Of one run.' if len(seeds) == 1 else 'Of one run each.'
-    runs = (
-        f'{seeds[0]} runs'
-        if len(set(seeds)) == 1
-        else ' and '.join(map(str, seeds)) + ' runs'
-    )
-    text = f'Medians of {runs}, with 95 % confidence intervals'
+    runs = ' and '.join(map(str, dict.fromkeys(seeds)))
+    text = f'Medians of {runs} runs, with 95 % confidence intervals'
     if len(seeds) > 1:
         text += '; ratios of the same seeds'
     return f'{text}.'
@@ -203,19 +186,15 @@ def _refusals(phase: summary.PhaseSummary) -> table.Table:
             *(_refused(refusals.get(flavor)) for refusals in by_policy),
             end_section=number == len(flavors),
         )
-    grid.add_row(
-        'all',
-        *(
-            _refused(
-                summary.FlavorRefusals(
-                    'all',
-                    sum(one.arrivals for one in refusals.values()),
-                    sum(one.refused for one in refusals.values()),
-                )
-            )
-            for refusals in by_policy
-        ),
-    )
+    totals = [
+        summary.FlavorRefusals(
+            'all',
+            sum(one.arrivals for one in refusals.values()),
+            sum(one.refused for one in refusals.values()),
+        )
+        for refusals in by_policy
+    ]
+    grid.add_row('all', *map(_refused, totals))
     return grid
 
 

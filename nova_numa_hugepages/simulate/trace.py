@@ -37,9 +37,7 @@ import pathlib
 import reprlib
 
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import scenario_schema
 from nova_numa_hugepages.yamlfile import document
-from nova_numa_hugepages.yamlfile import file_errors
 
 COLUMNS = ('time', 'flavor', 'lifetime')
 
@@ -58,14 +56,15 @@ def read(
     :param flavors: the names of the flavors that guests may have
     :returns: the guests in order of time; those of the same time in the order
         of the file. Times begin with 0.
-    :raises: `file_errors.UnreadableError` if the file can't be read;
-        `file_errors.FileError` with what is wrong in it, of many problems the
+    :raises: `document.UnreadableError` if the file can't be read;
+        `document.FileError` with what is wrong in it, of many problems the
         first ones
     """
-    reader = _Reader(document.read_text(path), flavors)
-    entries = sorted(reader.entries(), key=operator.attrgetter('at'))
-    if reader.problems:
-        raise file_errors.FileError(str(path), reader.problems)
+    problems: list[document.Problem] = []
+    entries = list(_entries(document.read_text(path), flavors, problems))
+    if problems:
+        raise document.FileError(str(path), problems)
+    entries.sort(key=operator.attrgetter('at'))
     begin = entries[0].at
     return tuple(
         scenario.TraceEntry(entry.at - begin, entry.flavor, entry.lifetime)
@@ -77,118 +76,109 @@ class _MistakeError(Exception):
     """A mistake in a row; the text says what was found and expected."""
 
 
-class _Reader:
-    """One pass over a trace.
-
-    :ivar problems: what was found to be wrong
-    """
-
-    def __init__(self, text: str, flavors: Collection[str]) -> None:
-        self._text = text
-        self._flavors = flavors
-        self._line = 1
-        # The kind of the first time, and its line.
-        self._kind: tuple[str, int] | None = None
-        self.problems: list[file_errors.Problem] = []
-
-    def entries(self) -> Iterator[scenario.TraceEntry]:
-        """Read all rows, those with problems left out."""
-        rows = self._rows()
-        header = next(rows, None)
-        if header is None:
-            if not self.problems:
-                self._add(f'found nothing, expected {",".join(COLUMNS)}')
+def _entries(
+    text: str, flavors: Collection[str], problems: list[document.Problem]
+) -> Iterator[scenario.TraceEntry]:
+    """Read all rows, those with problems left out."""
+    rows = _rows(text, problems)
+    line, header = next(rows, (1, []))
+    names = [name.strip() for name in header]
+    if not names and not problems:
+        problems.append((1, f'found nothing, expected {",".join(COLUMNS)}'))
+    for column in COLUMNS:
+        if names and names.count(column) != 1:
+            text = (
+                f'found the columns {reprlib.repr(",".join(names))}, '
+                f'expected {column!r} once among them'
+            )
+            problems.append((line, text))
+    if problems:
+        return
+    # How the first time is written, and in which line.
+    first: tuple[str, int] | None = None
+    count = 0
+    for count, (line, row) in enumerate(rows, 1):
+        if count > scenario.MAX_ARRIVALS:
+            text = (
+                'found more instances, expected '
+                f'{scenario.MAX_ARRIVALS} or fewer'
+            )
+            problems.append((line, text))
             return
-        names = [name.strip() for name in header]
-        for column in COLUMNS:
-            if names.count(column) != 1:
-                self._add(
-                    f'found the columns {reprlib.repr(",".join(names))}, '
-                    f'expected {column!r} once among them'
+        try:
+            if len(row) != len(names):
+                raise _MistakeError(
+                    f'found {len(row)} values, expected {len(names)} as in '
+                    'the header'
                 )
-        if self.problems:
-            return
-        places = [names.index(column) for column in COLUMNS]
-        count = 0
-        for row in rows:
-            count += 1
-            if count > scenario_schema.MAX_ARRIVALS:
-                self._add(
-                    'found more instances, expected '
-                    f'{scenario_schema.MAX_ARRIVALS} or fewer'
+            values = dict(zip(names, map(str.strip, row), strict=True))
+            kind, at = _time(values['time'])
+            first = first or (kind, line)
+            if kind != first[0]:
+                raise _MistakeError(
+                    f'time: found {reprlib.repr(values["time"])}, expected '
+                    f'{first[0]} as in line {first[1]}'
                 )
+            yield scenario.TraceEntry(
+                at,
+                _flavor(values['flavor'], flavors),
+                _lifetime(values['lifetime']),
+            )
+        except _MistakeError as mistake:
+            if len(problems) == MAX_PROBLEMS:
+                problems.append((None, 'there are more problems'))
                 return
-            try:
-                if len(row) != len(names):
-                    raise _MistakeError(
-                        f'found {len(row)} values, expected {len(names)} as '
-                        'in the header'
-                    )
-                yield self._entry(*(row[place].strip() for place in places))
-            except _MistakeError as mistake:
-                if len(self.problems) == MAX_PROBLEMS:
-                    self.problems.append((None, 'there are more problems'))
-                    return
-                self._add(str(mistake))
-        if not count and not self.problems:
-            self._add('found no row below the header, expected some')
+            problems.append((line, str(mistake)))
+    if not count and not problems:
+        problems.append((line, 'found no row below the header, expected some'))
 
-    def _rows(self) -> Iterator[list[str]]:
-        """Split the text, without empty lines."""
-        reader = csv.reader(io.StringIO(self._text, newline=''), strict=True)
-        while True:
-            # A row may have several lines.
-            begin = reader.line_num + 1
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                self._line = begin
-                self._add(f'not CSV: {error}')
-                return
+
+def _rows(
+    text: str, problems: list[document.Problem]
+) -> Iterator[tuple[int, list[str]]]:
+    """Split the text into rows, each with its line, without empty ones."""
+    reader = csv.reader(io.StringIO(text, newline=''), strict=True)
+    # A row may have several lines.
+    line = 1
+    try:
+        for row in reader:
             if row:
-                self._line = begin
-                yield row
+                yield line, row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        problems.append((line, f'not CSV: {error}'))
 
-    def _entry(
-        self, time: str, flavor: str, lifetime: str
-    ) -> scenario.TraceEntry:
-        at = self._time(time)
-        if flavor not in self._flavors:
-            raise _MistakeError(
-                f'flavor: found {reprlib.repr(flavor)}, expected one of '
-                f'{", ".join(self._flavors)}'
-            )
-        if not lifetime:
-            return scenario.TraceEntry(at, flavor, None)
-        seconds = _number('lifetime', lifetime)
-        if seconds is None:
-            raise _MistakeError(
-                f'lifetime: found {reprlib.repr(lifetime)}, expected '
-                f'{_SECONDS}, or nothing if the instance stays'
-            )
-        return scenario.TraceEntry(at, flavor, seconds)
 
-    def _time(self, text: str) -> float:
-        kind, at = _SECONDS, _number('time', text)
-        if at is None:
-            kind, at = _ISO, _moment(text)
-        if at is None:
-            raise _MistakeError(
-                f'time: found {reprlib.repr(text)}, expected {_SECONDS} or '
-                f'{_ISO}'
-            )
-        first, line = self._kind = self._kind or (kind, self._line)
-        if kind != first:
-            raise _MistakeError(
-                f'time: found {reprlib.repr(text)}, expected {first} as in '
-                f'line {line}'
-            )
-        return at
+def _time(text: str) -> tuple[str, float]:
+    """Read a time, and how it is written."""
+    at = _number('time', text)
+    if at is not None:
+        return _SECONDS, at
+    at = _moment(text)
+    if at is None:
+        raise _MistakeError(
+            f'time: found {reprlib.repr(text)}, expected {_SECONDS} or {_ISO}'
+        )
+    return _ISO, at
 
-    def _add(self, text: str) -> None:
-        self.problems.append((self._line, text))
+
+def _flavor(text: str, flavors: Collection[str]) -> str:
+    if text not in flavors:
+        raise _MistakeError(
+            f'flavor: found {reprlib.repr(text)}, expected one of '
+            f'{", ".join(flavors)}'
+        )
+    return text
+
+
+def _lifetime(text: str) -> float | None:
+    seconds = _number('lifetime', text) if text else None
+    if text and seconds is None:
+        raise _MistakeError(
+            f'lifetime: found {reprlib.repr(text)}, expected {_SECONDS}, or '
+            'nothing if the instance stays'
+        )
+    return seconds
 
 
 def _number(column: str, text: str) -> float | None:

@@ -58,14 +58,6 @@ def times(ratio: float) -> str:
     return f'{ratio:.2f}' if ratio >= 0.1 or not ratio else f'{ratio:.2g}'
 
 
-def closing(found: summary.Summary) -> str:
-    """Return the results of all phases, in a sentence for each.
-
-    :returns: an empty text without any runs
-    """
-    return ' '.join(headline(phase) for phase in found.phases)
-
-
 def headline(phase: summary.PhaseSummary) -> str:
     """Return the result of a phase, in a sentence."""
     if phase.phase is results.Phase.FILL:
@@ -78,30 +70,13 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
     possible = ''
     if phase.bound is not None:
         possible = f'; at most {count(phase.bound)} were possible'
-    if len(phase.policies) == 1:
-        (only,) = phase.policies
-        return f'{capital(_who(only))} places {_placed(only)}{possible}.'
-    stock, ours = phase.policies
-    if not stock.first_refused and not ours.first_refused:
-        return (
-            f'Both place {_placed(ours)}. With more arrivals the fleet would '
-            'fill up.'
-        )
+    ours, stock = phase.policies[-1], phase.policies[0]
     ratio = phase.ratios.get(Metric.PLACED)
     if not (ratio and stock.first_refused and ours.first_refused):
-        placed = count(stock.figures[Metric.PLACED].median)
-        if not stock.first_refused or not ours.first_refused:
-            placed = _placed(stock)
-        return (
-            f'{capital(_who(ours))} places {_placed(ours)}, {_who(stock)} '
-            f'{placed}{possible}.'
-        )
-    many = 'as many'
-    if abs(ratio.median - 1) >= 0.005:
-        many = f'{times(ratio.median)} times as many'
+        return _placed_by_each(phase) + possible + '.'
     text = (
-        f'{_who(ours)} places {many} instances before the first refusal as '
-        f'{_who(stock)}'
+        f'{NAMES[ours.policy]} places {times(ratio.median)} times as many '
+        f'instances before the first refusal as {NAMES[stock.policy]}'
     )
     if max(len(stock.seeds), len(ours.seeds)) > 1:
         # The median of ratios is not the ratio of the medians.
@@ -115,34 +90,30 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
     return f'{capital(text)} ({both}){possible}.'
 
 
+def _placed_by_each(phase: summary.PhaseSummary) -> str:
+    parts: list[str] = []
+    for policy in reversed(phase.policies):
+        placed = count(policy.figures[Metric.PLACED].median)
+        words = f'all {placed} instances'
+        if policy.first_refused:
+            words = f'{placed} instances before the first refusal'
+        verb = '' if parts else ' places'
+        parts.append(f'{NAMES[policy.policy]}{verb} {words}')
+    return capital(', '.join(parts))
+
+
 def refused_sentence(phase: summary.PhaseSummary) -> str:
     """Return how many guests are refused."""
-    shares = [
-        (policy, policy.figures[Metric.REFUSED_PERCENT].median)
-        for policy in reversed(phase.policies)
-    ]
-    during = DURING[phase.phase]
-    if len(shares) > 1 and not any(share for _, share in shares):
-        return f'{during} neither policy refuses an instance.'
-    (policy, share), *others = shares
-    parts = [f'{_who(policy)} refuses {_share(share)} of the instances']
-    parts += [f'{_who(policy)} {_share(share)}' for policy, share in others]
-    return f'{during} {", ".join(parts)}.'
-
-
-def _share(refused: float) -> str:
-    return f'{percent(refused)} %' if refused else 'none'
-
-
-def _placed(policy: summary.PolicySummary) -> str:
-    placed = count(policy.figures[Metric.PLACED].median)
-    if policy.first_refused:
-        return f'{placed} instances before the first refusal'
-    return f'all {placed} instances'
-
-
-def _who(policy: summary.PolicySummary) -> str:
-    return NAMES[policy.policy]
+    parts: list[str] = []
+    for policy in reversed(phase.policies):
+        share = percent(policy.figures[Metric.REFUSED_PERCENT].median)
+        name = NAMES[policy.policy]
+        parts.append(
+            f'{name} {share} %'
+            if parts
+            else f'{name} refuses {share} % of the instances'
+        )
+    return f'{DURING[phase.phase]} {", ".join(parts)}.'
 
 
 def capital(text: str) -> str:

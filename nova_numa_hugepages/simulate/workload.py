@@ -11,11 +11,12 @@
 # under the License.
 
 
-"""The workload of a simulation: guests that arrive one by one."""
+"""The runs of a simulation, and the guests that arrive in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+import enum
 import random
 from typing import NamedTuple
 
@@ -23,6 +24,28 @@ from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 
 _HOUR_S = 3600.0
+
+
+class Learning(enum.StrEnum):
+    """The ways in which our weigher gets to know the demand.
+
+    LEARNED: from the guests that arrive alone. FLAVORS: it knows the flavors,
+    too, as in a cloud with an API database. PINNED: it is given the mix.
+    """
+
+    LEARNED = 'learned'
+    FLAVORS = 'flavors'
+    PINNED = 'pinned'
+
+
+class Task(NamedTuple):
+    """One run of a simulation."""
+
+    play: scenario.Scenario
+    policy: results.PlacementPolicy
+    phase: results.Phase
+    seed: int
+    learning: Learning = Learning.FLAVORS
 
 
 class Arrival(NamedTuple):
@@ -70,12 +93,3 @@ def arrivals(
             until = at + lifetime * interval_s
         yield Arrival(at, flavors.choices(names, shares)[0], until)
         number += 1
-
-
-def phases(play: scenario.Scenario) -> list[results.Phase]:
-    """Return the phases in which a scenario is to be run."""
-    if play.trace is not None:
-        return [results.Phase.TRACE]
-    if play.arrivals.mean_lifetime is None:
-        return [results.Phase.FILL]
-    return [results.Phase.FILL, results.Phase.CHURN]

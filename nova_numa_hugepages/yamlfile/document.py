@@ -18,6 +18,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import pathlib
 import reprlib
@@ -31,7 +32,7 @@ from ruamel.yaml import error as yaml_errors
 from ruamel.yaml import nodes
 from ruamel.yaml import reader
 
-from nova_numa_hugepages.yamlfile import file_errors
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.yamlfile import validation
 from nova_numa_hugepages.yamlfile.validation import Finding
 from nova_numa_hugepages.yamlfile.validation import Path
@@ -50,6 +51,41 @@ _BAD_VALUE = (
     TypeError,
     ValueError,
 )
+
+
+# The line from 1, None if it is about the whole file, and what is wrong.
+Problem = tuple[int | None, str]
+
+
+class FileError(exception.NUMAHugepagesError):
+    """A file is invalid.
+
+    Its text has a line ``file:line: problem`` for each problem.
+
+    :ivar file: the file, as it was named
+    :ivar problems: ordered by line
+    """
+
+    def __init__(self, file: str, problems: Sequence[Problem]) -> None:
+        super().__init__(
+            '\n'.join(
+                f'{file}: {text}' if line is None else f'{file}:{line}: {text}'
+                for line, text in problems
+            )
+        )
+        self.file = file
+        self.problems = tuple(problems)
+
+
+class UnreadableError(FileError):
+    """A file cannot be read at all.
+
+    :ivar reason: the error of the system
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(file, [(None, f'cannot read it: {reason}')])
+        self.reason = reason
 
 
 class _Constructor(constructor.RoundTripConstructor):
@@ -97,9 +133,9 @@ class Document:
                 break
         return int(line) + 1
 
-    def error(self, findings: Iterable[Finding]) -> file_errors.FileError:
+    def error(self, findings: Iterable[Finding]) -> FileError:
         """Make the error that reports findings, ordered by line."""
-        return file_errors.FileError(
+        return FileError(
             self.file,
             sorted(
                 (self.line(path), f'{_where(path)}{text}')
@@ -128,7 +164,7 @@ def read(
 
     :param schema: the JSON schema of the document
     :param check: finds contradictions in data that match the schema
-    :raises file_errors.FileError: with all problems that were found
+    :raises FileError: with all problems that were found
     """
     document = Document(str(path), _load(path))
     findings = list(validation.find(document.data, schema))
@@ -141,20 +177,20 @@ def read_text(path: pathlib.Path) -> str:
     """Read a text file in UTF-8, with or without a byte order mark.
 
     :returns: the text with its line ends as they are
-    :raises file_errors.UnreadableError: if the file cannot be read
-    :raises file_errors.FileError: if it is not UTF-8
+    :raises UnreadableError: if the file cannot be read
+    :raises FileError: if it is not UTF-8
     """
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
         # ValueError: a name with a NUL.
         reason = getattr(error, 'strerror', None) or str(error)
-        raise file_errors.UnreadableError(str(path), reason) from error
+        raise UnreadableError(str(path), reason) from error
     try:
         return content.decode('utf-8-sig')
     except UnicodeDecodeError as error:
         line = content.count(b'\n', 0, error.start) + 1
-        raise file_errors.FileError(
+        raise FileError(
             str(path), [(line, 'not UTF-8: save the file as UTF-8 text')]
         ) from error
 
@@ -185,6 +221,4 @@ def _load(path: pathlib.Path) -> Any:
         cause = error
     except RecursionError as error:
         reason, cause = 'nested too deeply', error
-    raise file_errors.FileError(
-        str(path), [(line, f'not YAML: {reason}')]
-    ) from cause
+    raise FileError(str(path), [(line, f'not YAML: {reason}')]) from cause

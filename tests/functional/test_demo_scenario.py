@@ -21,8 +21,8 @@ import textwrap
 import pytest
 
 from nova_numa_hugepages.simulate.scenario import HostType
-from nova_numa_hugepages.yamlfile import file_errors
-from nova_numa_hugepages.yamlfile import host_format
+from nova_numa_hugepages.yamlfile import document
+from nova_numa_hugepages.yamlfile import formats
 from tools.demo import __main__ as command
 from tools.demo import demo_scenario
 
@@ -66,7 +66,7 @@ def test_scenario_is_read(tmp_path: pathlib.Path) -> None:
             name='host',
             count=1,
             nodes=(
-                host_format.HostNode(
+                formats.HostNode(
                     cores=4,
                     threads=2,
                     shared_cores=0,
@@ -75,7 +75,7 @@ def test_scenario_is_read(tmp_path: pathlib.Path) -> None:
                     reserved={},
                     socket=None,
                 ),
-                host_format.HostNode(
+                formats.HostNode(
                     cores=2,
                     threads=2,
                     shared_cores=0,
@@ -182,7 +182,7 @@ def test_mistake_is_reported_with_its_line(
     text = GOOD.replace(old, new)
 
     # when it is loaded,
-    with pytest.raises(file_errors.FileError) as error:
+    with pytest.raises(document.FileError) as error:
         load(tmp_path, text)
 
     # then the error names the file and the line.

@@ -73,12 +73,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     # Read before Nova is imported, so that a mistake is reported at once.
-    from nova_numa_hugepages.yamlfile import file_errors
+    from nova_numa_hugepages.yamlfile import document
     from tools.demo import demo_scenario
 
     try:
         play = demo_scenario.read(_relative(options.scenario))
-    except file_errors.FileError as error:
+    except document.FileError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_SCENARIO
     try:

@@ -23,8 +23,7 @@ from typing import Any
 from nova_numa_hugepages.simulate import load
 from nova_numa_hugepages.simulate.scenario import HostType
 from nova_numa_hugepages.yamlfile import document
-from nova_numa_hugepages.yamlfile import flavor_format
-from nova_numa_hugepages.yamlfile import host_format
+from nova_numa_hugepages.yamlfile import formats
 from nova_numa_hugepages.yamlfile import validation
 from nova_numa_hugepages.yamlfile.validation import Finding
 
@@ -51,10 +50,10 @@ _GUEST = validation.mapping(
 _SCENARIO = validation.mapping(
     {
         'hosts': validation.named(
-            host_format.schema(), _NAME, maxProperties=16
+            formats.host_schema(), _NAME, maxProperties=16
         ),
         'flavors': validation.named(
-            flavor_format.schema(), {'type': 'string'}
+            formats.flavor_schema(), {'type': 'string'}
         ),
         'guests': {
             'type': 'array',
@@ -108,7 +107,7 @@ class DemoScenario:
 def read(path: pathlib.Path) -> DemoScenario:
     """Read a scenario file.
 
-    :raises: `file_errors.FileError`, with every problem that was found
+    :raises: `document.FileError`, with every problem that was found
     """
     found = document.read(path, _SCENARIO, _contradictions)
     data = found.data
@@ -122,7 +121,7 @@ def read(path: pathlib.Path) -> DemoScenario:
                 name=name,
                 vcpus=flavor['vcpus'],
                 memory_mib=flavor['memory_mib'],
-                extra_specs=flavor_format.extra_specs(flavor),
+                extra_specs=formats.extra_specs(flavor),
                 line=found.line(('flavors', name)),
             )
             for name, flavor in data['flavors'].items()
@@ -145,7 +144,7 @@ def read(path: pathlib.Path) -> DemoScenario:
 def _contradictions(data: Any) -> Iterator[Finding]:
     """Find contradictions in a scenario that matches the schema."""
     for name, host in data['hosts'].items():
-        yield from host_format.contradictions(host, ('hosts', name))
+        yield from formats.host_contradictions(host, ('hosts', name))
     total = sum(guest.get('count', 1) for guest in data['guests'])
     if total > MAX_GUESTS:
         yield (

@@ -27,7 +27,6 @@ from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import tasks
 from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate.engine import Engine
 from tests.unit.simulate.scenes import flavor
@@ -90,12 +89,12 @@ def engine(
     policy: results.PlacementPolicy,
     phase: results.Phase = FILL,
     seed: int = 1,
-    **fields: tasks.Learning,
+    **fields: workload.Learning,
 ) -> Engine:
-    return Engine(tasks.Task(scene, policy, phase, seed, **fields))
+    return Engine(workload.Task(scene, policy, phase, seed, **fields))
 
 
-def run(*args: object, **fields: tasks.Learning) -> results.Run:
+def run(*args: object, **fields: workload.Learning) -> results.Run:
     """Run a task; without how long it took."""
     found = engine(*args, **fields).run()
     return dataclasses.replace(found, seconds=0.0)

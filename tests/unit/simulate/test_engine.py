@@ -21,7 +21,6 @@ import pytest
 
 from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import fleet
-from nova_numa_hugepages.simulate import tasks
 from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate.engine import Engine
 from tests.unit.simulate import running
@@ -139,12 +138,15 @@ def test_what_our_filter_lets_pass_can_be_claimed(seed):
         if not hosts:
             break
         # then
-        assert simulated._claim(hosts[0], guest.flavor) is not None
+        assert (
+            simulated._claim(hosts[0], simulated._flavors[guest.flavor])
+            is not None
+        )
         placed += 1
     assert placed > 10
 
 
-@pytest.mark.parametrize('learning', list(tasks.Learning))
+@pytest.mark.parametrize('learning', list(workload.Learning))
 def test_ours_runs_with_any_knowledge_of_the_demand(learning):
     found = run(MIXED, OURS, FILL, learning=learning)
 
@@ -253,7 +255,7 @@ def test_how_far_a_run_is(policy):
 
     # when
     for phase in (CHURN, FILL):
-        Engine(tasks.Task(scene, policy, phase, 1), told.append).run()
+        Engine(workload.Task(scene, policy, phase, 1), told.append).run()
 
     # then: a fill is as far as the fleet is full
     assert told == [0.25, 0.5, 0.75, 1.0, 0.5, 1.0, 1.0]

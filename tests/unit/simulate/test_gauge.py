@@ -39,10 +39,7 @@ def nova() -> Iterator[None]:
 
 def mix(*asked):
     return gauge.Gauge(
-        [
-            gauge.MixFlavor(flavors.kind_of(fleet.nova_flavor(one)), one.share)
-            for one in asked
-        ]
+        [(flavors.kind_of(fleet.nova_flavor(one)), one.share) for one in asked]
     )
 
 

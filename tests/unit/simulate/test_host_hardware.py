@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Set
 from typing import Any
+from typing import NamedTuple
 
 import pytest
 
 from nova_numa_hugepages.core import model
-from nova_numa_hugepages.simulate import host_hardware
+from nova_numa_hugepages.simulate import from_nova
 from nova_numa_hugepages.simulate import scenario
 
 MIB_2 = 2048
@@ -57,8 +58,18 @@ def node(**values: Any) -> scenario.HostNode:
     )
 
 
-def read(*cells: model.HostCell, **values: Any) -> host_hardware.Hardware:
-    return host_hardware.read(model.HostTopology(cells, **values))
+class Hardware(NamedTuple):
+    nodes: tuple[scenario.HostNode, ...]
+    distances: tuple[tuple[int, ...], ...] | None
+    notes: tuple[str, ...]
+
+
+def read(*cells: model.HostCell, **values: Any) -> Hardware:
+    notes: list[str] = []
+    nodes, distances = from_nova.read_hardware(
+        model.HostTopology(cells, **values), notes
+    )
+    return Hardware(nodes, distances, tuple(notes))
 
 
 def test_used_host_is_read_as_an_empty_one() -> None:
@@ -82,7 +93,7 @@ def test_used_host_is_read_as_an_empty_one() -> None:
     found = read(used)
 
     # then it is all there, with the shared cores as the first ones.
-    assert found == host_hardware.Hardware(
+    assert found == Hardware(
         nodes=(
             node(
                 cores=3,
@@ -111,7 +122,7 @@ def test_nodes_keep_their_distances_and_sockets() -> None:
     )
 
     # then the sockets are numbered from 0.
-    assert found == host_hardware.Hardware(
+    assert found == Hardware(
         nodes=(node(socket=0), node(socket=1), node(socket=1)),
         distances=distances,
         notes=(),
@@ -129,7 +140,7 @@ def test_node_without_cpus_is_left_out() -> None:
 
     # when its hardware is read, then the others are there, as far from each
     # other as they were.
-    assert found == host_hardware.Hardware(
+    assert found == Hardware(
         nodes=(node(), node()),
         distances=((10, 21), (21, 10)),
         notes=('its node 1 has no CPU for instances and is left out',),
@@ -141,7 +152,7 @@ def test_distances_that_are_none() -> None:
     found = read(cell(), distances=((11,),))
 
     # then there are no distances.
-    assert found == host_hardware.Hardware(
+    assert found == Hardware(
         nodes=(node(),),
         distances=None,
         notes=(

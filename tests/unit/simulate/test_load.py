@@ -23,7 +23,7 @@ import pytest
 from nova_numa_hugepages.simulate import dump
 from nova_numa_hugepages.simulate import load
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.yamlfile import file_errors
+from nova_numa_hugepages.yamlfile import document
 
 EXAMPLES = pathlib.Path(__file__).parents[3] / 'etc' / 'nova-numa-hugepages'
 
@@ -276,7 +276,6 @@ def test_examples_are_right(name: str, extra: str, hosts: list[int]) -> None:
                         },
                     ),
                 ),
-                arrivals=scenario.Arrivals(count=1, seeds=(2, 1)),
             ),
             id='odd-texts',
         ),
@@ -284,7 +283,7 @@ def test_examples_are_right(name: str, extra: str, hosts: list[int]) -> None:
 )
 def test_what_is_written_is_read_back_equal(play: scenario.Scenario) -> None:
     # Given a scenario, when it is written and loaded,
-    text = dump.to_yaml(play.hosts, play.flavors, play.arrivals)
+    text = dump.to_yaml(play)
 
     # then it is the same.
     assert read(text) == play
@@ -341,7 +340,7 @@ def test_mistake_is_reported_with_its_line(
     text = changed((old, new))
 
     # when it is loaded,
-    with pytest.raises(file_errors.FileError) as error:
+    with pytest.raises(document.FileError) as error:
         read(text)
 
     # then the error names the file and the line, and says what is wrong.
@@ -359,7 +358,7 @@ def test_all_mistakes_in_flavors_are_reported_at_once() -> None:
     )
 
     # when they are loaded,
-    with pytest.raises(file_errors.FileError) as error:
+    with pytest.raises(document.FileError) as error:
         read(text)
 
     # then both are reported.
@@ -385,7 +384,7 @@ def test_mistake_in_the_trace_is_reported_with_its_file() -> None:
     trace = 'time,flavor,lifetime\n0,large,\n'
 
     # when the scenario is loaded,
-    with pytest.raises(file_errors.FileError) as error:
+    with pytest.raises(document.FileError) as error:
         read(text, trace=trace)
 
     # then the error is one of the trace.
@@ -396,7 +395,7 @@ def test_mistake_in_the_trace_is_reported_with_its_file() -> None:
 
 def test_neither_arrivals_nor_trace() -> None:
     # Given a scenario without guests, when it is loaded,
-    with pytest.raises(file_errors.FileError) as error:
+    with pytest.raises(document.FileError) as error:
         read(GOOD[: GOOD.index('arrivals')])
 
     # then the error names the two ways to have some.
@@ -428,7 +427,7 @@ def test_neither_arrivals_nor_trace() -> None:
 )
 def test_file_that_is_no_scenario(content: bytes, problem: str) -> None:
     # Given a file of something else, when it is loaded,
-    with pytest.raises(file_errors.FileError) as error:
+    with pytest.raises(document.FileError) as error:
         read(content)
 
     # then the error says what it is.
@@ -445,7 +444,7 @@ def test_file_that_is_no_scenario(content: bytes, problem: str) -> None:
 )
 def test_file_that_cannot_be_read(name: str, problem: str) -> None:
     # Given a name of no file, when it is loaded,
-    with pytest.raises(file_errors.UnreadableError) as error:
+    with pytest.raises(document.UnreadableError) as error:
         load.load(pathlib.Path(name))
 
     # then the error says why.

@@ -23,8 +23,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nova_numa_hugepages.simulate import curves
-from nova_numa_hugepages.simulate import extras
 from nova_numa_hugepages.simulate import output
 from nova_numa_hugepages.simulate import plots
 from tests.unit.simulate.simulated import churn
@@ -80,13 +78,20 @@ def size(path: pathlib.Path) -> tuple[int, int]:
             found(churn(STOCK, {}, phase=TRACE), churn(OURS, {}, phase=TRACE)),
             ['fleet-trace', 'placed', 'refusals-trace'],
         ),
-        # Not a guest was placed, and no sample taken.
-        (found(fill(STOCK, 0, bound=0, samples=())), ['placed']),
+        # Not a guest was placed.
+        (found(fill(STOCK, 0, bound=0)), ['fleet-fill', 'placed']),
         # Ours was interrupted in the warm-up.
         (
             found(
                 churn(STOCK, {'large': 1}),
-                churn(OURS, {}, arrivals=0, placed=0, counted={}, samples=()),
+                churn(
+                    OURS,
+                    {},
+                    arrivals=0,
+                    placed=0,
+                    counted={},
+                    samples=(sample(0, 0.0),),
+                ),
             ),
             ['fleet-churn', 'placed', 'refusals-churn'],
         ),
@@ -153,22 +158,6 @@ def test_dollar_signs_are_no_formula(tmp_path):
     assert plots.write_plots(found(run), tmp_path)
 
 
-def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
-    # given
-    monkeypatch.setitem(sys.modules, 'matplotlib', None)
-
-    # when
-    with pytest.raises(extras.MissingLibrary) as caught:
-        plots.write_plots(SEVERAL, tmp_path)
-
-    # then
-    assert str(caught.value) == (
-        'Plotting needs matplotlib, which is not installed. Install it: '
-        "pip install 'nova-numa-hugepages[simulate]'"
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     path = tmp_path / 'plots'
     path.write_bytes(b'')
@@ -177,21 +166,23 @@ def test_a_file_in_the_place_of_the_folder(tmp_path):
         plots.write_plots(SEVERAL, path)
 
 
-def test_curves_go_from_nothing_through_the_samples_and_stay():
-    run = fill(STOCK, 4, samples=(sample(2, 0.5), sample(4, 0.25)))
+def test_curves_go_through_the_samples_and_stay():
+    run = fill(
+        STOCK, 4, samples=(sample(0, 0.0), sample(2, 0.5), sample(4, 0.25))
+    )
 
-    curve = curves.median([run], 'cpus_used', [0, 1, 2, 3, 4, 9])
+    curve = plots._curve([run], 'cpus_used', [0, 1, 2, 3, 4, 9])
 
-    assert curve == [0, 0.25, 0.5, 0.375, 0.25, 0.25]
+    assert curve.tolist() == [0, 0.25, 0.5, 0.375, 0.25, 0.25]
 
 
 def test_curves_are_medians_of_the_runs():
     runs = [
-        fill(STOCK, 4, seed=seed, samples=(sample(4, used),))
+        fill(STOCK, 4, seed=seed, samples=(sample(0, 0.0), sample(4, used)))
         for seed, used in enumerate((0.8, 0.2, 0.6))
     ]
 
-    assert curves.median(runs, 'cpus_used', [2, 4]) == [0.3, 0.6]
+    assert plots._curve(runs, 'cpus_used', [2, 4]).tolist() == [0.3, 0.6]
 
 
 def test_curves_end_at_the_median_of_the_ends():
@@ -200,12 +191,4 @@ def test_curves_end_at_the_median_of_the_ends():
         for end in (10, 90, 40)
     ]
 
-    moments = curves.grid(runs)
-
-    assert (moments[0], moments[-1]) == (0, 40)
-    assert moments == sorted(moments)
-
-
-def test_without_samples_there_is_nothing():
-    assert curves.median([], 'cpus_used', [0, 1]) == [0, 0]
-    assert set(curves.grid([])) == {0}
+    assert plots._end(runs) == 40

