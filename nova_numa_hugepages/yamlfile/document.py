@@ -27,10 +27,13 @@ from typing import Any
 import warnings
 
 import ruamel.yaml
+from ruamel.yaml import composer
 from ruamel.yaml import constructor
 from ruamel.yaml import error as yaml_errors
+from ruamel.yaml import events
 from ruamel.yaml import nodes
 from ruamel.yaml import reader
+from ruamel.yaml import scalarbool
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.yamlfile import validation
@@ -88,6 +91,21 @@ class UnreadableError(FileError):
         self.reason = reason
 
 
+class _Composer(composer.Composer):
+    """A composer without aliases, a few of which can stand for millions."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.parser.check_event(events.AliasEvent):
+            event = self.parser.peek_event()
+            raise composer.ComposerError(
+                None,
+                None,
+                f'found the alias *{event.anchor}, expected the value itself',
+                event.start_mark,
+            )
+        return super().compose_node(parent, index)
+
+
 class _Constructor(constructor.RoundTripConstructor):
     """A constructor to which keys are text, and which locates every error."""
 
@@ -99,6 +117,9 @@ class _Constructor(constructor.RoundTripConstructor):
                     key.tag = _TEXT
         try:
             value = super().construct_object(node, deep)
+            if isinstance(value, scalarbool.ScalarBoolean):
+                # What a boolean with an anchor is, which is an integer.
+                value = bool(value)
             if isinstance(value, int):
                 # Python refuses to write one of thousands of digits.
                 str(value)
@@ -198,8 +219,9 @@ def read_text(path: pathlib.Path) -> str:
 def _load(path: pathlib.Path) -> Any:
     text = read_text(path)
     parser = ruamel.yaml.YAML(pure=True)
+    parser.Composer = _Composer
     parser.Constructor = _Constructor
-    # As PyYAML and OpenStack read it: in 1.2 "yes" would be text.
+    # As OpenStack reads it: in 1.2 "yes" would be text.
     parser.version = (1, 1)
     line: int | None = None
     try:
