@@ -166,7 +166,7 @@ class Request:
 
     :ivar cells: its guest cells, in the guest's order
     :ivar emulator_isolated: whether the emulator's threads get a dedicated
-        CPU of their own, see `emulator_cpus`
+        CPU of their own, see `fit.emulator`
     :ivar physnets: physical networks that it is connected to
     :ivar tunneled: whether it is connected to a tunneled network
     :ivar asks_devices: whether it asks for PCI devices

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """Attributes of our own on Nova's objects.
 
 They are no fields: they are never saved or sent, and are gone with the object.

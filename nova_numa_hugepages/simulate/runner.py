@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The runs of a simulation, several at a time in processes of their own."""
 
 from __future__ import annotations

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The runs of a simulation, and the guests that arrive in them."""
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def need(guest: model.GuestCell, emulator: int) -> CellNeed:
     """Return the need of a guest cell.
 
     :param emulator: dedicated CPUs for the emulator, see
-        `model.Request.emulator_cpus`
+        `emulator.emulator_cpus`
     """
     return new_need(
         vcpus=len(guest.dedicated_vcpus),

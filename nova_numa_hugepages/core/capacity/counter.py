@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The counter of slots: the capacity of hosts for some kinds of guests.
 
 It measures the room of a host (``measure.py``), also after a guest has come

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """Scarcity: the cost of a plan to the fleet, given the demand.
 
 Free CPUs and pages are worth what they can be used for. The slots of a kind

@@ -43,7 +43,7 @@ def cell_miss(
     :param common_size_kib: the size that stands for ``large`` and ``any``
     :param free: the free dedicated CPUs of the host cell
     :param emulator: dedicated CPUs for the emulator, see
-        `model.Request.emulator_cpus`
+        `emulator.emulator_cpus`
     :param limits: the overcommit ratios, None for no check against them
     :param allocatable: page size in KiB to pages that don't exist yet
     :returns: None if the guest cell fits

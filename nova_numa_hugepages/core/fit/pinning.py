@@ -112,7 +112,7 @@ def pin(
     """Pin the dedicated vCPUs of a guest cell.
 
     :param emulator: dedicated CPUs for the emulator, see
-        `model.Request.emulator_cpus`
+        `emulator.emulator_cpus`
     :param pack: take threads of cores that are in use already first; else
         each guest gets cores of its own while there are some
     :returns: (vCPU, host CPU) pairs by vCPU, and the host CPUs for the
