@@ -109,11 +109,13 @@ class Domain:
 
     :ivar nodes: the node of each cell
     :ivar cpus: the host CPUs of each vCPU
+    :ivar distances: between its cells, empty if it is told none
     :ivar returns: whether it returns pages that are free inside of it
     """
 
     nodes: list[int]
     cpus: dict[str, str]
+    distances: list[list[str]]
     returns: bool
 
 
@@ -138,6 +140,10 @@ def domain(host: hosts.ComputeHost, uuid: str) -> Domain:
             found.attrib['vcpu']: found.attrib['cpuset']
             for found in root.findall('./cputune/vcpupin')
         },
+        distances=[
+            [found.attrib['value'] for found in cell.iter('sibling')]
+            for cell in cells
+        ],
     )
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from concurrent import futures
 import re
+from typing import Any
 
 import pytest
 
@@ -56,8 +57,32 @@ def test_one_cell(client: api.Client, node1: hosts.ComputeHost) -> None:
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(2, 'two cells: nearest nodes, as the guest sees them')
+@pytest.mark.scenario(2, 'two cells: nearest nodes, and their distances')
 def test_two_cells(client: api.Client, node1: hosts.ComputeHost) -> None:
+    server = _boot_two_cells(client, node1)
+
+    domain = host_state.domain(node1, server)
+    assert domain.distances == [['10', '12'], ['12', '10']]
+
+
+@pytest.mark.scenario(2, 'two cells: the distances as the guest sees them')
+def test_two_cells_inside(
+    client: api.Client, node1: hosts.ComputeHost
+) -> None:
+    server = _boot_two_cells(client, node1, image=cloud_setup.BOOTS)
+
+    client.wait_for_console(server, 'beat 1', limit_s=_BOOT_S)
+    printed = re.findall(
+        r'node (\d): cpus (\S+), distances (.*?)\s*$',
+        client.console(server),
+        re.MULTILINE,
+    )
+    assert printed == [('0', '0', '10 12'), ('1', '1', '12 10')]
+
+
+def _boot_two_cells(
+    client: api.Client, node1: hosts.ComputeHost, **wanted: Any
+) -> str:
     # Given one of the nodes without a CPU to give away, so that there are
     # three, of which only two are near each other,
     [taken] = checks.check_instance(
@@ -72,17 +97,12 @@ def test_two_cells(client: api.Client, node1: hosts.ComputeHost) -> None:
         numa_hugepages__guest_distances='true',
     )
 
-    server = client.boot(flavor, image=cloud_setup.BOOTS, host='node1')
+    server = client.boot(flavor, host='node1', **wanted)
 
+    # then it is on these two.
     nodes = checks.check_instance(client, node1, server)
     assert sorted(nodes) == ([2, 3] if taken < 2 else [0, 1])
-    client.wait_for_console(server, 'beat 1', limit_s=_BOOT_S)
-    printed = re.findall(
-        r'node (\d): cpus (\S+), distances (.*?)\s*$',
-        client.console(server),
-        re.MULTILINE,
-    )
-    assert printed == [('0', '0', '10 12'), ('1', '1', '12 10')]
+    return server
 
 
 @pytest.mark.smoke
