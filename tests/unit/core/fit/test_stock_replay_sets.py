@@ -64,7 +64,7 @@ class TestManyCells:
 
     def test_a_number_that_sticks_though_a_ratio_is_exceeded(self):
         # On cell 3 the second guest cell is pinned before its ratio is
-        # checked. Known as number 3 from then on, it is tried anew on cell 1.
+        # checked. Known as number 3 from then on, it is tried again on cell 1.
         guest = request(
             mixed_cell(1, 0),
             dataclasses.replace(
@@ -84,7 +84,7 @@ class TestManyCells:
 
     def test_pins_of_another_cell_than_the_one_that_is_named(self):
         # b03: when cells 1 and 3 are tried together, both are known to fit
-        # from other tries, and nobody is pinned anew.
+        # from other tries, and no guest is pinned again.
         guest = request(
             pinned_cell(1), pinned_cell(1, first=1), physnets={'red', 'blue'}
         )
