@@ -36,6 +36,11 @@ done
 box mkdir -p /persist
 box mount -t ext4 /dev/vda /persist
 
+# The kernel boots on one CPU; virtual.py says why.
+for cpu in /sys/devices/system/cpu/cpu*/online; do
+    [ "$(cat "$cpu")" = 1 ] || echo 1 >"$cpu"
+done
+
 for word in $(box cat /proc/cmdline); do
     case $word in rig.*) export "rig_${word#rig.}" ;; esac
 done

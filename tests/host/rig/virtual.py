@@ -58,7 +58,10 @@ _AGENT = pathlib.Path(__file__).with_name('agent.py')
 _BOOT_S = 150.0
 # TCG with several threads may let a CPU write to where a device was before it
 # was moved, which happens early in a boot. QEMU then fails an assertion of
-# that device, or reads where no memory is. Seen with QEMU 7.2.
+# that device, or reads where no memory is. Or a CPU keeps a translation of an
+# instruction that the kernel has just patched, and all CPUs trap on its
+# breakpoint for ever. Both seen with QEMU 7.2, which is why the kernel boots
+# on one CPU and `host-init.sh` adds the others.
 _CRASHES = frozenset({signal.SIGABRT, signal.SIGSEGV})
 # Between the end of its channel and that of QEMU.
 _END_S = 2.0
@@ -130,7 +133,7 @@ class VirtualHost(machine.Machine):
     def boot(self) -> None:
         """Boot it, until it takes commands. libvirt takes some seconds more.
 
-        If its emulator crashes, it is booted again, once.
+        If its emulator crashes or its kernel hangs, it is booted again, once.
 
         :raises RuntimeError: if it doesn't come up
         """
@@ -139,19 +142,21 @@ class VirtualHost(machine.Machine):
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._processes[-1].wait(_END_S)
-            crash = -(self._processes[-1].poll() or 0)
+            status = self._processes[-1].poll()
             self.power_off()
             problem = (
                 f'the virtual host {self.name} does not boot; its console '
                 f'and the messages of QEMU are in {self.logs}'
             )
-            if crash not in _CRASHES or not again:
+            if status is None:
+                why = f'Its agent has not answered within {_BOOT_S:.0f} s'
+            elif -status in _CRASHES:
+                why = f'QEMU was ended by {signal.Signals(-status).name}'
+            else:
+                again = False
+            if not again:
                 raise RuntimeError(problem)
-            print(
-                f'{problem}. QEMU was ended by '
-                f'{signal.Signals(crash).name}: booting it again.',
-                file=sys.stderr,
-            )
+            print(f'{problem}. {why}: booting it again.', file=sys.stderr)
 
     def _try_to_boot(self) -> bool:
         assert self._sockets is not None
@@ -169,8 +174,8 @@ class VirtualHost(machine.Machine):
                 self._channel = channel.Channel(agent)
             time.sleep(0.05)
             if qemu.poll() is not None or time.monotonic() > deadline:
-                break
-        return self._channel is not None and self._channel.greeted(_BOOT_S)
+                return False
+        return self._channel.greeted(_BOOT_S)
 
     def power_off(self) -> None:
         """Cut its power. Idempotent."""
@@ -272,7 +277,7 @@ class VirtualHost(machine.Machine):
     def _command(self, root: pathlib.Path, agent: pathlib.Path) -> list[str]:
         memory = self.node_mib * NODES
         arguments = [
-            'console=ttyS0 quiet panic=-1 mitigations=off',
+            'console=ttyS0 quiet panic=-1 mitigations=off maxcpus=1',
             f'rig.name={self.name}',
             f'rig.python={sys.executable}',
             f'rig.agent={_AGENT}',
