@@ -326,7 +326,9 @@ class Client:
             written,
             lambda: self.console(server),
             limit_s=limit_s,
-            interval_s=2,
+            # To read a console takes an emulated host seconds, in which what
+            # boots there has to wait.
+            interval_s=15,
         )
 
     def _provider(self, uuid: str) -> str:
