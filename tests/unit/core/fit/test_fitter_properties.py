@@ -81,7 +81,7 @@ def judge(case: Case, plan: Plan) -> Best:
     return Best(
         tuple(cell.page_size_kib for cell in plan.cells),
         tuple(cell.host_cell for cell in plan.cells),
-        (distance(case.host, chosen), tuple(sorted(by_guest)), by_guest),
+        (*distance(case.host, chosen), tuple(sorted(by_guest)), by_guest),
     )
 
 
