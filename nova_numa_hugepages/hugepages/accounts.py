@@ -30,6 +30,9 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
+# How often a pool is written again that others made too large meanwhile.
+_ATTEMPTS = 3
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AccountsCheck:
@@ -129,32 +132,49 @@ class Accounts:
         """
         before = self._kernel.pool(key)
         wanted = max(0, before.persistent + count)
-        after = self._write(key, before, wanted)
+        after = self._set(key, before, wanted, attempts=_ATTEMPTS)
+        return after.persistent - before.persistent
+
+    def _set(
+        self,
+        key: model.PoolKey,
+        before: model.Pool,
+        wanted: int,
+        *,
+        attempts: int,
+    ) -> model.Pool:
+        after, meant = self._write(key, before, wanted)
         # Pages in use go when they are freed. Of the others all should.
         to_go = min(before.free, before.persistent - wanted)
         refused = to_go - max(0, before.total - after.total)
         if refused > 0:
-            after = self._write(key, after, after.persistent + refused)
-        return after.persistent - before.persistent
+            after, _ = self._write(key, after, after.persistent + refused)
+        elif attempts and wanted < after.persistent <= meant:
+            return self._set(key, after, wanted, attempts=attempts - 1)
+        return after
 
     def _write(
         self, key: model.PoolKey, before: model.Pool, wanted: int
-    ) -> model.Pool:
+    ) -> tuple[model.Pool, int]:
+        """Write a pool once; what came out is accounted.
+
+        :returns: the pool, and how many pages the kernel took it for at most
+        """
         account = self.account(key)
         self._ledger.announce(key, before.persistent, wanted)
-        self._kernel.set_persistent(key, wanted)
+        meant = self._kernel.set_persistent(key, wanted)
         after = self._kernel.pool(key)
         settled = _in_step(
             after,
             dataclasses.replace(
                 account,
                 announced_from=before.persistent,
-                announced_to=wanted,
+                announced_to=max(wanted, min(meant, after.persistent)),
             ),
             [],
         )
         self._ledger.settle(key, settled.floor, settled.grown)
-        return after
+        return after, meant
 
     def set_floor(self, key: model.PoolKey, floor: int) -> None:
         """Record whose the pages of a pool are; the pool stays as it is.

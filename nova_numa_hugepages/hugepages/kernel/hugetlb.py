@@ -19,6 +19,9 @@ what it leaves out, ``mm/hugetlb.c``. What a caller has to know:
   written doesn't: it sets the persistent pages.
 - The kernel gives and takes what it can and reports success, so the pool is
   read again after each write.
+- Before Linux 6.7 what is written for a node is off by the surplus pages of
+  the other nodes, which it gets on top. What is written for the host is right
+  on every kernel, and only changes the nodes of the writer's memory policy.
 - When a pool grows, its surplus pages become persistent before new ones are
   made. When it shrinks below what is in use, pages become surplus, and vanish
   when they are freed.
@@ -30,16 +33,17 @@ what it leaves out, ``mm/hugetlb.c``. What a caller has to know:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import errno
 import os
 import pathlib
 import re
 from typing import NoReturn
+from typing import Protocol
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import mempolicy
 
 _FOLDER = re.compile(r'hugepages-([1-9][0-9]*)kB', re.ASCII)
 
@@ -47,17 +51,41 @@ _FOLDER = re.compile(r'hugepages-([1-9][0-9]*)kB', re.ASCII)
 _DID_LESS = frozenset({errno.EBUSY, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
+# How often a pool is written, as others may change pools at the same time.
+_ATTEMPTS = 4
+
 # What pages are split into, in KiB.
 DEMOTED_KIB = 2048
 
-# Writes a number to a file of the kernel, and returns when the kernel has done
-# what it can. Raises OSError if it refuses.
-Writer = Callable[[pathlib.Path, int], None]
+
+class Writer(Protocol):
+    """Writes a number to a file of the kernel.
+
+    It returns when the kernel has done what it can.
+    """
+
+    def __call__(
+        self, path: pathlib.Path, number: int, node: int | None = None
+    ) -> None:
+        """Write it.
+
+        :param node: the node that the kernel takes memory from and returns it
+            to, if the file doesn't say; None if it does
+        :raises OSError: if the kernel refuses
+        """
 
 
 def nr_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
     """Return the file that sets the persistent pages of a pool."""
     return fs.pool_folder(model.PoolKey(node, size_kib)) / 'nr_hugepages'
+
+
+def host_file(fs: hostfs.HostFS, size_kib: int) -> pathlib.Path:
+    """Return the file that sets the persistent pages of a size on the host.
+
+    The kernel changes the nodes of the writer's memory policy only.
+    """
+    return fs.size_folder(size_kib) / 'nr_hugepages_mempolicy'
 
 
 def demote_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
@@ -70,14 +98,18 @@ def compact_file(fs: hostfs.HostFS, node: int) -> pathlib.Path:
     return fs.node_folder(node) / 'compact'
 
 
-def write_number(path: pathlib.Path, number: int) -> None:
+def write_number(
+    path: pathlib.Path, number: int, node: int | None = None
+) -> None:
     """Write a number to a file of the kernel, in one go.
 
-    This process has to have the right to. That the kernel did less than it was
-    asked for is no error.
-
-    :raises OSError: if it can't be written; no file is created
+    A `Writer`. This process has to have the right to. That the kernel did less
+    than it was asked for is no error, and no file is created.
     """
+    if node is not None:
+        with mempolicy.preferring(node):
+            write_number(path, number)
+        return
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, b'%d' % number)
@@ -94,7 +126,9 @@ def refusing(reason: str) -> Writer:
     :param reason: why
     """
 
-    def refuse(path: pathlib.Path, number: int) -> NoReturn:
+    def refuse(
+        path: pathlib.Path, number: int, node: int | None = None
+    ) -> NoReturn:
         raise exception.PoolsReadOnly(reason)
 
     return refuse
@@ -177,14 +211,39 @@ class Hugetlb:
             self._fs.size_folder(size_kib) / 'resv_hugepages'
         )
 
-    def set_persistent(self, key: model.PoolKey, pages: int) -> None:
+    def set_persistent(self, key: model.PoolKey, pages: int) -> int:
         """Ask for so many persistent pages; `pool` reads the result.
 
+        :returns: how many the kernel took it for, at most; more than asked
+            for only if others changed pools at the same time
         :raises ValueError: if that is less than none
         """
         if pages < 0:
             raise ValueError(f'a pool cannot have {pages} pages')
-        self._write(nr_file(self._fs, *key), pages)
+        for _ in range(_ATTEMPTS):
+            persistent, surplus = self._on_others(key)
+            if surplus:
+                path = host_file(self._fs, key.size_kib)
+                self._write(path, persistent + pages, key.node)
+                meant = pages + persistent - self._on_others(key)[0]
+            else:
+                self._write(nr_file(self._fs, *key), pages)
+                meant = pages + self._on_others(key)[1]
+            if meant >= pages:
+                return meant
+        return pages
+
+    def _on_others(self, key: model.PoolKey) -> tuple[int, int]:
+        """Read the persistent and the surplus pages of a size elsewhere."""
+        pools = [
+            self.pool(key._replace(node=node))
+            for node in self.nodes()
+            if node != key.node and key.size_kib in self.sizes(node)
+        ]
+        return (
+            sum(pool.persistent for pool in pools),
+            sum(pool.surplus for pool in pools),
+        )
 
     def compact(self, node: int) -> None:
         """Compact the memory of a node, so that larger blocks are free.
@@ -213,9 +272,11 @@ class Hugetlb:
             raise ValueError(f'pages of {key} cannot be split')
         self._write(demote_file(self._fs, *key), pages)
 
-    def _write(self, path: pathlib.Path, number: int) -> None:
+    def _write(
+        self, path: pathlib.Path, number: int, node: int | None = None
+    ) -> None:
         try:
-            self._writer(path, number)
+            self._writer(path, number, node)
         except OSError as error:
             reason = hostfs.reason(error)
             if error.errno in _FORBIDDEN:

@@ -132,6 +132,7 @@ class Rig:
     :ivar steps: its writes
     :param read_maps: reads the ``numa_maps`` of a process; as the kernel has
         it if None
+    :param before_6_7: as in `fake_kernel.FakeKernel`
     """
 
     def __init__(
@@ -141,8 +142,12 @@ class Rig:
         policy: PoolPolicy = POLICY,
         ledger: Ledger | None = None,
         read_maps: processes.MapsReader | None = None,
+        *,
+        before_6_7: bool = False,
     ) -> None:
-        self.kernel = fake_kernel.FakeKernel(root, nodes)
+        self.kernel = fake_kernel.FakeKernel(
+            root, nodes, before_6_7=before_6_7
+        )
         self.kernel.hook = self._event
         self.policy = policy
         self.steps = Steps()
