@@ -91,6 +91,20 @@ def test_another_virt_type_is_logged_once_and_left_to_nova(
     assert numa_fit._SEAM.stock is None
 
 
+def test_memory_in_files_leaves_no_huge_pages(make, options, caplog):
+    options('file_backed_memory', 4096, 'libvirt')
+    made = make({2048: 100})
+    made.init_host('one')
+
+    totals, stats = reported(made)
+
+    # The pages are there, and are no memory for small ones.
+    assert totals == {0: {4: 1048576 - 100 * 512, 2048: 0}}
+    assert (stats.free, stats.allocatable) == ({}, {})
+    (warning,) = warnings(caplog)
+    assert '[libvirt] file_backed_memory' in warning
+
+
 def test_a_kernel_without_huge_pages_is_logged_once(make, caplog, tmp_path):
     kernel = kernel_of(tmp_path, {})
     for folder in kernel.fs.sys.glob('devices/system/node/node*/hugepages'):
