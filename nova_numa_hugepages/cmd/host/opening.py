@@ -31,6 +31,7 @@ from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
 from nova_numa_hugepages.cmd.host.settings import Settings
 from nova_numa_hugepages.hugepages import assembly
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
@@ -171,13 +172,18 @@ def when(since: float) -> datetime.datetime:
 def reserved_notes(
     policy: PoolPolicy, pools: Collection[model.PoolKey]
 ) -> list[str]:
-    """Write a sentence for each reserved pool that the host does not have."""
+    """Write a sentence for each reserved pool that the host does not have.
+
+    Nova takes small pages there, too, which are in no pool.
+    """
     present = ', '.join(map(str, sorted(pools))) or 'none'
+    nodes = {key.node for key in pools}
     return [
         f'reserved_huge_pages names {key}, which this host does not have; its '
         f'pools are: {present}.'
         for key in sorted(policy.reserved)
         if key not in pools
+        and not (key.node in nodes and key.size_kib == fragmentation.BASE_KIB)
     ]
 
 

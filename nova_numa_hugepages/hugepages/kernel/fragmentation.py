@@ -31,10 +31,6 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 # The size of small pages.
 BASE_KIB = resource.getpagesize() // 1024
 
-# The largest block that the buddy allocator gives, of order 10. Larger pages
-# come from memory that was set aside for them.
-LARGEST_BLOCK_KIB = BASE_KIB << 10
-
 # The low 16 MiB, for old devices that can address no other memory.
 _NOT_FOR_US = 'DMA'
 
@@ -147,7 +143,7 @@ def allocatable_pages(
     """
     found = zones(fs) if known is None else known
     order = _order(key.size_kib)
-    if any(order < len(zone.blocks) for zone in found):
+    if any(has_blocks(zone.blocks, key.size_kib) for zone in found):
         return sum(
             _zone_pages(zone, order) for zone in found if zone.node == key.node
         )
@@ -155,6 +151,18 @@ def allocatable_pages(
     if not path.exists():
         return 0
     return fs.number(path) * BASE_KIB // key.size_kib
+
+
+def has_blocks(blocks: Sequence[int], size_kib: int) -> bool:
+    """Check whether the buddy allocator gives blocks of a page's size.
+
+    Larger pages come from memory that was set aside for them. Up to which
+    order there are blocks depends on the size of small pages: up to 4 MiB with
+    4 KiB, up to 512 MiB with 64 KiB.
+
+    :param blocks: free blocks by order, as from `free_blocks`
+    """
+    return _order(size_kib) < len(blocks)
 
 
 def unusable_permille(blocks: Sequence[int], size_kib: int) -> int:

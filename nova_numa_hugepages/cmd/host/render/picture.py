@@ -31,7 +31,6 @@ from nova_numa_hugepages.core import units
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import usage
 from nova_numa_hugepages.hugepages.kernel import cgroups
-from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import nodes
 
 FREE = '.'
@@ -266,8 +265,7 @@ def _numbers(host: HostInspection, key: model.PoolKey) -> text.Text:
     if pool_usage.pool.surplus:
         sentences.append(f'{pool_usage.pool.surplus} surplus')
     sentences.append(f'{view.allocatable} more could be allocated')
-    # Larger pages are never made of free blocks.
-    if key.size_kib <= fragmentation.LARGEST_BLOCK_KIB:
+    if view.of_blocks:
         sentences.append(f'fragmentation {view.unusable_permille // 10} %')
     drawn = text.Text('; '.join(sentences))
     if host.processes_known:

@@ -311,3 +311,28 @@ class TestUnusable:
 
     def test_no_free_memory(self) -> None:
         assert fragmentation.unusable_permille((0,) * 11, KIB) == 1000
+
+
+class TestHasBlocks:
+    """Which pages are made of free blocks."""
+
+    @pytest.mark.parametrize(
+        ('base_kib', 'orders', 'largest_kib'),
+        [
+            pytest.param(4, 11, 4096, id='4 KiB'),
+            pytest.param(16, 12, 32768, id='arm64, 16 KiB'),
+            pytest.param(64, 14, 524288, id='arm64, 64 KiB'),
+        ],
+    )
+    def test_it_depends_on_the_size_of_small_pages(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        base_kib: int,
+        orders: int,
+        largest_kib: int,
+    ) -> None:
+        monkeypatch.setattr(fragmentation, 'BASE_KIB', base_kib)
+        blocks = (0,) * orders
+
+        assert fragmentation.has_blocks(blocks, largest_kib)
+        assert not fragmentation.has_blocks(blocks, 2 * largest_kib)
