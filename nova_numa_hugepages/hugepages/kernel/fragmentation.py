@@ -134,8 +134,9 @@ def allocatable_pages(
     Pages that the buddy allocator gives count if they are free in one piece
     and above the watermark at which the kernel begins to reclaim; free memory
     that is lent by a CMA area doesn't. Larger ones count as far as a CMA area
-    is set aside for them: the kernel looks for a stretch of memory that can
-    be moved elsewhere, but to find one is luck.
+    is set aside for them and its memory is free: what it has lent the kernel
+    would have to move elsewhere, where room may be missing. A stretch of other
+    memory that can be moved is luck.
 
     :param known: what `zones` has read, for a caller that asks for several
     :returns: how many pages, whatever limits the operator has set
@@ -147,10 +148,16 @@ def allocatable_pages(
         return sum(
             _zone_pages(zone, order) for zone in found if zone.node == key.node
         )
-    path = fs.sys / f'kernel/mm/cma/hugetlb{key.node:d}/available_pages'
-    if not path.exists():
+    area = fs.sys / f'kernel/mm/cma/hugetlb{key.node:d}'
+    if not area.is_dir():
         return 0
-    return fs.number(path) * BASE_KIB // key.size_kib
+    # Of all areas of the node together.
+    free_kib = sum(z.cma_free_kib for z in found if z.node == key.node)
+    # Memory that it has lent is available, too. Not before Linux 6.15.
+    path = area / 'available_pages'
+    if path.exists():
+        free_kib = min(free_kib, fs.number(path) * BASE_KIB)
+    return free_kib // key.size_kib
 
 
 def has_blocks(blocks: Sequence[int], size_kib: int) -> bool:

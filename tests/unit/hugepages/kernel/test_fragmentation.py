@@ -284,6 +284,34 @@ class TestAllocatablePages:
             == 0
         )
 
+    def test_memory_that_their_area_has_lent_does_not_count(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        kernel = FakeKernel(tmp_path, {0: FakeNode(total=16384, cma_gib=8)})
+        path = kernel.fs.proc / 'zoneinfo'
+        # Floating guests have a bit less than 3 GiB of it.
+        text = path.read_text()
+        free = 8 * GIB // fragmentation.BASE_KIB
+        assert f'nr_free_cma  {free}' in text
+        left = free - 3 * GIB // fragmentation.BASE_KIB + 1
+        path.write_text(
+            text.replace(f'nr_free_cma  {free}', f'nr_free_cma  {left}')
+        )
+
+        assert fragmentation.allocatable_pages(kernel.fs, LARGE) == 5
+
+    def test_large_pages_on_a_kernel_before_6_15(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        kernel = FakeKernel(
+            tmp_path, {0: FakeNode(total=16384, cma_gib=3), 1: FakeNode()}
+        )
+        area = kernel.fs.sys / 'kernel/mm/cma/hugetlb0'
+        for name in ('available_pages', 'total_pages'):
+            (area / name).unlink()
+
+        assert fragmentation.allocatable_pages(kernel.fs, LARGE) == 3
+
     def test_pages_that_neither_blocks_nor_an_area_give(
         self, tmp_path: pathlib.Path
     ) -> None:
