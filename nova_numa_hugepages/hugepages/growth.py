@@ -124,6 +124,15 @@ class Growth:
             key: self._kernel.pool(key).total + count
             for key, count in missing.items()
         }
+        memory = nodes.memory(self._host.fs)
+        too_many = {
+            key: missing[key]
+            for key, goal in goals.items()
+            if goal * key.size_kib > memory[key.node].total_kib
+        }
+        if too_many:
+            # The memory that there is isn't taken from others in vain.
+            return too_many
         left = self._enlarge(goals, goals)
         while left:
             if self._policy.compact:

@@ -404,20 +404,22 @@ class Pools:
 
         :raises exception.NotEnoughPages: if there are not
         """
+        left: Mapping[model.PoolKey, int] = {}
         for _ in range(_ATTEMPTS):
             usage = self.usage(without)
             short = _short(wanted, usage)
             if not short:
                 return
-            if (
-                not self.can_grow
-                or short.keys() - usage.keys()
-                or attempt.grow(short)
-            ):
+            if not self.can_grow or short.keys() - usage.keys():
+                break
+            left = attempt.grow(short)
+            if left:
                 break
         usage = self.usage(without)
         short = _short(wanted, usage)
         if short:
+            # Pools that weren't tried are not what is missing.
+            short = {key: short[key] for key in short.keys() & left} or short
             raise exception.NotEnoughPages(
                 [
                     shortage.describe(

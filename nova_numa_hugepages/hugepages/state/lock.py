@@ -20,9 +20,11 @@ that held it, however that ended.
 from __future__ import annotations
 
 from collections.abc import Callable
+import errno
 import fcntl
 import os
 import pathlib
+import stat
 import struct
 import threading
 import time
@@ -145,7 +147,7 @@ class HostLock:
         """Take the lock on the file. Needs the lock on the threads."""
         file = self._shared.processes
         try:
-            sqlite.make_private(self.path)
+            make_file(self.path)
             self._wait(file.acquire, self._file_holder, deadline)
         # The second is what fasteners makes of an error of the first kind.
         except (OSError, threading.ThreadError) as error:
@@ -210,6 +212,17 @@ def name_process(pid: int) -> str:
     except OSError:
         program = 'ended since'
     return f'process {pid} ({program})'
+
+
+def make_file(path: pathlib.Path) -> None:
+    """Make an empty lock file, if there is none.
+
+    :raises OSError: if it can't be made, or what is there is no file
+    """
+    sqlite.make_private(path)
+    # To open a pipe, for example, would wait for somebody to write to it.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, 'Not a regular file', os.fspath(path))
 
 
 def unusable(path: pathlib.Path, error: Exception) -> LockError:

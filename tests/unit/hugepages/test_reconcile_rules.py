@@ -72,6 +72,9 @@ def judge(
             {'age': 1.0, 'starting': True},
             'is gone',
         ),
+        # The clock was set back, by a bit and by a day.
+        (hold(state=HELD), Present(NONE), {'age': -1.0}, None),
+        (hold(state=HELD), Present(NONE), {'age': -86400.0}, 'is gone'),
         (hold(), Present(ONE), {}, None),
         (hold(), Present(NONE, here=ONE), {}, None),
         (hold(), Present(NONE, here=None), {}, None),
