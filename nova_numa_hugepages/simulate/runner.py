@@ -43,6 +43,9 @@ _REPORT_EVERY_S = 0.2
 _STOCK_WEIGHT = 2.0
 _COME_AND_GO_WEIGHT = 6.0
 
+# A terminal or a service manager sends them to all processes at a time.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 # The progress of a run: the number of its task, and a share from 0 to 1.
 Progress = Callable[[int, float], None]
 
@@ -146,26 +149,29 @@ def run(
     )
     with _noting_signals() as signals:
         try:
-            # The processes start with the signal blocked, as the terminal
-            # sends it to all of them, until they are ready to ignore it.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            runs = [
-                pool.submit(_work, number, task)
-                for number, task in enumerate(planned)
-            ]
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            with _blocked_signals():
+                runs = [
+                    pool.submit(_work, number, task)
+                    for number, task in enumerate(planned)
+                ]
             waiting = set(runs)
             while waiting and not signals:
                 done, waiting = futures.wait(
                     waiting, _REPORT_EVERY_S, futures.FIRST_COMPLETED
                 )
-                for future in done:
-                    future.result()
                 while not reports.empty():
                     report = reports.get()
                     if progress is not None:
                         progress(*report)
-            found = tuple(future.result() for future in runs if future.done())
+                if not signals:
+                    for future in done:
+                        future.result()
+            # What fails beside a signal takes no run away that is done.
+            found = tuple(
+                future.result()
+                for future in runs
+                if future.done() and future.exception() is None
+            )
         except process_futures.BrokenProcessPool as error:
             raise WorkerDied(
                 'A process of the simulation was killed, or ran out of '
@@ -184,7 +190,7 @@ def _noting_signals() -> Iterator[list[int]]:
     noted: list[int] = []
     handlers = {
         number: signal.signal(number, lambda number, _: noted.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in _SIGNALS
     }
     try:
         yield noted
@@ -193,11 +199,21 @@ def _noting_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Start processes with the signals blocked, until they ignore them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _stop(pool: futures.ProcessPoolExecutor) -> None:
     """End the processes, whatever they are doing."""
     pool.shutdown(wait=False, cancel_futures=True)
     for child in multiprocessing.active_children():
-        child.terminate()
+        child.kill()
     for child in multiprocessing.active_children():
         child.join()
 
@@ -230,8 +246,9 @@ class _Worker:
 
 def _start(reports: Any, config_files: tuple[str, ...]) -> None:
     # The first process decides when all have to end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     logging.getLogger().addHandler(logging.NullHandler())
     load_nova(config_files)
     _Worker.reports = reports

@@ -20,6 +20,7 @@ import dataclasses
 import io
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 
@@ -148,11 +149,43 @@ ENDLESS = drawn(SCENE, 1_000_000, mean_lifetime=3.0)
 PLANNED = runner.plan(ENDLESS, [OURS], workload.Learning.FLAVORS)
 
 
-def test_an_interrupt_keeps_what_is_done():
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_keeps_what_is_done(number):
     # given: the user interrupts as soon as the first run is done
-    def interrupt(number: int, share: float) -> None:
-        if (number, share) == (0, 1.0):
+    def interrupt(task: int, share: float) -> None:
+        if (task, share) == (0, 1.0):
             # Until its result is there, too.
+            time.sleep(1)
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, number)
+            # Until a process that dies of it is missed.
+            time.sleep(1)
+            os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    # when
+    try:
+        found = runner.run(PLANNED, processes=2, progress=interrupt)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    # then
+    assert timeless(found) == results.Results(
+        'fleet.yaml', (running.run(ENDLESS, OURS, FILL, 1),), complete=False
+    )
+    assert multiprocessing.active_children() == []
+    # An interrupt counts again.
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+def test_a_process_that_dies_beside_a_signal():
+    # given: the second process is killed as the user interrupts
+    def interrupt(task: int, share: float) -> None:
+        if (task, share) == (0, 1.0):
+            time.sleep(1)
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
             time.sleep(1)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -163,9 +196,18 @@ def test_an_interrupt_keeps_what_is_done():
     assert timeless(found) == results.Results(
         'fleet.yaml', (running.run(ENDLESS, OURS, FILL, 1),), complete=False
     )
-    assert multiprocessing.active_children() == []
-    # An interrupt counts again.
+
+
+def test_a_process_that_cannot_be_started():
+    # given: what no other process can be given
+    unnamed = lambda: None  # noqa: E731
+
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        runner.run(PLANNED, processes=1, config_files=[unnamed])
+
+    # Signals count again.
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_process_that_is_killed():
