@@ -354,8 +354,8 @@ def _save(play: scenario.Scenario, path: pathlib.Path, notes: Any) -> int:
     from nova_numa_hugepages.simulate import dump
     from nova_numa_hugepages.simulate import output
 
-    output.write(path, dump.to_yaml(play).encode())
-    _print_written(path, notes)
+    content = dump.to_yaml(play).encode()
+    output.write({path: content}, lambda path: _print_written(path, notes))
     return 0
 
 
@@ -403,10 +403,14 @@ def _deliver(
         if options.plots is not None and found.runs:
             output.make_folder(options.plots)
         if options.json is not None and found.runs:
-            output.write(options.json, output.dump(found).encode())
-            written.append(options.json)
+            content = output.dump(found).encode()
+            output.write({options.json: content}, written.append)
         if options.plots is not None:
-            written += plots.write_plots(found, options.plots)
+            contents = {
+                options.plots / name: content
+                for name, content in plots.render(found).items()
+            }
+            output.write(contents, written.append)
     finally:
         try:
             tables.print_report(found, stdout, planned=planned)
