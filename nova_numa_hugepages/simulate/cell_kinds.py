@@ -171,7 +171,7 @@ def _pools(node: scenario.HostNode) -> dict[int, int]:
     pooled_kib = sum(size * pages for size, pages in node.pages.items())
     small_kib = node.memory_mib * units.KIB_PER_MIB - pooled_kib
     return {
-        SMALL_KIB: small_kib // SMALL_KIB,
+        SMALL_KIB: max(0, small_kib // SMALL_KIB),
         **{
             size: pages - node.reserved.get(size, 0)
             for size, pages in sorted(node.pages.items())

@@ -48,7 +48,25 @@ _MAX_DEPTH = 50
 _TAG = 'tag:yaml.org,2002:'
 _BOOLEAN = f'{_TAG}bool'
 _TEXT = f'{_TAG}str'
-_PLAIN = [f'{_TAG}{name}' for name in ('null', 'int', 'float', 'timestamp')]
+_CONSTRUCTORS: Any = {
+    None: constructor.SafeConstructor.construct_undefined,
+    **{
+        tag: constructor.SafeConstructor.yaml_constructors[tag]
+        for tag in (
+            _BOOLEAN,
+            _TEXT,
+            f'{_TAG}float',
+            f'{_TAG}int',
+            f'{_TAG}null',
+            f'{_TAG}timestamp',
+        )
+    },
+    # These know their lines.
+    **{
+        tag: constructor.RoundTripConstructor.yaml_constructors[tag]
+        for tag in (f'{_TAG}map', f'{_TAG}seq')
+    },
+}
 
 # Raised, beside errors with a line, for a value that does not fit its tag.
 _BAD_VALUE = (
@@ -124,18 +142,7 @@ class _Composer(composer.Composer):
 class _Constructor(constructor.RoundTripConstructor):
     """A constructor of plain values, which locates every error."""
 
-    yaml_constructors: Any = {
-        None: constructor.SafeConstructor.construct_undefined,
-        **{
-            tag: constructor.SafeConstructor.yaml_constructors[tag]
-            for tag in (_BOOLEAN, _TEXT, *_PLAIN)
-        },
-        # These know their lines.
-        **{
-            tag: constructor.RoundTripConstructor.yaml_constructors[tag]
-            for tag in (f'{_TAG}map', f'{_TAG}seq')
-        },
-    }
+    yaml_constructors = _CONSTRUCTORS
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         if isinstance(node, nodes.MappingNode):

@@ -227,7 +227,7 @@ def _node(index: int, node: HostNode) -> Iterator[Finding]:
             f'{node.cores} cores or fewer',
         )
     huge_kib = sum(size * count for size, count in node.pages.items())
-    huge_mib = huge_kib // units.KIB_PER_MIB
+    huge_mib = -(-huge_kib // units.KIB_PER_MIB)
     if huge_mib > node.memory_mib:
         yield (
             ('pages',),

@@ -186,6 +186,8 @@ def test_a_flavor_that_is_not_in_the_scenario():
         ([node(8)], pinned('none', 1, mem_page_size=GIB_1), 0),
         # On a host cell without small pages they are of the next size.
         ([node(8, 4096, {GIB_1: 4})], pinned('next', 1), 4),
+        # More pages than memory leave none of them, and no fewer than none.
+        ([node(8, 1024, {GIB_1: 4})], pinned('next', 1), 4),
         # Placement leaves out hosts with thread siblings.
         (
             [node(8, threads=2)],
