@@ -103,7 +103,7 @@ class Bound:
 
     def __init__(self, play: scenario.Scenario) -> None:
         self._demand = {
-            flavor.name: cell_kinds.guest_cell_kinds(flavor)
+            flavor.name: cell_kinds.guest_cells(flavor)
             for flavor in play.flavors
         }
         self._guests = sorted(
