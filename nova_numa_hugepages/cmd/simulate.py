@@ -252,7 +252,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
     from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import runner
-    from nova_numa_hugepages.simulate import workload
+    from nova_numa_hugepages.simulate import scenario
 
     # The report goes to stdout, all else to stderr.
     notes = rich.Console(stderr=True, highlight=False, markup=False)
@@ -271,7 +271,7 @@ def _simulate(options: argparse.Namespace) -> int:
         for policy in results.PlacementPolicy
         if options.policy in ('both', policy.value)
     ]
-    planned = runner.plan(play, policies, workload.Learning(options.demand))
+    planned = runner.plan(play, policies, scenario.Learning(options.demand))
     with runner.progress_bar(notes, planned) as report:
         found = runner.run(
             planned,

@@ -33,7 +33,6 @@ from rich import progress as rich_progress
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import workload
 
 # Seconds between two reports of progress.
 _REPORT_EVERY_S = 0.2
@@ -57,8 +56,8 @@ class WorkerDied(exception.NUMAHugepagesError):
 def plan(
     play: scenario.Scenario,
     policies: Sequence[results.PlacementPolicy],
-    learning: workload.Learning,
-) -> list[workload.Task]:
+    learning: scenario.Learning,
+) -> list[scenario.Task]:
     """List the runs of a scenario.
 
     Short ones first, and both policies of a seed side by side, so that there
@@ -72,7 +71,7 @@ def plan(
     elif play.arrivals.mean_lifetime is not None:
         phases.append(results.Phase.CHURN)
     return [
-        workload.Task(play, policy, phase, seed, learning)
+        scenario.Task(play, policy, phase, seed, learning)
         for phase in phases
         for seed in seeds
         for policy in policies
@@ -81,7 +80,7 @@ def plan(
 
 @contextlib.contextmanager
 def progress_bar(
-    console: rich.Console, planned: Sequence[workload.Task]
+    console: rich.Console, planned: Sequence[scenario.Task]
 ) -> Iterator[Progress]:
     """Show a bar if the console is a terminal.
 
@@ -114,7 +113,7 @@ def progress_bar(
         yield report
 
 
-def _weight(task: workload.Task) -> float:
+def _weight(task: scenario.Task) -> float:
     weight = 1.0
     if task.policy is results.PlacementPolicy.STOCK:
         weight *= _STOCK_WEIGHT
@@ -124,7 +123,7 @@ def _weight(task: workload.Task) -> float:
 
 
 def run(
-    planned: Sequence[workload.Task],
+    planned: Sequence[scenario.Task],
     *,
     processes: int,
     config_files: Sequence[str] = (),
@@ -254,7 +253,7 @@ def _start(reports: Any, config_files: tuple[str, ...]) -> None:
     _Worker.reports = reports
 
 
-def _work(number: int, task: workload.Task) -> results.Run:
+def _work(number: int, task: scenario.Task) -> results.Run:
     # Nova has to be set up before.
     from nova_numa_hugepages.simulate import engine
 

@@ -31,7 +31,6 @@ from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import runner
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import workload
 from tests.unit.simulate import running
 from tests.unit.simulate.running import drawn
 from tests.unit.simulate.scenes import host
@@ -104,17 +103,17 @@ def timeless(found: results.Results) -> results.Results:
     ],
 )
 def test_which_runs_are_planned(scene, policies, planned):
-    found = runner.plan(scene, policies, workload.Learning.LEARNED)
+    found = runner.plan(scene, policies, scenario.Learning.LEARNED)
 
     assert found == [
-        workload.Task(scene, policy, phase, seed, workload.Learning.LEARNED)
+        scenario.Task(scene, policy, phase, seed, scenario.Learning.LEARNED)
         for phase, seed, policy in planned
     ]
 
 
 def test_several_processes_find_what_one_does():
     # given
-    planned = runner.plan(two_seeds(), BOTH, workload.Learning.FLAVORS)
+    planned = runner.plan(two_seeds(), BOTH, scenario.Learning.FLAVORS)
     told: dict[int, list[float]] = {}
 
     # when
@@ -146,7 +145,7 @@ def test_without_anything_to_do_nothing_is_done():
 
 # A short run, and one that would take minutes.
 ENDLESS = drawn(SCENE, 1_000_000, mean_lifetime=3.0)
-PLANNED = runner.plan(ENDLESS, [OURS], workload.Learning.FLAVORS)
+PLANNED = runner.plan(ENDLESS, [OURS], scenario.Learning.FLAVORS)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -255,7 +254,7 @@ def test_bounds_are_those_of_the_sequences():
 
 
 def at_most(seed: int) -> int:
-    arriving = workload.arrivals(SCENE, FILL, seed)
+    arriving = scenario.arrivals(SCENE, FILL, seed)
     return bound.Bound(SCENE).sequence(
         [next(arriving).flavor for _ in range(20)]
     )
@@ -292,7 +291,7 @@ def test_a_trace_that_fits_is_its_own_bound():
 
 
 def task(policy, phase):
-    return workload.Task(SCENE, policy, phase, 1)
+    return scenario.Task(SCENE, policy, phase, 1)
 
 
 def test_runs_that_take_longer_weigh_more():
