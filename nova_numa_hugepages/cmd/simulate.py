@@ -16,12 +16,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import importlib
 import os
 import pathlib
-import signal
 import sys
 from typing import Any
 from typing import TYPE_CHECKING
@@ -32,8 +30,6 @@ from cliff import command
 from nova_numa_hugepages import exception
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import scenario
 
@@ -158,7 +154,9 @@ class Simulate(command.Command):
         try:
             _check_options(parsed_args)
             _check_libraries(parsed_args)
-            with _interruptible():
+            from nova_numa_hugepages.simulate import runner
+
+            with runner.handling_signals(_interrupt):
                 return _simulate(parsed_args)
         except _Failure as failure:
             print(failure, file=sys.stderr)
@@ -245,6 +243,10 @@ def _check_files(options: argparse.Namespace) -> None:
         output.check_writable(file)
     if options.save is not None:
         output.check_writable(options.save)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -394,7 +396,6 @@ def _deliver(
     from rich import console as rich
 
     from nova_numa_hugepages.simulate import output
-    from nova_numa_hugepages.simulate import plots
     from nova_numa_hugepages.simulate import tables
 
     stdout = rich.Console(highlight=False, markup=False)
@@ -406,6 +407,8 @@ def _deliver(
             content = output.dump(found).encode()
             output.write({options.json: content}, written.append)
         if options.plots is not None:
+            from nova_numa_hugepages.simulate import plots
+
             contents = {
                 options.plots / name: content
                 for name, content in plots.render(found).items()
@@ -422,23 +425,3 @@ def _deliver(
 def _print_written(path: pathlib.Path, notes: Any) -> None:
     # A name longer than the line must not be broken.
     notes.print(f'Written: {path}', soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGINT and SIGTERM.
-
-    Also where the shell has had the interrupt ignored, as it does for what it
-    runs in the background of a script.
-    """
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, interrupt) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -146,7 +146,8 @@ def run(
         initializer=_start,
         initargs=(reports, tuple(config_files)),
     )
-    with _noting_signals() as signals:
+    signals: list[int] = []
+    with handling_signals(lambda number, _: signals.append(number)):
         try:
             with _blocked_signals():
                 runs = [
@@ -184,18 +185,20 @@ def run(
 
 
 @contextlib.contextmanager
-def _noting_signals() -> Iterator[list[int]]:
-    """Note down SIGINT and SIGTERM, which interrupt nothing meanwhile."""
-    noted: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, _: noted.append(number))
-        for number in _SIGNALS
-    }
+def handling_signals(
+    handler: Callable[[int, Any], object],
+) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM in another way meanwhile.
+
+    Also where the shell has had SIGINT ignored, as it does for what it runs
+    in the background of a script.
+    """
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
-        yield noted
+        yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 @contextlib.contextmanager
