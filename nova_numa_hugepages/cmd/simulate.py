@@ -16,12 +16,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import importlib
 import os
 import pathlib
-import signal
 import sys
 from typing import Any
 from typing import TYPE_CHECKING
@@ -32,8 +30,6 @@ from cliff import command
 from nova_numa_hugepages import exception
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import scenario
 
@@ -158,7 +154,9 @@ class Simulate(command.Command):
         try:
             _check_options(parsed_args)
             _check_libraries(parsed_args)
-            with _interruptible():
+            from nova_numa_hugepages.simulate import runner
+
+            with runner.handling_signals(_interrupt):
                 return _simulate(parsed_args)
         except _Failure as failure:
             print(failure, file=sys.stderr)
@@ -247,12 +245,16 @@ def _check_files(options: argparse.Namespace) -> None:
         output.check_writable(options.save)
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def _simulate(options: argparse.Namespace) -> int:
     from rich import console as rich
 
     from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import runner
-    from nova_numa_hugepages.simulate import workload
+    from nova_numa_hugepages.simulate import scenario
 
     # The report goes to stdout, all else to stderr.
     notes = rich.Console(stderr=True, highlight=False, markup=False)
@@ -271,7 +273,7 @@ def _simulate(options: argparse.Namespace) -> int:
         for policy in results.PlacementPolicy
         if options.policy in ('both', policy.value)
     ]
-    planned = runner.plan(play, policies, workload.Learning(options.demand))
+    planned = runner.plan(play, policies, scenario.Learning(options.demand))
     with runner.progress_bar(notes, planned) as report:
         found = runner.run(
             planned,
@@ -354,8 +356,8 @@ def _save(play: scenario.Scenario, path: pathlib.Path, notes: Any) -> int:
     from nova_numa_hugepages.simulate import dump
     from nova_numa_hugepages.simulate import output
 
-    output.write(path, dump.to_yaml(play).encode())
-    _print_written(path, notes)
+    content = dump.to_yaml(play).encode()
+    output.write({path: content}, lambda path: _print_written(path, notes))
     return 0
 
 
@@ -394,7 +396,6 @@ def _deliver(
     from rich import console as rich
 
     from nova_numa_hugepages.simulate import output
-    from nova_numa_hugepages.simulate import plots
     from nova_numa_hugepages.simulate import tables
 
     stdout = rich.Console(highlight=False, markup=False)
@@ -403,10 +404,16 @@ def _deliver(
         if options.plots is not None and found.runs:
             output.make_folder(options.plots)
         if options.json is not None and found.runs:
-            output.write(options.json, output.dump(found).encode())
-            written.append(options.json)
+            content = output.dump(found).encode()
+            output.write({options.json: content}, written.append)
         if options.plots is not None:
-            written += plots.write_plots(found, options.plots)
+            from nova_numa_hugepages.simulate import plots
+
+            contents = {
+                options.plots / name: content
+                for name, content in plots.render(found).items()
+            }
+            output.write(contents, written.append)
     finally:
         try:
             tables.print_report(found, stdout, planned=planned)
@@ -418,23 +425,3 @@ def _deliver(
 def _print_written(path: pathlib.Path, notes: Any) -> None:
     # A name longer than the line must not be broken.
     notes.print(f'Written: {path}', soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGINT and SIGTERM.
-
-    Also where the shell has had the interrupt ignored, as it does for what it
-    runs in the background of a script.
-    """
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, interrupt) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -24,6 +24,7 @@ from nova_numa_hugepages.simulate import dump
 from nova_numa_hugepages.simulate import load
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.yamlfile import document
+from nova_numa_hugepages.yamlfile import formats
 
 EXAMPLES = pathlib.Path(__file__).parents[3] / 'etc' / 'nova-numa-hugepages'
 
@@ -191,6 +192,27 @@ def test_keys_are_text() -> None:
     )
 
 
+def test_extra_specs_are_text() -> None:
+    # Given extra specs that YAML takes for other values, and one that is
+    # said to be text,
+    text = changed(
+        ('hw:cpu_policy: dedicated', 'hw:mem_page_size: !!str 2048'),
+        ('hw:numa_nodes: 2', 'trait:ONE: y\n      hw:cpu_realtime: no'),
+    )
+
+    # when the file is read,
+    path = pathlib.Path('scenario.yaml')
+    path.write_text(text, encoding='utf-8')
+    found = document.read(path, {}, lambda data: iter(()))
+
+    # then they are what OpenStack reads.
+    assert formats.extra_specs(found.data['flavors']['small']) == {
+        'hw:mem_page_size': '2048',
+        'trait:ONE': 'y',
+        'hw:cpu_realtime': 'false',
+    }
+
+
 def test_trace_is_looked_for_beside_the_file() -> None:
     # Given a scenario in another folder, with a trace beside it,
     pathlib.Path('other').mkdir()
@@ -325,6 +347,14 @@ def mistakes() -> list[tuple[str, str, str]]:
             'the limit (4300 digits) for integer string conversion; use '
             'sys.set_int_max_str_digits() to increase the limit (column 12)',
         ),
+        (
+            'vcpus: 4',
+            f'vcpus: 1{5000 * "0"}',
+            f"17: not YAML: bad value '1{11 * '0'}...{13 * '0'}': Exceeds "
+            'the limit (4300 digits) for integer string conversion: value has '
+            '5001 digits; use sys.set_int_max_str_digits() to increase the '
+            'limit (column 12)',
+        ),
     ],
 )
 def test_mistake_is_reported_with_its_line(
@@ -416,7 +446,13 @@ def test_neither_arrivals_nor_trace() -> None:
             ':1: flavors: {} should be non-empty\n'
             'scenario.yaml:2: hosts: {} should be non-empty',
         ),
-        (600 * b'[' + 600 * b']', ': not YAML: nested too deeply'),
+        *(
+            (
+                depth * b'[' + depth * b']',
+                ':1: not YAML: nested too deeply (column 51)',
+            )
+            for depth in (51, 100, 150, 300, 10_000)
+        ),
     ],
 )
 def test_file_that_is_no_scenario(content: bytes, problem: str) -> None:

@@ -461,12 +461,23 @@ class TestMemory:
             for each in (here, there)
         ] == first
 
-    def test_it_forgets_rather_than_growing_for_ever(self):
-        kinds = [guest_kind(request(pinned_cell(2, 4, MIB_2)))]
+    @pytest.mark.parametrize('wish', [MIB_2, PageRequest.LARGE])
+    def test_it_forgets_rather_than_growing_for_ever(self, wish):
+        # given: slots of cells, or of hosts, that are counted and kept
+        kinds = [guest_kind(request(pinned_cell(2, 4, wish)))]
         counter = Counter(kinds, model.Strategy(), kept=2)
+        slots = (
+            counter._slots_of_cells
+            if counter._cells_suffice
+            else counter._slots_of_host
+        )
 
+        # when
         for pages in (*range(8), *range(8)):
             here = measured(*free_cells(pages), kinds=kinds)
             assert counter.slots(here) == (pages // 2,)
 
+        # then
+        assert counter._cells_suffice == (wish == MIB_2)
         assert counter.copies.cache_info().currsize == 2
+        assert slots.cache_info().currsize == 2
