@@ -27,7 +27,6 @@ import threading
 from typing import Any
 
 from nova import conf as nova_conf
-from nova.compute import claims
 from nova.objects import instance_numa
 from nova.objects import numa
 from nova.pci.stats import PciDeviceStats
@@ -63,7 +62,6 @@ class _Seam:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.stock: Callable[..., Any] | None = None
-        self.moves_asked: property | None = None
         self.host_stats: HostStatsSource | None = None
         self.host_devices: HostDevicesSource | None = None
 
@@ -222,7 +220,6 @@ def install(
         check_signature()
         if host_stats is not None:
             _SEAM.host_stats = host_stats
-            _name_moved_instances()
         if host_devices is not None:
             _SEAM.host_devices = host_devices
         if _SEAM.stock is not None:
@@ -230,26 +227,6 @@ def install(
         _SEAM.stock = getattr(nova_hardware, _NAME)
         setattr(nova_hardware, _NAME, numa_fit_instance_to_host)
     LOG.info('The NUMA fit of nova-numa-hugepages replaces the one of Nova.')
-
-
-def _name_moved_instances() -> None:
-    """Let the topology that a move asks for name its instance, for our logs.
-
-    Nova makes that topology from the flavor alone, and a claim gives our fit
-    nothing else. Those of other claims name their instances.
-    """
-    if _SEAM.moves_asked is not None:
-        return
-    stock: property = claims.MoveClaim.numa_topology
-
-    def numa_topology(claim: claims.MoveClaim) -> Any:
-        topology = stock.__get__(claim)
-        if topology is not None:
-            topology.instance_uuid = claim.instance.uuid
-        return topology
-
-    _SEAM.moves_asked = stock
-    claims.MoveClaim.numa_topology = property(numa_topology)
 
 
 def uninstall() -> None:
@@ -260,9 +237,6 @@ def uninstall() -> None:
         if _SEAM.stock is not None:
             setattr(nova_hardware, _NAME, _SEAM.stock)
             _SEAM.stock = None
-        if _SEAM.moves_asked is not None:
-            claims.MoveClaim.numa_topology = _SEAM.moves_asked
-            _SEAM.moves_asked = None
 
 
 def stock_fit() -> Callable[..., Any]:

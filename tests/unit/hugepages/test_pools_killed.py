@@ -78,7 +78,6 @@ def _pools(folder: pathlib.Path, writer: hugetlb.Writer, ledger: Any) -> Pools:
     return Pools(
         hugetlb.Hugetlb(fs, writer),
         ledger,
-        fs,
         page_host.POLICY,
         lock=lock.HostLock(folder),
         read_maps=processes.MapsFile(fs),
@@ -164,7 +163,7 @@ def _once(
     path = folder / 'ledger.sqlite'
     runs = page_host.guest(3)
     with Ledger.open(path) as ledger:
-        pools = _pools(folder, kernel, ledger)
+        pools = _pools(folder, kernel.write, ledger)
         _reconcile(pools)
         pools.hold(B, page_host.needs((0, 30)))
         pools.hold(runs, page_host.needs((0, 5), (1, 20)))
@@ -174,7 +173,7 @@ def _once(
     killed = _killed(folder, kernel, work, kill_at)
     with Ledger.open(path) as ledger:
         # Then the next one finds what is there, and promises no page twice.
-        pools = _pools(folder, kernel, ledger)
+        pools = _pools(folder, kernel.write, ledger)
         reconciler = Reconciler(pools)
         reconciler.reconcile(
             Present(frozenset({B, runs}), frozenset()), starting=True

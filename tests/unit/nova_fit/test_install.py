@@ -13,7 +13,6 @@
 
 """Tests of putting our fit in the place of Nova's."""
 
-from nova.compute import claims
 from nova.virt import hardware as nova_hardware
 import pytest
 
@@ -91,20 +90,6 @@ class TestInstall:
         numa_fit.uninstall()
         numa_fit.uninstall()
         assert getattr(nova_hardware, NAME) is stock
-
-    def test_the_moves_of_a_compute_are_nova_s_again_after_it(self):
-        stock = claims.MoveClaim.numa_topology
-
-        numa_fit.install()
-        scheduler = claims.MoveClaim.numa_topology
-        for _ in range(2):
-            numa_fit.install(host_stats=lambda topology: None)
-        compute = claims.MoveClaim.numa_topology
-        numa_fit.uninstall()
-
-        assert scheduler is stock
-        assert compute is not stock
-        assert claims.MoveClaim.numa_topology is stock
 
     def test_the_stock_fit_can_be_had_either_way(self):
         stock = getattr(nova_hardware, NAME)

@@ -14,10 +14,8 @@
 """Tests of the fit in place of Nova's."""
 
 import copy
-import types
 
 from nova import objects
-from nova.compute import claims
 import pytest
 
 from nova_numa_hugepages.core.model import ThreadPolicy
@@ -69,44 +67,15 @@ class TestFit:
         ) in caplog.messages
 
     @pytest.mark.parametrize('vcpus', [2, 99])
-    def test_log_lines_of_the_claim_of_a_move_name_the_instance(
-        self, caplog, vcpus
-    ):
-        # given: a compute, and a flavor that fits or does not
+    def test_log_lines_name_the_instance(self, caplog, vcpus):
         caplog.set_level('INFO')
-        numa_fit.install(host_stats=lambda topology: None)
-        claim = claims.MoveClaim.__new__(claims.MoveClaim)
-        claim.instance = types.SimpleNamespace(uuid=nova_builders.UUID)
-        claim.flavor = objects.Flavor(
-            vcpus=vcpus,
-            memory_mb=64,
-            extra_specs={'hw:cpu_policy': 'dedicated'},
-        )
-        claim.image_meta = objects.ImageMeta.from_dict({'properties': {}})
-        claim.migration = types.SimpleNamespace(is_live_migration=False)
-        claim.tracker = types.SimpleNamespace(
-            pci_tracker=types.SimpleNamespace(stats=None)
-        )
-        claim._pci_requests = objects.InstancePCIRequests(requests=[])
-        host = nova_builders.topology(host_cell(0))
-        caplog.clear()
+        asked = nova_builders.guest(pinned_cell(vcpus))
+        asked.instance_uuid = nova_builders.UUID
 
-        # when
-        claim._test_numa_topology(
-            objects.ComputeNode(numa_topology=host._to_json()), None
-        )
+        fit(nova_builders.topology(host_cell(0)), asked, None)
 
-        # then
         (record,) = caplog.records
         assert record.instance_uuid == nova_builders.UUID
-
-    def test_a_flavor_without_a_topology_moves_as_ever(self):
-        numa_fit.install(host_stats=lambda topology: None)
-        claim = claims.MoveClaim.__new__(claims.MoveClaim)
-        claim.flavor = objects.Flavor(vcpus=1, memory_mb=64, extra_specs={})
-        claim.image_meta = objects.ImageMeta.from_dict({'properties': {}})
-
-        assert claim.numa_topology is None
 
     @pytest.mark.parametrize('pack', [False, True])
     @pytest.mark.parametrize(

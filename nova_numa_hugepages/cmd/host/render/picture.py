@@ -48,7 +48,7 @@ LEGEND_FREE = f'{FREE} free.'
 LEGEND_UNKNOWN = f'{UNKNOWN} free, but perhaps promised or kept.'
 LEGEND_IN_USE = f'{UNKNOWN} free or in use, it is not known by whom.'
 
-# Colours that can be told apart on light and on dark ground.
+# Colours that can be distinguished on light and on dark ground.
 _COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue')
 _WARNING = 'red'
 
@@ -99,10 +99,7 @@ def scale(counts: Sequence[int], width: int) -> list[int]:
 
 
 def draw(host: HostInspection, name: str) -> Iterable[console.RenderableType]:
-    """Draw a host: its nodes with their pools, and its instances.
-
-    :param name: the name of the host
-    """
+    """Draw a host: its nodes with their pools, and its instances."""
     snapshot = host.snapshot
     uuids = sorted(
         {*snapshot.guests}
