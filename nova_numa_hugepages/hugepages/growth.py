@@ -122,7 +122,7 @@ class Growth:
             key: self._kernel.pool(key).total + count
             for key, count in missing.items()
         }
-        memory = nodes.memory(self._host.fs)
+        memory = nodes.memory(self._kernel.fs)
         too_many = {
             key: missing[key]
             for key, goal in goals.items()
