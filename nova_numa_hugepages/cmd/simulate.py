@@ -211,7 +211,7 @@ def _check_libraries(options: argparse.Namespace) -> None:
     """Check that the libraries of the extra ``simulate`` are installed."""
     needed = {
         'rich': 'A simulation',
-        'nova_numa_hugepages.simulate.load': 'A simulation',
+        'nova_numa_hugepages.simulate.scenario_file': 'A simulation',
     }
     if options.plots is not None:
         needed['matplotlib.figure'] = 'Plotting'
@@ -290,11 +290,11 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _load(path: pathlib.Path) -> scenario.Scenario:
-    from nova_numa_hugepages.simulate import load
+    from nova_numa_hugepages.simulate import scenario_file
     from nova_numa_hugepages.yamlfile import document
 
     try:
-        return load.load(path)
+        return scenario_file.load(path)
     except document.FileError as error:
         raise _Failure(str(error), EXIT_BAD_INPUT) from error
 
@@ -334,9 +334,9 @@ def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:
     from nova import conf
     from nova import context
 
-    from nova_numa_hugepages.simulate import dump
     from nova_numa_hugepages.simulate import from_nova
     from nova_numa_hugepages.simulate import scenario
+    from nova_numa_hugepages.simulate import scenario_file
 
     if not conf.CONF.api_database.connection:
         raise _Failure(
@@ -346,17 +346,17 @@ def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:
     # What is left out of the cloud is logged as a warning.
     with notes.status('reading the databases'):
         hosts, flavors = from_nova.read(context.get_admin_context())
-    arrivals = dump.suggest_arrivals(hosts, flavors)
+    arrivals = scenario_file.suggest_arrivals(hosts, flavors)
     return _with_seeds(
         scenario.Scenario('the cloud', hosts, flavors, arrivals), seeds
     )
 
 
 def _save(play: scenario.Scenario, path: pathlib.Path, notes: Any) -> int:
-    from nova_numa_hugepages.simulate import dump
     from nova_numa_hugepages.simulate import output
+    from nova_numa_hugepages.simulate import scenario_file
 
-    content = dump.to_yaml(play).encode()
+    content = scenario_file.to_yaml(play).encode()
     output.write({path: content}, lambda path: _print_written(path, notes))
     return 0
 
