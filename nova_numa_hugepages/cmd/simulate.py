@@ -158,12 +158,9 @@ class Simulate(command.Command):
 
             with runner.handling_signals(_interrupt):
                 return _simulate(parsed_args)
-        except _Failure as failure:
-            print(failure, file=sys.stderr)
-            return failure.code
         except exception.NUMAHugepagesError as error:
             print(error, file=sys.stderr)
-            return EXIT_FAILED
+            return error.code if isinstance(error, _Failure) else EXIT_FAILED
         except KeyboardInterrupt:
             # Each file that was written has been reported.
             print('Interrupted.', file=sys.stderr)
@@ -174,7 +171,7 @@ class Simulate(command.Command):
             return EXIT_FAILED
 
 
-class _Failure(Exception):
+class _Failure(exception.NUMAHugepagesError):
     """The simulation cannot go on; the text says why."""
 
     def __init__(self, text: str, code: int = EXIT_FAILED) -> None:
