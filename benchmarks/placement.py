@@ -25,10 +25,10 @@ import dataclasses
 import pathlib
 
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import load
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import runner
 from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import scenario_file
 from nova_numa_hugepages.simulate import summary
 from nova_numa_hugepages.simulate.summary import Metric
 
@@ -91,7 +91,7 @@ def measure(
 
     :param progress: called with what runs, and how much of it is done
     """
-    play = load.load(_FOLDER / f'{case.name}.yaml')
+    play = scenario_file.load(_FOLDER / f'{case.name}.yaml')
     planned = runner.plan(
         play, list(results.PlacementPolicy), scenario.Learning.LEARNED
     )

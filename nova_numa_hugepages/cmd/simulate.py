@@ -158,12 +158,9 @@ class Simulate(command.Command):
 
             with runner.handling_signals(_interrupt):
                 return _simulate(parsed_args)
-        except _Failure as failure:
-            print(failure, file=sys.stderr)
-            return failure.code
         except exception.NUMAHugepagesError as error:
             print(error, file=sys.stderr)
-            return EXIT_FAILED
+            return error.code if isinstance(error, _Failure) else EXIT_FAILED
         except KeyboardInterrupt:
             # Each file that was written has been reported.
             print('Interrupted.', file=sys.stderr)
@@ -174,7 +171,7 @@ class Simulate(command.Command):
             return EXIT_FAILED
 
 
-class _Failure(Exception):
+class _Failure(exception.NUMAHugepagesError):
     """The simulation cannot go on; the text says why."""
 
     def __init__(self, text: str, code: int = EXIT_FAILED) -> None:
@@ -211,7 +208,7 @@ def _check_libraries(options: argparse.Namespace) -> None:
     """Check that the libraries of the extra ``simulate`` are installed."""
     needed = {
         'rich': 'A simulation',
-        'nova_numa_hugepages.simulate.load': 'A simulation',
+        'nova_numa_hugepages.simulate.scenario_file': 'A simulation',
     }
     if options.plots is not None:
         needed['matplotlib.figure'] = 'Plotting'
@@ -290,11 +287,11 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _load(path: pathlib.Path) -> scenario.Scenario:
-    from nova_numa_hugepages.simulate import load
+    from nova_numa_hugepages.simulate import scenario_file
     from nova_numa_hugepages.yamlfile import document
 
     try:
-        return load.load(path)
+        return scenario_file.load(path)
     except document.FileError as error:
         raise _Failure(str(error), EXIT_BAD_INPUT) from error
 
@@ -334,9 +331,9 @@ def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:
     from nova import conf
     from nova import context
 
-    from nova_numa_hugepages.simulate import dump
     from nova_numa_hugepages.simulate import from_nova
     from nova_numa_hugepages.simulate import scenario
+    from nova_numa_hugepages.simulate import scenario_file
 
     if not conf.CONF.api_database.connection:
         raise _Failure(
@@ -346,17 +343,17 @@ def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:
     # What is left out of the cloud is logged as a warning.
     with notes.status('reading the databases'):
         hosts, flavors = from_nova.read(context.get_admin_context())
-    arrivals = dump.suggest_arrivals(hosts, flavors)
+    arrivals = scenario_file.suggest_arrivals(hosts, flavors)
     return _with_seeds(
         scenario.Scenario('the cloud', hosts, flavors, arrivals), seeds
     )
 
 
 def _save(play: scenario.Scenario, path: pathlib.Path, notes: Any) -> int:
-    from nova_numa_hugepages.simulate import dump
     from nova_numa_hugepages.simulate import output
+    from nova_numa_hugepages.simulate import scenario_file
 
-    content = dump.to_yaml(play).encode()
+    content = scenario_file.to_yaml(play).encode()
     output.write({path: content}, lambda path: _print_written(path, notes))
     return 0
 

@@ -20,9 +20,8 @@ import pathlib
 
 import pytest
 
-from nova_numa_hugepages.simulate import dump
-from nova_numa_hugepages.simulate import load
 from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import scenario_file
 from nova_numa_hugepages.yamlfile import document
 from nova_numa_hugepages.yamlfile import formats
 
@@ -139,7 +138,7 @@ def read(text: str | bytes, *, trace: str | None = None) -> scenario.Scenario:
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     if trace is not None:
         pathlib.Path('trace.csv').write_text(trace, encoding='utf-8')
-    return load.load(path)
+    return scenario_file.load(path)
 
 
 def changed(*changes: tuple[str, str]) -> str:
@@ -225,7 +224,7 @@ def test_trace_is_looked_for_beside_the_file() -> None:
     )
 
     # when it is loaded,
-    found = load.load(path)
+    found = scenario_file.load(path)
 
     # then the guests are those of the trace.
     assert found == dataclasses.replace(
@@ -299,7 +298,7 @@ def test_examples_are_right(name: str, extra: str, hosts: list[int]) -> None:
 )
 def test_what_is_written_is_read_back_equal(play: scenario.Scenario) -> None:
     # Given a scenario, when it is written and loaded,
-    text = dump.to_yaml(play)
+    text = scenario_file.to_yaml(play)
 
     # then it is the same.
     assert read(text) == play
@@ -317,7 +316,7 @@ def test_suggested_arrivals_fill_the_fleet() -> None:
     flavors = [scenario.Flavor('small', 4, 1024, {})]
 
     # when arrivals are chosen for it,
-    found = dump.suggest_arrivals(hosts, flavors)
+    found = scenario_file.suggest_arrivals(hosts, flavors)
 
     # then about as many are there at a time.
     assert found == scenario.Arrivals(
@@ -475,7 +474,7 @@ def test_file_that_is_no_scenario(content: bytes, problem: str) -> None:
 def test_file_that_cannot_be_read(name: str, problem: str) -> None:
     # Given a name of no file, when it is loaded,
     with pytest.raises(document.UnreadableError) as error:
-        load.load(pathlib.Path(name))
+        scenario_file.load(pathlib.Path(name))
 
     # then the error says why.
     assert str(error.value) == problem
