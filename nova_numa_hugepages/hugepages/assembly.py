@@ -41,7 +41,7 @@ class KernelAccess:
     """The means to read and change the huge pages of a kernel.
 
     :ivar fs: the files of the kernel
-    :ivar writer: changes pools
+    :ivar writer: writes to them
     :ivar read_maps: reads where the memory of a process is
     :ivar check: checks the privileges that these two need; raises
         `exception.PoolsReadOnly` if they are missing

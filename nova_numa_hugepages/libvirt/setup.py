@@ -41,7 +41,7 @@ def kernel_access() -> KernelAccess:
     """Return access to the kernel of this host, through the helper."""
     return KernelAccess(
         hostfs.HostFS(),
-        privsep.PrivsepWriter(),
+        privsep.write_number,
         privsep.numa_maps,
         privsep.check,
     )

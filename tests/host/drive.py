@@ -51,7 +51,7 @@ class Service:
         fs = hostfs.HostFS()
         self._ledger = Ledger.open(folder / 'ledger.sqlite')
         self._pools = Pools(
-            hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs)),
+            hugetlb.Hugetlb(fs, hugetlb.write_number),
             self._ledger,
             fs,
             PoolPolicy(**policy),

@@ -47,14 +47,14 @@ class Machine:
     """The machine that the commands run on.
 
     :ivar fs: the files of its kernel
-    :ivar writer: makes a writer of the pools of a kernel
+    :ivar writer: writes to the files of a kernel
     :ivar read_maps: makes a reader of where the memory of processes is
     :ivar domains: lists the domains of libvirt
     :ivar lock_timeout_s: how long to wait for others at work on the pools
     """
 
     fs: hostfs.HostFS = dataclasses.field(default_factory=hostfs.HostFS)
-    writer: Callable[[hostfs.HostFS], hugetlb.Writer] = hugetlb.DirectWriter
+    writer: hugetlb.Writer = hugetlb.write_number
     read_maps: Callable[[hostfs.HostFS], processes.MapsReader] = (
         processes.MapsFile
     )
@@ -78,9 +78,7 @@ def opened(
     :raises exception.LedgerError: if there is no ledger, or it cannot be used
     """
     writer = (
-        machine.writer(fs)
-        if to_change
-        else hugetlb.RefusingWriter('this only reads')
+        machine.writer if to_change else hugetlb.refusing('this only reads')
     )
     kernel = assembly.KernelAccess(fs, writer, machine.read_maps(fs))
     read_only = kernel.read_only_reason()

@@ -36,7 +36,6 @@ import os
 import pathlib
 import re
 from typing import NoReturn
-from typing import Protocol
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
@@ -48,9 +47,12 @@ _FOLDER = re.compile(r'hugepages-([1-9][0-9]*)kB', re.ASCII)
 _DID_LESS = frozenset({errno.EBUSY, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
-
 # What pages are split into, in KiB.
 DEMOTED_KIB = 2048
+
+# Writes a number to a file of the kernel, and returns when the kernel has done
+# what it can. Raises OSError if it refuses.
+Writer = Callable[[pathlib.Path, int], None]
 
 
 def nr_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
@@ -71,7 +73,8 @@ def compact_file(fs: hostfs.HostFS, node: int) -> pathlib.Path:
 def write_number(path: pathlib.Path, number: int) -> None:
     """Write a number to a file of the kernel, in one go.
 
-    That the kernel did less than it was asked for is no error.
+    This process has to have the right to. That the kernel did less than it was
+    asked for is no error.
 
     :raises OSError: if it can't be written; no file is created
     """
@@ -85,77 +88,16 @@ def write_number(path: pathlib.Path, number: int) -> None:
         os.close(descriptor)
 
 
-class Writer(Protocol):
-    """Writes to the kernel's files.
-
-    Each method returns when the kernel has done what it can.
-
-    :raises exception.PoolsReadOnly: if pools can't be written from here
-    :raises exception.KernelError: if the kernel refuses for another reason
-    """
-
-    def write_nr(self, node: int, size_kib: int, pages: int) -> None:
-        """Set the persistent pages of a pool."""
-
-    def write_compact(self, node: int) -> None:
-        """Compact the memory of a node."""
-
-    def write_demote(self, node: int, size_kib: int, pages: int) -> None:
-        """Split free pages of a pool into smaller ones."""
-
-
-class DirectWriter:
-    """Writes the files of a host.
-
-    :param fs: where the files are
-    :param write: writes a number to a file; in this process by default, which
-        has to have the right to
-    """
-
-    def __init__(
-        self,
-        fs: hostfs.HostFS,
-        write: Callable[[pathlib.Path, int], None] = write_number,
-    ) -> None:
-        self._fs = fs
-        self._write_number = write
-
-    def write_nr(self, node: int, size_kib: int, pages: int) -> None:
-        """Set the persistent pages of a pool."""
-        self._write(nr_file(self._fs, node, size_kib), pages)
-
-    def write_compact(self, node: int) -> None:
-        """Compact the memory of a node."""
-        self._write(compact_file(self._fs, node), 1)
-
-    def write_demote(self, node: int, size_kib: int, pages: int) -> None:
-        """Split free pages of a pool into smaller ones."""
-        self._write(demote_file(self._fs, node, size_kib), pages)
-
-    def _write(self, path: pathlib.Path, number: int) -> None:
-        try:
-            self._write_number(path, number)
-        except OSError as error:
-            reason = hostfs.reason(error)
-            if error.errno in _FORBIDDEN:
-                raise exception.PoolsReadOnly(f'{path}: {reason}') from error
-            raise exception.KernelError(
-                path, reason, 'a file that can be written'
-            ) from error
-
-
-class RefusingWriter(DirectWriter):
-    """Refuses to write.
+def refusing(reason: str) -> Writer:
+    """Return a writer that refuses to write.
 
     :param reason: why
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(hostfs.HostFS(), self._refuse)
-        self._reason = reason
+    def refuse(path: pathlib.Path, number: int) -> NoReturn:
+        raise exception.PoolsReadOnly(reason)
 
-    def _refuse(self, path: pathlib.Path, number: int) -> NoReturn:
-        raise exception.PoolsReadOnly(self._reason)
+    return refuse
 
 
 class Hugetlb:
@@ -248,7 +190,7 @@ class Hugetlb:
         """
         if pages < 0:
             raise ValueError(f'a pool cannot have {pages} pages')
-        self._writer.write_nr(key.node, key.size_kib, pages)
+        self._write(nr_file(self._fs, *key), pages)
 
     def compact(self, node: int) -> None:
         """Compact the memory of a node, so that larger blocks are free.
@@ -256,8 +198,9 @@ class Hugetlb:
         It takes the kernel up to seconds. Does nothing on a kernel that
         can't.
         """
-        if compact_file(self._fs, node).exists():
-            self._writer.write_compact(node)
+        path = compact_file(self._fs, node)
+        if path.exists():
+            self._write(path, 1)
 
     def can_demote(self, key: model.PoolKey) -> bool:
         """Return whether pages of a pool can be split into 2 MiB pages."""
@@ -274,7 +217,18 @@ class Hugetlb:
         """
         if not self.can_demote(key):
             raise ValueError(f'pages of {key} cannot be split')
-        self._writer.write_demote(key.node, key.size_kib, pages)
+        self._write(demote_file(self._fs, *key), pages)
+
+    def _write(self, path: pathlib.Path, number: int) -> None:
+        try:
+            self._writer(path, number)
+        except OSError as error:
+            reason = hostfs.reason(error)
+            if error.errno in _FORBIDDEN:
+                raise exception.PoolsReadOnly(f'{path}: {reason}') from error
+            raise exception.KernelError(
+                path, reason, 'a file that can be written'
+            ) from error
 
 
 def read_only_reason(fs: hostfs.HostFS) -> str | None:
@@ -288,7 +242,7 @@ def read_only_reason(fs: hostfs.HostFS) -> str | None:
     folder = fs.nodes_folder
     if not folder.is_dir():
         return f'the kernel shows no NUMA nodes in {folder}'
-    if not Hugetlb(fs, RefusingWriter('')).nodes():
+    if not Hugetlb(fs, refusing('')).nodes():
         return 'the kernel has no huge pages'
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f'{fs.sys} is mounted read-only, as in a container'

@@ -49,13 +49,6 @@ context = priv_context.PrivContext(
 _FS = hostfs.HostFS()
 
 
-class PrivsepWriter(hugetlb.DirectWriter):
-    """Writes to the kernel's files through the privileged helper."""
-
-    def __init__(self) -> None:
-        super().__init__(_FS, _write)
-
-
 def check() -> None:
     """Check that the privileged helper is there; start it.
 
@@ -94,8 +87,10 @@ def numa_maps(pid: int) -> str:
     return text
 
 
-def _write(path: pathlib.Path, number: int) -> None:
-    """Have the privileged helper write a number.
+def write_number(path: pathlib.Path, number: int) -> None:
+    """Write a number to a file of the kernel, through the helper.
+
+    Fits `nova_numa_hugepages.hugepages.kernel.hugetlb.Writer`.
 
     :raises exception.PoolsReadOnly: if the helper can't be reached
     :raises exception.KernelError: if it refuses
@@ -150,7 +145,7 @@ def _largest_numbers() -> dict[str, int]:
 
     :raises exception.KernelError: if they can't be found
     """
-    kernel = hugetlb.Hugetlb(_FS, hugetlb.RefusingWriter('it only looks'))
+    kernel = hugetlb.Hugetlb(_FS, hugetlb.refusing('it only looks'))
     found = {}
     for node, memory in nodes.memory(_FS).items():
         found[hugetlb.compact_file(_FS, node)] = 1

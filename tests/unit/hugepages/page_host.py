@@ -154,7 +154,7 @@ class Rig:
     def start(self, read_only: str | None = None) -> None:
         """Start the process, again if it was killed."""
         self.steps.revive()
-        self.hugetlb = hugetlb.Hugetlb(self.kernel.fs, self.kernel)
+        self.hugetlb = hugetlb.Hugetlb(self.kernel.fs, self.kernel.write)
         self.pools = Pools(
             self.hugetlb,
             self.ledger,

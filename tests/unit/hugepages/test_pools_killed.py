@@ -66,18 +66,9 @@ class _RemoteWriter:
         self._channel = channel
         self._steps = steps
 
-    def write_nr(self, node: int, size_kib: int, count: int) -> None:
-        self._do(f'write_nr {node} {size_kib} {count}')
-
-    def write_compact(self, node: int) -> None:
-        self._do(f'write_compact {node}')
-
-    def write_demote(self, node: int, size_kib: int, count: int) -> None:
-        self._do(f'write_demote {node} {size_kib} {count}')
-
-    def _do(self, verb: str) -> None:
+    def __call__(self, path: pathlib.Path, number: int) -> None:
         self._steps.step()
-        self._channel.sendall(verb.encode() + b'\n')
+        self._channel.sendall(f'{number} {path}\n'.encode())
         assert self._channel.recv(1)
         self._steps.step()
 
@@ -120,8 +111,8 @@ def _killed(
     there.close()
     with here, here.makefile('r', encoding='ascii') as lines:
         for line in lines:
-            verb, *numbers = line.split()
-            getattr(kernel, verb)(*map(int, numbers))
+            number, _, path = line.rstrip().partition(' ')
+            kernel.write(pathlib.Path(path), int(number))
             try:
                 here.sendall(b'.')
             except BrokenPipeError:
@@ -173,7 +164,7 @@ def _once(
     path = folder / 'ledger.sqlite'
     runs = page_host.guest(3)
     with Ledger.open(path) as ledger:
-        pools = _pools(folder, kernel, ledger)
+        pools = _pools(folder, kernel.write, ledger)
         _reconcile(pools)
         pools.hold(B, page_host.needs((0, 30)))
         pools.hold(runs, page_host.needs((0, 5), (1, 20)))
@@ -183,7 +174,7 @@ def _once(
     killed = _killed(folder, kernel, work, kill_at)
     with Ledger.open(path) as ledger:
         # Then the next one finds what is there, and promises no page twice.
-        pools = _pools(folder, kernel, ledger)
+        pools = _pools(folder, kernel.write, ledger)
         reconciler = Reconciler(pools)
         reconciler.reconcile(
             Present(frozenset({B, runs}), frozenset()), starting=True

@@ -145,7 +145,7 @@ def test_a_helper_that_cannot_be_started_is_logged_at_the_start(make, caplog):
 
 def test_pools_that_cannot_be_changed_refuse_the_guest(make, caplog):
     # given: a helper that could be started, and then no longer
-    made = make({2048: 0}, writer=hugetlb.RefusingWriter('no helper'))
+    made = make({2048: 0}, writer=hugetlb.refusing('no helper'))
     made.init_host('one')
     instance = objects.Instance(uuid=ONE, task_state=None)
 

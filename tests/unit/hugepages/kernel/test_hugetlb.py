@@ -44,7 +44,7 @@ def kernel(tmp_path: pathlib.Path) -> FakeKernel:
 
 @pytest.fixture
 def pools(kernel: FakeKernel) -> hugetlb.Hugetlb:
-    return hugetlb.Hugetlb(kernel.fs, kernel)
+    return hugetlb.Hugetlb(kernel.fs, kernel.write)
 
 
 class TestRead:

@@ -109,11 +109,11 @@ class TestContext:
 @pytest.mark.usefixtures('privileged')
 class TestPrivileged:
     def test_each_verb_writes_its_file(self, kernel: FakeKernel) -> None:
-        writer = privsep.PrivsepWriter()
+        pools = hugetlb.Hugetlb(kernel.fs, privsep.write_number)
 
-        writer.write_nr(1, KIB, 17)
-        writer.write_compact(1)
-        writer.write_demote(0, GIB, 2)
+        pools.set_persistent(model.PoolKey(1, KIB), 17)
+        pools.compact(1)
+        pools.demote(model.PoolKey(0, GIB), 2)
 
         assert nr_file(kernel, 1, KIB).read_text() == '17'
         assert hugetlb.compact_file(kernel.fs, 1).read_text() == '1'
