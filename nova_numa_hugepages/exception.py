@@ -33,8 +33,6 @@ class SignatureMismatch(NUMAHugepagesError):
     """
 
     def __init__(self, expected: str, found: str) -> None:
-        self.expected = expected
-        self.found = found
         super().__init__(
             'nova.virt.hardware.numa_fit_instance_to_host cannot be replaced: '
             f'this package was written for the signature {expected}, and the '
@@ -52,7 +50,6 @@ class InvalidStats(NUMAHugepagesError):
     """
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
         super().__init__(
             f"the host's 'numa_hugepages' stats cannot be read: {reason}"
         )
@@ -67,9 +64,6 @@ class InvalidExtraSpec(NUMAHugepagesError):
     """
 
     def __init__(self, name: str, value: str, expected: str) -> None:
-        self.name = name
-        self.value = value
-        self.expected = expected
         super().__init__(
             f'extra spec {name} is {value!r}; expected {expected}. Set it to '
             'such a value or unset it on the flavor, and create the server '
@@ -88,7 +82,6 @@ class InvalidOption(NUMAHugepagesError):
     def __init__(self, group: str, name: str, reason: str) -> None:
         self.group = group
         self.name = name
-        self.reason = reason
         super().__init__(f'option [{group}] {name}: {reason}')
 
 
@@ -99,7 +92,6 @@ class InvalidDomain(NUMAHugepagesError):
     """
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
         super().__init__(
             'the XML of the domain does not say which huge pages it needs: '
             + reason
@@ -115,9 +107,6 @@ class KernelError(NUMAHugepagesError):
     """
 
     def __init__(self, path: object, found: str, expected: str) -> None:
-        self.path = path
-        self.found = found
-        self.expected = expected
         super().__init__(f'{path}: expected {expected}, found {found}')
 
 
@@ -153,8 +142,6 @@ class LedgerError(NUMAHugepagesError):
     """
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
-        self.path = path
-        self.reason = reason
         super().__init__(f'the ledger of huge pages {path} {reason}. {remedy}')
 
 

@@ -56,8 +56,6 @@ class LockError(exception.NUMAHugepagesError):
     """
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
-        self.path = path
-        self.reason = reason
         super().__init__(f'the lock of huge pages {path} {reason}. {remedy}')
 
 
