@@ -177,12 +177,6 @@ class Hugetlb:
             self._fs.size_folder(size_kib) / 'resv_hugepages'
         )
 
-    def overcommit(self, size_kib: int) -> int:
-        """Read how many surplus pages the kernel may make by itself."""
-        return self._fs.number(
-            self._fs.size_folder(size_kib) / 'nr_overcommit_hugepages'
-        )
-
     def set_persistent(self, key: model.PoolKey, pages: int) -> None:
         """Ask for so many persistent pages; `pool` reads the result.
 

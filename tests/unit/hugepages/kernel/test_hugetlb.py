@@ -70,7 +70,6 @@ class TestRead:
 
         assert pools.reserved(KIB) == 5
         assert pools.reserved(GIB) == 0
-        assert pools.overcommit(KIB) == 0
 
     def test_nodes_without_memory_have_no_pools(
         self,
