@@ -32,13 +32,13 @@ from typing import NamedTuple
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
+from nova_numa_hugepages.core.fit import pinning
 
 # Linux's own page size is this at most; larger ones are huge pages.
 LARGEST_BASE_KIB = 64
 
 # The count where nothing limits it.
 NO_LIMIT = 1 << 40
-
 
 _PlainNeeds = list[tuple[int, int, int]]
 
@@ -264,14 +264,7 @@ def _sibling_copies(vcpus: int, siblings: tuple[int, ...]) -> int:
     vCPUs leaves a thread that is no use to another one; with more threads
     not less than there are, and 0 where there are none.
     """
-    most = max(
-        (
-            threads * sum(size >= threads for size in siblings)
-            for threads in range(2, max(siblings, default=0) + 1)
-        ),
-        default=0,
-    )
-    if most < vcpus:
+    if pinning.most_siblings(siblings) < vcpus:
         return 0
     if siblings[0] == 2:
         return len(siblings) // -(-vcpus // 2)

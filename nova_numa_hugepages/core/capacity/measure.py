@@ -95,7 +95,7 @@ class CellMeasurer:
             overlaps,
             pinning.isolated_room(cell) if self._cores else (0, 0),
             self._cores and floats and pinning.shares_cores(cell),
-            _siblings(cell) if self._siblings else (),
+            pinning.free_siblings(cell) if self._siblings else (),
             shared,
         )
 
@@ -149,10 +149,3 @@ class CellMeasurer:
                 max(0, overcommitted),
             ),
         )
-
-
-def _siblings(cell: model.HostCell) -> tuple[int, ...]:
-    if pinning.threads_per_core(cell) == 1:
-        return ()
-    sizes = [len(core) for core in pinning.free_cores(cell)]
-    return tuple(sorted((s for s in sizes if s > 1), reverse=True))

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
+import itertools
 import operator
 
 from nova_numa_hugepages.core import model
@@ -221,12 +222,8 @@ class HostFit:
     def _farthest(self, chosen: list[int]) -> int:
         if self.distances is None:
             return 0
-        farthest = 0
-        for index, one in enumerate(chosen):
-            row = self.distances[one]
-            for other in chosen[:index]:
-                farthest = max(farthest, row[other])
-        return farthest
+        pairs = itertools.combinations(chosen, 2)
+        return max([self.distances[one][other] for one, other in pairs])
 
     def _networks(self) -> list[tuple[str, int]]:
         """Find the host cells that the guest's networks are near.

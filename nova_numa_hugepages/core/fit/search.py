@@ -93,12 +93,8 @@ def spread(chosen: Sequence[int], distances: _Matrix | None) -> int:
     """Sum the distances between chosen host cells, each pair once."""
     if distances is None:
         return 0
-    total = 0
-    for index, one in enumerate(chosen):
-        row = distances[one]
-        for other in chosen[:index]:
-            total += row[other]
-    return total
+    pairs = itertools.combinations(chosen, 2)
+    return sum([distances[one][other] for one, other in pairs])
 
 
 class _Search:
