@@ -115,7 +115,6 @@ def measure(*, repeats: int, guests_held: int = 20) -> Result:
         pools = Pools(
             kernel,
             book,
-            fs,
             policy.PoolPolicy(
                 node_free_mib=NODE_FREE_MIB, ceiling_percent=95, compact=False
             ),

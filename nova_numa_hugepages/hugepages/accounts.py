@@ -26,7 +26,6 @@ import dataclasses
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
@@ -53,23 +52,16 @@ class Accounts:
 
     :param kernel: the kernel's pools
     :param ledger: where the accounts are kept
-    :param fs: where the kernel's files are
     """
 
-    def __init__(
-        self,
-        kernel: hugetlb.Hugetlb,
-        ledger: Ledger,
-        fs: hostfs.HostFS,
-    ) -> None:
+    def __init__(self, kernel: hugetlb.Hugetlb, ledger: Ledger) -> None:
         self._kernel = kernel
         self._ledger = ledger
-        self._fs = fs
 
     def read(self) -> AccountsCheck:
         """Compare the pools with the ledger; changes neither."""
         last = self._ledger.boot_id
-        rebooted = last is not None and last != self._fs.boot_id()
+        rebooted = last is not None and last != self._kernel.fs.boot_id()
         changes: list[str] = []
         if rebooted:
             changes.append(
@@ -97,7 +89,7 @@ class Accounts:
                     self._ledger.forget_accounts()
                 for account in check.accounts.values():
                     self._ledger.put_account(account)
-        boot_id = self._fs.boot_id()
+        boot_id = self._kernel.fs.boot_id()
         if self._ledger.boot_id != boot_id:
             self._ledger.set_boot_id(boot_id)
         return check

@@ -89,7 +89,6 @@ def open_pools(
     return Pools(
         hugetlb.Hugetlb(kernel.fs, kernel.writer),
         ledger,
-        kernel.fs,
         policy,
         lock=lock.HostLock(
             ledger.path.parent,
@@ -111,8 +110,8 @@ def take_snapshot(
     return snapshot.take(
         kernel.fs,
         policy,
-        Accounts(hugepages, ledger, kernel.fs),
-        UsageReader(hugepages, kernel.fs, kernel.read_maps, policy.reserved),
+        Accounts(hugepages, ledger),
+        UsageReader(hugepages, kernel.read_maps, policy.reserved),
         ledger.holds(),
         can_grow=policy.dynamic,
     )

@@ -29,7 +29,6 @@ from oslo_log import log as logging
 
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.accounts import Accounts
-from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import nodes
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
@@ -46,7 +45,6 @@ class GrowthHost:
     """The host whose pools grow, as far as growth needs it.
 
     :ivar kernel: the kernel's pools
-    :ivar fs: where the kernel's files are
     :ivar accounts: whose the pages are
     :ivar usage: reads the use of the pools
     :ivar holds: reads all holds
@@ -54,7 +52,6 @@ class GrowthHost:
     """
 
     kernel: hugetlb.Hugetlb
-    fs: hostfs.HostFS
     accounts: Accounts
     usage: UsageReader
     holds: Callable[[], Sequence[model.Hold]]
@@ -170,7 +167,7 @@ class Growth:
 
     def _limit(self, key: model.PoolKey) -> int:
         """Return how many pages the operator's limits allow to add."""
-        memory = nodes.memory(self._host.fs)[key.node]
+        memory = nodes.memory(self._kernel.fs)[key.node]
         free_kib = memory.free_kib + memory.reclaimable_kib
         pooled_kib = model.pooled_kib(self._kernel.pools().values(), key.node)
         room_kib = self._policy.room_kib(

@@ -53,7 +53,6 @@ class Service:
         self._pools = Pools(
             hugetlb.Hugetlb(fs, hugetlb.write_number),
             self._ledger,
-            fs,
             PoolPolicy(**policy),
             lock=lock.HostLock(folder),
             read_maps=processes.MapsFile(fs),

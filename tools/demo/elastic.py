@@ -81,7 +81,6 @@ class _Scene:
             pools.Pools(
                 hugetlb.Hugetlb(self._kernel.fs, self._kernel.write),
                 ledger,
-                self._kernel.fs,
                 self._policy,
                 lock=lock.HostLock(folder),
                 read_maps=self._kernel.read_maps,

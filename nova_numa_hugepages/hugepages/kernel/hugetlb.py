@@ -113,7 +113,7 @@ class Hugetlb:
     """
 
     def __init__(self, fs: hostfs.HostFS, writer: Writer) -> None:
-        self._fs = fs
+        self.fs = fs
         self._writer = writer
 
     def nodes(self) -> list[int]:
@@ -122,12 +122,12 @@ class Hugetlb:
         :returns: online nodes with memory; none if the kernel has no huge
             pages
         """
-        path = self._fs.nodes_folder / 'has_memory'
-        return [node for node in self._fs.ids(path) if self.sizes(node)]
+        path = self.fs.nodes_folder / 'has_memory'
+        return [node for node in self.fs.ids(path) if self.sizes(node)]
 
     def sizes(self, node: int) -> list[int]:
         """List the sizes of huge pages of a node, in KiB, ascending."""
-        folder = self._fs.node_folder(node) / 'hugepages'
+        folder = self.fs.node_folder(node) / 'hugepages'
         try:
             names = os.listdir(folder)
         except FileNotFoundError:
@@ -146,12 +146,12 @@ class Hugetlb:
         The kernel doesn't give them at one time. They are read until nothing
         has changed in between, but a few times only.
         """
-        folder = self._fs.pool_folder(key)
-        total = self._fs.number(folder / 'nr_hugepages')
+        folder = self.fs.pool_folder(key)
+        total = self.fs.number(folder / 'nr_hugepages')
         for _ in range(4):
-            surplus = self._fs.number(folder / 'surplus_hugepages')
-            free = self._fs.number(folder / 'free_hugepages')
-            before, total = total, self._fs.number(folder / 'nr_hugepages')
+            surplus = self.fs.number(folder / 'surplus_hugepages')
+            free = self.fs.number(folder / 'free_hugepages')
+            before, total = total, self.fs.number(folder / 'nr_hugepages')
             if total == before:
                 break
         # What is still torn must not be taken for pages to give away.
@@ -160,10 +160,10 @@ class Hugetlb:
 
     def pools(self) -> dict[model.PoolKey, model.Pool]:
         """Read the counters of all pools, by node and size."""
-        path = self._fs.nodes_folder / 'has_memory'
+        path = self.fs.nodes_folder / 'has_memory'
         keys = (
             model.PoolKey(node, size_kib)
-            for node in self._fs.ids(path)
+            for node in self.fs.ids(path)
             for size_kib in self.sizes(node)
         )
         return {key: self.pool(key) for key in keys}
@@ -173,9 +173,7 @@ class Hugetlb:
 
         It knows that for the host only, not on which node they will be.
         """
-        return self._fs.number(
-            self._fs.size_folder(size_kib) / 'resv_hugepages'
-        )
+        return self.fs.number(self.fs.size_folder(size_kib) / 'resv_hugepages')
 
     def set_persistent(self, key: model.PoolKey, pages: int) -> None:
         """Ask for so many persistent pages; `pool` reads the result.
@@ -184,7 +182,7 @@ class Hugetlb:
         """
         if pages < 0:
             raise ValueError(f'a pool cannot have {pages} pages')
-        self._write(nr_file(self._fs, *key), pages)
+        self._write(nr_file(self.fs, *key), pages)
 
     def compact(self, node: int) -> None:
         """Compact the memory of a node, so that larger blocks are free.
@@ -192,16 +190,16 @@ class Hugetlb:
         It takes the kernel up to seconds. Does nothing on a kernel that
         can't.
         """
-        path = compact_file(self._fs, node)
+        path = compact_file(self.fs, node)
         if path.exists():
             self._write(path, 1)
 
     def can_demote(self, key: model.PoolKey) -> bool:
         """Return whether pages of a pool can be split into 2 MiB pages."""
-        path = self._fs.pool_folder(key) / 'demote_size'
+        path = self.fs.pool_folder(key) / 'demote_size'
         if not path.exists():
             return False
-        return self._fs.text(path).strip() == f'{DEMOTED_KIB}kB'
+        return self.fs.text(path).strip() == f'{DEMOTED_KIB}kB'
 
     def demote(self, key: model.PoolKey, pages: int) -> None:
         """Split free pages into 2 MiB pages; `pool` reads the result.
@@ -211,7 +209,7 @@ class Hugetlb:
         """
         if not self.can_demote(key):
             raise ValueError(f'pages of {key} cannot be split')
-        self._write(demote_file(self._fs, *key), pages)
+        self._write(demote_file(self.fs, *key), pages)
 
     def _write(self, path: pathlib.Path, number: int) -> None:
         try:

@@ -158,7 +158,6 @@ class Rig:
         self.pools = Pools(
             self.hugetlb,
             self.ledger,
-            self.kernel.fs,
             self.policy,
             lock=threading.RLock(),
             read_maps=self.read_maps,
@@ -174,9 +173,8 @@ class Rig:
         return growth.Growth(
             growth.GrowthHost(
                 self.hugetlb,
-                self.kernel.fs,
-                Accounts(self.hugetlb, self.ledger, self.kernel.fs),
-                UsageReader(self.hugetlb, self.kernel.fs, self.read_maps, {}),
+                Accounts(self.hugetlb, self.ledger),
+                UsageReader(self.hugetlb, self.read_maps, {}),
                 self.ledger.holds,
                 self._tick,
                 lambda _: None,

@@ -78,7 +78,6 @@ def _pools(folder: pathlib.Path, writer: hugetlb.Writer, ledger: Any) -> Pools:
     return Pools(
         hugetlb.Hugetlb(fs, writer),
         ledger,
-        fs,
         page_host.POLICY,
         lock=lock.HostLock(folder),
         read_maps=processes.MapsFile(fs),

@@ -123,7 +123,6 @@ class Host:
             pools = Pools(
                 hugetlb.Hugetlb(self.kernel.fs, self.kernel.write),
                 ledger,
-                self.kernel.fs,
                 policy.PoolPolicy(node_free_mib=256),
                 lock=threading.RLock(),
                 read_maps=self.kernel.read_maps,
