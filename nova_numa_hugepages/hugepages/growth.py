@@ -29,6 +29,8 @@ from oslo_log import log as logging
 
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.accounts import Accounts
+from nova_numa_hugepages.hugepages.kernel import fragmentation
+from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import nodes
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
@@ -276,3 +278,28 @@ class Growth:
             )
             if spare > 0:
                 rest_kib += self._add(other, -spare) * size_kib
+
+
+def describe_limits(
+    fs: hostfs.HostFS, policy: PoolPolicy, key: model.PoolKey
+) -> str:
+    """Describe what limits the growth of a pool.
+
+    :raises exception.KernelError: if the kernel's files can't be used
+    """
+    memory = nodes.memory(fs)[key.node]
+    free_mib = (memory.free_kib + memory.reclaimable_kib) // 1024
+    text = (
+        f'NUMA node {key.node} has {free_mib} MiB free, of which '
+        f'{policy.node_free_mib} MiB stay free'
+    )
+    if (free_mib - policy.node_free_mib) * 1024 < key.size_kib:
+        return text
+    unusable = fragmentation.unusable_permille(
+        fragmentation.free_blocks(fs)[key.node], key.size_kib
+    )
+    return (
+        f'{text}, and pools may take {policy.ceiling_percent} % of its '
+        f'memory; {unusable // 10} % of the free memory is in blocks that '
+        'are too small'
+    )

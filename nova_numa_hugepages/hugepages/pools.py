@@ -31,7 +31,6 @@ from oslo_log import log as logging
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import growth
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import shortage
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.accounts import AccountsCheck
@@ -431,24 +430,30 @@ class Pools:
         if short:
             raise exception.NotEnoughPages(
                 [
-                    shortage.describe(
-                        key,
-                        count,
-                        wanted[key],
-                        usage.get(key),
-                        attempt.made.get(key, 0),
-                        self._why_missing(key, usage.get(key)),
+                    f'{count} of {wanted[key]} pages of {key} are missing'
+                    + self._explain(
+                        key, usage.get(key), attempt.made.get(key, 0)
                     )
                     for key, count in sorted(short.items())
                 ]
             )
 
-    def _why_missing(self, key: model.PoolKey, usage: PoolUsage | None) -> str:
+    def _explain(
+        self, key: model.PoolKey, usage: PoolUsage | None, made: int
+    ) -> str:
+        """Explain why a pool has too few pages, in words for operators.
+
+        :param usage: its use with what was allocated, None if there is no such
+            pool
+        :param made: pages that were allocated, and are about to be freed again
+        """
         if usage is None:
-            return 'the host has no such pool'
-        return self._why_no_growth or shortage.growth_limits(
+            return ': the host has no such pool'
+        why = self._why_no_growth or growth.describe_limits(
             self._kernel.fs, self._policy, key
         )
+        numbers = f', {made} made now and undone' if made else ''
+        return f' ({usage}{numbers}): {why}'
 
     def _rows(
         self,
