@@ -74,7 +74,7 @@ def opened(
 
     :param fs: the files of the kernel, on this machine or mounted there
     :param to_change: whether anything may be changed
-    :raises errors.NotAllowed: if this user may not do that
+    :raises errors.Refused: if this user may not do that
     :raises exception.LedgerError: if there is no ledger, or it cannot be used
     """
     writer = (
@@ -88,7 +88,7 @@ def opened(
     elif to_change:
         print(f'The pools stay as they are: {read_only}', file=sys.stderr)
     if forbidden(settings.ledger, to_change=to_change):
-        raise errors.NotAllowed(
+        raise errors.Refused(
             f'this user may not {"change" if to_change else "read"} the '
             f'ledger {settings.ledger}. Run it as root, or as the user of '
             'the service.'
@@ -188,7 +188,7 @@ def _check_writable(
     for key in pools:
         path = fs.pool_folder(key) / 'nr_hugepages'
         if not os.access(path, os.W_OK):
-            raise errors.NotAllowed(
+            raise errors.Refused(
                 f'this user may not write {path}, nor change what is held '
                 'for instances. Run it as root.'
             )
