@@ -30,6 +30,9 @@ class CellMeasurer:
     :param needs: what will be asked of the rooms; what none of them needs is
         not measured
     :param account_small_pages: as `model.Strategy.account_small_pages`
+    :ivar cores_matter: whether it matters which CPUs are free, not only how
+        many
+    :ivar short: whether only numbers of CPUs and huge pages matter
     """
 
     def __init__(
@@ -50,18 +53,8 @@ class CellMeasurer:
             for size in sizes
         )
         self._account_small_pages = account_small_pages
-
-    @property
-    def short(self) -> bool:
-        """Whether only numbers of CPUs and huge pages matter."""
-        return not (
-            self._cores or self._siblings or self._shared or self._small
-        )
-
-    @property
-    def cores_matter(self) -> bool:
-        """Whether it matters which CPUs are free, not only how many."""
-        return self._cores or self._siblings
+        self.cores_matter = self._cores or self._siblings
+        self.short = not (self.cores_matter or self._shared or self._small)
 
     def measure(
         self,
