@@ -44,10 +44,7 @@ class SignatureMismatch(NUMAHugepagesError):
 
 
 class InvalidStats(NUMAHugepagesError):
-    """A host reports a value of ``numa_hugepages`` that cannot be read.
-
-    :param reason: what is wrong with the value
-    """
+    """A host reports a value of ``numa_hugepages`` that cannot be read."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -59,7 +56,6 @@ class InvalidExtraSpec(NUMAHugepagesError):
     """A flavor has an extra spec with a value that has no meaning.
 
     :param name: the name of the extra spec, with its namespace
-    :param value: its value
     :param expected: what the value has to be
     """
 
@@ -74,8 +70,6 @@ class InvalidExtraSpec(NUMAHugepagesError):
 class InvalidOption(NUMAHugepagesError):
     """An option in the configuration of the service has a bad value.
 
-    :param group: the group of the option
-    :param name: the name of the option
     :param reason: what is wrong with the value, and where it was found
     """
 
@@ -86,10 +80,7 @@ class InvalidOption(NUMAHugepagesError):
 
 
 class InvalidDomain(NUMAHugepagesError):
-    """The XML of a domain doesn't say where its huge pages are to be.
-
-    :param reason: what is wrong with it
-    """
+    """The XML of a domain doesn't say where its huge pages are to be."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -101,7 +92,6 @@ class InvalidDomain(NUMAHugepagesError):
 class KernelError(NUMAHugepagesError):
     """A file of the kernel can't be read, or has unexpected content.
 
-    :param path: the file
     :param found: what was found, or why it can't be read
     :param expected: what the kernel writes there
     """
@@ -111,10 +101,7 @@ class KernelError(NUMAHugepagesError):
 
 
 class PoolsReadOnly(NUMAHugepagesError):
-    """This process can't change the page pools of this host.
-
-    :param reason: why
-    """
+    """This process can't change the page pools of this host."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -134,12 +121,7 @@ class NotEnoughPages(NUMAHugepagesError):
 
 
 class LedgerError(NUMAHugepagesError):
-    """The ledger of held pages can't be used.
-
-    :param path: the file
-    :param reason: what is wrong with it
-    :param remedy: what to do
-    """
+    """The ledger of held pages can't be used."""
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
         super().__init__(f'the ledger of huge pages {path} {reason}. {remedy}')
@@ -157,11 +139,7 @@ class LedgerMissing(LedgerError):
 
 
 class LedgerDamaged(LedgerError):
-    """The ledger is no ledger, or is damaged.
-
-    :param path: the file
-    :param reason: what is wrong with it
-    """
+    """The ledger is no ledger, or is damaged."""
 
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(path, reason, _without_ledger(path))
@@ -170,8 +148,6 @@ class LedgerDamaged(LedgerError):
 class LedgerTooNew(LedgerError):
     """The ledger was written by a newer version of this package.
 
-    :param path: the file
-    :param version: the version of its schema
     :param known: the latest version that this package knows
     """
 

@@ -150,7 +150,6 @@ class HostStats:
 def parse(value: str) -> HostStats:
     """Read the stats of a host.
 
-    :param value: the stats value
     :raises ValueError: if the value is not what `HostStats.dump` writes, or
         of a newer version
     """

@@ -49,9 +49,6 @@ class Accounts:
 
     Each method raises `exception.KernelError` if the kernel's files can't be
     used, and `exception.LedgerError` if the ledger can't be.
-
-    :param kernel: the kernel's pools
-    :param ledger: where the accounts are kept
     """
 
     def __init__(self, kernel: hugetlb.Hugetlb, ledger: Ledger) -> None:

@@ -46,7 +46,6 @@ PAUSE_S = 0.2
 class GrowthHost:
     """The host whose pools grow, as far as growth needs it.
 
-    :ivar kernel: the kernel's pools
     :ivar accounts: whose the pages are
     :ivar usage: reads the use of the pools
     :ivar holds: reads all holds

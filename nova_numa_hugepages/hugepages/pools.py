@@ -56,9 +56,6 @@ class Pools:
     `exception.KernelError` if files of the kernel can't be used that it needs,
     and `exception.LedgerError` if the ledger can't be.
 
-    :param kernel: the kernel's pools
-    :param ledger: who holds what
-    :param policy: what the operator allows
     :param lock: the lock of the host, over all processes
     :param read_maps: reads the ``numa_maps`` of a process
     :param read_only: why the pools can't be changed here, None if they can

@@ -88,7 +88,6 @@ class PoolUsage:
 class UsageReader:
     """Reads the use of the pools of a host.
 
-    :param kernel: the kernel's pools
     :param read_maps: reads the ``numa_maps`` of a process
     :param reserved: pages that the operator holds back from guests
     """

@@ -54,7 +54,6 @@ def open_manager(
 
     What this host can't do is logged.
 
-    :param conf: the configuration of the service
     :param cleanup: gets what has to be done when the service stops
     :returns: None if the kernel has no huge pages
     :raises exception.LedgerError: if the ledger can't be used

@@ -59,7 +59,6 @@ class Score(NamedTuple):
 class ScoredHost:
     """A host of the fleet, and what the guest costs there.
 
-    :ivar checked: the host
     :ivar room: its room without the guest
     :ivar before: its slots of each kind without the guest
     :ivar after: and with it, once it was scored

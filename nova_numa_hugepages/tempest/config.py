@@ -460,10 +460,7 @@ _ALL = (*host_opts, *server_opts, *load_opts, *whitebox_opts, *pool_opts)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
-    """Register the options; repeating it changes nothing.
-
-    :param conf: the configuration object of Tempest
-    """
+    """Register the options; repeating it changes nothing."""
     conf.register_opts(service_available_opts, group='service_available')
     conf.register_group(numa_hugepages_group)
     conf.register_opts(_ALL, group=numa_hugepages_group)

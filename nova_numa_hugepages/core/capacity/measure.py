@@ -66,7 +66,6 @@ class CellMeasurer:
     ) -> cell_room.CellRoom:
         """Measure a host cell.
 
-        :param limits: the overcommit ratios
         :param floats: whether vCPUs may float on threads beside those of
             guests that isolate theirs, which keeps these away
         :param allocatable: page size in KiB to pages that don't exist yet

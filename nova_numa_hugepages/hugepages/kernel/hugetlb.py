@@ -89,10 +89,7 @@ def write_number(path: pathlib.Path, number: int) -> None:
 
 
 def refusing(reason: str) -> Writer:
-    """Return a writer that refuses to write.
-
-    :param reason: why
-    """
+    """Return a writer that refuses to write."""
 
     def refuse(path: pathlib.Path, number: int) -> NoReturn:
         raise exception.PoolsReadOnly(reason)
@@ -107,9 +104,6 @@ class Hugetlb:
     that writes holds the lock of the host. Each method raises
     `exception.KernelError` if a file can't be used, and those that change
     something raise `exception.PoolsReadOnly` if that isn't possible here.
-
-    :param fs: where the files are
-    :param writer: how they are written
     """
 
     def __init__(self, fs: hostfs.HostFS, writer: Writer) -> None:

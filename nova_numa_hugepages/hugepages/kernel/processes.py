@@ -102,10 +102,7 @@ def guest(fs: hostfs.HostFS, pid: int) -> GuestProcess | None:
 
 
 class MapsFile:
-    """Reads where the memory of a process is, in this process.
-
-    :param fs: where the files are
-    """
+    """Reads where the memory of a process is, in this process."""
 
     def __init__(self, fs: hostfs.HostFS) -> None:
         self._fs = fs

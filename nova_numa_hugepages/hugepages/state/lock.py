@@ -48,12 +48,7 @@ _FLOCK = 'hhqqi0q'
 
 
 class LockError(exception.NUMAHugepagesError):
-    """A lock file can't be used.
-
-    :param path: the file
-    :param reason: why
-    :param remedy: what to do
-    """
+    """A lock file can't be used."""
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
         super().__init__(f'the lock of huge pages {path} {reason}. {remedy}')
@@ -91,7 +86,6 @@ class HostLock:
     A context manager; a thread that has it may enter it again, also through
     another object for the same folder.
 
-    :ivar path: its file
     :param folder: the folder of the ledger
     :param timeout_s: how long to wait for it, in seconds
     :param waiting: called with who has it, after `PATIENCE_S` of waiting

@@ -100,10 +100,7 @@ def scale(counts: Sequence[int], width: int) -> list[int]:
 
 
 def draw(host: HostInspection, name: str) -> Iterable[console.RenderableType]:
-    """Draw a host: its nodes with their pools, and its instances.
-
-    :param name: the name of the host
-    """
+    """Draw a host: its nodes with their pools, and its instances."""
     snapshot = host.snapshot
     uuids = sorted(
         {*snapshot.guests}
