@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """Errors that this package raises.
 
 They are plain Python exceptions, so that they can be raised and caught where

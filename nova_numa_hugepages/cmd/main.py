@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The ``nova-numa-hugepages`` command."""
 
 from __future__ import annotations

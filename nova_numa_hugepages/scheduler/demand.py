@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The demand: which kinds of guests are asked for, and how often.
 
 Learned from the requests that this scheduler gets. Old requests count less:

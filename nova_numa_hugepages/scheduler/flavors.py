@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The flavors of the cloud as kinds of guests."""
 
 from __future__ import annotations

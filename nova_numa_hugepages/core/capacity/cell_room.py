@@ -33,6 +33,7 @@ from typing import NamedTuple
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.fit import pinning
+from nova_numa_hugepages.core.fit.emulator import emulator_cpus
 
 # Linux's own page size is this at most; larger ones are huge pages.
 LARGEST_BASE_KIB = 64
@@ -128,6 +129,14 @@ def need(guest: model.GuestCell, emulator: int) -> CellNeed:
         cpu_policy=guest.cpu_policy,
         thread_policy=guest.thread_policy,
     )
+
+
+def needs_of(request: model.Request) -> list[CellNeed]:
+    """Return the needs of the guest cells of a request, in their order."""
+    return [
+        need(guest, emulator_cpus(request, index))
+        for index, guest in enumerate(request.cells)
+    ]
 
 
 def new_need(

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The measuring of the room that host cells have (``cell_room.py``)."""
 
 from __future__ import annotations

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The lock of the host: one process at a time changes pools and ledger.
 
 It is on a file, as oslo.concurrency has it, so it is gone with the process

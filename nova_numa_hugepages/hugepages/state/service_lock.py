@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The lock file that the service holds for as long as it runs.
 
 The service calls :func:`hold` once, before it opens its ledger. A command
