@@ -219,7 +219,7 @@ def test_both_kernels_do_the_same(scene, tmp_path: pathlib.Path) -> None:
     assert len(seen['real']) >= 4
 
 
-def test_what_is_told_to_be_there_is() -> None:
+def test_pages_that_count_as_allocatable_are() -> None:
     real = Real()
     allocatable = fragmentation.allocatable_pages(hostfs.HostFS(), real.key)
 

@@ -51,7 +51,7 @@ class Best(NamedTuple):
 
     :ivar page_sizes: page size in KiB by guest cell, None without a wish
     :ivar host_cells: host cell id by guest cell
-    :ivar key: what the assignment is judged by, smaller is better: the sum
+    :ivar key: what assignments are compared by, smaller is better: the sum
         of the distances in both directions, the ranks of the chosen host
         cells in ascending order, the ranks by guest cell
     """

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The rules for what is held, each with what it judges by."""
+"""The rules for what is held, each with what it goes by."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class TestFacts:
 
         numa_fit.install(host_devices=lambda: known)
         missing = fit(host_topology, nova_builders.guest(*self.TWO), None)
-        told = fit(
+        passed = fit(
             host_topology,
             nova_builders.guest(*self.TWO),
             None,
@@ -84,7 +84,7 @@ class TestFacts:
         )
 
         assert cells_of(missing) == [1, 3]
-        assert cells_of(told) == [0, 2]
+        assert cells_of(passed) == [0, 2]
 
     def test_a_later_install_leaves_the_source_as_it_is(self):
         numa_fit.install(lambda found: self.FAR)
@@ -108,7 +108,7 @@ class TestFacts:
             fit(host_topology, nova_builders.guest(*self.TWO), None)
         ) == [0, 1]
 
-    def test_a_host_that_tells_nothing_has_equal_distances(self):
+    def test_a_host_that_reports_nothing_has_equal_distances(self):
         numa_fit.install(lambda found: None)
 
         assert cells_of(

@@ -49,7 +49,7 @@ LEGEND_FREE = f'{FREE} free.'
 LEGEND_UNKNOWN = f'{UNKNOWN} free, but perhaps promised or kept.'
 LEGEND_IN_USE = f'{UNKNOWN} free or in use, it is not known by whom.'
 
-# Colours that can be told apart on light and on dark ground.
+# Colours that can be distinguished on light and on dark ground.
 _COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue')
 _WARNING = 'red'
 

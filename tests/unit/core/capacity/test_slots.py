@@ -425,7 +425,7 @@ class TestSmallPagesOfTheHost:
 
         assert count(kind, *free_cells(8, 8), small_mib=0) == 4
 
-    def test_it_is_told_whether_they_matter(self):
+    def test_it_says_whether_they_matter(self):
         kinds = [
             guest_kind(request(pinned_cell(1, 8, wish)))
             for wish in (None, PageRequest.ANY, KIB_4, MIB_2)
@@ -444,7 +444,7 @@ class TestSmallPagesOfTheHost:
 class TestMemory:
     """A counter remembers what it has counted."""
 
-    def test_it_tells_the_same_again(self):
+    def test_it_counts_the_same_again(self):
         kinds = [
             guest_kind(request(pinned_cell(2, 4, MIB_2))),
             guest_kind(request(floating_cell(1, 4))),

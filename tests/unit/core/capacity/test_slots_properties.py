@@ -81,7 +81,7 @@ def contradicts(found: HostTopology) -> list[bool]:
     return verdicts
 
 
-def assert_slots_tell_whether_it_fits(count: Count) -> None:
+def assert_slots_if_it_fits(count: Count) -> None:
     # Given a guest of any kind, and a host
     count = anywhere(count)
     # When slots are counted, and one guest is fitted
@@ -95,19 +95,19 @@ def assert_slots_tell_whether_it_fits(count: Count) -> None:
 @examples(0.08)
 @hypothesis.given(counts())
 def test_there_are_slots_if_and_only_if_a_guest_fits(count: Count) -> None:
-    assert_slots_tell_whether_it_fits(count)
+    assert_slots_if_it_fits(count)
 
 
 @examples(0.04)
 @hypothesis.given(counts(Focus.CPUS))
 def test_there_are_slots_if_and_only_if_it_has_cpus(count: Count) -> None:
-    assert_slots_tell_whether_it_fits(count)
+    assert_slots_if_it_fits(count)
 
 
 @examples(0.04)
 @hypothesis.given(counts(Focus.MEMORY))
 def test_there_are_slots_if_and_only_if_it_has_pages(count: Count) -> None:
-    assert_slots_tell_whether_it_fits(count)
+    assert_slots_if_it_fits(count)
 
 
 @examples(0.02)

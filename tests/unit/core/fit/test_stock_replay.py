@@ -42,7 +42,7 @@ REQUIRE = ThreadPolicy.REQUIRE
 
 
 class TestPlain:
-    """Requests that stock Nova judges as ours does."""
+    """Requests that stock Nova treats as ours does."""
 
     @pytest.mark.parametrize(
         'guest',
@@ -93,7 +93,7 @@ class TestUsual:
                 host_cell(cores=0, shared_cores=2, pools=POOLS)._replace(
                     siblings=()
                 ),
-                id='siblings unknown of CPUs that nobody is pinned to',
+                id='siblings unknown of CPUs that no guest is pinned to',
             ),
         ],
     )

@@ -51,7 +51,7 @@ for _ in range(50):
 
 
 def others(folder, *, timeout_s=0.0):
-    """Tell whether another thread of this process can have the lock."""
+    """Check whether another thread of this process can have the lock."""
     found = []
 
     def take():
@@ -68,7 +68,7 @@ def others(folder, *, timeout_s=0.0):
 
 
 def other_process(folder):
-    """Tell whether another process can have the lock."""
+    """Check whether another process can have the lock."""
     script = """
 try:
     with lock.HostLock(folder, timeout_s=0):
