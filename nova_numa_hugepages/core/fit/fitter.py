@@ -163,17 +163,6 @@ class Fitter:
                 pack=self.strategy.pack,
             )
             assert pinned is not None, (guest, cell)
-            cells.append(
-                model.CellPlan(
-                    host_cell=cell.id,
-                    page_size_kib=size,
-                    pages=size and units.pages_for(guest.memory_mib, size),
-                    pinning=pinned[0],
-                    emulator_cpus=pinned[1],
-                )
-            )
-        return model.Plan(
-            cells=tuple(cells),
-            distance=choice.distance,
-            farthest=choice.farthest,
-        )
+            pages = size and units.pages_for(guest.memory_mib, size)
+            cells.append(model.CellPlan(cell.id, size, pages, *pinned))
+        return model.Plan(tuple(cells), choice.distance, choice.farthest)
