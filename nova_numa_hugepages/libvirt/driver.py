@@ -87,7 +87,6 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         self._stats: host_stats.HostStats | None = None
         self._cell_ids: list[int] = []
         self._service_host = CONF.host
-        self._claim_devices = queries.claim_devices(virtapi)
 
     # The service.
 
@@ -106,7 +105,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
             return
         numa_fit.install(
             host_stats=lambda topology: self._stats,
-            host_devices=self._claim_devices,
+            host_devices=lambda: queries.claim_devices(self.virtapi),
         )
         kernel = self._kernel or setup.kernel_access()
         self._fs = kernel.fs

@@ -18,7 +18,6 @@ in comments only say which release that is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -147,23 +146,17 @@ def destination_distances(
     return guest_config.guest_distances(stats, host_cells)
 
 
-def claim_devices(
-    virtapi: Any,
-) -> Callable[[], pci_stats.PciDeviceStats | None]:
-    """Return a function that returns the PCI devices of this host.
+def claim_devices(virtapi: Any) -> pci_stats.PciDeviceStats | None:
+    """Return the PCI devices of this host.
 
     The scheduler keeps an instance that asks for no device away from host
     cells that have some. Up to Nova 33 the claim doesn't pass the devices for
     such an instance, and would come to another plan.
 
     :param virtapi: the ``ComputeVirtAPI`` of the compute service
-    :returns: a function that returns None until the service knows them
+    :returns: None until the service knows them
     """
-
-    def devices() -> pci_stats.PciDeviceStats | None:
-        service = getattr(virtapi, '_compute', None)
-        resource_tracker = getattr(service, 'rt', None)
-        pci_tracker = getattr(resource_tracker, 'pci_tracker', None)
-        return None if pci_tracker is None else pci_tracker.stats
-
-    return devices
+    service = getattr(virtapi, '_compute', None)
+    resource_tracker = getattr(service, 'rt', None)
+    pci_tracker = getattr(resource_tracker, 'pci_tracker', None)
+    return None if pci_tracker is None else pci_tracker.stats

@@ -45,8 +45,8 @@ def service(stats):
 
 
 def test_devices_that_the_service_does_not_know_yet():
-    assert queries.claim_devices(service(None))() is None
-    assert queries.claim_devices(None)() is None
+    assert queries.claim_devices(service(None)) is None
+    assert queries.claim_devices(None) is None
 
 
 def test_scheduler_and_claim_keep_away_from_the_same_devices():
@@ -55,7 +55,7 @@ def test_scheduler_and_claim_keep_away_from_the_same_devices():
     stats = devices(host_topology, {0: 1})
     compute = service(stats)
     asked = guest(pinned_cell(1))
-    numa_fit.install(host_devices=queries.claim_devices(compute))
+    numa_fit.install(host_devices=lambda: queries.claim_devices(compute))
 
     # when: the scheduler fits it, and then the claim of this Nova
     planned = nova_hardware.numa_fit_instance_to_host(
