@@ -78,22 +78,15 @@ def build_stats(snapshot: HostSnapshot, cell_ids: Sequence[int]) -> HostStats:
     """
     free: dict[int, dict[int, int]] = {}
     allocatable: dict[int, dict[int, int]] = {}
-    unusable_permille: dict[int, dict[int, int]] = {}
+    unusable: dict[int, dict[int, int]] = {}
     for (node, size_kib), pool in sorted(snapshot.pools.items()):
-        if node not in cell_ids:
-            continue
-        for counts, value in (
-            (free, max(0, pool.usage.available)),
-            (allocatable, pool.allocatable),
-            (unusable_permille, pool.unusable_permille),
-        ):
-            counts.setdefault(node, {})[size_kib] = value
-    return HostStats(
-        distances=distances(snapshot.nodes, cell_ids),
-        free=free,
-        allocatable=allocatable,
-        unusable_permille=unusable_permille,
-    ).bounded()
+        if node in cell_ids:
+            available = max(0, pool.usage.available)
+            free.setdefault(node, {})[size_kib] = available
+            allocatable.setdefault(node, {})[size_kib] = pool.allocatable
+            unusable.setdefault(node, {})[size_kib] = pool.unusable_permille
+    far = distances(snapshot.nodes, cell_ids)
+    return HostStats(far, free, allocatable, unusable).bounded()
 
 
 def distances(
