@@ -167,7 +167,8 @@ class Hugetlb:
 
         It knows that for the host only, not on which node they will be.
         """
-        return self.fs.number(self.fs.size_folder(size_kib) / 'resv_hugepages')
+        folder = self.fs.sys / f'kernel/mm/hugepages/hugepages-{size_kib:d}kB'
+        return self.fs.number(folder / 'resv_hugepages')
 
     def set_persistent(self, key: model.PoolKey, pages: int) -> None:
         """Ask for so many persistent pages; `pool` reads the result.
