@@ -21,6 +21,7 @@ to find out.
 from __future__ import annotations
 
 from collections.abc import Callable
+import json
 import os
 import pathlib
 import shutil
@@ -66,9 +67,12 @@ class _RemoteWriter:
         self._channel = channel
         self._steps = steps
 
-    def __call__(self, path: pathlib.Path, number: int) -> None:
+    def __call__(
+        self, path: pathlib.Path, number: int, node: int | None = None
+    ) -> None:
         self._steps.step()
-        self._channel.sendall(f'{number} {path}\n'.encode())
+        message = [os.fspath(path), number, node]
+        self._channel.sendall(f'{json.dumps(message)}\n'.encode())
         assert self._channel.recv(1)
         self._steps.step()
 
@@ -110,8 +114,8 @@ def _killed(
     there.close()
     with here, here.makefile('r', encoding='ascii') as lines:
         for line in lines:
-            number, _, path = line.rstrip().partition(' ')
-            kernel.write(pathlib.Path(path), int(number))
+            path, number, node = json.loads(line)
+            kernel.write(pathlib.Path(path), number, node)
             try:
                 here.sendall(b'.')
             except BrokenPipeError:
