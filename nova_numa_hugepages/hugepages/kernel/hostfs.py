@@ -56,6 +56,10 @@ class HostFS:
             / f'hugepages/hugepages-{key.size_kib:d}kB'
         )
 
+    def size_folder(self, size_kib: int) -> pathlib.Path:
+        """Return the folder of the pages of one size on the whole host."""
+        return self.sys / f'kernel/mm/hugepages/hugepages-{size_kib:d}kB'
+
     def text(self, path: pathlib.Path) -> str:
         """Read a file.
 

@@ -38,6 +38,7 @@ import os
 import pathlib
 import re
 from typing import NoReturn
+from typing import Protocol
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
