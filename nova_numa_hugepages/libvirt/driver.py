@@ -106,6 +106,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         numa_fit.install(
             host_stats=lambda topology: self._stats,
             host_devices=lambda: queries.claim_devices(self.virtapi),
+            host_limits=lambda: queries.claim_limits(self.virtapi),
         )
         if not _guests_get_huge_pages():
             LOG.warning(

@@ -30,6 +30,7 @@ from nova.virt.libvirt import host as libvirt_host
 from oslo_log import log as logging
 
 from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.core import model
 from nova_numa_hugepages.libvirt import guest_config
 
 LOG = logging.getLogger(__name__)
@@ -156,7 +157,27 @@ def claim_devices(virtapi: Any) -> pci_stats.PciDeviceStats | None:
     :param virtapi: the ``ComputeVirtAPI`` of the compute service
     :returns: None until the service knows them
     """
-    service = getattr(virtapi, '_compute', None)
-    resource_tracker = getattr(service, 'rt', None)
-    pci_tracker = getattr(resource_tracker, 'pci_tracker', None)
+    pci_tracker = getattr(_resource_tracker(virtapi), 'pci_tracker', None)
     return None if pci_tracker is None else pci_tracker.stats
+
+
+def claim_limits(virtapi: Any) -> model.Limits | None:
+    """Return the overcommit ratios of this host, as the scheduler has them.
+
+    Up to Nova 33 the claim of a live migration passes none, and would come to
+    another plan.
+
+    :param virtapi: the ``ComputeVirtAPI`` of the compute service
+    :returns: None until the service knows them
+    """
+    # By name of the compute node, of which a host with libvirt has one.
+    found = getattr(_resource_tracker(virtapi), 'compute_nodes', {})
+    for node in found.values():
+        return model.Limits(
+            node.cpu_allocation_ratio, node.ram_allocation_ratio
+        )
+    return None
+
+
+def _resource_tracker(virtapi: Any) -> Any:
+    return getattr(getattr(virtapi, '_compute', None), 'rt', None)
