@@ -20,9 +20,7 @@ from collections.abc import Callable
 import os
 import pathlib
 import platform
-import shutil
 import sys
-import tempfile
 import warnings
 
 warnings.simplefilter('ignore')
@@ -181,14 +179,11 @@ def _placement(arguments: argparse.Namespace) -> list[str]:
     if arguments.write:
         report.write(_HERE / 'README.md', 'placement', f'{text}\n\n{known}')
         report.write(_README, 'placement', f'{text}\n\n{_PICTURE}')
-        with tempfile.TemporaryDirectory() as folder:
-            drawn = pathlib.Path(folder)
-            plots.write_plots(results[0].found, drawn)
-            _PLOTS.mkdir(parents=True, exist_ok=True)
-            for path in drawn.glob('*.svg'):
-                shutil.copy(
-                    path, _PLOTS / f'{results[0].case.name}-{path.name}'
-                )
+        _PLOTS.mkdir(parents=True, exist_ok=True)
+        for name, content in plots.render(results[0].found).items():
+            if name.endswith('.svg'):
+                path = _PLOTS / f'{results[0].case.name}-{name}'
+                path.write_bytes(content)
     return [miss for result in results for miss in placement.misses(result)]
 
 

@@ -25,11 +25,11 @@ import dataclasses
 import pathlib
 
 from nova_numa_hugepages.simulate import bound
-from nova_numa_hugepages.simulate import load
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import runner
+from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import scenario_file
 from nova_numa_hugepages.simulate import summary
-from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate.summary import Metric
 
 _FOLDER = pathlib.Path(__file__).parent / 'scenarios'
@@ -78,7 +78,7 @@ class Result:
     case: Case
     found: results.Results
     phases: dict[results.Phase, summary.PhaseSummary]
-    known: dict[workload.Learning, float] | None = None
+    known: dict[scenario.Learning, float] | None = None
 
 
 def measure(
@@ -91,16 +91,16 @@ def measure(
 
     :param progress: called with what runs, and how much of it is done
     """
-    play = load.load(_FOLDER / f'{case.name}.yaml')
+    play = scenario_file.load(_FOLDER / f'{case.name}.yaml')
     planned = runner.plan(
-        play, list(results.PlacementPolicy), workload.Learning.LEARNED
+        play, list(results.PlacementPolicy), scenario.Learning.LEARNED
     )
     unbound = _run(case.name, planned, processes, progress)
     found = bound.add_bounds(play, unbound)
     known = None
     if case.name == 'usual':
         known = {}
-        for learning in (workload.Learning.FLAVORS, workload.Learning.PINNED):
+        for learning in (scenario.Learning.FLAVORS, scenario.Learning.PINNED):
             fill = [
                 task
                 for task in runner.plan(
@@ -122,7 +122,7 @@ def measure(
 
 def _run(
     name: str,
-    planned: list[workload.Task],
+    planned: list[scenario.Task],
     processes: int,
     progress: Callable[[str, float], None] | None,
 ) -> results.Results:

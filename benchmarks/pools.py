@@ -107,7 +107,7 @@ def measure(*, repeats: int, guests_held: int = 20) -> Result:
         programs may wait for
     """
     fs = hostfs.HostFS()
-    kernel = hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs))
+    kernel = hugetlb.Hugetlb(fs, hugetlb.write_number)
     key = model.PoolKey(kernel.nodes()[0], SIZE_KIB)
     with tempfile.TemporaryDirectory() as folder, _restored(kernel, key):
         path = pathlib.Path(folder)
@@ -115,7 +115,6 @@ def measure(*, repeats: int, guests_held: int = 20) -> Result:
         pools = Pools(
             kernel,
             book,
-            fs,
             policy.PoolPolicy(
                 node_free_mib=NODE_FREE_MIB, ceiling_percent=95, compact=False
             ),

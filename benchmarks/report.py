@@ -23,8 +23,8 @@ from benchmarks import placement
 from benchmarks import weighing
 from nova_numa_hugepages.simulate.results import Phase
 from nova_numa_hugepages.simulate.results import PlacementPolicy
+from nova_numa_hugepages.simulate.scenario import Learning
 from nova_numa_hugepages.simulate.summary import Metric
-from nova_numa_hugepages.simulate.workload import Learning
 
 
 def usual_table(results: Sequence[filtering.UsualResult]) -> str:

@@ -15,7 +15,7 @@
 On one host with four nodes of the cloud of ``tests/stack``, with its pages
 ready, so that nothing has to be made. Servers of one flavor are started one
 after the other, with our driver, with the stock driver, and with ours again,
-to tell a trend of the machine from a difference of the drivers. What is
+to separate a trend of the machine from a difference of the drivers. What is
 compared is what Nova's log says that a spawn took on the hypervisor. The host
 is emulated and slow, and so are both.
 """

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """Errors that this package raises.
 
 They are plain Python exceptions, so that they can be raised and caught where
@@ -33,8 +32,6 @@ class SignatureMismatch(NUMAHugepagesError):
     """
 
     def __init__(self, expected: str, found: str) -> None:
-        self.expected = expected
-        self.found = found
         super().__init__(
             'nova.virt.hardware.numa_fit_instance_to_host cannot be replaced: '
             f'this package was written for the signature {expected}, and the '
@@ -46,13 +43,9 @@ class SignatureMismatch(NUMAHugepagesError):
 
 
 class InvalidStats(NUMAHugepagesError):
-    """A host reports a value of ``numa_hugepages`` that cannot be read.
-
-    :param reason: what is wrong with the value
-    """
+    """A host reports a value of ``numa_hugepages`` that cannot be read."""
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
         super().__init__(
             f"the host's 'numa_hugepages' stats cannot be read: {reason}"
         )
@@ -62,14 +55,10 @@ class InvalidExtraSpec(NUMAHugepagesError):
     """A flavor has an extra spec with a value that has no meaning.
 
     :param name: the name of the extra spec, with its namespace
-    :param value: its value
     :param expected: what the value has to be
     """
 
     def __init__(self, name: str, value: str, expected: str) -> None:
-        self.name = name
-        self.value = value
-        self.expected = expected
         super().__init__(
             f'extra spec {name} is {value!r}; expected {expected}. Set it to '
             'such a value or unset it on the flavor, and create the server '
@@ -80,26 +69,19 @@ class InvalidExtraSpec(NUMAHugepagesError):
 class InvalidOption(NUMAHugepagesError):
     """An option in the configuration of the service has a bad value.
 
-    :param group: the group of the option
-    :param name: the name of the option
     :param reason: what is wrong with the value, and where it was found
     """
 
     def __init__(self, group: str, name: str, reason: str) -> None:
         self.group = group
         self.name = name
-        self.reason = reason
         super().__init__(f'option [{group}] {name}: {reason}')
 
 
 class InvalidDomain(NUMAHugepagesError):
-    """The XML of a domain doesn't say where its huge pages are to be.
-
-    :param reason: what is wrong with it
-    """
+    """The XML of a domain doesn't say where its huge pages are to be."""
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
         super().__init__(
             'the XML of the domain does not say which huge pages it needs: '
             + reason
@@ -109,23 +91,16 @@ class InvalidDomain(NUMAHugepagesError):
 class KernelError(NUMAHugepagesError):
     """A file of the kernel can't be read, or has unexpected content.
 
-    :param path: the file
     :param found: what was found, or why it can't be read
     :param expected: what the kernel writes there
     """
 
     def __init__(self, path: object, found: str, expected: str) -> None:
-        self.path = path
-        self.found = found
-        self.expected = expected
         super().__init__(f'{path}: expected {expected}, found {found}')
 
 
 class PoolsReadOnly(NUMAHugepagesError):
-    """This process can't change the page pools of this host.
-
-    :param reason: why
-    """
+    """This process can't change the page pools of this host."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -145,16 +120,9 @@ class NotEnoughPages(NUMAHugepagesError):
 
 
 class LedgerError(NUMAHugepagesError):
-    """The ledger of held pages can't be used.
-
-    :param path: the file
-    :param reason: what is wrong with it
-    :param remedy: what to do
-    """
+    """The ledger of held pages can't be used."""
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
-        self.path = path
-        self.reason = reason
         super().__init__(f'the ledger of huge pages {path} {reason}. {remedy}')
 
 
@@ -170,11 +138,7 @@ class LedgerMissing(LedgerError):
 
 
 class LedgerDamaged(LedgerError):
-    """The ledger is no ledger, or is damaged.
-
-    :param path: the file
-    :param reason: what is wrong with it
-    """
+    """The ledger is no ledger, or is damaged."""
 
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(path, reason, _without_ledger(path))
@@ -183,8 +147,6 @@ class LedgerDamaged(LedgerError):
 class LedgerTooNew(LedgerError):
     """The ledger was written by a newer version of this package.
 
-    :param path: the file
-    :param version: the version of its schema
     :param known: the latest version that this package knows
     """
 

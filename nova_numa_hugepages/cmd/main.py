@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The ``nova-numa-hugepages`` command."""
 
 from __future__ import annotations
@@ -34,6 +33,15 @@ PROGRAM = 'nova-numa-hugepages'
 NAMESPACE = 'nova_numa_hugepages.cli'
 
 
+class Commands(commandmanager.CommandManager):
+    """The commands, each of which is loaded when it is run."""
+
+    def load_commands(self, namespace: str) -> None:
+        """Find the commands; cliff would load all of them."""
+        for found in metadata.entry_points(group=namespace):
+            self.commands[found.name.replace('_', ' ')] = found
+
+
 class Application(app.App):
     """The command line.
 
@@ -50,7 +58,7 @@ class Application(app.App):
         super().__init__(
             description='Tools for NUMA and huge page placement with Nova.',
             version=metadata.version(PROGRAM),
-            command_manager=commandmanager.CommandManager(NAMESPACE),
+            command_manager=Commands(NAMESPACE),
             deferred_help=True,
         )
 

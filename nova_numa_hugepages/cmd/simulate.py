@@ -16,12 +16,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import importlib
 import os
 import pathlib
-import signal
 import sys
 from typing import Any
 from typing import TYPE_CHECKING
@@ -32,8 +30,6 @@ from cliff import command
 from nova_numa_hugepages import exception
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import scenario
 
@@ -158,14 +154,13 @@ class Simulate(command.Command):
         try:
             _check_options(parsed_args)
             _check_libraries(parsed_args)
-            with _interruptible():
+            from nova_numa_hugepages.simulate import runner
+
+            with runner.handling_signals(_interrupt):
                 return _simulate(parsed_args)
-        except _Failure as failure:
-            print(failure, file=sys.stderr)
-            return failure.code
         except exception.NUMAHugepagesError as error:
             print(error, file=sys.stderr)
-            return EXIT_FAILED
+            return error.code if isinstance(error, _Failure) else EXIT_FAILED
         except KeyboardInterrupt:
             # Each file that was written has been reported.
             print('Interrupted.', file=sys.stderr)
@@ -176,7 +171,7 @@ class Simulate(command.Command):
             return EXIT_FAILED
 
 
-class _Failure(Exception):
+class _Failure(exception.NUMAHugepagesError):
     """The simulation cannot go on; the text says why."""
 
     def __init__(self, text: str, code: int = EXIT_FAILED) -> None:
@@ -213,7 +208,7 @@ def _check_libraries(options: argparse.Namespace) -> None:
     """Check that the libraries of the extra ``simulate`` are installed."""
     needed = {
         'rich': 'A simulation',
-        'nova_numa_hugepages.simulate.load': 'A simulation',
+        'nova_numa_hugepages.simulate.scenario_file': 'A simulation',
     }
     if options.plots is not None:
         needed['matplotlib.figure'] = 'Plotting'
@@ -247,12 +242,16 @@ def _check_files(options: argparse.Namespace) -> None:
         output.check_writable(options.save)
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def _simulate(options: argparse.Namespace) -> int:
     from rich import console as rich
 
     from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import runner
-    from nova_numa_hugepages.simulate import workload
+    from nova_numa_hugepages.simulate import scenario
 
     # The report goes to stdout, all else to stderr.
     notes = rich.Console(stderr=True, highlight=False, markup=False)
@@ -271,7 +270,7 @@ def _simulate(options: argparse.Namespace) -> int:
         for policy in results.PlacementPolicy
         if options.policy in ('both', policy.value)
     ]
-    planned = runner.plan(play, policies, workload.Learning(options.demand))
+    planned = runner.plan(play, policies, scenario.Learning(options.demand))
     with runner.progress_bar(notes, planned) as report:
         found = runner.run(
             planned,
@@ -288,11 +287,11 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _load(path: pathlib.Path) -> scenario.Scenario:
-    from nova_numa_hugepages.simulate import load
+    from nova_numa_hugepages.simulate import scenario_file
     from nova_numa_hugepages.yamlfile import document
 
     try:
-        return load.load(path)
+        return scenario_file.load(path)
     except document.FileError as error:
         raise _Failure(str(error), EXIT_BAD_INPUT) from error
 
@@ -332,9 +331,9 @@ def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:
     from nova import conf
     from nova import context
 
-    from nova_numa_hugepages.simulate import dump
     from nova_numa_hugepages.simulate import from_nova
     from nova_numa_hugepages.simulate import scenario
+    from nova_numa_hugepages.simulate import scenario_file
 
     if not conf.CONF.api_database.connection:
         raise _Failure(
@@ -344,18 +343,18 @@ def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:
     # What is left out of the cloud is logged as a warning.
     with notes.status('reading the databases'):
         hosts, flavors = from_nova.read(context.get_admin_context())
-    arrivals = dump.suggest_arrivals(hosts, flavors)
+    arrivals = scenario_file.suggest_arrivals(hosts, flavors)
     return _with_seeds(
         scenario.Scenario('the cloud', hosts, flavors, arrivals), seeds
     )
 
 
 def _save(play: scenario.Scenario, path: pathlib.Path, notes: Any) -> int:
-    from nova_numa_hugepages.simulate import dump
     from nova_numa_hugepages.simulate import output
+    from nova_numa_hugepages.simulate import scenario_file
 
-    output.write(path, dump.to_yaml(play).encode())
-    _print_written(path, notes)
+    content = scenario_file.to_yaml(play).encode()
+    output.write({path: content}, lambda path: _print_written(path, notes))
     return 0
 
 
@@ -394,7 +393,6 @@ def _deliver(
     from rich import console as rich
 
     from nova_numa_hugepages.simulate import output
-    from nova_numa_hugepages.simulate import plots
     from nova_numa_hugepages.simulate import tables
 
     stdout = rich.Console(highlight=False, markup=False)
@@ -403,10 +401,16 @@ def _deliver(
         if options.plots is not None and found.runs:
             output.make_folder(options.plots)
         if options.json is not None and found.runs:
-            output.write(options.json, output.dump(found).encode())
-            written.append(options.json)
+            content = output.dump(found).encode()
+            output.write({options.json: content}, written.append)
         if options.plots is not None:
-            written += plots.write_plots(found, options.plots)
+            from nova_numa_hugepages.simulate import plots
+
+            contents = {
+                options.plots / name: content
+                for name, content in plots.render(found).items()
+            }
+            output.write(contents, written.append)
     finally:
         try:
             tables.print_report(found, stdout, planned=planned)
@@ -418,23 +422,3 @@ def _deliver(
 def _print_written(path: pathlib.Path, notes: Any) -> None:
     # A name longer than the line must not be broken.
     notes.print(f'Written: {path}', soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGINT and SIGTERM.
-
-    Also where the shell has had the interrupt ignored, as it does for what it
-    runs in the background of a script.
-    """
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, interrupt) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

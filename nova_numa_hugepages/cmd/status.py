@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The ``nova-numa-hugepages-status`` command.
 
 ``nova-numa-hugepages-status upgrade check`` checks whether the scheduler can
@@ -18,6 +17,7 @@ be started with its configuration. It connects to nothing and changes nothing.
 """
 
 from collections.abc import Sequence
+import functools
 import math
 import sys
 import warnings
@@ -59,16 +59,9 @@ _NOT_LOADED = (
 )
 
 
-def _success() -> upgradecheck.Result:
-    return upgradecheck.Result(upgradecheck.Code.SUCCESS)
-
-
-def _warning(details: str) -> upgradecheck.Result:
-    return upgradecheck.Result(upgradecheck.Code.WARNING, details)
-
-
-def _failure(details: str) -> upgradecheck.Result:
-    return upgradecheck.Result(upgradecheck.Code.FAILURE, details)
+_SUCCESS = upgradecheck.Result(upgradecheck.Code.SUCCESS)
+_warning = functools.partial(upgradecheck.Result, upgradecheck.Code.WARNING)
+_failure = functools.partial(upgradecheck.Result, upgradecheck.Code.FAILURE)
 
 
 class Checks(upgradecheck.UpgradeCommands):
@@ -84,7 +77,7 @@ class Checks(upgradecheck.UpgradeCommands):
     def _check_files(self) -> upgradecheck.Result:
         """Check that it is the operator's configuration that is checked."""
         if self._conf.config_file or self._conf.config_dir:
-            return _success()
+            return _SUCCESS
         return _warning(
             'No configuration file was found, so the defaults were checked. '
             "Name the scheduler's with --config-file or --config-dir."
@@ -104,7 +97,7 @@ class Checks(upgradecheck.UpgradeCommands):
                     'is so for the user of this command; run it as the user '
                     'of the scheduler.)'
                 )
-        return _success()
+        return _SUCCESS
 
     def _check_filter(self) -> upgradecheck.Result:
         if FILTER not in self._conf.filter_scheduler.enabled_filters:
@@ -150,7 +143,7 @@ class Checks(upgradecheck.UpgradeCommands):
                 f'{FILTER} is {found_path}, and not the one of this package, '
                 f'{FILTER_PATH}. Check [filter_scheduler] available_filters.'
             )
-        return _success()
+        return _SUCCESS
 
     def _check_stock_filter(self) -> upgradecheck.Result:
         enabled = self._conf.filter_scheduler.enabled_filters
@@ -161,7 +154,7 @@ class Checks(upgradecheck.UpgradeCommands):
                 'candidates are pruned twice. Take it out of '
                 '[filter_scheduler] enabled_filters.'
             )
-        return _success()
+        return _SUCCESS
 
     def _weighers_of_ours(self) -> int:
         """Count how often the weigher is enabled."""
@@ -204,7 +197,7 @@ class Checks(upgradecheck.UpgradeCommands):
                 'of the hosts that passed the filters, not of the rest of the '
                 f'fleet. Add {FILTER} to [filter_scheduler] enabled_filters.'
             )
-        return _warning(' '.join(problems)) if problems else _success()
+        return _warning(' '.join(problems)) if problems else _SUCCESS
 
     def _multiplier(self) -> float:
         try:
@@ -219,7 +212,7 @@ class Checks(upgradecheck.UpgradeCommands):
             numa_fit.check_signature()
         except exception.SignatureMismatch as error:
             return _failure(str(error))
-        return _success()
+        return _SUCCESS
 
     _upgrade_checks = (
         ('Configuration files', _check_files),

@@ -48,6 +48,9 @@ MAX_DISTANCE = 255
 # each request.
 MAX_LENGTH = 16384
 
+# What is counted of each page size.
+_COUNTS = ('free', 'allocatable', 'unusable_permille')
+
 _Matrix = tuple[tuple[int, ...], ...]
 
 
@@ -77,7 +80,7 @@ class HostStats:
     )
     # Computed once, since the same stats come with each request.
     _matrices: dict[tuple[int, ...], _Matrix | None] = dataclasses.field(
-        default_factory=dict, repr=False, compare=False
+        default_factory=dict, init=False, repr=False, compare=False
     )
 
     def distance_matrix(self, cell_ids: Sequence[int]) -> _Matrix | None:
@@ -112,12 +115,8 @@ class HostStats:
         cells: dict[str, dict[str, Any]] = {}
         for cell_id, row in self.distances.items():
             cells.setdefault(str(cell_id), {})['distances'] = list(row)
-        for name, counts in (
-            ('free', self.free),
-            ('allocatable', self.allocatable),
-            ('unusable_permille', self.unusable_permille),
-        ):
-            for cell_id, sizes in counts.items():
+        for name in _COUNTS:
+            for cell_id, sizes in getattr(self, name).items():
                 pages = cells.setdefault(str(cell_id), {}).setdefault(
                     'pages', {}
                 )
@@ -143,14 +142,13 @@ class HostStats:
         for name in ('unusable_permille', 'free', 'distances'):
             if len(shorter.dump()) <= length:
                 break
-            shorter = dataclasses.replace(shorter, **{name: {}}, _matrices={})
+            shorter = dataclasses.replace(shorter, **{name: {}})
         return shorter
 
 
 def parse(value: str) -> HostStats:
     """Read the stats of a host.
 
-    :param value: the stats value
     :raises ValueError: if the value is not what `HostStats.dump` writes, or
         of a newer version
     """
@@ -167,9 +165,7 @@ def parse(value: str) -> HostStats:
             'upgrade this service to the version of the compute'
         )
     distances: dict[int, tuple[int, ...]] = {}
-    free: dict[int, dict[int, int]] = {}
-    allocatable: dict[int, dict[int, int]] = {}
-    unusable: dict[int, dict[int, int]] = {}
+    found: dict[str, dict[int, dict[int, int]]] = {n: {} for n in _COUNTS}
     for key, cell in _object(document.get('cells', {}), 'cells').items():
         cell_id = _number(key, 'cells')
         where = f'cells.{key}'
@@ -181,17 +177,13 @@ def parse(value: str) -> HostStats:
         ).items():
             size_kib = _number(size, f'{where}.pages')
             inner = f'{where}.pages.{size}'
-            for name, into in (
-                ('free', free),
-                ('allocatable', allocatable),
-                ('unusable_permille', unusable),
-            ):
+            for name, into in found.items():
                 if name in _object(counts, inner):
                     count = _integer(counts[name], f'{inner}.{name}')
                     if count < 0:
                         raise ValueError(f'{inner}.{name}: {count} is below 0')
                     into.setdefault(cell_id, {})[size_kib] = count
-    return HostStats(distances, free, allocatable, unusable)
+    return HostStats(distances, **found)
 
 
 def _distances(value: Any, where: str) -> tuple[int, ...]:

@@ -37,7 +37,6 @@ def format_kib(size_kib: int) -> str:
 def pages_for(memory_mib: int, page_size_kib: int) -> int | None:
     """Count the pages that hold an amount of memory exactly.
 
-    :param memory_mib: the memory in MiB
     :param page_size_kib: the page size in KiB, above zero
     :returns: the number of pages, or None if the memory is not a whole
         number of pages

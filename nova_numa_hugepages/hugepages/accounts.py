@@ -26,9 +26,11 @@ import dataclasses
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
+
+# How often a pool is written again that others made too large meanwhile.
+_ATTEMPTS = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,26 +52,16 @@ class Accounts:
 
     Each method raises `exception.KernelError` if the kernel's files can't be
     used, and `exception.LedgerError` if the ledger can't be.
-
-    :param kernel: the kernel's pools
-    :param ledger: where the accounts are kept
-    :param fs: where the kernel's files are
     """
 
-    def __init__(
-        self,
-        kernel: hugetlb.Hugetlb,
-        ledger: Ledger,
-        fs: hostfs.HostFS,
-    ) -> None:
+    def __init__(self, kernel: hugetlb.Hugetlb, ledger: Ledger) -> None:
         self._kernel = kernel
         self._ledger = ledger
-        self._fs = fs
 
     def read(self) -> AccountsCheck:
         """Compare the pools with the ledger; changes neither."""
         last = self._ledger.boot_id
-        rebooted = last is not None and last != self._fs.boot_id()
+        rebooted = last is not None and last != self._kernel.fs.boot_id()
         changes: list[str] = []
         if rebooted:
             changes.append(
@@ -97,7 +89,7 @@ class Accounts:
                     self._ledger.forget_accounts()
                 for account in check.accounts.values():
                     self._ledger.put_account(account)
-        boot_id = self._fs.boot_id()
+        boot_id = self._kernel.fs.boot_id()
         if self._ledger.boot_id != boot_id:
             self._ledger.set_boot_id(boot_id)
         return check
@@ -129,32 +121,49 @@ class Accounts:
         """
         before = self._kernel.pool(key)
         wanted = max(0, before.persistent + count)
-        after = self._write(key, before, wanted)
+        after = self._set(key, before, wanted, attempts=_ATTEMPTS)
+        return after.persistent - before.persistent
+
+    def _set(
+        self,
+        key: model.PoolKey,
+        before: model.Pool,
+        wanted: int,
+        *,
+        attempts: int,
+    ) -> model.Pool:
+        after, meant = self._write(key, before, wanted)
         # Pages in use go when they are freed. Of the others all should.
         to_go = min(before.free, before.persistent - wanted)
         refused = to_go - max(0, before.total - after.total)
         if refused > 0:
-            after = self._write(key, after, after.persistent + refused)
-        return after.persistent - before.persistent
+            after, _ = self._write(key, after, after.persistent + refused)
+        elif attempts and wanted < after.persistent <= meant:
+            return self._set(key, after, wanted, attempts=attempts - 1)
+        return after
 
     def _write(
         self, key: model.PoolKey, before: model.Pool, wanted: int
-    ) -> model.Pool:
+    ) -> tuple[model.Pool, int]:
+        """Write a pool once; what came out is accounted.
+
+        :returns: the pool, and how many pages the kernel took it for at most
+        """
         account = self.account(key)
         self._ledger.announce(key, before.persistent, wanted)
-        self._kernel.set_persistent(key, wanted)
+        meant = self._kernel.set_persistent(key, wanted)
         after = self._kernel.pool(key)
         settled = _in_step(
             after,
             dataclasses.replace(
                 account,
                 announced_from=before.persistent,
-                announced_to=wanted,
+                announced_to=max(wanted, min(meant, after.persistent)),
             ),
             [],
         )
         self._ledger.settle(key, settled.floor, settled.grown)
-        return after
+        return after, meant
 
     def set_floor(self, key: model.PoolKey, floor: int) -> None:
         """Record whose the pages of a pool are; the pool stays as it is.

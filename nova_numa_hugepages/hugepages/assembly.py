@@ -41,7 +41,7 @@ class KernelAccess:
     """The means to read and change the huge pages of a kernel.
 
     :ivar fs: the files of the kernel
-    :ivar writer: changes pools
+    :ivar writer: writes to them
     :ivar read_maps: reads where the memory of a process is
     :ivar check: checks the privileges that these two need; raises
         `exception.PoolsReadOnly` if they are missing
@@ -89,7 +89,6 @@ def open_pools(
     return Pools(
         hugetlb.Hugetlb(kernel.fs, kernel.writer),
         ledger,
-        kernel.fs,
         policy,
         lock=lock.HostLock(
             ledger.path.parent,
@@ -111,8 +110,8 @@ def take_snapshot(
     return snapshot.take(
         kernel.fs,
         policy,
-        Accounts(hugepages, ledger, kernel.fs),
-        UsageReader(hugepages, kernel.fs, kernel.read_maps, policy.reserved),
+        Accounts(hugepages, ledger),
+        UsageReader(hugepages, kernel.read_maps, policy.reserved),
         ledger.holds(),
         can_grow=policy.dynamic,
     )

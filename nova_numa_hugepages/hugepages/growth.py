@@ -29,6 +29,7 @@ from oslo_log import log as logging
 
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.accounts import Accounts
+from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import nodes
@@ -45,8 +46,6 @@ PAUSE_S = 0.2
 class GrowthHost:
     """The host whose pools grow, as far as growth needs it.
 
-    :ivar kernel: the kernel's pools
-    :ivar fs: where the kernel's files are
     :ivar accounts: whose the pages are
     :ivar usage: reads the use of the pools
     :ivar holds: reads all holds
@@ -54,7 +53,6 @@ class GrowthHost:
     """
 
     kernel: hugetlb.Hugetlb
-    fs: hostfs.HostFS
     accounts: Accounts
     usage: UsageReader
     holds: Callable[[], Sequence[model.Hold]]
@@ -124,6 +122,15 @@ class Growth:
             key: self._kernel.pool(key).total + count
             for key, count in missing.items()
         }
+        memory = nodes.memory(self._kernel.fs)
+        too_many = {
+            key: missing[key]
+            for key, goal in goals.items()
+            if goal * key.size_kib > memory[key.node].total_kib
+        }
+        if too_many:
+            # The memory that there is isn't taken from others in vain.
+            return too_many
         left = self._enlarge(goals, goals)
         while left:
             if self._policy.compact:
@@ -170,7 +177,7 @@ class Growth:
 
     def _limit(self, key: model.PoolKey) -> int:
         """Return how many pages the operator's limits allow to add."""
-        memory = nodes.memory(self._host.fs)[key.node]
+        memory = nodes.memory(self._kernel.fs)[key.node]
         free_kib = memory.free_kib + memory.reclaimable_kib
         pooled_kib = model.pooled_kib(self._kernel.pools().values(), key.node)
         room_kib = self._policy.room_kib(
@@ -279,3 +286,28 @@ class Growth:
             )
             if spare > 0:
                 rest_kib += self._add(other, -spare) * size_kib
+
+
+def describe_limits(
+    fs: hostfs.HostFS, policy: PoolPolicy, key: model.PoolKey
+) -> str:
+    """Describe what limits the growth of a pool.
+
+    :raises exception.KernelError: if the kernel's files can't be used
+    """
+    memory = nodes.memory(fs)[key.node]
+    free_mib = (memory.free_kib + memory.reclaimable_kib) // 1024
+    text = (
+        f'NUMA node {key.node} has {free_mib} MiB free, of which '
+        f'{policy.node_free_mib} MiB stay free'
+    )
+    if (free_mib - policy.node_free_mib) * 1024 < key.size_kib:
+        return text
+    unusable = fragmentation.unusable_permille(
+        fragmentation.free_blocks(fs)[key.node], key.size_kib
+    )
+    return (
+        f'{text}, and pools may take {policy.ceiling_percent} % of its '
+        f'memory; {unusable // 10} % of the free memory is in blocks that '
+        'are too small'
+    )

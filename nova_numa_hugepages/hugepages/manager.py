@@ -68,7 +68,6 @@ class HugePageManager:
     errors raise `exception.KernelError` if the kernel's files can't be used,
     and `exception.LedgerError` if the ledger can't be.
 
-    :param pools: the pools, with their ledger
     :param ticks: seconds of a clock that only goes forward
     """
 

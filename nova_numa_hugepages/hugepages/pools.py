@@ -31,12 +31,9 @@ from oslo_log import log as logging
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import growth
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages import shortage
-from nova_numa_hugepages.hugepages import shrink
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.accounts import AccountsCheck
-from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
@@ -59,10 +56,6 @@ class Pools:
     `exception.KernelError` if files of the kernel can't be used that it needs,
     and `exception.LedgerError` if the ledger can't be.
 
-    :param kernel: the kernel's pools
-    :param ledger: who holds what
-    :param fs: where the kernel's files are
-    :param policy: what the operator allows
     :param lock: the lock of the host, over all processes
     :param read_maps: reads the ``numa_maps`` of a process
     :param read_only: why the pools can't be changed here, None if they can
@@ -74,7 +67,6 @@ class Pools:
         self,
         kernel: hugetlb.Hugetlb,
         ledger: Ledger,
-        fs: hostfs.HostFS,
         policy: PoolPolicy,
         *,
         lock: contextlib.AbstractContextManager[object],
@@ -86,16 +78,14 @@ class Pools:
     ) -> None:
         self._kernel = kernel
         self._ledger = ledger
-        self._fs = fs
         self._policy = policy
         self._lock = lock
         self._read_only = read_only
         self._clock = clock
-        self._accounts = Accounts(kernel, ledger, fs)
-        self._usage = UsageReader(kernel, fs, read_maps, policy.reserved)
+        self._accounts = Accounts(kernel, ledger)
+        self._usage = UsageReader(kernel, read_maps, policy.reserved)
         self._host = growth.GrowthHost(
             kernel,
-            fs,
             self._accounts,
             self._usage,
             ledger.holds,
@@ -150,7 +140,7 @@ class Pools:
 
     def running(self) -> dict[str, processes.GuestProcess]:
         """Get the guests that run, by uuid."""
-        return processes.running(self._fs)
+        return processes.running(self._kernel.fs)
 
     def pages_of(
         self, process: processes.GuestProcess
@@ -183,7 +173,7 @@ class Pools:
     def snapshot(self) -> snapshot.HostSnapshot:
         """Take a snapshot of the host; changes nothing."""
         return snapshot.take(
-            self._fs,
+            self._kernel.fs,
             self._policy,
             self._accounts,
             self._usage,
@@ -199,19 +189,25 @@ class Pools:
         """Count the idle pages that could be freed, by pool.
 
         They are those that we allocated, without those that the policy keeps
-        ready.
+        ready. What was there before us, or is the operator's, is never freed.
 
         :param accounts: the accounts to go by; those of the ledger if None
         :param usage: the use of the pools; as it is now if None
         """
         if accounts is None:
             accounts = self._ledger.accounts()
-        if self._read_only is not None or not any(
-            account.grown for account in accounts.values()
-        ):
+        ours = {key: account.grown for key, account in accounts.items()}
+        if self._read_only is not None or not any(ours.values()):
             return {}
         usage = self.usage() if usage is None else usage
-        return shrink.freeable(accounts, usage, self._policy)
+        return model.above_zero(
+            {
+                key: min(grown, usage[key].available)
+                - self._policy.warm_mib * 1024 // key.size_kib
+                for key, grown in ours.items()
+                if grown and key in usage
+            }
+        )
 
     # Changing.
 
@@ -343,16 +339,27 @@ class Pools:
             raise
 
     def trim(self, freed: dict[model.PoolKey, int] | None = None) -> None:
-        """Free the idle pages that we allocated.
+        """Free the idle pages that we allocated, as far as the kernel does.
 
         Needs accounts that are in step.
 
         :param freed: receives how many pages were freed, pool by pool, also
             if an error ends it
         """
-        shrink.free(
-            self._accounts, self.freeable(), {} if freed is None else freed
-        )
+        freed = {} if freed is None else freed
+        for key, pages in self.freeable().items():
+            count = -self._accounts.add(key, -pages)
+            if count > 0:
+                freed[key] = count
+                LOG.info(
+                    'Freed idle huge pages: %s.', model.in_words({key: count})
+                )
+            if count < pages:
+                LOG.info(
+                    'Kernel freed only %(count)d of %(idle)d idle pages of '
+                    '%(pool)s; will retry.',
+                    {'count': count, 'idle': pages, 'pool': key},
+                )
 
     def _hold(
         self,
@@ -404,40 +411,48 @@ class Pools:
 
         :raises exception.NotEnoughPages: if there are not
         """
+        left: Mapping[model.PoolKey, int] = {}
         for _ in range(_ATTEMPTS):
             usage = self.usage(without)
             short = _short(wanted, usage)
             if not short:
                 return
-            if (
-                not self.can_grow
-                or short.keys() - usage.keys()
-                or attempt.grow(short)
-            ):
+            if not self.can_grow or short.keys() - usage.keys():
+                break
+            left = attempt.grow(short)
+            if left:
                 break
         usage = self.usage(without)
         short = _short(wanted, usage)
         if short:
+            # Pools that weren't tried are not what is missing.
+            short = {key: short[key] for key in short.keys() & left} or short
             raise exception.NotEnoughPages(
                 [
-                    shortage.describe(
-                        key,
-                        count,
-                        wanted[key],
-                        usage.get(key),
-                        attempt.made.get(key, 0),
-                        self._why_missing(key, usage.get(key)),
+                    f'{count} of {wanted[key]} pages of {key} are missing'
+                    + self._explain(
+                        key, usage.get(key), attempt.made.get(key, 0)
                     )
                     for key, count in sorted(short.items())
                 ]
             )
 
-    def _why_missing(self, key: model.PoolKey, usage: PoolUsage | None) -> str:
+    def _explain(
+        self, key: model.PoolKey, usage: PoolUsage | None, made: int
+    ) -> str:
+        """Explain why a pool has too few pages, in words for operators.
+
+        :param usage: its use with what was allocated, None if there is no such
+            pool
+        :param made: pages that were allocated, and are about to be freed again
+        """
         if usage is None:
-            return 'the host has no such pool'
-        return self._why_no_growth or shortage.growth_limits(
-            self._fs, self._policy, key
+            return ': the host has no such pool'
+        why = self._why_no_growth or growth.describe_limits(
+            self._kernel.fs, self._policy, key
         )
+        numbers = f', {made} made now and undone' if made else ''
+        return f' ({usage}{numbers}): {why}'
 
     def _rows(
         self,

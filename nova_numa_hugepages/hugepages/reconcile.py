@@ -59,8 +59,6 @@ class Reconciler:
 
     Each method raises `exception.KernelError` if the kernel's files can't be
     used, and `exception.LedgerError` if the ledger can't be.
-
-    :param pools: the pools, with their ledger
     """
 
     def __init__(self, pools: Pools) -> None:

@@ -142,7 +142,8 @@ class Rules:
 
     def _settled(self, rows: Sequence[model.Hold]) -> bool:
         """Check whether a start can't be in progress in the service."""
-        age = self.now - rows[0].since
+        # Set back or forward, the clock must not keep it for long.
+        age = abs(self.now - rows[0].since)
         return self.starting or age >= self.policy.start_limit_s
 
     def _guest(self, rows: Sequence[model.Hold]) -> Change | None:

@@ -40,6 +40,8 @@ class PoolSnapshot:
     :ivar allocatable: pages that could be allocated now for certain
     :ivar unusable_permille: share of the node's free memory that is in blocks
         too small for a page of this size
+    :ivar of_blocks: whether pages of this size are made of free blocks, not of
+        memory that was set aside for them
     :ivar holds: who holds pages of it
     """
 
@@ -47,6 +49,7 @@ class PoolSnapshot:
     account: model.Account
     allocatable: int
     unusable_permille: int
+    of_blocks: bool
     holds: tuple[model.Hold, ...]
 
     @property
@@ -105,13 +108,22 @@ def take(
     pools = {}
     for key, found in used.items():
         room = 0
+        free = blocks[key.node]
+        of_blocks = fragmentation.has_blocks(free, key.size_kib)
         if can_grow:
             pooled_kib = model.pooled_kib(
                 (other.pool for other in used.values()), key.node
             )
             room = min(
                 fragmentation.allocatable_pages(fs, key, zones),
-                _allowed(key, memory[key.node], pooled_kib, policy),
+                policy.room_kib(
+                    memory[key.node].total_kib,
+                    pooled_kib,
+                    # Unlike for growth, only memory that is free counts: that
+                    # of the page cache may come back in too small blocks.
+                    memory[key.node].free_kib if of_blocks else None,
+                )
+                // key.size_kib,
             )
         pools[key] = PoolSnapshot(
             found,
@@ -119,27 +131,10 @@ def take(
                 key, model.Account(*key, floor=found.pool.persistent)
             ),
             max(0, room),
-            fragmentation.unusable_permille(blocks[key.node], key.size_kib),
+            fragmentation.unusable_permille(free, key.size_kib),
+            of_blocks,
             tuple(hold for hold in holds if hold.key == key),
         )
     return HostSnapshot(
         nodes.read_nodes(fs), memory, pools, processes.running(fs)
     )
-
-
-def _allowed(
-    key: model.PoolKey,
-    memory: NodeMemory,
-    pooled_kib: int,
-    policy: PoolPolicy,
-) -> int:
-    """Return how many pages the operator's limits allow to promise.
-
-    Unlike for growth, only memory that is free counts: memory of the page
-    cache may come back in blocks that are too small.
-    """
-    small = key.size_kib <= fragmentation.LARGEST_BLOCK_KIB
-    room_kib = policy.room_kib(
-        memory.total_kib, pooled_kib, memory.free_kib if small else None
-    )
-    return room_kib // key.size_kib

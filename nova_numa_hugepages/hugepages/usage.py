@@ -25,7 +25,6 @@ import dataclasses
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
 
@@ -89,8 +88,6 @@ class PoolUsage:
 class UsageReader:
     """Reads the use of the pools of a host.
 
-    :param kernel: the kernel's pools
-    :param fs: where the kernel's files are
     :param read_maps: reads the ``numa_maps`` of a process
     :param reserved: pages that the operator holds back from guests
     """
@@ -98,12 +95,10 @@ class UsageReader:
     def __init__(
         self,
         kernel: hugetlb.Hugetlb,
-        fs: hostfs.HostFS,
         read_maps: processes.MapsReader,
         reserved: Mapping[model.PoolKey, int],
     ) -> None:
         self._kernel = kernel
-        self._fs = fs
         self._read_maps = read_maps
         self._reserved = reserved
 
@@ -124,7 +119,7 @@ class UsageReader:
         touched: dict[str, dict[model.PoolKey, int]] = {}
         # Processes come first and pools last: a page that a starting guest
         # takes in between then counts twice, rather than not at all.
-        running = processes.running(self._fs)
+        running = processes.running(self._kernel.fs)
         for hold in holds:
             key = hold.key
             process = running.get(hold.holder)

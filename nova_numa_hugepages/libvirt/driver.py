@@ -87,7 +87,6 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         self._stats: host_stats.HostStats | None = None
         self._cell_ids: list[int] = []
         self._service_host = CONF.host
-        self._claim_devices = queries.claim_devices(virtapi)
 
     # The service.
 
@@ -106,8 +105,16 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
             return
         numa_fit.install(
             host_stats=lambda topology: self._stats,
-            host_devices=self._claim_devices,
+            host_devices=lambda: queries.claim_devices(self.virtapi),
+            host_limits=lambda: queries.claim_limits(self.virtapi),
         )
+        if not _guests_get_huge_pages():
+            LOG.warning(
+                'No huge pages are reported, and none are allocated: with '
+                '[libvirt] file_backed_memory Nova refuses to start instances '
+                'on huge pages. Remove that option, or give such instances '
+                'other hosts.'
+            )
         kernel = self._kernel or setup.kernel_access()
         self._fs = kernel.fs
         self._manager = setup.open_manager(CONF, kernel, self._exit_stack)
@@ -304,7 +311,11 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
             )
         available: dict[str, Any] = super().get_available_resource(nodename)
         if self._snapshot is not None:
-            self._stats = resources.build_stats(self._snapshot, self._cell_ids)
+            self._stats = resources.build_stats(
+                self._snapshot,
+                self._cell_ids,
+                huge_pages=_guests_get_huge_pages(),
+            )
             available['stats'] = {
                 **available['stats'],
                 host_stats.STATS_KEY: self._stats.dump(),
@@ -316,7 +327,9 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         topology = super()._get_host_numa_topology()
         if topology is not None and self._snapshot is not None:
             self._cell_ids = [cell.id for cell in topology.cells]
-            resources.set_page_totals(topology, self._snapshot)
+            resources.set_page_totals(
+                topology, self._snapshot, huge_pages=_guests_get_huge_pages()
+            )
         return topology
 
     def _reconcile(self, *, starting: bool = False) -> None:
@@ -339,3 +352,8 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
     def _stopped(self, uuid: str) -> None:
         if self._manager is not None:
             self._manager.stopped(uuid)
+
+
+def _guests_get_huge_pages() -> bool:
+    """Return whether Nova gives guests huge pages on this host at all."""
+    return not CONF.libvirt.file_backed_memory

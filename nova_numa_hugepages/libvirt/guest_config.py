@@ -132,7 +132,6 @@ def guest_distances(
     libvirt requires 10 from a cell to itself and more than that to any other,
     which the firmware of some hosts doesn't distinguish.
 
-    :param stats: the stats of the host
     :param host_cells: the host cell of each guest cell
     :returns: from each guest cell to each; None if the stats don't have them
     """

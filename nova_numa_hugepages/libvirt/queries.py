@@ -18,7 +18,6 @@ in comments only say which release that is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +30,7 @@ from nova.virt.libvirt import host as libvirt_host
 from oslo_log import log as logging
 
 from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.core import model
 from nova_numa_hugepages.libvirt import guest_config
 
 LOG = logging.getLogger(__name__)
@@ -147,23 +147,37 @@ def destination_distances(
     return guest_config.guest_distances(stats, host_cells)
 
 
-def claim_devices(
-    virtapi: Any,
-) -> Callable[[], pci_stats.PciDeviceStats | None]:
-    """Return a function that returns the PCI devices of this host.
+def claim_devices(virtapi: Any) -> pci_stats.PciDeviceStats | None:
+    """Return the PCI devices of this host.
 
     The scheduler keeps an instance that asks for no device away from host
     cells that have some. Up to Nova 33 the claim doesn't pass the devices for
     such an instance, and would come to another plan.
 
     :param virtapi: the ``ComputeVirtAPI`` of the compute service
-    :returns: a function that returns None until the service knows them
+    :returns: None until the service knows them
     """
+    pci_tracker = getattr(_resource_tracker(virtapi), 'pci_tracker', None)
+    return None if pci_tracker is None else pci_tracker.stats
 
-    def devices() -> pci_stats.PciDeviceStats | None:
-        service = getattr(virtapi, '_compute', None)
-        resource_tracker = getattr(service, 'rt', None)
-        pci_tracker = getattr(resource_tracker, 'pci_tracker', None)
-        return None if pci_tracker is None else pci_tracker.stats
 
-    return devices
+def claim_limits(virtapi: Any) -> model.Limits | None:
+    """Return the overcommit ratios of this host, as the scheduler has them.
+
+    Up to Nova 33 the claim of a live migration passes none, and would come to
+    another plan.
+
+    :param virtapi: the ``ComputeVirtAPI`` of the compute service
+    :returns: None until the service knows them
+    """
+    # By name of the compute node, of which a host with libvirt has one.
+    found = getattr(_resource_tracker(virtapi), 'compute_nodes', {})
+    for node in found.values():
+        return model.Limits(
+            node.cpu_allocation_ratio, node.ram_allocation_ratio
+        )
+    return None
+
+
+def _resource_tracker(virtapi: Any) -> Any:
+    return getattr(getattr(virtapi, '_compute', None), 'rt', None)

@@ -35,27 +35,34 @@ def snapshot_without_pools(fs: hostfs.HostFS) -> HostSnapshot:
 
 
 def set_page_totals(
-    topology: numa.NUMATopology, snapshot: HostSnapshot
+    topology: numa.NUMATopology,
+    snapshot: HostSnapshot,
+    *,
+    huge_pages: bool = True,
 ) -> None:
     """Set the page totals of a host's topology to those of a snapshot.
 
     Host cells that the snapshot doesn't have are left as they are.
 
     :param topology: changed
+    :param huge_pages: whether guests can have huge pages at all
     """
     for cell in topology.cells:
-        totals = page_totals(snapshot, cell.id)
+        totals = page_totals(snapshot, cell.id, huge_pages=huge_pages)
         for mempages in cell.mempages if totals else ():
             mempages.total = totals.get(mempages.size_kb, 0)
 
 
-def page_totals(snapshot: HostSnapshot, node: int) -> dict[int, int]:
+def page_totals(
+    snapshot: HostSnapshot, node: int, *, huge_pages: bool = True
+) -> dict[int, int]:
     """Return the pages of each size that guests can have on a NUMA node.
 
     Of huge pages those that exist, and those that can be allocated now. Both
     take memory from each other and from small pages, so the totals overlap;
     none is larger than the node. Of small pages those outside of pools.
 
+    :param huge_pages: whether guests can have huge pages at all
     :returns: page size in KiB to pages; empty if the node isn't known
     """
     memory = snapshot.memory.get(node)
@@ -64,36 +71,35 @@ def page_totals(snapshot: HostSnapshot, node: int) -> dict[int, int]:
     totals = {
         key.size_kib: min(pool.offered, memory.total_kib // key.size_kib)
         for key, pool in snapshot.pools.items()
-        if key.node == node
+        if huge_pages and key.node == node
     }
     small_kib = max(0, memory.total_kib - snapshot.pooled_kib(node))
     totals[fragmentation.BASE_KIB] = small_kib // fragmentation.BASE_KIB
     return totals
 
 
-def build_stats(snapshot: HostSnapshot, cell_ids: Sequence[int]) -> HostStats:
+def build_stats(
+    snapshot: HostSnapshot,
+    cell_ids: Sequence[int],
+    *,
+    huge_pages: bool = True,
+) -> HostStats:
     """Return the stats of a host, short enough to be stored.
 
     :param cell_ids: the ids of all host cells in Nova's order
+    :param huge_pages: whether guests can have huge pages at all
     """
     free: dict[int, dict[int, int]] = {}
     allocatable: dict[int, dict[int, int]] = {}
-    unusable_permille: dict[int, dict[int, int]] = {}
+    unusable: dict[int, dict[int, int]] = {}
     for (node, size_kib), pool in sorted(snapshot.pools.items()):
-        if node not in cell_ids:
-            continue
-        for counts, value in (
-            (free, max(0, pool.usage.available)),
-            (allocatable, pool.allocatable),
-            (unusable_permille, pool.unusable_permille),
-        ):
-            counts.setdefault(node, {})[size_kib] = value
-    return HostStats(
-        distances=distances(snapshot.nodes, cell_ids),
-        free=free,
-        allocatable=allocatable,
-        unusable_permille=unusable_permille,
-    ).bounded()
+        if huge_pages and node in cell_ids:
+            available = max(0, pool.usage.available)
+            free.setdefault(node, {})[size_kib] = available
+            allocatable.setdefault(node, {})[size_kib] = pool.allocatable
+            unusable.setdefault(node, {})[size_kib] = pool.unusable_permille
+    far = distances(snapshot.nodes, cell_ids)
+    return HostStats(far, free, allocatable, unusable).bounded()
 
 
 def distances(

@@ -41,7 +41,7 @@ def kernel_access() -> KernelAccess:
     """Return access to the kernel of this host, through the helper."""
     return KernelAccess(
         hostfs.HostFS(),
-        privsep.PrivsepWriter(),
+        privsep.write_number,
         privsep.numa_maps,
         privsep.check,
     )
@@ -54,7 +54,6 @@ def open_manager(
 
     What this host can't do is logged.
 
-    :param conf: the configuration of the service
     :param cleanup: gets what has to be done when the service stops
     :returns: None if the kernel has no huge pages
     :raises exception.LedgerError: if the ledger can't be used

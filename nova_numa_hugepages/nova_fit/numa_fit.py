@@ -52,6 +52,8 @@ conf.register_opts(CONF)
 HostStatsSource = Callable[[numa.NUMATopology], HostStats | None]
 # Where it gets its PCI devices from, if a claim doesn't pass them.
 HostDevicesSource = Callable[[], PciDeviceStats | None]
+# Where it gets its overcommit ratios from, likewise.
+HostLimitsSource = Callable[[], model.Limits | None]
 
 _NAME = 'numa_fit_instance_to_host'
 
@@ -64,6 +66,7 @@ class _Seam:
         self.stock: Callable[..., Any] | None = None
         self.host_stats: HostStatsSource | None = None
         self.host_devices: HostDevicesSource | None = None
+        self.host_limits: HostLimitsSource | None = None
 
 
 _SEAM = _Seam()
@@ -111,26 +114,49 @@ def numa_fit_instance_to_host(
         if pci_stats
         else None
     )
-    outcome = fitter.fit(
-        request,
-        host,
-        limits=ratios,
-        strategy=strategy(),
-        devices=devices,
-    )
+    outcome = _fit(request, host, ratios, devices)
+    uuid = translate.instance_uuid(instance_topology)
     if isinstance(outcome, Rejection):
         LOG.info(
             'Instance does not fit on this host: %s',
             outcome,
-            instance_uuid=translate.instance_uuid(instance_topology),
+            instance_uuid=uuid,
         )
         return None
     if translate.runs_stock(host_topology):
         outcome = stock_plan(request, host, ratios, devices) or outcome
-    _log_pinning(outcome, host)
+    _log_pinning(outcome, host, uuid)
     return translate.instance_topology(
         instance_topology, outcome, host_topology
     )
+
+
+def _fit(
+    request: model.Request,
+    host: model.HostTopology,
+    limits: model.Limits | None,
+    devices: model.Devices | None,
+) -> model.Plan | Rejection:
+    """Fit a guest.
+
+    Without limits a compute comes to the plan that the scheduler has found
+    within its ratios. If there is none, an administrator may have sent the
+    guest here in spite of them.
+    """
+    ratios = limits
+    if limits is None and _SEAM.host_limits is not None:
+        ratios = _SEAM.host_limits()
+    for tried in dict.fromkeys((ratios, limits)):
+        outcome = fitter.fit(
+            request,
+            host,
+            limits=tried,
+            strategy=strategy(),
+            devices=devices,
+        )
+        if not isinstance(outcome, Rejection):
+            break
+    return outcome
 
 
 def _stats(host_topology: numa.NUMATopology) -> HostStats | None:
@@ -167,8 +193,13 @@ def stock_plan(
     ).plan()
 
 
-def _log_pinning(plan: model.Plan, host: model.HostTopology) -> None:
-    """Log the pinning in the words of Nova, which operators look for."""
+def _log_pinning(
+    plan: model.Plan, host: model.HostTopology, uuid: str | None
+) -> None:
+    """Log the pinning in the words of Nova, which operators look for.
+
+    :param uuid: of the instance, None if it is not known
+    """
     cells = {cell.id: cell for cell in host.cells}
     for planned in plan.cells:
         if not planned.pinning:
@@ -184,6 +215,7 @@ def _log_pinning(plan: model.Plan, host: model.HostTopology) -> None:
                 ],
                 'vcpus_pinning': list(planned.pinning),
             },
+            instance_uuid=uuid,
         )
 
 
@@ -198,6 +230,7 @@ def strategy() -> model.Strategy:
 def install(
     host_stats: HostStatsSource | None = None,
     host_devices: HostDevicesSource | None = None,
+    host_limits: HostLimitsSource | None = None,
 ) -> None:
     """Put our fit in place of Nova's. Idempotent.
 
@@ -206,6 +239,8 @@ def install(
         than the filter; a later call without it leaves it as it is
     :param host_devices: on a compute, returns the PCI devices of the host, for
         claims that don't pass them; a later call without it leaves it as it is
+    :param host_limits: on a compute, returns the overcommit ratios of the
+        host, likewise
     :raises exception.SignatureMismatch: if the installed Nova calls its fit
         in another way; nothing is then changed
     """
@@ -215,6 +250,8 @@ def install(
             _SEAM.host_stats = host_stats
         if host_devices is not None:
             _SEAM.host_devices = host_devices
+        if host_limits is not None:
+            _SEAM.host_limits = host_limits
         if _SEAM.stock is not None:
             return
         _SEAM.stock = getattr(nova_hardware, _NAME)
@@ -227,6 +264,7 @@ def uninstall() -> None:
     with _SEAM.lock:
         _SEAM.host_stats = None
         _SEAM.host_devices = None
+        _SEAM.host_limits = None
         if _SEAM.stock is not None:
             setattr(nova_hardware, _NAME, _SEAM.stock)
             _SEAM.stock = None

@@ -25,21 +25,15 @@ from nova.pci import stats as pci_stats
 _Needs = tuple[dict[int, int], int]
 
 
-class _Id(NamedTuple):
-    """A guest cell as ``PciDeviceStats`` reads it: its host cell."""
+class _Cell(NamedTuple):
+    """A host cell, or that of a guest cell, as ``PciDeviceStats`` reads it."""
 
     id: int
-
-
-class _Socket(NamedTuple):
-    """A host cell as ``PciDeviceStats`` reads it."""
-
-    id: int
-    socket: int | None
+    socket: int | None = None
 
 
 class _Sockets(NamedTuple):
-    cells: tuple[_Socket, ...]
+    cells: tuple[_Cell, ...]
 
 
 class PciDevices:
@@ -89,7 +83,7 @@ class PciDevices:
             self._answers[key] = self._view.support_requests(
                 self._requests,
                 self._mapping,
-                [_Id(cell_id) for cell_id in sorted(cell_ids)],
+                [_Cell(cell_id) for cell_id in sorted(cell_ids)],
             )
         return self._answers[key]
 
@@ -171,12 +165,12 @@ class PciDevices:
             return legacy
         return request.numa_policy or legacy
 
-    def _host_cells(self) -> tuple[_Socket, ...]:
+    def _host_cells(self) -> tuple[_Cell, ...]:
         topology = self._stats.numa_topology
         if topology is None or 'cells' not in topology:
             return ()
         return tuple(
-            _Socket(cell.id, cell.socket if 'socket' in cell else None)
+            _Cell(cell.id, cell.socket if 'socket' in cell else None)
             for cell in topology.cells
         )
 

@@ -245,11 +245,7 @@ def _guest_cell(
     cell: instance_numa.InstanceNUMACell, page_size: int | None
 ) -> model.GuestCell:
     policy = model.CPUPolicy(cell.cpu_policy or model.CPUPolicy.SHARED)
-    shared, dedicated = frozenset(cell.cpuset), _NO_CPUS
-    if 'pcpuset' in cell:
-        dedicated = frozenset(cell.pcpuset)
-    elif policy is model.CPUPolicy.DEDICATED:
-        shared, dedicated = dedicated, shared
+    shared, dedicated = _cpusets(cell, policy)
     return model.GuestCell(
         shared_vcpus=shared,
         dedicated_vcpus=dedicated,
@@ -260,6 +256,20 @@ def _guest_cell(
             cell.cpu_thread_policy or model.ThreadPolicy.PREFER
         ),
     )
+
+
+def _cpusets(
+    cell: instance_numa.InstanceNUMACell, policy: str | None
+) -> tuple[frozenset[int], frozenset[int]]:
+    """Get the shared and the dedicated CPUs of a guest cell.
+
+    Before Nova knew ``pcpuset``, dedicated ones were in ``cpuset``, too.
+    """
+    shared = frozenset(cell.cpuset)
+    dedicated = frozenset(cell.pcpuset if 'pcpuset' in cell else ())
+    if policy == model.CPUPolicy.DEDICATED:
+        return _NO_CPUS, shared | dedicated
+    return shared, dedicated
 
 
 def limits(nova_limits: numa.NUMATopologyLimits) -> model.Limits:
@@ -293,6 +303,8 @@ def instance_topology(
     for guest, planned in zip(asked.cells, plan.cells, strict=True):
         cell = guest.obj_clone()
         cell.id = planned.host_cell
+        shared, dedicated = _cpusets(guest, guest.cpu_policy)
+        cell.cpuset, cell.pcpuset = set(shared), set(dedicated)
         cell.pagesize = planned.page_size_kib
         if cell.pagesize is None and cell.id in unnamed:
             cell.pagesize = _UNNAMED_PAGE_SIZE_KIB

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The demand: which kinds of guests are asked for, and how often.
 
 Learned from the requests that this scheduler gets. Old requests count less:
@@ -70,9 +69,8 @@ class Demand:
         *,
         half_life_s: float,
         at_most: int,
-        prior: Callable[[], Mapping[str, guest_kinds.GuestKind]] | None = None,
-        pinned: Callable[[], Mapping[guest_kinds.GuestKind, float]]
-        | None = None,
+        prior: Callable[[], Mapping[str, guest_kinds.GuestKind]] = dict,
+        pinned: Callable[[], Mapping[guest_kinds.GuestKind, float]] = dict,
         store: demand_store.DemandFile | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -144,7 +142,7 @@ class Demand:
         :returns: the kinds, always in the same order, and their shares, which
             sum up to 1; empty if nothing is known
         """
-        counts = dict(self._pinned()) if self._pinned is not None else {}
+        counts = dict(self._pinned())
         if not counts:
             counts = _most_asked(self._learned(), self._at_most)
         total = sum(counts.values())
@@ -154,7 +152,7 @@ class Demand:
         with self._lock:
             self._decay()
             counts = dict(self._counts)
-        prior = self._prior() if self._prior is not None else {}
+        prior = self._prior()
         for kind in prior.values():
             counts[kind] = counts.get(kind, 0.0) + PRIOR_REQUESTS / len(prior)
         return counts

@@ -48,6 +48,9 @@ VERSION = 1
 # Seconds between two writes. A crash loses what was learned in between.
 _INTERVAL_S = 60.0
 
+# Some kinds of guests are a few hundred bytes each.
+_MOST_BYTES = 4 << 20
+
 # For counts, and for the seconds since 1970.
 _TOO_MUCH = 1e15
 
@@ -129,8 +132,11 @@ class DemandFile:
         :returns: the counts, and the time at which they were right
         """
         try:
-            document = json.loads(self._path.read_bytes())
-            counts, at = _parse(document)
+            with self._path.open('rb') as file:
+                text = file.read(_MOST_BYTES + 1)
+            if len(text) > _MOST_BYTES:
+                raise ValueError(f'it has more than {_MOST_BYTES} bytes')
+            counts, at = _parse(json.loads(text))
         except FileNotFoundError:
             return {}, now
         except (OSError, *_MALFORMED) as error:
@@ -142,13 +148,15 @@ class DemandFile:
     def _put_aside(self, reason: Exception) -> None:
         aside = self._path.with_name(f'{self._path.name}.broken')
         known = {'path': self._path, 'reason': reason, 'aside': aside}
+        if isinstance(reason, KeyError):
+            known['reason'] = f'{reason} is missing'
         try:
             os.replace(self._path, aside)
         except OSError as error:
             # It may be a file of another program: it is left as it is.
             self._next = math.inf
             LOG.error(
-                'Could not read the learned demand from %(path)s: %(reason)r, '
+                'Could not read the learned demand from %(path)s: %(reason)s, '
                 'nor rename that file: %(error)s. The demand is not kept over '
                 'a restart. Move the file away, or set [numa_hugepages] '
                 'demand_file, and restart the scheduler.',
@@ -156,7 +164,7 @@ class DemandFile:
             )
             return
         LOG.warning(
-            'Could not read the learned demand from %(path)s: %(reason)r. '
+            'Could not read the learned demand from %(path)s: %(reason)s. '
             'Starting without it; the file is kept as %(aside)s.',
             known,
         )
@@ -204,28 +212,39 @@ class DemandFile:
 
 
 def _dump(counts: Mapping[guest_kinds.GuestKind, float], at: float) -> str:
-    """Write the counts down, the kinds that are most asked for first."""
-    kinds = [
-        {
-            'count': round(counts[kind], 6),
-            'farthest': kind.farthest,
-            'cells': [
-                {
-                    'number': number,
-                    'vcpus': need.vcpus,
-                    'cpus': need.cpus,
-                    'shared': need.shared,
-                    'memory_kib': need.memory,
-                    'page_size': need.page_size,
-                    'cpu_policy': need.cpu_policy,
-                    'thread_policy': need.thread_policy,
-                }
-                for need, number in kind.needs
-            ],
-        }
-        for kind in sorted(counts, key=counts.__getitem__, reverse=True)
-    ]
+    """Write the counts down, the kinds that are most asked for first.
+
+    :returns: no more kinds than will be read again
+    """
+    kinds = []
+    left = _MOST_BYTES - 1024
+    for kind in sorted(counts, key=counts.__getitem__, reverse=True):
+        entry = _entry(kind, counts[kind])
+        left -= len(json.dumps(entry)) + 2
+        if left < 0:
+            break
+        kinds.append(entry)
     return json.dumps({'version': VERSION, 'at': at, 'kinds': kinds})
+
+
+def _entry(kind: guest_kinds.GuestKind, count: float) -> dict[str, Any]:
+    return {
+        'count': round(count, 6),
+        'farthest': kind.farthest,
+        'cells': [
+            {
+                'number': number,
+                'vcpus': need.vcpus,
+                'cpus': need.cpus,
+                'shared': need.shared,
+                'memory_kib': need.memory,
+                'page_size': need.page_size,
+                'cpu_policy': need.cpu_policy,
+                'thread_policy': need.thread_policy,
+            }
+            for need, number in kind.needs
+        ],
+    }
 
 
 def _parse(document: Any) -> tuple[Counts, float]:

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The flavors of the cloud as kinds of guests."""
 
 from __future__ import annotations
@@ -152,7 +151,6 @@ class FlavorKinds:
 class PinnedMix:
     """The demand that the operator has set.
 
-    :param of_flavors: the flavors of the cloud
     :param shares: the name of a flavor to how often it is asked for, as text
     :raises exception.InvalidOption: if a share is not a number above 0
     """

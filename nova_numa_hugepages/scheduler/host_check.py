@@ -59,7 +59,6 @@ class StatsReader:
         self._read: dict[
             tuple[str, str], tuple[str, host_stats.HostStats]
         ] = {}
-        self._bad: set[tuple[str, str]] = set()
 
     def read(
         self, host: host_manager.HostState
@@ -74,19 +73,13 @@ class StatsReader:
         if value is None:
             return None
         key = (host.host, host.nodename)
-        last = self._read.get(key)
-        if last is not None and last[0] == value:
-            return last[1]
-        parsed = self._parse(key, value)
-        self._read[key] = (value, parsed)
-        return parsed
-
-    def _parse(self, key: tuple[str, str], value: str) -> host_stats.HostStats:
+        last, parsed = self._read.get(key, (None, None))
+        if last == value:
+            return parsed
         try:
             parsed = host_stats.parse(value)
         except ValueError as error:
-            if key not in self._bad:
-                self._bad.add(key)
+            if parsed is not _UNKNOWN:
                 LOG.warning(
                     'Ignoring the huge page stats of %(host)s, %(node)s: '
                     '%(error)s. Until it reports another value, its NUMA '
@@ -97,8 +90,8 @@ class StatsReader:
                         'error': exception.InvalidStats(str(error)),
                     },
                 )
-            return _UNKNOWN
-        self._bad.discard(key)
+            parsed = _UNKNOWN
+        self._read[key] = value, parsed
         return parsed
 
 

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The cache of a request, by which the filter shares its work.
 
 The weigher is given the hosts that passed all filters, but what a guest costs

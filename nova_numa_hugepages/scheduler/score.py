@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The cost of one guest on each of the hosts that it might go to."""
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ from nova_numa_hugepages.core.capacity import scarcity
 from nova_numa_hugepages.core.capacity import slots
 from nova_numa_hugepages.core.capacity import tie_breaks
 from nova_numa_hugepages.core.fit import host_fit
-from nova_numa_hugepages.core.fit.emulator import emulator_cpus
 from nova_numa_hugepages.core.fit.fitter import Fitter
 from nova_numa_hugepages.scheduler import request_cache
 
@@ -59,7 +57,6 @@ class Score(NamedTuple):
 class ScoredHost:
     """A host of the fleet, and what the guest costs there.
 
-    :ivar checked: the host
     :ivar room: its room without the guest
     :ivar before: its slots of each kind without the guest
     :ivar after: and with it, once it was scored
@@ -124,14 +121,7 @@ class Scorer:
                 for guest in fitter.request.cells
             )
         )
-        self._needs = (
-            []
-            if fitter is None
-            else [
-                cell_room.need(guest, emulator_cpus(fitter.request, index))
-                for index, guest in enumerate(fitter.request.cells)
-            ]
-        )
+        self._needs = cell_room.needs_of(fitter.request) if fitter else []
 
     def score(self, host: host_manager.HostState) -> ScoredHost | None:
         """Score a host.

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """
 NUMA and huge pages weigher. Prefer the host on which a guest costs the fleet
 least: where it takes away least of the room that other guests will ask for.

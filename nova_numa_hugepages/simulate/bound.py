@@ -45,7 +45,6 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.simulate import cell_kinds
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import workload
 
 # Relative; the solvers are exact to about 1e-7.
 _TOLERANCE = 1e-6
@@ -87,7 +86,7 @@ def _of_seed(play: scenario.Scenario, solver: Bound, seed: int) -> int:
     # Longer and longer sequences, until not all of them can be placed.
     length = 256
     while True:
-        arrivals = workload.arrivals(play, results.Phase.FILL, seed)
+        arrivals = scenario.arrivals(play, results.Phase.FILL, seed)
         names = [guest.flavor for guest in itertools.islice(arrivals, length)]
         most = solver.sequence(names)
         if most < len(names) or len(names) < length:
@@ -103,7 +102,7 @@ class Bound:
 
     def __init__(self, play: scenario.Scenario) -> None:
         self._demand = {
-            flavor.name: cell_kinds.guest_cell_kinds(flavor)
+            flavor.name: cell_kinds.guest_cells(flavor)
             for flavor in play.flavors
         }
         self._guests = sorted(

@@ -24,44 +24,23 @@ that isolates its threads.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import math
-from typing import NamedTuple
 
 from nova import objects
-from nova.virt import hardware
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
-from nova_numa_hugepages.core.fit.emulator import emulator_cpus
+from nova_numa_hugepages.core.capacity import cell_room
+from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.nova_fit import translate
+from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import scenario
-
-SMALL_KIB = 4
 
 # Products with a ratio that are whole numbers but for their last bits.
 _EPSILON = 1e-9
-
-
-class GuestCellKind(NamedTuple):
-    """The request of a guest cell.
-
-    :ivar shared: vCPUs that float
-    :ivar dedicated: vCPUs that are pinned
-    :ivar emulator: CPUs for the emulator's threads
-    :ivar page_size: a size in KiB, a `model.PageRequest`, or None
-    """
-
-    shared: int
-    dedicated: int
-    emulator: int
-    memory_mib: int
-    page_size: int | None
-    cpu_policy: model.CPUPolicy
-    thread_policy: model.ThreadPolicy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,51 +67,28 @@ class Knapsack:
         )
 
 
-def guest_cell_kinds(
-    flavor: scenario.Flavor,
-) -> collections.Counter[GuestCellKind]:
-    """Count the guest cells of a flavor by their kinds.
+def guest_cells(flavor: scenario.Flavor) -> dict[cell_room.CellNeed, int]:
+    """Count the guest cells of a flavor by what they take.
 
-    :returns: how many of each kind; nothing without a NUMA topology
+    :returns: nothing without a NUMA topology
     :raises: what Nova raises for a flavor that it refuses
     """
     objects.register_all()
-    topology = hardware.numa_get_constraints(
-        objects.Flavor(
-            vcpus=flavor.vcpus,
-            memory_mb=flavor.memory_mib,
-            extra_specs=dict(flavor.extra_specs),
-        ),
-        objects.ImageMeta.from_dict({'properties': {}}),
-    )
-    found: collections.Counter[GuestCellKind] = collections.Counter()
+    topology = fleet.request(fleet.nova_flavor(flavor)).numa_topology
     if topology is None:
-        return found
-    request = translate.request(topology)
-    for number, cell in enumerate(request.cells):
-        found[
-            GuestCellKind(
-                shared=len(cell.shared_vcpus),
-                dedicated=len(cell.dedicated_vcpus),
-                emulator=emulator_cpus(request, number),
-                memory_mib=cell.memory_mib,
-                page_size=cell.page_size,
-                cpu_policy=cell.cpu_policy,
-                thread_policy=cell.thread_policy,
-            )
-        ] += 1
-    return found
+        return {}
+    return dict(guest_kinds.guest_kind(translate.request(topology)).needs)
 
 
 def knapsack(
     host: scenario.HostType,
     node: scenario.HostNode,
-    guests: Sequence[GuestCellKind],
+    guests: Sequence[cell_room.CellNeed],
 ) -> Knapsack:
     """Return which guest cells fit together in an empty host cell.
 
     :param node: the host cell
-    :param guests: the kinds of guest cells
+    :param guests: what guest cells take
     :returns: without choices for kinds that don't fit even alone
     """
     shared_cpus = node.shared_cores * node.threads
@@ -168,24 +124,19 @@ def knapsack(
 
 def _pools(node: scenario.HostNode) -> dict[int, int]:
     """Return the pages for guests by size in KiB, the small ones first."""
-    pooled_kib = sum(size * pages for size, pages in node.pages.items())
-    small_kib = node.memory_mib * units.KIB_PER_MIB - pooled_kib
     return {
-        SMALL_KIB: small_kib // SMALL_KIB,
-        **{
-            size: pages - node.reserved.get(size, 0)
-            for size, pages in sorted(node.pages.items())
-        },
+        size: pages - node.reserved.get(size, 0)
+        for size, pages in node.pools.items()
     }
 
 
-def _fits_alone(guest: GuestCellKind, node: scenario.HostNode) -> bool:
+def _fits_alone(guest: cell_room.CellNeed, node: scenario.HostNode) -> bool:
     """Check the rules that concern a guest cell by itself."""
     if guest.shared > node.shared_cores * node.threads:
         return False
     if (
         guest.thread_policy is model.ThreadPolicy.REQUIRE
-        and guest.dedicated
+        and guest.vcpus
         and node.threads == 1
     ):
         return False
@@ -199,13 +150,12 @@ def _fits_alone(guest: GuestCellKind, node: scenario.HostNode) -> bool:
         # is before any fit, stock or ours.
         return False
     # What isn't accounted never overcommits against itself.
-    return _accounted(guest) or guest.memory_mib <= max(
-        size * pages // units.KIB_PER_MIB
-        for size, pages in _pools(node).items()
+    return _accounted(guest) or guest.memory <= max(
+        size * pages for size, pages in _pools(node).items()
     )
 
 
-def _accounted(guest: GuestCellKind) -> bool:
+def _accounted(guest: cell_room.CellNeed) -> bool:
     """Return whether the pages that a guest cell takes have to be free.
 
     Without a wish for pages, vCPUs that float share memory that is not theirs
@@ -217,7 +167,7 @@ def _accounted(guest: GuestCellKind) -> bool:
     )
 
 
-def _sizes(guest: GuestCellKind, pools: Mapping[int, int]) -> list[int]:
+def _sizes(guest: cell_room.CellNeed, pools: Mapping[int, int]) -> list[int]:
     """List the page sizes in KiB that a guest cell may be on."""
     small, *huge = pools
     # On a host cell without small pages Nova takes the next size for them.
@@ -231,14 +181,12 @@ def _sizes(guest: GuestCellKind, pools: Mapping[int, int]) -> list[int]:
             sizes = sorted({smallest, *huge})
         case _:
             sizes = [size for size in pools if size == guest.page_size]
-    return [
-        size
-        for size in sizes
-        if units.pages_for(guest.memory_mib, size) is not None
-    ]
+    return [size for size in sizes if guest.memory % size == 0]
 
 
-def _cpus(guest: GuestCellKind, node: scenario.HostNode) -> dict[str, int]:
+def _cpus(
+    guest: cell_room.CellNeed, node: scenario.HostNode
+) -> dict[str, int]:
     """Return what a guest cell takes of the CPUs.
 
     Under ``isolate`` a CPU is a core, as there is no place on host cells whose
@@ -249,20 +197,19 @@ def _cpus(guest: GuestCellKind, node: scenario.HostNode) -> dict[str, int]:
     """
     cores = 0
     if guest.thread_policy is model.ThreadPolicy.REQUIRE and node.threads == 2:
-        cores = -(-guest.dedicated // 2)
+        cores = -(-guest.vcpus // 2)
     return {
-        'cpus': guest.dedicated + guest.emulator,
+        'cpus': guest.cpus,
         'cores': cores,
         'shared': guest.shared,
     }
 
 
-def _memory(guest: GuestCellKind, size_kib: int) -> dict[str, int]:
+def _memory(guest: cell_room.CellNeed, size_kib: int) -> dict[str, int]:
     """Return the memory that a guest cell takes on pages of a size."""
     taken = {}
     if guest.cpu_policy is not model.CPUPolicy.DEDICATED:
-        taken['ram'] = guest.memory_mib
-    if not _accounted(guest):
-        return taken
-    pages = units.pages_for(guest.memory_mib, size_kib)
-    return {**taken, f'pages {size_kib}': pages or 0}
+        taken['ram'] = guest.memory // units.KIB_PER_MIB
+    if _accounted(guest):
+        taken[f'pages {size_kib}'] = guest.memory // size_kib
+    return taken

@@ -36,8 +36,8 @@ from nova_numa_hugepages.scheduler import flavors
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import gauge
 from nova_numa_hugepages.simulate import results
+from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import schedulers
-from nova_numa_hugepages.simulate import workload
 
 CONF = nova_conf.CONF
 
@@ -63,7 +63,7 @@ class Engine:
     """
 
     def __init__(
-        self, task: workload.Task, progress: Progress = lambda share: None
+        self, task: scenario.Task, progress: Progress = lambda share: None
     ) -> None:
         self._task = task
         self._progress = progress
@@ -95,9 +95,9 @@ class Engine:
         for name, (kind, share) in zip(self._flavors, mix, strict=True):
             if kind is None:
                 continue
-            if self._task.learning is workload.Learning.PINNED:
+            if self._task.learning is scenario.Learning.PINNED:
                 pinned[kind] = pinned.get(kind, 0.0) + share
-            elif self._task.learning is workload.Learning.FLAVORS:
+            elif self._task.learning is scenario.Learning.FLAVORS:
                 prior[name] = kind
         options = CONF.numa_hugepages
         return demand.Demand(
@@ -121,7 +121,7 @@ class Engine:
         refused: collections.Counter[str] = collections.Counter()
         samples = [self._sample(0)]
         every = 1
-        for guest in workload.arrivals(task.play, task.phase, task.seed):
+        for guest in scenario.arrivals(task.play, task.phase, task.seed):
             self._now = guest.at
             self._leave()
             arrived += 1
@@ -156,7 +156,7 @@ class Engine:
             seconds=time.monotonic() - begin,
         )
 
-    def _arrive(self, guest: workload.Arrival) -> bool:
+    def _arrive(self, guest: scenario.Arrival) -> bool:
         """Place a guest.
 
         :returns: whether there was a place

@@ -18,15 +18,14 @@ to check.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from nova import exception as nova_exception
 from nova import objects
 from nova.api.validation.extra_specs import validators
-from nova.objects import flavor as flavor_objects
-from nova.objects import image_meta
-from nova.virt import hardware
 
+from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import scenario
 
 # The prefix of the messages of the API's validators.
@@ -60,29 +59,22 @@ def problems(flavor: scenario.Flavor) -> list[tuple[str | None, str]]:
             found.append((name, 'a CPU has a number of up to four digits.'))
     if found:
         return found
-    specs = dict(flavor.extra_specs)
-    refusal = _refusal(flavor, specs)
+    refusal = _refusal(flavor)
     if refusal is None:
         return []
     # Nova does not name the extra spec: it is one without which there is no
     # refusal.
-    for name in reversed(specs):
-        rest = {key: value for key, value in specs.items() if key != name}
-        if _refusal(flavor, rest) is None:
+    for name in reversed(list(flavor.extra_specs)):
+        rest = dict(flavor.extra_specs)
+        del rest[name]
+        if _refusal(dataclasses.replace(flavor, extra_specs=rest)) is None:
             return [(name, refusal)]
     return [(None, refusal)]
 
 
-def _refusal(flavor: scenario.Flavor, specs: dict[str, str]) -> str | None:
-    asked = flavor_objects.Flavor(
-        name=flavor.name,
-        vcpus=flavor.vcpus,
-        memory_mb=flavor.memory_mib,
-        extra_specs=specs,
-    )
-    image = image_meta.ImageMeta(properties=image_meta.ImageMetaProps())
+def _refusal(flavor: scenario.Flavor) -> str | None:
     try:
-        hardware.numa_get_constraints(asked, image)
+        fleet.request(fleet.nova_flavor(flavor))
     except nova_exception.NovaException as error:
         return str(error)
     except Exception as error:

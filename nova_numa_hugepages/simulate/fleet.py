@@ -24,10 +24,7 @@ from nova.virt import hardware as nova_hardware
 from oslo_utils import uuidutils
 
 from nova_numa_hugepages.core import host_stats
-from nova_numa_hugepages.core import units
 from nova_numa_hugepages.simulate import scenario
-
-_BASE_PAGE_KIB = 4
 
 
 def hosts(
@@ -85,9 +82,6 @@ def host_topology(kind: scenario.HostType) -> objects.NUMATopology:
             )
         ]
         first += node.cores * node.threads
-        huge_kib = sum(size * count for size, count in node.pages.items())
-        small = node.memory_mib * units.KIB_PER_MIB - huge_kib
-        sizes = {_BASE_PAGE_KIB: small // _BASE_PAGE_KIB, **node.pages}
         cell = objects.NUMACell(
             id=number,
             cpuset=set().union(*siblings[: node.shared_cores]),
@@ -104,7 +98,7 @@ def host_topology(kind: scenario.HostType) -> objects.NUMATopology:
                     used=0,
                     reserved=node.reserved.get(size, 0),
                 )
-                for size, count in sorted(sizes.items())
+                for size, count in node.pools.items()
             ],
             network_metadata=objects.NetworkMetadata(
                 physnets=set(), tunneled=False

@@ -10,10 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The results of a simulation as files, each written in full or not at all."""
+"""The results of a simulation as files, written in full or not at all."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
@@ -119,26 +120,41 @@ def _rounded(value: Any) -> Any:
     return round(value, _DECIMALS) if isinstance(value, float) else value
 
 
-def write(path: pathlib.Path, content: bytes) -> None:
-    """Write a file; one that exists is replaced once the new one is complete.
+def write(
+    contents: Mapping[pathlib.Path, bytes],
+    report: Callable[[pathlib.Path], object],
+) -> None:
+    """Write files; none of them is touched before all are complete.
 
-    :raises OutputError: if it cannot be written
+    :param contents: of each file; one that exists is replaced
+    :param report: called with each file once it is there
+    :raises OutputError: if one cannot be written
     """
-    with _explaining(path):
-        # A link stays one.
-        target = pathlib.Path(os.path.realpath(path))
-        if target.exists() and not target.is_file():
-            # A pipe or a terminal; a folder is refused.
-            path.write_bytes(content)
-            return
-        with tempfile.TemporaryDirectory(
-            dir=target.parent, prefix='.nova-numa-hugepages-'
-        ) as folder:
-            complete = pathlib.Path(folder, target.name)
-            complete.write_bytes(content)
-            if target.exists():
-                shutil.copymode(target, complete)
-            complete.replace(target)
+    complete = []
+    with contextlib.ExitStack() as stack:
+        for path, content in contents.items():
+            with _explaining(path):
+                # A link stays one.
+                target = pathlib.Path(os.path.realpath(path))
+                if target.exists() and not target.is_file():
+                    # A pipe or a terminal; a folder is refused.
+                    path.write_bytes(content)
+                    report(path)
+                    continue
+                folder = stack.enter_context(
+                    tempfile.TemporaryDirectory(
+                        dir=target.parent, prefix='.nova-numa-hugepages-'
+                    )
+                )
+                new = pathlib.Path(folder, target.name)
+                new.write_bytes(content)
+                if target.exists():
+                    shutil.copymode(target, new)
+                complete.append((path, new, target))
+        for path, new, target in complete:
+            with _explaining(path):
+                new.replace(target)
+            report(path)
 
 
 def make_folder(path: pathlib.Path) -> None:

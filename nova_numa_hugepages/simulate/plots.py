@@ -12,7 +12,7 @@
 
 """The results of a simulation as plots.
 
-Each is written as PNG and as SVG, the same for the same results. They are made
+Each is a PNG and an SVG file, the same for the same results. They are made
 to be read at a width of 800 pixels. The colours can be told apart with any
 colour vision (those of M. Okabe and K. Ito, "Color Universal Design", 2008).
 """
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import io
-import pathlib
 import statistics
 import textwrap
 from typing import Any
@@ -31,7 +30,6 @@ from matplotlib import axes
 from matplotlib import figure
 import numpy as np
 
-from nova_numa_hugepages.simulate import output
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import summary
 from nova_numa_hugepages.simulate import wording
@@ -71,25 +69,21 @@ _QUIET = '#555555'
 _POINTS = 400
 
 
-def write_plots(
-    found: results.Results, folder: pathlib.Path
-) -> list[pathlib.Path]:
-    """Write all plots for which there are runs.
+def render(found: results.Results) -> dict[str, bytes]:
+    """Draw all plots for which there are runs.
 
     ``placed`` compares the guests before the first refusal, ``fleet-PHASE``
     shows what becomes of the CPUs and pages, and ``refusals-PHASE`` which
     flavors are refused where guests leave.
 
-    :param folder: where to; it is made
-    :returns: the files, in ascending order; none without runs
-    :raises: `output.OutputError` if a file can't be written
+    :returns: the content of each file by its name, in ascending order
     """
-    contents: dict[pathlib.Path, bytes] = {}
+    contents: dict[str, bytes] = {}
     # The user's own style doesn't count: the plots are to be the same.
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        for name, drawn in _plots(found).items():
+        for name, drawn in sorted(_plots(found).items()):
             for suffix, metadata in (
                 ('png', {'Software': None}),
                 ('svg', {'Date': None}),
@@ -101,12 +95,8 @@ def write_plots(
                     dpi=_PNG_DOTS_PER_INCH,
                     metadata=metadata,
                 )
-                contents[folder / f'{name}.{suffix}'] = buffer.getvalue()
-    if contents:
-        output.make_folder(folder)
-        for path, content in contents.items():
-            output.write(path, content)
-    return sorted(contents)
+                contents[f'{name}.{suffix}'] = buffer.getvalue()
+    return contents
 
 
 def _plots(found: results.Results) -> dict[str, figure.Figure]:

@@ -33,7 +33,6 @@ from rich import progress as rich_progress
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import workload
 
 # Seconds between two reports of progress.
 _REPORT_EVERY_S = 0.2
@@ -42,6 +41,9 @@ _REPORT_EVERY_S = 0.2
 # for a guest, and a fleet is full long before guests have come and gone.
 _STOCK_WEIGHT = 2.0
 _COME_AND_GO_WEIGHT = 6.0
+
+# A terminal or a service manager sends them to all processes at a time.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 # The progress of a run: the number of its task, and a share from 0 to 1.
 Progress = Callable[[int, float], None]
@@ -54,8 +56,8 @@ class WorkerDied(exception.NUMAHugepagesError):
 def plan(
     play: scenario.Scenario,
     policies: Sequence[results.PlacementPolicy],
-    learning: workload.Learning,
-) -> list[workload.Task]:
+    learning: scenario.Learning,
+) -> list[scenario.Task]:
     """List the runs of a scenario.
 
     Short ones first, and both policies of a seed side by side, so that there
@@ -69,7 +71,7 @@ def plan(
     elif play.arrivals.mean_lifetime is not None:
         phases.append(results.Phase.CHURN)
     return [
-        workload.Task(play, policy, phase, seed, learning)
+        scenario.Task(play, policy, phase, seed, learning)
         for phase in phases
         for seed in seeds
         for policy in policies
@@ -78,7 +80,7 @@ def plan(
 
 @contextlib.contextmanager
 def progress_bar(
-    console: rich.Console, planned: Sequence[workload.Task]
+    console: rich.Console, planned: Sequence[scenario.Task]
 ) -> Iterator[Progress]:
     """Show a bar if the console is a terminal.
 
@@ -111,7 +113,7 @@ def progress_bar(
         yield report
 
 
-def _weight(task: workload.Task) -> float:
+def _weight(task: scenario.Task) -> float:
     weight = 1.0
     if task.policy is results.PlacementPolicy.STOCK:
         weight *= _STOCK_WEIGHT
@@ -121,7 +123,7 @@ def _weight(task: workload.Task) -> float:
 
 
 def run(
-    planned: Sequence[workload.Task],
+    planned: Sequence[scenario.Task],
     *,
     processes: int,
     config_files: Sequence[str] = (),
@@ -144,28 +146,32 @@ def run(
         initializer=_start,
         initargs=(reports, tuple(config_files)),
     )
-    with _noting_signals() as signals:
+    signals: list[int] = []
+    with handling_signals(lambda number, _: signals.append(number)):
         try:
-            # The processes start with the signal blocked, as the terminal
-            # sends it to all of them, until they are ready to ignore it.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            runs = [
-                pool.submit(_work, number, task)
-                for number, task in enumerate(planned)
-            ]
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            with _blocked_signals():
+                runs = [
+                    pool.submit(_work, number, task)
+                    for number, task in enumerate(planned)
+                ]
             waiting = set(runs)
             while waiting and not signals:
                 done, waiting = futures.wait(
                     waiting, _REPORT_EVERY_S, futures.FIRST_COMPLETED
                 )
-                for future in done:
-                    future.result()
                 while not reports.empty():
                     report = reports.get()
                     if progress is not None:
                         progress(*report)
-            found = tuple(future.result() for future in runs if future.done())
+                if not signals:
+                    for future in done:
+                        future.result()
+            # What fails beside a signal takes no run away that is done.
+            found = tuple(
+                future.result()
+                for future in runs
+                if future.done() and future.exception() is None
+            )
         except process_futures.BrokenProcessPool as error:
             raise WorkerDied(
                 'A process of the simulation was killed, or ran out of '
@@ -179,25 +185,37 @@ def run(
 
 
 @contextlib.contextmanager
-def _noting_signals() -> Iterator[list[int]]:
-    """Note down SIGINT and SIGTERM, which interrupt nothing meanwhile."""
-    noted: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, _: noted.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+def handling_signals(
+    handler: Callable[[int, Any], object],
+) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM in another way meanwhile.
+
+    Also where the shell has had SIGINT ignored, as it does for what it runs
+    in the background of a script.
+    """
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
-        yield noted
+        yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Start processes with the signals blocked, until they ignore them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stop(pool: futures.ProcessPoolExecutor) -> None:
     """End the processes, whatever they are doing."""
     pool.shutdown(wait=False, cancel_futures=True)
     for child in multiprocessing.active_children():
-        child.terminate()
+        child.kill()
     for child in multiprocessing.active_children():
         child.join()
 
@@ -230,14 +248,15 @@ class _Worker:
 
 def _start(reports: Any, config_files: tuple[str, ...]) -> None:
     # The first process decides when all have to end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     logging.getLogger().addHandler(logging.NullHandler())
     load_nova(config_files)
     _Worker.reports = reports
 
 
-def _work(number: int, task: workload.Task) -> results.Run:
+def _work(number: int, task: scenario.Task) -> results.Run:
     # Nova has to be set up before.
     from nova_numa_hugepages.simulate import engine
 

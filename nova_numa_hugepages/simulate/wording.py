@@ -71,12 +71,26 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
     if phase.bound is not None:
         possible = f'; at most {count(phase.bound)} were possible'
     ours, stock = phase.policies[-1], phase.policies[0]
+    placed = [
+        count(policy.figures[Metric.PLACED].median) for policy in (ours, stock)
+    ]
+    if not any(policy.first_refused for policy in phase.policies):
+        places = f'{capital(NAMES[ours.policy])} places'
+        if ours is not stock:
+            places = 'Both place'
+        return (
+            f'{places} all {placed[0]} instances. With more arrivals the '
+            'fleet would fill up.'
+        )
     ratio = phase.ratios.get(Metric.PLACED)
     if not (ratio and stock.first_refused and ours.first_refused):
-        return _placed_by_each(phase) + possible + '.'
+        return f'{_placed_by_each(phase)}{possible}.'
+    many = 'as many'
+    if abs(ratio.median - 1) >= 0.005:
+        many = f'{times(ratio.median)} times as many'
     text = (
-        f'{NAMES[ours.policy]} places {times(ratio.median)} times as many '
-        f'instances before the first refusal as {NAMES[stock.policy]}'
+        f'{NAMES[ours.policy]} places {many} instances before the first '
+        f'refusal as {NAMES[stock.policy]}'
     )
     if max(len(stock.seeds), len(ours.seeds)) > 1:
         # The median of ratios is not the ratio of the medians.
@@ -84,18 +98,17 @@ def placed_sentence(phase: summary.PhaseSummary) -> str:
         if share:
             text += f', {percent(share.median)} % of what is possible'
         return f'In the median {text}.'
-    both = ' against '.join(
-        count(policy.figures[Metric.PLACED].median) for policy in (ours, stock)
-    )
-    return f'{capital(text)} ({both}){possible}.'
+    return f'{capital(text)} ({" against ".join(placed)}){possible}.'
 
 
 def _placed_by_each(phase: summary.PhaseSummary) -> str:
     parts: list[str] = []
+    all_refused = all(policy.first_refused for policy in phase.policies)
     for policy in reversed(phase.policies):
-        placed = count(policy.figures[Metric.PLACED].median)
-        words = f'all {placed} instances'
-        if policy.first_refused:
+        words = placed = count(policy.figures[Metric.PLACED].median)
+        if not policy.first_refused:
+            words = f'all {placed} instances'
+        elif not (parts and all_refused):
             words = f'{placed} instances before the first refusal'
         verb = '' if parts else ' places'
         parts.append(f'{NAMES[policy.policy]}{verb} {words}')
@@ -104,14 +117,19 @@ def _placed_by_each(phase: summary.PhaseSummary) -> str:
 
 def refused_sentence(phase: summary.PhaseSummary) -> str:
     """Return how many guests are refused."""
+    shares = {
+        NAMES[policy.policy]: policy.figures[Metric.REFUSED_PERCENT].median
+        for policy in reversed(phase.policies)
+    }
+    if len(shares) > 1 and not any(shares.values()):
+        return f'{DURING[phase.phase]} neither policy refuses an instance.'
     parts: list[str] = []
-    for policy in reversed(phase.policies):
-        share = percent(policy.figures[Metric.REFUSED_PERCENT].median)
-        name = NAMES[policy.policy]
+    for name, share in shares.items():
+        refused = f'{percent(share)} %' if share else 'none'
         parts.append(
-            f'{name} {share} %'
+            f'{name} {refused}'
             if parts
-            else f'{name} refuses {share} % of the instances'
+            else f'{name} refuses {refused} of the instances'
         )
     return f'{DURING[phase.phase]} {", ".join(parts)}.'
 

@@ -23,8 +23,7 @@ from tempest.lib import exceptions
 
 from nova_numa_hugepages.tempest.readings import domain
 from nova_numa_hugepages.tempest.readings import host_show
-from nova_numa_hugepages.tempest.readings import numamaps
-from nova_numa_hugepages.tempest.readings import pools
+from nova_numa_hugepages.tempest.readings import kernel
 
 ANY = '*'
 
@@ -73,12 +72,12 @@ class ComputeHost:
             )
         return done.stdout
 
-    def pools(self) -> dict[tuple[int, int], pools.Pool]:
+    def pools(self) -> dict[tuple[int, int], kernel.Pool]:
         """Read the kernel's pools, by node and page size in KiB.
 
         :raises CommandFailed: if they can't be read
         """
-        return pools.read(self.run(pools.COMMAND))
+        return kernel.pools(self.run(kernel.COUNTERS))
 
     def show(self) -> host_show.HostShow:
         """Read the pools and reservations as the driver accounts them.
@@ -103,7 +102,7 @@ class ComputeHost:
         :returns: pages by node and page size in KiB
         :raises CommandFailed: if there is no such process
         """
-        return numamaps.huge_pages(self.run(maps_line(uuid)))
+        return kernel.huge_pages(self.run(maps_line(uuid)))
 
 
 def command(host: str, computes: Mapping[str, str]) -> list[str]:

@@ -36,15 +36,9 @@ class NUMAHugepagesTempestPlugin(plugins.TempestPlugin):
         return os.path.join(here, 'tests'), top
 
     def register_opts(self, conf: cfg.ConfigOpts) -> None:
-        """Register the options of the plugin.
-
-        :param conf: the configuration object of Tempest
-        """
+        """Register the options of the plugin."""
         config.register_opts(conf)
 
     def get_opt_lists(self) -> list[tuple[str, list[cfg.Opt]]]:
-        """List the options, for Tempest's sample file.
-
-        :returns: pairs of the name of a group and its options
-        """
+        """List the options, for Tempest's sample file."""
         return config.list_opts()

@@ -33,7 +33,6 @@ from ruamel.yaml import error as yaml_errors
 from ruamel.yaml import events
 from ruamel.yaml import nodes
 from ruamel.yaml import reader
-from ruamel.yaml import scalarbool
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.yamlfile import validation
@@ -43,8 +42,31 @@ from nova_numa_hugepages.yamlfile.validation import Path
 # The longest message of the parser, which may quote a value in full.
 _MESSAGE_CHARACTERS = 200
 
-_MERGE = 'tag:yaml.org,2002:merge'
-_TEXT = 'tag:yaml.org,2002:str'
+# Lists and mappings in each other; the files that are read need 5.
+_MAX_DEPTH = 50
+
+_TAG = 'tag:yaml.org,2002:'
+_BOOLEAN = f'{_TAG}bool'
+_TEXT = f'{_TAG}str'
+_CONSTRUCTORS: Any = {
+    None: constructor.SafeConstructor.construct_undefined,
+    **{
+        tag: constructor.SafeConstructor.yaml_constructors[tag]
+        for tag in (
+            _BOOLEAN,
+            _TEXT,
+            f'{_TAG}float',
+            f'{_TAG}int',
+            f'{_TAG}null',
+            f'{_TAG}timestamp',
+        )
+    },
+    # These know their lines.
+    **{
+        tag: constructor.RoundTripConstructor.yaml_constructors[tag]
+        for tag in (f'{_TAG}map', f'{_TAG}seq')
+    },
+}
 
 # Raised, beside errors with a line, for a value that does not fit its tag.
 _BAD_VALUE = (
@@ -92,43 +114,79 @@ class UnreadableError(FileError):
 
 
 class _Composer(composer.Composer):
-    """A composer without aliases, a few of which can stand for millions."""
+    """A composer that refuses what needs too much memory or stack.
+
+    A few aliases can stand for millions.
+    """
+
+    _depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.parser.check_event(events.AliasEvent):
-            event = self.parser.peek_event()
-            raise composer.ComposerError(
-                None,
-                None,
-                f'found the alias *{event.anchor}, expected the value itself',
-                event.start_mark,
+        event = self.parser.peek_event()
+        problem = ''
+        if isinstance(event, events.AliasEvent):
+            problem = (
+                f'found the alias *{event.anchor}, expected the value itself'
             )
-        return super().compose_node(parent, index)
+        elif self._depth == _MAX_DEPTH:
+            problem = 'nested too deeply'
+        if problem:
+            raise composer.ComposerError(None, None, problem, event.start_mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
 
 class _Constructor(constructor.RoundTripConstructor):
-    """A constructor to which keys are text, and which locates every error."""
+    """A constructor of plain values, which locates every error."""
+
+    yaml_constructors = _CONSTRUCTORS
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         if isinstance(node, nodes.MappingNode):
-            for key, _ in node.value:
-                # A flavor may be named 42 or no.
-                if isinstance(key, nodes.ScalarNode) and key.tag != _MERGE:
-                    key.tag = _TEXT
+            _check_keys(node)
+        elif node.tag == _BOOLEAN and node.value in ('y', 'Y', 'n', 'N'):
+            # OpenStack reads YAML with PyYAML, to which these are text.
+            node.tag = _TEXT
         try:
             value = super().construct_object(node, deep)
-            if isinstance(value, scalarbool.ScalarBoolean):
-                # What a boolean with an anchor is, which is an integer.
-                value = bool(value)
-            if isinstance(value, int):
-                # Python refuses to write one of thousands of digits.
-                str(value)
+            if isinstance(value, int | str):
+                # Python refuses to write an integer of thousands of digits,
+                # and half a character.
+                str(value).encode()
             return value
         except _BAD_VALUE as error:
             found = reprlib.repr(node.value)
             raise constructor.ConstructorError(
                 None, None, f'bad value {found}: {error}', node.start_mark
             ) from error
+
+
+def _check_keys(node: nodes.MappingNode) -> None:
+    """Check that the keys of a mapping are different texts."""
+    seen: dict[str, Any] = {}
+    for key, _ in node.value:
+        problem = ''
+        if not isinstance(key, nodes.ScalarNode):
+            kind = 'list' if isinstance(key, nodes.SequenceNode) else 'mapping'
+            problem = f'found a {kind} as a key, expected text'
+        elif node.flow_style and not key.style and key.value.endswith(':'):
+            problem = f"found {key.value!r}, expected a space after the ':'"
+        else:
+            # A flavor may be named 42 or no.
+            key.tag = _TEXT
+            first = seen.setdefault(key.value, key)
+            if first is not key:
+                problem = (
+                    f'found {key.value!r} twice, first in line '
+                    f'{first.start_mark.line + 1}'
+                )
+        if problem:
+            raise constructor.ConstructorError(
+                None, None, problem, key.start_mark
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,6 +299,4 @@ def _load(path: pathlib.Path) -> Any:
         line = text.count('\n', 0, error.position) + 1
         reason = f'character {chr(error.character)!r} is not allowed'
         cause = error
-    except RecursionError as error:
-        reason, cause = 'nested too deeply', error
     raise FileError(str(path), [(line, f'not YAML: {reason}')]) from cause

@@ -60,6 +60,20 @@ class HostNode:
     reserved: Mapping[int, int]
     socket: int | None
 
+    @property
+    def huge_kib(self) -> int:
+        """The memory in huge pages."""
+        return sum(size * count for size, count in self.pages.items())
+
+    @property
+    def pools(self) -> dict[int, int]:
+        """All pages by size in KiB, the small ones first."""
+        small_kib = self.memory_mib * units.KIB_PER_MIB - self.huge_kib
+        return {
+            BASE_PAGE_KIB: max(0, small_kib // BASE_PAGE_KIB),
+            **dict(sorted(self.pages.items())),
+        }
+
 
 def host_schema(
     *,
@@ -226,8 +240,7 @@ def _node(index: int, node: HostNode) -> Iterator[Finding]:
             f'found {node.shared_cores} for node {index}, expected its '
             f'{node.cores} cores or fewer',
         )
-    huge_kib = sum(size * count for size, count in node.pages.items())
-    huge_mib = huge_kib // units.KIB_PER_MIB
+    huge_mib = -(-node.huge_kib // units.KIB_PER_MIB)
     if huge_mib > node.memory_mib:
         yield (
             ('pages',),

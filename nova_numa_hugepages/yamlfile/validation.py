@@ -132,7 +132,11 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[Finding]:
     if 'propertyNames' in error.absolute_schema_path:
         path = (*path, found)
     # Of a mapping where a number belongs, the beginning is enough.
-    shown = 'an empty value' if found is None else reprlib.repr(found)
+    shown = reprlib.repr(found)
+    if found is None:
+        shown = 'an empty value'
+    elif isinstance(found, bool):
+        shown = str(found).lower()
     if 'description' in rule:
         yield path, f'{shown} is not {rule["description"]}'
     else:

@@ -103,7 +103,7 @@ def test_domain_is_pinned_as_planned(
     # Given an empty host, when a guest of two cells is booted,
     [server] = boot(vcpus=4, ram_mib=2048, specs=TWO_CELLS)
 
-    # then libvirt is told the same as Nova's database.
+    # then libvirt has the same as Nova's database.
     guest = cloud.instance(server['id']).numa_topology
     domain = etree.fromstring(cloud.domain_xml(server['id']))
     pins = {
@@ -189,7 +189,7 @@ def test_deleted_guest_leaves_nothing(
     assert cloud.wait_until_empty() == []
 
 
-def test_stats_tell_the_scheduler_the_distances(
+def test_stats_have_the_distances_for_the_scheduler(
     cloud: embedded.EmbeddedCloud,
     caplog: pytest.LogCaptureFixture,
     boot: conftest.Boot,

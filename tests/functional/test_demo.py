@@ -131,7 +131,7 @@ def test_demo_shows_where_guests_go_and_why(tmp_path: pathlib.Path) -> None:
     assert (demo.returncode, errors) == (0, '')
     # as plain text,
     assert re.search(r'[^\n\x20-\x7e\xa0-\uffff]', output) is None
-    # which tells where the pairs are,
+    # which shows where the pairs are,
     words = ' '.join(output.split())
     assert 'couple-1 [a] is on far-nodes, distance 21' in words
     assert 'couple-2 [b] is on far-nodes, distance 21' in words
@@ -161,7 +161,7 @@ def test_demo_shows_what_the_weigher_does(tmp_path: pathlib.Path) -> None:
     # then it ends well,
     assert (demo.returncode, errors) == (0, '')
     words = ' '.join(output.split())
-    # tells what our weigher goes by and takes,
+    # shows what our weigher goes by and takes,
     assert 'our weigher takes the one on which it costs least' in words
     assert 'fits on roomy, lean; the weighers take lean' in words
     assert 'lean costs 6 % of what is scarce, roomy 54 %' in words

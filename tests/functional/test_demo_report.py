@@ -61,7 +61,7 @@ def test_costs_look_different_if_they_are(
     # when it is explained why the best one was taken,
     lines = explanation.costs(found, {'guest': taken})
 
-    # then one line tells what it costs there, and on the others.
+    # then one line has what it costs there, and on the others.
     assert lines == [expected]
 
 

@@ -123,7 +123,7 @@ def test_stock_claim_accepts_what_the_filter_accepts(
     assert 'ACTIVE' in [status for status, _ in statuses]
 
 
-def test_nonsense_in_stats_is_told_and_passed_over(
+def test_nonsense_in_stats_is_logged_and_ignored(
     boot: conftest.Boot, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given a compute that reports broken JSON and one of a later version,

@@ -71,7 +71,7 @@ def test_some_hosts_fit(
     # Given one host with 2048 pages, when a guest needs 1024,
     [server] = boot(vcpus=1, ram_mib=2048, specs=HUGE)
 
-    # then it gets there, and the line tells of the others.
+    # then it gets there, and the line counts the others.
     assert server['status'] == 'ACTIVE'
     assert server['OS-EXT-SRV-ATTR:host'] == 'large-pool'
     assert lines(reasons) == [
@@ -87,12 +87,12 @@ def test_all_hosts_fit(
     # Given three hosts, when a guest fits on each,
     [server] = boot(vcpus=1, ram_mib=512, specs={'hw:cpu_policy': 'dedicated'})
 
-    # then nothing is to be told.
+    # then there is nothing to log.
     assert server['status'] == 'ACTIVE'
     assert lines(reasons) == []
 
 
-def test_full_hosts_are_told_with_the_nearest_miss(
+def test_full_hosts_are_logged_with_the_nearest_miss(
     reasons: pytest.LogCaptureFixture, boot: conftest.Boot
 ) -> None:
     # Given guests that leave 512 free pages on the largest pool,
@@ -103,7 +103,7 @@ def test_full_hosts_are_told_with_the_nearest_miss(
     # when another one needs 1024,
     [second] = boot(vcpus=1, ram_mib=2048, specs=HUGE)
 
-    # then the line tells what is left, not what there was.
+    # then the line has what is left, not what there was.
     assert second['status'] == 'ERROR'
     assert lines(reasons) == [
         'NUMAHugepagesFilter rejected 3 of 3 hosts: '

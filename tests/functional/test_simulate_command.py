@@ -123,7 +123,13 @@ def test_a_reader_that_has_seen_enough(folder: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ('number', 'to_all'), [(signal.SIGINT, True), (signal.SIGTERM, False)]
+    ('number', 'to_all'),
+    [
+        (signal.SIGINT, True),
+        (signal.SIGTERM, False),
+        # As systemd and timeout(1) do.
+        (signal.SIGTERM, True),
+    ],
 )
 def test_an_interrupt_tells_what_there_is(
     folder: pathlib.Path, number: signal.Signals, to_all: bool
@@ -362,6 +368,22 @@ def test_a_library_that_is_not_installed(
         f'{PIP}\n'
     )
     assert names(folder) == ['fleet.yaml']
+
+
+def test_without_plots_matplotlib_is_not_needed(
+    folder: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp('path')
+    (path / 'matplotlib.py').write_text('raise ModuleNotFoundError("no")\n')
+
+    code, out, err = commands.command(
+        folder,
+        *('simulate', 'fleet.yaml', '--policy', 'ours', '--jobs', '1'),
+        PYTHONPATH=str(path),
+    )
+
+    assert (code, err) == (0, '')
+    assert 'This package places ' in out
 
 
 @pytest.mark.parametrize('arguments', [[], ['help'], ['--help'], ['-v']])

@@ -30,10 +30,9 @@ import pytest
 from rich import console as rich
 
 from nova_numa_hugepages.cmd import simulate
-from nova_numa_hugepages.simulate import dump
 from nova_numa_hugepages.simulate import from_nova
-from nova_numa_hugepages.simulate import load
 from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import scenario_file
 from tests.fixtures import cloud as embedded
 from tests.functional import conftest
 
@@ -202,12 +201,12 @@ def test_what_was_read_can_be_saved(
 
     # when they are written and loaded,
     path = tmp_path / 'scenario.yaml'
-    arrivals = dump.suggest_arrivals(hosts, flavors)
+    arrivals = scenario_file.suggest_arrivals(hosts, flavors)
     play = scenario.Scenario(str(path), hosts, flavors, arrivals)
-    path.write_text(dump.to_yaml(play), encoding='utf-8')
+    path.write_text(scenario_file.to_yaml(play), encoding='utf-8')
 
     # then they are the same.
-    assert load.load(path) == play
+    assert scenario_file.load(path) == play
 
 
 @pytest.mark.usefixtures('flavors')
@@ -225,7 +224,9 @@ def test_the_command_reads_and_saves(tmp_path: pathlib.Path) -> None:
     # then that is told, and what is loaded is the same.
     assert code == 0
     assert notes.file.getvalue() == f'Written: {path}\n'
-    assert load.load(path) == dataclasses.replace(play, file=str(path))
+    assert scenario_file.load(path) == dataclasses.replace(
+        play, file=str(path)
+    )
 
 
 @pytest.mark.usefixtures('flavors')

@@ -48,7 +48,7 @@ def flavors(cloud: embedded.EmbeddedCloud) -> Iterator[dict[str, str]]:
         cloud.api.delete_flavor(flavor)
 
 
-def test_weigher_is_called_and_tells_its_scores(
+def test_weigher_is_called_and_logs_its_scores(
     boot: conftest.Boot, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given the log of the weigher,
@@ -57,14 +57,14 @@ def test_weigher_is_called_and_tells_its_scores(
     # when a guest is booted that fits on all hosts,
     [server] = boot(**scarce.SMALL)
 
-    # then it goes where nothing scarce is taken, and the log tells why.
+    # then it goes where nothing scarce is taken, and the log says why.
     assert scarce.hosts_of([server]) == ['plain']
-    told = [
+    logged = [
         record.getMessage()
         for record in caplog.records
         if record.name == weights.__name__
     ]
-    assert told == [
+    assert logged == [
         'NUMAHugepagesWeigher: best of 3 hosts: '
         'plain (cost 0.0000%); '
         'medium (cost 4.0000%, '

@@ -72,7 +72,7 @@ def test_stock_weighers_take_the_roomy_host() -> None:
 def test_flavors_are_the_demand_before_any_request(
     options: dict[tuple[str | None, str], Any], expected: str
 ) -> None:
-    # Given a cloud with flavors for which nobody has asked yet,
+    # Given a cloud with flavors for which there were no requests yet,
     with embedded.EmbeddedCloud(
         scarce.HOSTS, numa_weigher=True, options=options
     ) as cloud:
@@ -159,7 +159,7 @@ def test_scheduler_refuses_to_start(
     with pytest.raises(fixtures.MultipleExceptions) as caught:
         cloud.setUp()
 
-    # then the scheduler refuses, names the option, and tells what is wrong.
+    # then the scheduler refuses, names the option, and says what is wrong.
     kind, error, _ = caught.value.args[0]
     assert kind is exception.InvalidOption
     assert str(error).startswith(f'option [numa_hugepages] {option}: ')

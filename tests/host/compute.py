@@ -172,7 +172,7 @@ class Compute:
 
     def pools(self) -> list[int]:
         """Return how many pages of 2 MiB each node has."""
-        kernel = hugetlb.Hugetlb(self.fs, hugetlb.RefusingWriter(''))
+        kernel = hugetlb.Hugetlb(self.fs, hugetlb.refusing(''))
         return [
             pool.total
             for key, pool in sorted(kernel.pools().items())

@@ -51,9 +51,8 @@ class Service:
         fs = hostfs.HostFS()
         self._ledger = Ledger.open(folder / 'ledger.sqlite')
         self._pools = Pools(
-            hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs)),
+            hugetlb.Hugetlb(fs, hugetlb.write_number),
             self._ledger,
-            fs,
             PoolPolicy(**policy),
             lock=lock.HostLock(folder),
             read_maps=processes.MapsFile(fs),

@@ -40,6 +40,9 @@ _numbers = itertools.count(1)
 _FRAGMENT = str(folders.PROJECT / 'tests' / 'host' / 'fragment.py')
 _SCATTER_S = 240.0
 
+# The cells of a guest on two nodes that are far from each other.
+CELLS = (domains.Cell(1, 128, [2, 3]), domains.Cell(3, 64, [6, 7]))
+
 # The nodes of the virtual hosts are small.
 POLICY = {'node_free_mib': 64, 'ceiling_percent': 95, 'time_limit_s': 5.0}
 
@@ -120,6 +123,11 @@ class Guest:
     def destroy(self) -> None:
         """End it at once."""
         self.host.virsh('destroy', self.name)
+
+
+def taken(guest: Guest) -> list[list[object]]:
+    """Return what a guest on `CELLS` holds once it has its pages."""
+    return [[guest.uuid, 'taken', 1, 64], [guest.uuid, 'taken', 3, 32]]
 
 
 def wait_for_beat(

@@ -67,7 +67,7 @@ class Real:
 
     def __init__(self) -> None:
         fs = hostfs.HostFS()
-        self.pools = hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs))
+        self.pools = hugetlb.Hugetlb(fs, hugetlb.write_number)
         self.key = model.PoolKey(self.pools.nodes()[0], KIB)
         self._open: list[mmap.mmap] = []
 
@@ -111,7 +111,7 @@ class Fake:
 
     def __init__(self, root: pathlib.Path, node: int) -> None:
         self._kernel = FakeKernel(root, {node: FakeNode()})
-        self.pools = hugetlb.Hugetlb(self._kernel.fs, self._kernel)
+        self.pools = hugetlb.Hugetlb(self._kernel.fs, self._kernel.write)
         self.key = model.PoolKey(node, KIB)
         self._number = 0
 
@@ -219,7 +219,7 @@ def test_both_kernels_do_the_same(scene, tmp_path: pathlib.Path) -> None:
     assert len(seen['real']) >= 4
 
 
-def test_what_is_told_to_be_there_is() -> None:
+def test_pages_that_count_as_allocatable_are() -> None:
     real = Real()
     allocatable = fragmentation.allocatable_pages(hostfs.HostFS(), real.key)
 

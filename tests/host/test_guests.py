@@ -16,10 +16,7 @@ from __future__ import annotations
 
 from tests.host import conftest
 from tests.host import scene
-from tests.host.rig import domains
 from tests.host.rig import virtual
-
-CELLS = (domains.Cell(1, 128, [2, 3]), domains.Cell(3, 64, [6, 7]))
 
 
 def test_the_host_has_four_nodes(host: virtual.VirtualHost) -> None:
@@ -38,7 +35,7 @@ def test_pages_grow_from_zero_and_go_back(
     host: virtual.VirtualHost, service: conftest.Make
 ) -> None:
     """A guest on nodes 1 and 3 gets its memory there and only there."""
-    guest = scene.Guest(host, *CELLS)
+    guest = scene.Guest(host, *scene.CELLS)
     ours = service()
 
     refused, held = ours.do(['hold', guest.uuid, guest.needs], ['pools'])
@@ -52,10 +49,7 @@ def test_pages_grow_from_zero_and_go_back(
         ['taken', guest.uuid], ['runs_on', guest.uuid], ['holds'], ['pools']
     )
     assert found == {'1': 64, '3': 32}
-    assert holds == [
-        [guest.uuid, 'taken', 1, 64],
-        [guest.uuid, 'taken', 3, 32],
-    ]
+    assert holds == scene.taken(guest)
     assert [taken[node]['free'] for node in '0123'] == [0, 0, 0, 0]
     assert [taken[node]['promised'] for node in '0123'] == [0, 0, 0, 0]
     assert [taken[node]['occupied'] for node in '0123'] == [0, 0, 0, 0]
@@ -71,7 +65,7 @@ def test_pools_go_back_to_the_floor(
 ) -> None:
     """Pages that were there before are used first, and stay."""
     scene.set_pools(host, 5, 20, 0, 100)
-    guest = scene.Guest(host, *CELLS)
+    guest = scene.Guest(host, *scene.CELLS)
     ours = service()
 
     ours.do(['hold', guest.uuid, guest.needs])
@@ -91,7 +85,7 @@ def test_release_while_the_guest_still_runs(
     host: virtual.VirtualHost, service: conftest.Make
 ) -> None:
     """Pages in use are not taken away; they go once they are free."""
-    guest = scene.Guest(host, *CELLS)
+    guest = scene.Guest(host, *scene.CELLS)
     ours = service()
     ours.do(['hold', guest.uuid, guest.needs])
     guest.start()

@@ -102,7 +102,7 @@ def test_pages_are_held_before_a_guest_comes(
 def test_pages_of_a_guest_that_never_came_go_back(
     pair: tuple[virtual.VirtualHost, virtual.VirtualHost],
 ) -> None:
-    """A destination that is not told finds out that nothing is coming."""
+    """A destination finds out by itself that nothing is coming."""
     _, target = pair
     here = scene.Service(target, FOLDER)
     coming = scene.Guest(target, *HERE)

@@ -39,10 +39,10 @@ os.setuid(65534)
 fs = hostfs.HostFS()
 key = model.PoolKey(2, 2048)
 try:
-    hugetlb.Hugetlb(fs, hugetlb.DirectWriter(fs)).set_persistent(key, 1)
+    hugetlb.Hugetlb(fs, hugetlb.write_number).set_persistent(key, 1)
 except Exception as error:
     refused = type(error).__name__
-kernel = hugetlb.Hugetlb(fs, privsep.PrivsepWriter())
+kernel = hugetlb.Hugetlb(fs, privsep.write_number)
 kernel.set_persistent(key, 33)
 kernel.compact(2)
 guest = processes.running(fs)[sys.argv[1]]

@@ -18,10 +18,8 @@ import pytest
 
 from tests.host import conftest
 from tests.host import scene
-from tests.host.rig import domains
 from tests.host.rig import virtual
 
-CELLS = (domains.Cell(1, 128, [2, 3]), domains.Cell(3, 64, [6, 7]))
 OTHER = 'f1c7c1c5-0a0c-4b4e-8f8b-6f1d0c0c0001'
 
 
@@ -29,7 +27,7 @@ def test_killed_between_growth_and_start(
     host: virtual.VirtualHost, service: conftest.Make
 ) -> None:
     """What a guest that never started held is given back."""
-    guest = scene.Guest(host, *CELLS)
+    guest = scene.Guest(host, *scene.CELLS)
     ours = service()
     ours.die(
         ['hold', guest.uuid, guest.needs],
@@ -62,7 +60,7 @@ def test_killed_in_the_middle_of_a_hold(
 ) -> None:
     """Pages that were made for a hold that was never written are found."""
     scene.set_pools(host, 0, 20, 0, 0)
-    guest = scene.Guest(host, *CELLS)
+    guest = scene.Guest(host, *scene.CELLS)
     ours = service()
     ours.die(['die_in', operation], ['hold', guest.uuid, guest.needs])
     assert scene.totals(host)[1] == 64
@@ -76,17 +74,14 @@ def test_killed_after_the_guest_has_started(
     host: virtual.VirtualHost, service: conftest.Make
 ) -> None:
     """A guest that runs keeps what it has."""
-    guest = scene.Guest(host, *CELLS)
+    guest = scene.Guest(host, *scene.CELLS)
     ours = service()
     ours.do(['hold', guest.uuid, guest.needs])
     guest.start()
     ours.die(['die_in', 'set_state'], ['taken', guest.uuid])
 
     _, holds, pools = ours.do(['heal', [guest.uuid]], ['holds'], ['pools'])
-    assert holds == [
-        [guest.uuid, 'taken', 1, 64],
-        [guest.uuid, 'taken', 3, 32],
-    ]
+    assert holds == scene.taken(guest)
     assert [pools[node]['promised'] for node in '0123'] == [0, 0, 0, 0]
     guest.destroy()
     ours.do(['heal', []])
@@ -97,17 +92,14 @@ def test_ledger_that_was_lost(
     host: virtual.VirtualHost, service: conftest.Make
 ) -> None:
     """Guests that run are found, and what they have is never taken."""
-    guest = scene.Guest(host, *CELLS)
+    guest = scene.Guest(host, *scene.CELLS)
     ours = service()
     ours.do(['hold', guest.uuid, guest.needs])
     guest.start()
     host.run(['rm', '-r', ours.folder])
 
     _, holds = ours.do(['heal', [guest.uuid]], ['holds'])
-    assert holds == [
-        [guest.uuid, 'taken', 1, 64],
-        [guest.uuid, 'taken', 3, 32],
-    ]
+    assert holds == scene.taken(guest)
 
 
 def test_operator_changes_pools_by_hand(
@@ -132,7 +124,7 @@ def test_operator_changes_pools_by_hand(
 
 def test_reboot(host: virtual.VirtualHost, service: conftest.Make) -> None:
     """After a reboot the guests that are still defined get their pages."""
-    guest = scene.Guest(host, *CELLS)
+    guest = scene.Guest(host, *scene.CELLS)
     ours = service()
     ours.do(
         ['hold', guest.uuid, guest.needs], ['hold', OTHER, [[0, 0, 2048, 9]]]
@@ -148,10 +140,7 @@ def test_reboot(host: virtual.VirtualHost, service: conftest.Make) -> None:
     assert any('rebooted' in sentence for sentence in healed)
     assert [pools[node]['grown'] for node in '0123'] == [0, 64, 0, 32]
     assert [pools[node]['floor'] for node in '0123'] == [0, 0, 0, 0]
-    assert holds == [
-        [guest.uuid, 'taken', 1, 64],
-        [guest.uuid, 'taken', 3, 32],
-    ]
+    assert holds == scene.taken(guest)
 
     guest.start()
     assert ours.do(['runs_on', guest.uuid]) == [{'1': 64, '3': 32}]

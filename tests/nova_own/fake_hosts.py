@@ -128,7 +128,7 @@ class FakeHosts(fixtures.Fixture):
         def kernel_access() -> KernelAccess:
             kernel = fixture._host(CONF.host).kernel
             return KernelAccess(
-                kernel.fs, kernel, kernel.read_maps, lambda: None
+                kernel.fs, kernel.write, kernel.read_maps, lambda: None
             )
 
         def open_in_folder(

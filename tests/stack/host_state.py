@@ -109,7 +109,7 @@ class Domain:
 
     :ivar nodes: the node of each cell
     :ivar cpus: the host CPUs of each vCPU
-    :ivar distances: between its cells, empty if it is told none
+    :ivar distances: between its cells, empty if it sees none
     :ivar returns: whether it returns pages that are free inside of it
     """
 

@@ -17,10 +17,9 @@ from nova_numa_hugepages import exception
 def test_a_mismatch_names_both_signatures_and_the_remedy():
     error = exception.SignatureMismatch('(a, b=None)', '(a, b, c)')
 
-    assert '(a, b=None)' in str(error)
-    assert '(a, b, c)' in str(error)
+    assert 'written for the signature (a, b=None),' in str(error)
+    assert 'the installed Nova has (a, b, c).' in str(error)
     assert 'enabled_filters' in str(error)
-    assert (error.expected, error.found) == ('(a, b=None)', '(a, b, c)')
 
 
 def test_invalid_stats_say_what_is_wrong():

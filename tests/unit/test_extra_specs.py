@@ -41,8 +41,9 @@ def test_the_scheduler_refuses_other_values(value):
     with pytest.raises(exception.InvalidExtraSpec) as caught:
         extra_specs.max_distance({NAME: value})
 
-    assert (caught.value.name, caught.value.value) == (NAME, value)
-    assert 'an integer from 10 to 255' in str(caught.value)
+    assert str(caught.value).startswith(
+        f'extra spec {NAME} is {value!r}; expected an integer from 10 to 255'
+    )
 
 
 @pytest.mark.parametrize('value', GOOD)

@@ -20,7 +20,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from nova_numa_hugepages.simulate import load
+from nova_numa_hugepages.simulate import scenario_file
 from nova_numa_hugepages.simulate.scenario import HostType
 from nova_numa_hugepages.yamlfile import document
 from nova_numa_hugepages.yamlfile import formats
@@ -114,7 +114,8 @@ def read(path: pathlib.Path) -> DemoScenario:
     return DemoScenario(
         file=str(path),
         hosts=tuple(
-            load.host_type(name, host) for name, host in data['hosts'].items()
+            scenario_file.host_type(name, host)
+            for name, host in data['hosts'].items()
         ),
         flavors=tuple(
             DemoFlavor(

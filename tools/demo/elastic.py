@@ -79,9 +79,8 @@ class _Scene:
         self._ledger = ledger.path
         self._manager = manager.HugePageManager(
             pools.Pools(
-                hugetlb.Hugetlb(self._kernel.fs, self._kernel),
+                hugetlb.Hugetlb(self._kernel.fs, self._kernel.write),
                 ledger,
-                self._kernel.fs,
                 self._policy,
                 lock=lock.HostLock(folder),
                 read_maps=self._kernel.read_maps,

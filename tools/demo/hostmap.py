@@ -37,7 +37,7 @@ LEGEND = (
     'memory in no pool',
 )
 
-# Colours that can be told apart on light and on dark ground.
+# Colours that can be distinguished on light and on dark ground.
 _COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue', 'red')
 
 

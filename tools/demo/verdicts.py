@@ -123,7 +123,7 @@ class VerdictsFixture(fixtures.Fixture):
             hosts once for each, and then maybe for alternative hosts, which
             is of no interest
         :param compare: whether to ask stock Nova's filter too
-        :returns: what is filled in as the request is judged
+        :returns: what is filled in as the request is filtered
         """
         self._compare = compare
         self._guests = guests
@@ -131,7 +131,7 @@ class VerdictsFixture(fixtures.Fixture):
         self._latest = Verdicts()
         return self._latest
 
-    def _watch(self, hosts: list[Any], spec: Any, judge: Any) -> Iterator[Any]:
+    def _watch(self, hosts: list[Any], spec: Any, check: Any) -> Iterator[Any]:
         verdicts = self._latest
         self._passes += 1
         first = self._passes == 1
@@ -151,7 +151,7 @@ class VerdictsFixture(fixtures.Fixture):
         self._scores.latest = weighing.Weighed()
         if self._passes <= self._guests:
             verdicts.weighed.append(self._scores.latest)
-        accepted = list(judge(hosts))
+        accepted = list(check(hosts))
         if first:
             verdicts.offered = [host.host for host in hosts]
             verdicts.accepted = [host.host for host in accepted]

@@ -66,7 +66,6 @@ class HostCommand(command.Command):
         """Run, after the checks that all commands have in common.
 
         :param found: what the options and the configuration say
-        :param fs: the files of the kernel
         :returns: the exit code
         """
 

@@ -27,12 +27,8 @@ class BadInput(exception.NUMAHugepagesError):
     """Options, or the configuration, are not right."""
 
 
-class NotAllowed(exception.NUMAHugepagesError):
-    """This user may not do it."""
-
-
 class Refused(exception.NUMAHugepagesError):
-    """It is not done; the text says why."""
+    """What was asked for is not done; the text says why."""
 
 
 def fail(error: exception.NUMAHugepagesError) -> int:

@@ -31,6 +31,7 @@ from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
 from nova_numa_hugepages.cmd.host.settings import Settings
 from nova_numa_hugepages.hugepages import assembly
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
@@ -47,14 +48,14 @@ class Machine:
     """The machine that the commands run on.
 
     :ivar fs: the files of its kernel
-    :ivar writer: makes a writer of the pools of a kernel
+    :ivar writer: writes to the files of a kernel
     :ivar read_maps: makes a reader of where the memory of processes is
     :ivar domains: lists the domains of libvirt
     :ivar lock_timeout_s: how long to wait for others at work on the pools
     """
 
     fs: hostfs.HostFS = dataclasses.field(default_factory=hostfs.HostFS)
-    writer: Callable[[hostfs.HostFS], hugetlb.Writer] = hugetlb.DirectWriter
+    writer: hugetlb.Writer = hugetlb.write_number
     read_maps: Callable[[hostfs.HostFS], processes.MapsReader] = (
         processes.MapsFile
     )
@@ -74,13 +75,11 @@ def opened(
 
     :param fs: the files of the kernel, on this machine or mounted there
     :param to_change: whether anything may be changed
-    :raises errors.NotAllowed: if this user may not do that
+    :raises errors.Refused: if this user may not do that
     :raises exception.LedgerError: if there is no ledger, or it cannot be used
     """
     writer = (
-        machine.writer(fs)
-        if to_change
-        else hugetlb.RefusingWriter('this only reads')
+        machine.writer if to_change else hugetlb.refusing('this only reads')
     )
     kernel = assembly.KernelAccess(fs, writer, machine.read_maps(fs))
     read_only = kernel.read_only_reason()
@@ -90,7 +89,7 @@ def opened(
     elif to_change:
         print(f'The pools stay as they are: {read_only}', file=sys.stderr)
     if forbidden(settings.ledger, to_change=to_change):
-        raise errors.NotAllowed(
+        raise errors.Refused(
             f'this user may not {"change" if to_change else "read"} the '
             f'ledger {settings.ledger}. Run it as root, or as the user of '
             'the service.'
@@ -173,13 +172,18 @@ def when(since: float) -> datetime.datetime:
 def reserved_notes(
     policy: PoolPolicy, pools: Collection[model.PoolKey]
 ) -> list[str]:
-    """Write a sentence for each reserved pool that the host does not have."""
+    """Write a sentence for each reserved pool that the host does not have.
+
+    Nova takes small pages there, too, which are in no pool.
+    """
     present = ', '.join(map(str, sorted(pools))) or 'none'
+    nodes = {key.node for key in pools}
     return [
         f'reserved_huge_pages names {key}, which this host does not have; its '
         f'pools are: {present}.'
         for key in sorted(policy.reserved)
         if key not in pools
+        and not (key.node in nodes and key.size_kib == fragmentation.BASE_KIB)
     ]
 
 
@@ -190,7 +194,7 @@ def _check_writable(
     for key in pools:
         path = fs.pool_folder(key) / 'nr_hugepages'
         if not os.access(path, os.W_OK):
-            raise errors.NotAllowed(
+            raise errors.Refused(
                 f'this user may not write {path}, nor change what is held '
                 'for instances. Run it as root.'
             )

@@ -17,19 +17,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 import sys
-from typing import TYPE_CHECKING
 
 from nova_numa_hugepages.cmd.host import base
 from nova_numa_hugepages.cmd.host import errors
+from nova_numa_hugepages.cmd.host import opening
 from nova_numa_hugepages.cmd.host import settings
-
-# cliff loads all commands, whichever is run, so each loads late what it needs.
-if TYPE_CHECKING:
-    from nova_numa_hugepages.hugepages.kernel import hostfs
-    from nova_numa_hugepages.hugepages.pools import Pools
-    from nova_numa_hugepages.hugepages.reconcile import ReconcilePlan
-    from nova_numa_hugepages.hugepages.reconcile import Reconciler
-    from nova_numa_hugepages.hugepages.reconcile_rules import Present
+from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import nodes
+from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.reconcile import ReconcilePlan
+from nova_numa_hugepages.hugepages.reconcile import Reconciler
+from nova_numa_hugepages.hugepages.reconcile_rules import Present
 
 EXIT_TO_FIX = 3
 EXIT_UNDECIDED = 4
@@ -55,7 +55,6 @@ class Reconcile(base.HostCommand):
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add its options."""
         parser.add_argument(
             '--dry-run',
             action='store_true',
@@ -69,7 +68,6 @@ class Reconcile(base.HostCommand):
         )
 
     def changes(self, options: argparse.Namespace) -> bool:
-        """Check whether it is to fix anything."""
         return not options.dry_run
 
     def act(
@@ -78,13 +76,6 @@ class Reconcile(base.HostCommand):
         found: settings.Settings,
         fs: hostfs.HostFS,
     ) -> int:
-        """Reconcile.
-
-        :returns: the exit code
-        """
-        from nova_numa_hugepages.cmd.host import opening
-        from nova_numa_hugepages.hugepages.reconcile import Reconciler
-
         changes = self.changes(options)
         if changes and not options.force:
             _check_stopped(found)
@@ -117,10 +108,6 @@ class Reconcile(base.HostCommand):
         options: argparse.Namespace,
     ) -> Present:
         """Find out which instances there are."""
-        from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
-        from nova_numa_hugepages.hugepages import model
-        from nova_numa_hugepages.hugepages.reconcile_rules import Present
-
         here = frozenset[str]() if options.gone_without_domain else None
         guests = {hold.holder for hold in pools.holds()}
         powered = {
@@ -146,8 +133,6 @@ class Reconcile(base.HostCommand):
 
 def _check_stopped(found: settings.Settings) -> None:
     """Check that no service works with the pools."""
-    from nova_numa_hugepages.cmd.host import opening
-
     running = opening.service(found)
     if running is not None:
         raise errors.Refused(
@@ -161,8 +146,6 @@ def _fix(reconciler: Reconciler, present: Present, fs: hostfs.HostFS) -> bool:
 
     :returns: whether anything was fixed
     """
-    from nova_numa_hugepages.hugepages.kernel import nodes
-
     # All that is needed is read before anything is written, so that everything
     # stays as it is if a file of the kernel cannot be read. The service goes
     # without: it tries again each minute.

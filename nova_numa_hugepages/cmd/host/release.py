@@ -15,11 +15,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from collections.abc import Sequence
 import sys
 from typing import NamedTuple
-from typing import TYPE_CHECKING
 import uuid
 
 from nova_numa_hugepages import exception
@@ -28,12 +26,9 @@ from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.cmd.host import opening
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import processes
-
-# cliff loads all commands, whichever is run, so each loads late what it needs.
-if TYPE_CHECKING:
-    from nova_numa_hugepages.hugepages.kernel import hostfs
-    from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.pools import Pools
 
 
 class _State(NamedTuple):
@@ -61,7 +56,6 @@ class Release(base.HostCommand):
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add its options."""
         parser.add_argument(
             'holder',
             metavar='HOLDER',
@@ -79,10 +73,6 @@ class Release(base.HostCommand):
         found: settings.Settings,
         fs: hostfs.HostFS,
     ) -> int:
-        """Release.
-
-        :returns: the exit code
-        """
         given = settings.repeated(options)
         with opening.opened(self.machine, fs, found) as pools:
             holder = _uuid(options.holder, given)
@@ -94,7 +84,10 @@ class Release(base.HostCommand):
                     if pools.holds()
                     else 'No reservations on this host.'
                 )
-            print(f'Instance {holder}, which {_runs(state.process)}:')
+            runs = 'is not running'
+            if state.process is not None:
+                runs = f'is running as process {state.process.pid}'
+            print(f'Instance {holder}, which {runs}:')
             for hold in state.holds:
                 print(f'- {_sentence(hold)}')
             if not options.force:
@@ -189,13 +182,8 @@ def _free(pools: Pools, options: str) -> None:
             f'nova-numa-hugepages host reconcile{options}'
         ) from error
     finally:
-        print(_freed(freed), flush=True)
-
-
-def _runs(process: processes.GuestProcess | None) -> str:
-    if process is None:
-        return 'is not running'
-    return f'is running as process {process.pid}'
+        pages = model.in_words(freed) if freed else 'no pages'
+        print(f'Freed {pages}.', flush=True)
 
 
 def _sentence(hold: model.Hold) -> str:
@@ -225,7 +213,3 @@ def _uuid(text: str, options: str) -> str:
             f'HOLDER: found {text!r}, expected the uuid of an instance, as in '
             f'nova-numa-hugepages host show{options}'
         ) from error
-
-
-def _freed(freed: Mapping[model.PoolKey, int]) -> str:
-    return f'Freed {model.in_words(freed)}.' if freed else 'Freed no pages.'

@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 import dataclasses
 import functools
 import os
@@ -169,7 +168,13 @@ def read(options: argparse.Namespace) -> Settings:
             if ledger is None:
                 raise
         if ledger is None and not configured and not unread:
-            notes.append(_unset(files))
+            notes.append(
+                'No [DEFAULT] state_path is set in '
+                f'{", ".join(map(str, files))}. nova-compute then keeps the '
+                'ledger in $pybasedir, the folder that Nova is installed in; '
+                f'this command looks in {STATE_PATH}. Set state_path, or name '
+                'the folder with --state-path.'
+            )
     if ledger is None:
         ledger = (*configured, _in(options.root, STATE_PATH))[0]
     return Settings(
@@ -190,11 +195,11 @@ def check(
 
     :param forced: whether the ledger may be another one than that of the
         configuration
-    :raises errors.NotAllowed: if this user may not read all of them
+    :raises errors.Refused: if this user may not read all of them
     :raises errors.BadInput: if those of the service are not certain
     """
     if found.unread:
-        raise errors.NotAllowed(
+        raise errors.Refused(
             'Nothing is changed without all of the configuration. Run it as '
             'root.'
         )
@@ -277,15 +282,6 @@ def _in(root: pathlib.Path | None, folder: pathlib.Path) -> pathlib.Path:
     return path if root is None else host_root.below(root, path)
 
 
-def _unset(files: Iterable[pathlib.Path]) -> str:
-    return (
-        f'No [DEFAULT] state_path is set in {", ".join(map(str, files))}. '
-        'nova-compute then keeps the ledger in $pybasedir, the folder that '
-        f'Nova is installed in; this command looks in {STATE_PATH}. Set '
-        'state_path, or name the folder with --state-path.'
-    )
-
-
 def _files(
     options: argparse.Namespace, notes: list[str]
 ) -> list[pathlib.Path]:
@@ -307,7 +303,10 @@ def _files(
     found = []
     for path in dict.fromkeys(default):
         if path.is_dir() or not os.access(path, os.R_OK):
-            notes.append(_unread(path))
+            notes.append(
+                f'{path} cannot be read by this user, so the defaults of its '
+                'options count.'
+            )
         else:
             found.append(path)
     for option, path in options.config:
@@ -339,10 +338,3 @@ def _default(suffix: str) -> list[pathlib.Path]:
                 found.append(path)
                 break
     return found
-
-
-def _unread(path: pathlib.Path) -> str:
-    return (
-        f'{path} cannot be read by this user, so the defaults of its options '
-        'count.'
-    )

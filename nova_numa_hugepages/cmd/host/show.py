@@ -21,17 +21,15 @@ from importlib import util
 import os
 import sys
 from typing import Any
-from typing import TYPE_CHECKING
 
 from cliff import lister
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import errors
+from nova_numa_hugepages.cmd.host import opening
 from nova_numa_hugepages.cmd.host import settings
-
-# cliff loads all commands, whichever is run, so each loads late what it needs.
-if TYPE_CHECKING:
-    from nova_numa_hugepages.cmd.host.inspect import collect
+from nova_numa_hugepages.cmd.host.inspect import collect
+from nova_numa_hugepages.cmd.host.render import rows
 
 PICTURE = 'picture'
 TABLE = 'table'
@@ -74,10 +72,6 @@ class Show(lister.Lister):
         return parser
 
     def run(self, parsed_args: argparse.Namespace) -> int:
-        """Show the host.
-
-        :returns: the exit code
-        """
         try:
             _choose(parsed_args)
             if parsed_args.formatter == PICTURE:
@@ -100,8 +94,6 @@ class Show(lister.Lister):
 
         :returns: names of columns, and rows
         """
-        from nova_numa_hugepages.cmd.host.render import rows
-
         host = self._inspect(parsed_args)
         _print_notes(host)
         found = rows.rows(host)
@@ -130,9 +122,6 @@ class Show(lister.Lister):
     def _inspect(
         self, parsed_args: argparse.Namespace
     ) -> collect.HostInspection:
-        from nova_numa_hugepages.cmd.host import opening
-        from nova_numa_hugepages.cmd.host.inspect import collect
-
         return collect.inspect(
             self.app.machine or opening.Machine(),
             parsed_args.root,
@@ -150,8 +139,6 @@ def _choose(parsed_args: argparse.Namespace) -> None:
 
     :raises errors.BadInput: if there are no such columns
     """
-    from nova_numa_hugepages.cmd.host.render import rows
-
     if parsed_args.formatter == PICTURE and parsed_args.columns:
         raise errors.BadInput(
             'a picture has no columns: take another format with -c, for '

@@ -32,13 +32,14 @@ from typing import NamedTuple
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
+from nova_numa_hugepages.core.fit import pinning
+from nova_numa_hugepages.core.fit.emulator import emulator_cpus
 
 # Linux's own page size is this at most; larger ones are huge pages.
 LARGEST_BASE_KIB = 64
 
 # The count where nothing limits it.
 NO_LIMIT = 1 << 40
-
 
 _PlainNeeds = list[tuple[int, int, int]]
 
@@ -128,6 +129,14 @@ def need(guest: model.GuestCell, emulator: int) -> CellNeed:
         cpu_policy=guest.cpu_policy,
         thread_policy=guest.thread_policy,
     )
+
+
+def needs_of(request: model.Request) -> list[CellNeed]:
+    """Return the needs of the guest cells of a request, in their order."""
+    return [
+        need(guest, emulator_cpus(request, index))
+        for index, guest in enumerate(request.cells)
+    ]
 
 
 def new_need(
@@ -264,14 +273,7 @@ def _sibling_copies(vcpus: int, siblings: tuple[int, ...]) -> int:
     vCPUs leaves a thread that is no use to another one; with more threads
     not less than there are, and 0 where there are none.
     """
-    most = max(
-        (
-            threads * sum(size >= threads for size in siblings)
-            for threads in range(2, max(siblings, default=0) + 1)
-        ),
-        default=0,
-    )
-    if most < vcpus:
+    if pinning.most_siblings(siblings) < vcpus:
         return 0
     if siblings[0] == 2:
         return len(siblings) // -(-vcpus // 2)

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The accounting of a guest to host cells.
 
 As ``nova.virt.hardware.numa_usage_from_instance_numa`` does it.

@@ -10,17 +10,16 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """Kinds of guests, for counting how many of them a host holds."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.capacity import cell_room
-from nova_numa_hugepages.core.fit.emulator import emulator_cpus
 
 # Unlike cells that are described.
 _DESCRIBED = 3
@@ -66,10 +65,7 @@ def guest_kind(
 
     :param farthest: as in `GuestKind`
     """
-    counts: dict[cell_room.CellNeed, int] = {}
-    for index, guest in enumerate(request.cells):
-        need = cell_room.need(guest, emulator_cpus(request, index))
-        counts[need] = counts.get(need, 0) + 1
+    counts = collections.Counter(cell_room.needs_of(request))
     # Which of the cells comes first makes no other kind.
     return GuestKind(
         tuple(sorted(counts.items(), key=repr)),

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The measuring of the room that host cells have (``cell_room.py``)."""
 
 from __future__ import annotations
@@ -30,6 +29,9 @@ class CellMeasurer:
     :param needs: what will be asked of the rooms; what none of them needs is
         not measured
     :param account_small_pages: as `model.Strategy.account_small_pages`
+    :ivar cores_matter: whether it matters which CPUs are free, not only how
+        many
+    :ivar short: whether only numbers of CPUs and huge pages matter
     """
 
     def __init__(
@@ -50,18 +52,8 @@ class CellMeasurer:
             for size in sizes
         )
         self._account_small_pages = account_small_pages
-
-    @property
-    def short(self) -> bool:
-        """Whether only numbers of CPUs and huge pages matter."""
-        return not (
-            self._cores or self._siblings or self._shared or self._small
-        )
-
-    @property
-    def cores_matter(self) -> bool:
-        """Whether it matters which CPUs are free, not only how many."""
-        return self._cores or self._siblings
+        self.cores_matter = self._cores or self._siblings
+        self.short = not (self.cores_matter or self._shared or self._small)
 
     def measure(
         self,
@@ -73,7 +65,6 @@ class CellMeasurer:
     ) -> cell_room.CellRoom:
         """Measure a host cell.
 
-        :param limits: the overcommit ratios
         :param floats: whether vCPUs may float on threads beside those of
             guests that isolate theirs, which keeps these away
         :param allocatable: page size in KiB to pages that don't exist yet
@@ -95,7 +86,7 @@ class CellMeasurer:
             overlaps,
             pinning.isolated_room(cell) if self._cores else (0, 0),
             self._cores and floats and pinning.shares_cores(cell),
-            _siblings(cell) if self._siblings else (),
+            pinning.free_siblings(cell) if self._siblings else (),
             shared,
         )
 
@@ -149,10 +140,3 @@ class CellMeasurer:
                 max(0, overcommitted),
             ),
         )
-
-
-def _siblings(cell: model.HostCell) -> tuple[int, ...]:
-    if pinning.threads_per_core(cell) == 1:
-        return ()
-    sizes = [len(core) for core in pinning.free_cores(cell)]
-    return tuple(sorted((s for s in sizes if s > 1), reverse=True))

@@ -25,8 +25,7 @@ König's). Guests of unlike cells need that for every subset of their cells,
 and CPUs and pages for all of them together: this counts not less than there
 are, and 0 only if there is no room. The same holds for guests that ask for
 ``large`` or ``any`` pages. Guests that limit distances may have none where
-slots are counted, since near host cells are grouped by their neighbours and
-the fit takes the nearest ones in sum.
+slots are counted, since near host cells are grouped by their neighbours.
 
 More room never gives fewer slots.
 """

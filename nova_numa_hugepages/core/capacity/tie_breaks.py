@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The choice between hosts on which a guest costs the same."""
 
 from __future__ import annotations

@@ -58,18 +58,14 @@ def cell_miss(
     )
     if miss:
         return miss
-    shared = guest.cpu_policy is not model.CPUPolicy.DEDICATED
     if guest.cpu_policy is not model.CPUPolicy.SHARED:
         miss = _dedicated_miss(guest, cell, free, emulator)
-        if miss:
-            return miss
-    if shared:
-        needed = len(guest.shared_vcpus)
-        if needed > len(cell.shared_cpus):
-            return Miss(Reason.SHARED_CPUS, needed, len(cell.shared_cpus))
-        if limits is not None:
-            return _ratio_miss(guest, cell, limits)
-    return None
+    if miss or guest.cpu_policy is model.CPUPolicy.DEDICATED:
+        return miss
+    needed = len(guest.shared_vcpus)
+    if needed > len(cell.shared_cpus):
+        return Miss(Reason.SHARED_CPUS, needed, len(cell.shared_cpus))
+    return None if limits is None else _ratio_miss(guest, cell, limits)
 
 
 def _dedicated_miss(

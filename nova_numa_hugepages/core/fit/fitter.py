@@ -22,11 +22,13 @@ Of all valid assignments the best is taken, by these keys in this order:
 
 1. the page size, where the guest asks for ``large`` or ``any``: the largest,
    and one for all cells of the guest
-2. the sum of the distances between the chosen host cells, each pair once:
-   the smallest; where distances are unknown all count as equal
-3. the preference of the chosen host cells (``cell_order.py``), as a sorted
+2. the largest distance between two of the chosen host cells: the smallest, so
+   that ``max_distance`` rejects no host that has a nearer placement; where
+   distances are unknown all count as equal
+3. the sum of these distances, each pair once: the smallest
+4. the preference of the chosen host cells (``cell_order.py``), as a sorted
    list of ranks: the first in lexicographic order
-4. the rank of each guest cell's host cell, in the guest's order: the first
+5. the rank of each guest cell's host cell, in the guest's order: the first
    in lexicographic order
 
 The answer depends on the arguments alone, and none of them is changed.
@@ -163,17 +165,6 @@ class Fitter:
                 pack=self.strategy.pack,
             )
             assert pinned is not None, (guest, cell)
-            cells.append(
-                model.CellPlan(
-                    host_cell=cell.id,
-                    page_size_kib=size,
-                    pages=size and units.pages_for(guest.memory_mib, size),
-                    pinning=pinned[0],
-                    emulator_cpus=pinned[1],
-                )
-            )
-        return model.Plan(
-            cells=tuple(cells),
-            distance=choice.distance,
-            farthest=choice.farthest,
-        )
+            pages = size and units.pages_for(guest.memory_mib, size)
+            cells.append(model.CellPlan(cell.id, size, pages, *pinned))
+        return model.Plan(tuple(cells), choice.distance, choice.farthest)

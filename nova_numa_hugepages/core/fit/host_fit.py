@@ -114,7 +114,7 @@ class HostFit:
             cells=tuple([self.cells[position] for position in assigned]),
             common_size_kib=common_size_kib,
             distance=search.spread(best, self.distances),
-            farthest=self._farthest(best),
+            farthest=search.farthest(best, self.distances),
         )
 
     def _check(
@@ -217,16 +217,6 @@ class HostFit:
             return None
         in_order = operator.itemgetter(*self.ranked)
         return [in_order(row) for row in in_order(known)]
-
-    def _farthest(self, chosen: list[int]) -> int:
-        if self.distances is None:
-            return 0
-        farthest = 0
-        for index, one in enumerate(chosen):
-            row = self.distances[one]
-            for other in chosen[:index]:
-                farthest = max(farthest, row[other])
-        return farthest
 
     def _networks(self) -> list[tuple[str, int]]:
         """Find the host cells that the guest's networks are near.

@@ -86,13 +86,26 @@ def isolated_room(cell: model.HostCell) -> tuple[int, int]:
 
 
 def sibling_room(cell: model.HostCell) -> int:
-    """Count the vCPUs that fit under ``require``, at most.
+    """Count the vCPUs that fit under ``require``, at most."""
+    return most_siblings(free_siblings(cell))
 
-    Each core gives the same number of threads, at least two.
+
+def free_siblings(cell: model.HostCell) -> tuple[int, ...]:
+    """Count the free threads of each core that has two or more.
+
+    :returns: largest first
     """
     if threads_per_core(cell) == 1:
-        return 0
+        return ()
     sizes = [len(core) for core in free_cores(cell)]
+    return tuple(sorted((size for size in sizes if size > 1), reverse=True))
+
+
+def most_siblings(sizes: Sequence[int]) -> int:
+    """Count the vCPUs that fit if each core gives as many, at least two.
+
+    :param sizes: free threads of each core, as `free_siblings`
+    """
     return max(
         (
             threads * sum(size >= threads for size in sizes)

@@ -12,6 +12,11 @@
 
 """The best set of host cells for a guest: branch and bound.
 
+Of all sets the best is that whose largest distance is the smallest, then that
+whose sum of distances is. So the sets without distances above a limit are
+searched first, with the limit raised from the smallest distance on until there
+is one.
+
 The sets are walked in lexicographic order of preference, so that among equal
 sums of distances the first one found is the preferred one. A branch is left
 when what it has chosen can't be completed or can't become better:
@@ -38,6 +43,10 @@ import itertools
 from nova_numa_hugepages.core.fit import matching
 
 _Matrix = Sequence[Sequence[int]]
+
+# What counts as the distance between host cells that are too far apart: more
+# than any sum of distances, of which none is above 255.
+_TOO_FAR = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,37 +93,63 @@ def best_set(problem: Problem) -> list[int] | None:
             pairs = itertools.combinations(candidates, 2)
             _, one, other = min((known[a][b], a, b) for a, b in pairs)
             return [one, other]
-    search = _Search(problem, candidates)
-    search.descend(0, [], 0, 0, [0] * len(candidates))
-    return search.best
+    for limit in _limits(problem, candidates):
+        search = _Search(problem, candidates, limit)
+        search.descend(0, [], 0, 0, [0] * len(candidates))
+        if search.best is not None:
+            return search.best
+    return None
+
+
+def farthest(chosen: Sequence[int], distances: _Matrix | None) -> int:
+    """Return the largest distance between chosen host cells.
+
+    :returns: 0 for one host cell, and where distances are unknown
+    """
+    if distances is None:
+        return 0
+    return max(
+        (
+            distances[one][other]
+            for one, other in itertools.combinations(chosen, 2)
+        ),
+        default=0,
+    )
+
+
+def _limits(problem: Problem, candidates: list[int]) -> list[int]:
+    """List what the largest distance of a set can be, ascending."""
+    known = problem.distances
+    if known is None or len(problem.fits) == 1:
+        return [0]
+    pairs = itertools.combinations(candidates, 2)
+    return sorted({known[one][other] for one, other in pairs})
 
 
 def spread(chosen: Sequence[int], distances: _Matrix | None) -> int:
     """Sum the distances between chosen host cells, each pair once."""
     if distances is None:
         return 0
-    total = 0
-    for index, one in enumerate(chosen):
-        row = distances[one]
-        for other in chosen[:index]:
-            total += row[other]
-    return total
+    pairs = itertools.combinations(chosen, 2)
+    return sum([distances[one][other] for one, other in pairs])
 
 
 class _Search:
-    """One run of `best_set`.
+    """The search for a set without distances above a limit.
 
     Distances are kept between candidates, which are numbered by their place
     in the list of candidates.
     """
 
-    def __init__(self, problem: Problem, candidates: list[int]) -> None:
+    def __init__(
+        self, problem: Problem, candidates: list[int], limit: int
+    ) -> None:
         self.problem = problem
         self.candidates = candidates
         self.size = len(problem.fits)
         self.best: list[int] | None = None
         # Sums from this one on are not wanted.
-        self.bound: float = float('inf')
+        self.bound = _TOO_FAR
         # What each further pair of host cells adds at least.
         self.nearest = 0
         self.constrained = bool(problem.touch or problem.needs)
@@ -122,7 +157,10 @@ class _Search:
         self.rows: list[list[int]] | None = None
         if known is not None:
             self.rows = [
-                [known[one][other] for other in candidates]
+                [
+                    far if far <= limit else _TOO_FAR
+                    for far in (known[one][other] for other in candidates)
+                ]
                 for one in candidates
             ]
             if self.size > 2:

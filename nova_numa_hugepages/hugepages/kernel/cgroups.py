@@ -32,6 +32,7 @@ import os
 import re
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.core import units
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
 
@@ -84,7 +85,9 @@ def _attributed(
         return
     homes = {tree.home(fs, pid) for pid in skip_pids}
     for size_kib in sorted({key.size_kib for key in pools}):
-        name = f'hugetlb.{_size_name(size_kib)}.numa_stat'
+        # 2MB for 2 MiB.
+        size_name = units.format_kib(size_kib).replace(' ', '')
+        name = f'hugetlb.{size_name.replace("i", "")}.numa_stat'
         for path, usage in tree.walk(name):
             if path in homes:
                 continue
@@ -198,12 +201,3 @@ def _tree(fs: hostfs.HostFS) -> _Tree | None:
                 return _Tree(os.fspath(folder), '')
     folder = root / 'hugetlb'
     return _Tree(os.fspath(folder), 'hugetlb') if folder.is_dir() else None
-
-
-def _size_name(size_kib: int) -> str:
-    """Name a page size as the files of the controller do."""
-    if size_kib >= 1048576:
-        return f'{size_kib // 1048576}GB'
-    if size_kib >= 1024:
-        return f'{size_kib // 1024}MB'
-    return f'{size_kib}KB'

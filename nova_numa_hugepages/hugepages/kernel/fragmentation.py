@@ -31,10 +31,6 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 # The size of small pages.
 BASE_KIB = resource.getpagesize() // 1024
 
-# The largest block that the buddy allocator gives, of order 10. Larger pages
-# come from memory that was set aside for them.
-LARGEST_BLOCK_KIB = BASE_KIB << 10
-
 # The low 16 MiB, for old devices that can address no other memory.
 _NOT_FOR_US = 'DMA'
 
@@ -138,8 +134,9 @@ def allocatable_pages(
     Pages that the buddy allocator gives count if they are free in one piece
     and above the watermark at which the kernel begins to reclaim; free memory
     that is lent by a CMA area doesn't. Larger ones count as far as a CMA area
-    is set aside for them: the kernel looks for a stretch of memory that can
-    be moved elsewhere, but to find one is luck.
+    is set aside for them and its memory is free: what it has lent the kernel
+    would have to move elsewhere, where room may be missing. A stretch of other
+    memory that can be moved is luck.
 
     :param known: what `zones` has read, for a caller that asks for several
     :returns: how many pages, whatever limits the operator has set
@@ -147,14 +144,32 @@ def allocatable_pages(
     """
     found = zones(fs) if known is None else known
     order = _order(key.size_kib)
-    if any(order < len(zone.blocks) for zone in found):
+    if any(has_blocks(zone.blocks, key.size_kib) for zone in found):
         return sum(
             _zone_pages(zone, order) for zone in found if zone.node == key.node
         )
-    path = fs.sys / f'kernel/mm/cma/hugetlb{key.node:d}/available_pages'
-    if not path.exists():
+    area = fs.sys / f'kernel/mm/cma/hugetlb{key.node:d}'
+    if not area.is_dir():
         return 0
-    return fs.number(path) * BASE_KIB // key.size_kib
+    # Of all areas of the node together.
+    free_kib = sum(z.cma_free_kib for z in found if z.node == key.node)
+    # Memory that it has lent is available, too. Not before Linux 6.15.
+    path = area / 'available_pages'
+    if path.exists():
+        free_kib = min(free_kib, fs.number(path) * BASE_KIB)
+    return free_kib // key.size_kib
+
+
+def has_blocks(blocks: Sequence[int], size_kib: int) -> bool:
+    """Check whether the buddy allocator gives blocks of a page's size.
+
+    Larger pages come from memory that was set aside for them. Up to which
+    order there are blocks depends on the size of small pages: up to 4 MiB with
+    4 KiB, up to 512 MiB with 64 KiB.
+
+    :param blocks: free blocks by order, as from `free_blocks`
+    """
+    return _order(size_kib) < len(blocks)
 
 
 def unusable_permille(blocks: Sequence[int], size_kib: int) -> int:

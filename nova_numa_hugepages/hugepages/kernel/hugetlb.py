@@ -19,6 +19,9 @@ what it leaves out, ``mm/hugetlb.c``. What a caller has to know:
   written doesn't: it sets the persistent pages.
 - The kernel gives and takes what it can and reports success, so the pool is
   read again after each write.
+- Before Linux 6.7 what is written for a node is off by the surplus pages of
+  the other nodes, which it gets on top. What is written for the host is right
+  on every kernel, and only changes the nodes of the writer's memory policy.
 - When a pool grows, its surplus pages become persistent before new ones are
   made. When it shrinks below what is in use, pages become surplus, and vanish
   when they are freed.
@@ -30,7 +33,6 @@ what it leaves out, ``mm/hugetlb.c``. What a caller has to know:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import errno
 import os
 import pathlib
@@ -41,6 +43,7 @@ from typing import Protocol
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import mempolicy
 
 _FOLDER = re.compile(r'hugepages-([1-9][0-9]*)kB', re.ASCII)
 
@@ -48,14 +51,41 @@ _FOLDER = re.compile(r'hugepages-([1-9][0-9]*)kB', re.ASCII)
 _DID_LESS = frozenset({errno.EBUSY, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
+# How often a pool is written, as others may change pools at the same time.
+_ATTEMPTS = 4
 
 # What pages are split into, in KiB.
 DEMOTED_KIB = 2048
 
 
+class Writer(Protocol):
+    """Writes a number to a file of the kernel.
+
+    It returns when the kernel has done what it can.
+    """
+
+    def __call__(
+        self, path: pathlib.Path, number: int, node: int | None = None
+    ) -> None:
+        """Write it.
+
+        :param node: the node that the kernel takes memory from and returns it
+            to, if the file doesn't say; None if it does
+        :raises OSError: if the kernel refuses
+        """
+
+
 def nr_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
     """Return the file that sets the persistent pages of a pool."""
     return fs.pool_folder(model.PoolKey(node, size_kib)) / 'nr_hugepages'
+
+
+def host_file(fs: hostfs.HostFS, size_kib: int) -> pathlib.Path:
+    """Return the file that sets the persistent pages of a size on the host.
+
+    The kernel changes the nodes of the writer's memory policy only.
+    """
+    return fs.size_folder(size_kib) / 'nr_hugepages_mempolicy'
 
 
 def demote_file(fs: hostfs.HostFS, node: int, size_kib: int) -> pathlib.Path:
@@ -68,13 +98,18 @@ def compact_file(fs: hostfs.HostFS, node: int) -> pathlib.Path:
     return fs.node_folder(node) / 'compact'
 
 
-def write_number(path: pathlib.Path, number: int) -> None:
+def write_number(
+    path: pathlib.Path, number: int, node: int | None = None
+) -> None:
     """Write a number to a file of the kernel, in one go.
 
-    That the kernel did less than it was asked for is no error.
-
-    :raises OSError: if it can't be written; no file is created
+    A `Writer`. This process has to have the right to. That the kernel did less
+    than it was asked for is no error, and no file is created.
     """
+    if node is not None:
+        with mempolicy.preferring(node):
+            write_number(path, number)
+        return
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, b'%d' % number)
@@ -85,77 +120,15 @@ def write_number(path: pathlib.Path, number: int) -> None:
         os.close(descriptor)
 
 
-class Writer(Protocol):
-    """Writes to the kernel's files.
+def refusing(reason: str) -> Writer:
+    """Return a writer that refuses to write."""
 
-    Each method returns when the kernel has done what it can.
+    def refuse(
+        path: pathlib.Path, number: int, node: int | None = None
+    ) -> NoReturn:
+        raise exception.PoolsReadOnly(reason)
 
-    :raises exception.PoolsReadOnly: if pools can't be written from here
-    :raises exception.KernelError: if the kernel refuses for another reason
-    """
-
-    def write_nr(self, node: int, size_kib: int, pages: int) -> None:
-        """Set the persistent pages of a pool."""
-
-    def write_compact(self, node: int) -> None:
-        """Compact the memory of a node."""
-
-    def write_demote(self, node: int, size_kib: int, pages: int) -> None:
-        """Split free pages of a pool into smaller ones."""
-
-
-class DirectWriter:
-    """Writes the files of a host.
-
-    :param fs: where the files are
-    :param write: writes a number to a file; in this process by default, which
-        has to have the right to
-    """
-
-    def __init__(
-        self,
-        fs: hostfs.HostFS,
-        write: Callable[[pathlib.Path, int], None] = write_number,
-    ) -> None:
-        self._fs = fs
-        self._write_number = write
-
-    def write_nr(self, node: int, size_kib: int, pages: int) -> None:
-        """Set the persistent pages of a pool."""
-        self._write(nr_file(self._fs, node, size_kib), pages)
-
-    def write_compact(self, node: int) -> None:
-        """Compact the memory of a node."""
-        self._write(compact_file(self._fs, node), 1)
-
-    def write_demote(self, node: int, size_kib: int, pages: int) -> None:
-        """Split free pages of a pool into smaller ones."""
-        self._write(demote_file(self._fs, node, size_kib), pages)
-
-    def _write(self, path: pathlib.Path, number: int) -> None:
-        try:
-            self._write_number(path, number)
-        except OSError as error:
-            reason = hostfs.reason(error)
-            if error.errno in _FORBIDDEN:
-                raise exception.PoolsReadOnly(f'{path}: {reason}') from error
-            raise exception.KernelError(
-                path, reason, 'a file that can be written'
-            ) from error
-
-
-class RefusingWriter(DirectWriter):
-    """Refuses to write.
-
-    :param reason: why
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(hostfs.HostFS(), self._refuse)
-        self._reason = reason
-
-    def _refuse(self, path: pathlib.Path, number: int) -> NoReturn:
-        raise exception.PoolsReadOnly(self._reason)
+    return refuse
 
 
 class Hugetlb:
@@ -165,13 +138,10 @@ class Hugetlb:
     that writes holds the lock of the host. Each method raises
     `exception.KernelError` if a file can't be used, and those that change
     something raise `exception.PoolsReadOnly` if that isn't possible here.
-
-    :param fs: where the files are
-    :param writer: how they are written
     """
 
     def __init__(self, fs: hostfs.HostFS, writer: Writer) -> None:
-        self._fs = fs
+        self.fs = fs
         self._writer = writer
 
     def nodes(self) -> list[int]:
@@ -180,12 +150,12 @@ class Hugetlb:
         :returns: online nodes with memory; none if the kernel has no huge
             pages
         """
-        path = self._fs.nodes_folder / 'has_memory'
-        return [node for node in self._fs.ids(path) if self.sizes(node)]
+        path = self.fs.nodes_folder / 'has_memory'
+        return [node for node in self.fs.ids(path) if self.sizes(node)]
 
     def sizes(self, node: int) -> list[int]:
         """List the sizes of huge pages of a node, in KiB, ascending."""
-        folder = self._fs.node_folder(node) / 'hugepages'
+        folder = self.fs.node_folder(node) / 'hugepages'
         try:
             names = os.listdir(folder)
         except FileNotFoundError:
@@ -204,12 +174,12 @@ class Hugetlb:
         The kernel doesn't give them at one time. They are read until nothing
         has changed in between, but a few times only.
         """
-        folder = self._fs.pool_folder(key)
-        total = self._fs.number(folder / 'nr_hugepages')
+        folder = self.fs.pool_folder(key)
+        total = self.fs.number(folder / 'nr_hugepages')
         for _ in range(4):
-            surplus = self._fs.number(folder / 'surplus_hugepages')
-            free = self._fs.number(folder / 'free_hugepages')
-            before, total = total, self._fs.number(folder / 'nr_hugepages')
+            surplus = self.fs.number(folder / 'surplus_hugepages')
+            free = self.fs.number(folder / 'free_hugepages')
+            before, total = total, self.fs.number(folder / 'nr_hugepages')
             if total == before:
                 break
         # What is still torn must not be taken for pages to give away.
@@ -218,10 +188,10 @@ class Hugetlb:
 
     def pools(self) -> dict[model.PoolKey, model.Pool]:
         """Read the counters of all pools, by node and size."""
-        path = self._fs.nodes_folder / 'has_memory'
+        path = self.fs.nodes_folder / 'has_memory'
         keys = (
             model.PoolKey(node, size_kib)
-            for node in self._fs.ids(path)
+            for node in self.fs.ids(path)
             for size_kib in self.sizes(node)
         )
         return {key: self.pool(key) for key in keys}
@@ -231,24 +201,41 @@ class Hugetlb:
 
         It knows that for the host only, not on which node they will be.
         """
-        return self._fs.number(
-            self._fs.size_folder(size_kib) / 'resv_hugepages'
-        )
+        return self.fs.number(self.fs.size_folder(size_kib) / 'resv_hugepages')
 
-    def overcommit(self, size_kib: int) -> int:
-        """Read how many surplus pages the kernel may make by itself."""
-        return self._fs.number(
-            self._fs.size_folder(size_kib) / 'nr_overcommit_hugepages'
-        )
-
-    def set_persistent(self, key: model.PoolKey, pages: int) -> None:
+    def set_persistent(self, key: model.PoolKey, pages: int) -> int:
         """Ask for so many persistent pages; `pool` reads the result.
 
+        :returns: how many the kernel took it for, at most; more than asked
+            for only if others changed pools at the same time
         :raises ValueError: if that is less than none
         """
         if pages < 0:
             raise ValueError(f'a pool cannot have {pages} pages')
-        self._writer.write_nr(key.node, key.size_kib, pages)
+        for _ in range(_ATTEMPTS):
+            persistent, surplus = self._on_others(key)
+            if surplus:
+                path = host_file(self.fs, key.size_kib)
+                self._write(path, persistent + pages, key.node)
+                meant = pages + persistent - self._on_others(key)[0]
+            else:
+                self._write(nr_file(self.fs, *key), pages)
+                meant = pages + self._on_others(key)[1]
+            if meant >= pages:
+                return meant
+        return pages
+
+    def _on_others(self, key: model.PoolKey) -> tuple[int, int]:
+        """Read the persistent and the surplus pages of a size elsewhere."""
+        pools = [
+            self.pool(key._replace(node=node))
+            for node in self.nodes()
+            if node != key.node and key.size_kib in self.sizes(node)
+        ]
+        return (
+            sum(pool.persistent for pool in pools),
+            sum(pool.surplus for pool in pools),
+        )
 
     def compact(self, node: int) -> None:
         """Compact the memory of a node, so that larger blocks are free.
@@ -256,15 +243,16 @@ class Hugetlb:
         It takes the kernel up to seconds. Does nothing on a kernel that
         can't.
         """
-        if compact_file(self._fs, node).exists():
-            self._writer.write_compact(node)
+        path = compact_file(self.fs, node)
+        if path.exists():
+            self._write(path, 1)
 
     def can_demote(self, key: model.PoolKey) -> bool:
         """Return whether pages of a pool can be split into 2 MiB pages."""
-        path = self._fs.pool_folder(key) / 'demote_size'
+        path = self.fs.pool_folder(key) / 'demote_size'
         if not path.exists():
             return False
-        return self._fs.text(path).strip() == f'{DEMOTED_KIB}kB'
+        return self.fs.text(path).strip() == f'{DEMOTED_KIB}kB'
 
     def demote(self, key: model.PoolKey, pages: int) -> None:
         """Split free pages into 2 MiB pages; `pool` reads the result.
@@ -274,7 +262,20 @@ class Hugetlb:
         """
         if not self.can_demote(key):
             raise ValueError(f'pages of {key} cannot be split')
-        self._writer.write_demote(key.node, key.size_kib, pages)
+        self._write(demote_file(self.fs, *key), pages)
+
+    def _write(
+        self, path: pathlib.Path, number: int, node: int | None = None
+    ) -> None:
+        try:
+            self._writer(path, number, node)
+        except OSError as error:
+            reason = hostfs.reason(error)
+            if error.errno in _FORBIDDEN:
+                raise exception.PoolsReadOnly(f'{path}: {reason}') from error
+            raise exception.KernelError(
+                path, reason, 'a file that can be written'
+            ) from error
 
 
 def read_only_reason(fs: hostfs.HostFS) -> str | None:
@@ -288,7 +289,7 @@ def read_only_reason(fs: hostfs.HostFS) -> str | None:
     folder = fs.nodes_folder
     if not folder.is_dir():
         return f'the kernel shows no NUMA nodes in {folder}'
-    if not Hugetlb(fs, RefusingWriter('')).nodes():
+    if not Hugetlb(fs, refusing('')).nodes():
         return 'the kernel has no huge pages'
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
         return f'{fs.sys} is mounted read-only, as in a container'

@@ -49,13 +49,6 @@ context = priv_context.PrivContext(
 _FS = hostfs.HostFS()
 
 
-class PrivsepWriter(hugetlb.DirectWriter):
-    """Writes to the kernel's files through the privileged helper."""
-
-    def __init__(self) -> None:
-        super().__init__(_FS, _write)
-
-
 def check() -> None:
     """Check that the privileged helper is there; start it.
 
@@ -94,15 +87,19 @@ def numa_maps(pid: int) -> str:
     return text
 
 
-def _write(path: pathlib.Path, number: int) -> None:
-    """Have the privileged helper write a number.
+def write_number(
+    path: pathlib.Path, number: int, node: int | None = None
+) -> None:
+    """Write a number to a file of the kernel, through the helper.
+
+    A `nova_numa_hugepages.hugepages.kernel.hugetlb.Writer`.
 
     :raises exception.PoolsReadOnly: if the helper can't be reached
     :raises exception.KernelError: if it refuses
     :raises OSError: if the kernel does
     """
     try:
-        _write_number(str(path), number)
+        _write_number(str(path), number, node)
     except daemon.FailedToDropPrivileges as error:
         raise exception.PoolsReadOnly(_not_started(error)) from error
     except FileNotFoundError as error:
@@ -133,32 +130,41 @@ def _answer() -> None:
 
 
 @context.entrypoint
-def _write_number(path: str, number: int) -> None:
+def _write_number(path: str, number: int, node: int | None = None) -> None:
     try:
         largest = _largest_numbers()
     except exception.KernelError as error:
         raise ValueError(str(error)) from error
-    if path not in largest:
-        raise ValueError(f'{path!r} is no file that sets pools of this host')
-    if type(number) is not int or not 0 <= number <= largest[path]:
-        raise ValueError(f'{number!r} is not between 0 and {largest[path]}')
-    hugetlb.write_number(pathlib.Path(path), number)
+    if (path, node) not in largest:
+        where = '' if node is None else f' by node {node!r}'
+        raise ValueError(
+            f'{path!r} is no file that sets pools of this host{where}'
+        )
+    most = largest[path, node]
+    if type(number) is not int or not 0 <= number <= most:
+        raise ValueError(f'{number!r} is not between 0 and {most}')
+    hugetlb.write_number(pathlib.Path(path), number, node)
 
 
-def _largest_numbers() -> dict[str, int]:
+def _largest_numbers() -> dict[tuple[str, int | None], int]:
     """Find the files that may be written, and the most that fits in memory.
 
+    :returns: by file, and the node if it doesn't say that
     :raises exception.KernelError: if they can't be found
     """
-    kernel = hugetlb.Hugetlb(_FS, hugetlb.RefusingWriter('it only looks'))
-    found = {}
-    for node, memory in nodes.memory(_FS).items():
-        found[hugetlb.compact_file(_FS, node)] = 1
+    kernel = hugetlb.Hugetlb(_FS, hugetlb.refusing('it only looks'))
+    memory = nodes.memory(_FS)
+    on_host = sum(node.total_kib for node in memory.values())
+    found: dict[tuple[pathlib.Path, int | None], int] = {}
+    for node, of_node in memory.items():
+        found[hugetlb.compact_file(_FS, node), None] = 1
         for size_kib in kernel.sizes(node):
-            most = memory.total_kib // size_kib
-            found[hugetlb.nr_file(_FS, node, size_kib)] = most
-            found[hugetlb.demote_file(_FS, node, size_kib)] = most
-    return {str(path): most for path, most in found.items()}
+            most = of_node.total_kib // size_kib
+            found[hugetlb.nr_file(_FS, node, size_kib), None] = most
+            found[hugetlb.demote_file(_FS, node, size_kib), None] = most
+            host_file = hugetlb.host_file(_FS, size_kib)
+            found[host_file, node] = on_host // size_kib
+    return {(str(path), node): most for (path, node), most in found.items()}
 
 
 @context.entrypoint

@@ -69,11 +69,8 @@ def running(fs: hostfs.HostFS) -> dict[str, GuestProcess]:
         raise exception.KernelError(
             fs.proc, hostfs.reason(error), 'a folder for each process'
         ) from error
-    root = os.fspath(fs.proc)
     for name in names:
-        if not name.isdigit():
-            continue
-        process = _guest(root, int(name))
+        process = guest(fs, int(name)) if name.isdigit() else None
         if process is None:
             continue
         other = found.get(process.uuid)
@@ -87,14 +84,25 @@ def guest(fs: hostfs.HostFS, pid: int) -> GuestProcess | None:
 
     :returns: None if it runs none, or has ended
     """
-    return _guest(os.fspath(fs.proc), pid)
+    line = _bytes(f'{fs.proc}/{pid:d}/cmdline')
+    # There are thousands of processes, and few that are guests.
+    if b'\0-uuid\0' not in line:
+        return None
+    words = line.decode('utf-8', 'replace').split('\0')
+    uuid = _argument(words, '-uuid').lower()
+    if not _UUID.fullmatch(uuid):
+        return None
+    # The name of the program, which comes before, may hold anything.
+    stat = _bytes(f'{fs.proc}/{pid:d}/stat').rpartition(b')')[2].split()
+    if len(stat) < 20 or not stat[19].isdigit():
+        return None
+    return GuestProcess(
+        pid, uuid, _name(_argument(words, '-name')), int(stat[19])
+    )
 
 
 class MapsFile:
-    """Reads where the memory of a process is, in this process.
-
-    :param fs: where the files are
-    """
+    """Reads where the memory of a process is, in this process."""
 
     def __init__(self, fs: hostfs.HostFS) -> None:
         self._fs = fs
@@ -148,24 +156,6 @@ def pages_of(numa_maps: str) -> dict[model.PoolKey, int]:
             key = model.PoolKey(node, size_kib)
             found[key] = found.get(key, 0) + count
     return found
-
-
-def _guest(root: str, pid: int) -> GuestProcess | None:
-    line = _bytes(f'{root}/{pid:d}/cmdline')
-    # There are thousands of processes, and few that are guests.
-    if b'\0-uuid\0' not in line:
-        return None
-    words = line.decode('utf-8', 'replace').split('\0')
-    uuid = _argument(words, '-uuid').lower()
-    if not _UUID.fullmatch(uuid):
-        return None
-    # The name of the program, which comes before, may hold anything.
-    stat = _bytes(f'{root}/{pid:d}/stat').rpartition(b')')[2].split()
-    if len(stat) < 20 or not stat[19].isdigit():
-        return None
-    return GuestProcess(
-        pid, uuid, _name(_argument(words, '-name')), int(stat[19])
-    )
 
 
 def _argument(words: list[str], option: str) -> str:

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The lock of the host: one process at a time changes pools and ledger.
 
 It is on a file, as oslo.concurrency has it, so it is gone with the process
@@ -20,9 +19,11 @@ that held it, however that ended.
 from __future__ import annotations
 
 from collections.abc import Callable
+import errno
 import fcntl
 import os
 import pathlib
+import stat
 import struct
 import threading
 import time
@@ -48,16 +49,9 @@ _FLOCK = 'hhqqi0q'
 
 
 class LockError(exception.NUMAHugepagesError):
-    """A lock file can't be used.
-
-    :param path: the file
-    :param reason: why
-    :param remedy: what to do
-    """
+    """A lock file can't be used."""
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
-        self.path = path
-        self.reason = reason
         super().__init__(f'the lock of huge pages {path} {reason}. {remedy}')
 
 
@@ -93,7 +87,6 @@ class HostLock:
     A context manager; a thread that has it may enter it again, also through
     another object for the same folder.
 
-    :ivar path: its file
     :param folder: the folder of the ledger
     :param timeout_s: how long to wait for it, in seconds
     :param waiting: called with who has it, after `PATIENCE_S` of waiting
@@ -147,7 +140,7 @@ class HostLock:
         """Take the lock on the file. Needs the lock on the threads."""
         file = self._shared.processes
         try:
-            sqlite.make_private(self.path)
+            make_file(self.path)
             self._wait(file.acquire, self._file_holder, deadline)
         # The second is what fasteners makes of an error of the first kind.
         except (OSError, threading.ThreadError) as error:
@@ -212,6 +205,17 @@ def name_process(pid: int) -> str:
     except OSError:
         program = 'ended since'
     return f'process {pid} ({program})'
+
+
+def make_file(path: pathlib.Path) -> None:
+    """Make an empty lock file, if there is none.
+
+    :raises OSError: if it can't be made, or what is there is no file
+    """
+    sqlite.make_private(path)
+    # To open a pipe, for example, would wait for somebody to write to it.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, 'Not a regular file', os.fspath(path))
 
 
 def unusable(path: pathlib.Path, error: Exception) -> LockError:

@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The tables of the ledger, their versions and their checks.
 
 The schema has a number, kept in the file: that of the last step that brought

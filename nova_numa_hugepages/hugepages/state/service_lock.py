@@ -10,7 +10,6 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
 """The lock file that the service holds for as long as it runs.
 
 The service calls :func:`hold` once, before it opens its ledger. A command
@@ -39,7 +38,6 @@ import os
 import pathlib
 
 from nova_numa_hugepages.hugepages.state import lock
-from nova_numa_hugepages.hugepages.state import sqlite
 
 NAME = 'nova-numa-hugepages-service.lock'
 
@@ -61,7 +59,7 @@ def hold(folder: pathlib.Path) -> None:
     if (os.getpid(), path) in _held:
         return
     try:
-        sqlite.make_private(path)
+        lock.make_file(path)
         # Not inherited by programs that the service starts.
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -113,7 +111,8 @@ def holder(folder: pathlib.Path) -> str | None:
     if (os.getpid(), path) in _held:
         return lock.name_process(os.getpid())
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # What is no regular file is not waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -182,7 +182,12 @@ def translated(path: pathlib.Path) -> Iterator[None]:
 def _translation(path: pathlib.Path, error: sqlite3.Error) -> Exception:
     kind = _kind(error)
     match kind:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+        case (
+            sqlite3.SQLITE_BUSY
+            | sqlite3.SQLITE_LOCKED
+            # Others opened and closed it all the time.
+            | sqlite3.SQLITE_PROTOCOL
+        ):
             return exception.LedgerError(
                 path,
                 f'is locked: another process has been writing to it for '
@@ -200,6 +205,8 @@ def _translation(path: pathlib.Path, error: sqlite3.Error) -> Exception:
             | sqlite3.SQLITE_PERM
             | sqlite3.SQLITE_READONLY
             | sqlite3.SQLITE_IOERR
+            | sqlite3.SQLITE_NOLFS
+            | sqlite3.SQLITE_NOMEM
         ):
             name = error.sqlite_errorname
             return exception.LedgerError(

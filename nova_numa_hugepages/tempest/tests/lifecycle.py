@@ -30,6 +30,14 @@ Test = TypeVar('Test', bound=Callable[..., Any])
 
 _NEEDS = 'needs_compute_feature'
 
+# The status of a server after an operation, if it is not ACTIVE.
+_STATUS = {
+    'stop': 'SHUTOFF',
+    'suspend': 'SUSPENDED',
+    'rescue': 'RESCUE',
+    'resize': 'VERIFY_RESIZE',
+}
+
 
 def needs(feature: str) -> Callable[[Test], Test]:
     """Skip a test where ``tempest.conf`` says that a feature is missing.
@@ -60,30 +68,17 @@ class BaseLifecycleTest(base.BaseTest):
         """Get the size of a resized server."""
         return self.make_spec(cell_memory_mib=2 * self.options.cell_memory_mib)
 
-    def stop(self, server: str) -> None:
-        """Power a server off."""
-        self.servers_client.stop_server(server)
-        self.wait_for(server, 'SHUTOFF')
+    def operate(
+        self, operation: str, server: str, *arguments: Any, **more: Any
+    ) -> None:
+        """Do an operation on a server, and wait until it is done.
 
-    def start(self, server: str) -> None:
-        """Power a server on."""
-        self.servers_client.start_server(server)
-        self.wait_for(server, 'ACTIVE')
-
-    def reboot_hard(self, server: str) -> None:
-        """Hard reboot a server."""
-        self.servers_client.reboot_server(server, type='HARD')
-        self.wait_for(server, 'ACTIVE')
-
-    def suspend(self, server: str) -> None:
-        """Suspend a server."""
-        self.servers_client.suspend_server(server)
-        self.wait_for(server, 'SUSPENDED')
-
-    def resume(self, server: str) -> None:
-        """Resume a suspended server."""
-        self.servers_client.resume_server(server)
-        self.wait_for(server, 'ACTIVE')
+        :param operation: its name in Tempest's client, without ``_server``
+        :param arguments: what the client takes beside the server
+        """
+        operate = getattr(self.servers_client, f'{operation}_server')
+        operate(server, *arguments, **more)
+        self.wait_for(server, _STATUS.get(operation, 'ACTIVE'))
 
     def shelve(self, server: str) -> None:
         """Shelve a server, and remove it from its host."""
@@ -91,37 +86,6 @@ class BaseLifecycleTest(base.BaseTest):
             self.servers_client, server, force_shelve_offload=True
         )
 
-    def unshelve(self, server: str) -> None:
-        """Unshelve a server."""
-        self.servers_client.unshelve_server(server)
-        self.wait_for(server, 'ACTIVE')
-
-    def rescue(self, server: str) -> None:
-        """Boot a server from a rescue image."""
-        self.servers_client.rescue_server(server)
-        self.wait_for(server, 'RESCUE')
-
-    def unrescue(self, server: str) -> None:
-        """Boot a rescued server from its own disk."""
-        self.servers_client.unrescue_server(server)
-        self.wait_for(server, 'ACTIVE')
-
     def rebuild(self, server: str) -> None:
         """Rebuild a server from its image."""
-        self.servers_client.rebuild_server(server, CONF.compute.image_ref)
-        self.wait_for(server, 'ACTIVE')
-
-    def resize(self, server: str, flavor: str) -> None:
-        """Resize a server, without confirming it."""
-        self.servers_client.resize_server(server, flavor)
-        self.wait_for(server, 'VERIFY_RESIZE')
-
-    def confirm_resize(self, server: str) -> None:
-        """Confirm a resize."""
-        self.servers_client.confirm_resize_server(server)
-        self.wait_for(server, 'ACTIVE')
-
-    def revert_resize(self, server: str) -> None:
-        """Revert a resize."""
-        self.servers_client.revert_resize_server(server)
-        self.wait_for(server, 'ACTIVE')
+        self.operate('rebuild', server, CONF.compute.image_ref)

@@ -56,6 +56,13 @@ def check(tmp_path, capsys):
     return run
 
 
+def details_of(checked, name, result):
+    """Return the details of one check, which decides on the whole result."""
+    code, results = checked
+    assert (code, results[name][0]) == (result, result)
+    return results[name][1]
+
+
 def test_a_good_configuration_passes(check):
     code, results = check(GOOD)
 
@@ -84,31 +91,25 @@ def test_the_filter_may_come_from_a_function(check, monkeypatch):
 
 
 def test_a_filter_that_is_not_enabled_fails(check):
-    code, results = check(GOOD.replace(',NUMAHugepagesFilter', ''))
+    checked = check(GOOD.replace(',NUMAHugepagesFilter', ''))
 
-    assert code == FAILURE
-    result, details = results['NUMAHugepagesFilter']
-    assert result == FAILURE
+    details = details_of(checked, 'NUMAHugepagesFilter', FAILURE)
     assert 'not enabled' in details
 
 
 def test_a_filter_that_is_not_available_fails_with_the_line_to_add(check):
-    code, results = check(
+    checked = check(
         GOOD.replace(f'available_filters = {status.FILTER_PATH}', '')
     )
 
-    assert code == FAILURE
-    result, details = results['NUMAHugepagesFilter']
-    assert result == FAILURE
+    details = details_of(checked, 'NUMAHugepagesFilter', FAILURE)
     assert f'available_filters = {status.FILTER_PATH}' in details
 
 
 def test_an_available_filter_that_cannot_be_loaded_fails(check):
-    code, results = check(GOOD.replace(status.FILTER_PATH, 'no.such.Filter'))
+    checked = check(GOOD.replace(status.FILTER_PATH, 'no.such.Filter'))
 
-    assert code == FAILURE
-    result, details = results['NUMAHugepagesFilter']
-    assert result == FAILURE
+    details = details_of(checked, 'NUMAHugepagesFilter', FAILURE)
     assert 'no.such.Filter' in details
 
 
@@ -116,37 +117,27 @@ def test_another_filter_of_the_same_name_fails(check, monkeypatch):
     impostor = type('NUMAHugepagesFilter', (_filter_class(),), {})
     monkeypatch.setattr(f'{__name__}.impostor', impostor, raising=False)
 
-    code, results = check(
-        GOOD.replace(status.FILTER_PATH, f'{__name__}.impostor')
-    )
+    checked = check(GOOD.replace(status.FILTER_PATH, f'{__name__}.impostor'))
 
-    assert code == FAILURE
-    result, details = results['NUMAHugepagesFilter']
-    assert result == FAILURE
+    details = details_of(checked, 'NUMAHugepagesFilter', FAILURE)
     assert 'not the one of this package' in details
 
 
 def test_the_stock_filter_beside_ours_is_a_warning(check):
-    code, results = check(
+    checked = check(
         GOOD.replace(
             ',NUMAHugepagesFilter', ',NUMAHugepagesFilter,NUMATopologyFilter'
         )
     )
 
-    assert code == WARNING
-    result, details = results['NUMATopologyFilter']
-    assert result == WARNING
+    details = details_of(checked, 'NUMATopologyFilter', WARNING)
     assert 'enabled_filters' in details
 
 
 def test_an_option_out_of_range_fails_by_name(check):
-    code, results = check(
-        f'{GOOD}\n    [numa_hugepages]\n    rejection_reasons = 0'
-    )
+    checked = check(f'{GOOD}\n    [numa_hugepages]\n    rejection_reasons = 0')
 
-    assert code == FAILURE
-    result, details = results['Options of [numa_hugepages]']
-    assert result == FAILURE
+    details = details_of(checked, 'Options of [numa_hugepages]', FAILURE)
     assert '[numa_hugepages] rejection_reasons' in details
 
 
@@ -171,11 +162,9 @@ def test_a_nova_with_another_fit_fails_with_both_signatures(
         hardware, 'numa_fit_instance_to_host', lambda host, theirs: None
     )
 
-    code, results = check(GOOD)
+    checked = check(GOOD)
 
-    assert code == FAILURE
-    result, details = results["Nova's NUMA fit"]
-    assert result == FAILURE
+    details = details_of(checked, "Nova's NUMA fit", FAILURE)
     assert 'written for the signature (host_topology, ' in details
     assert 'the installed Nova has (host, theirs)' in details
 
@@ -237,15 +226,13 @@ def _filter_class():
 
 def test_a_filter_of_nova_that_is_not_available_fails(check):
     # given: the line for Nova's own filters is missing
-    code, results = check(
+    checked = check(
         GOOD.replace(
             'available_filters = nova.scheduler.filters.all_filters', ''
         )
     )
 
-    assert code == FAILURE
-    result, details = results['NUMAHugepagesFilter']
-    assert result == FAILURE
+    details = details_of(checked, 'NUMAHugepagesFilter', FAILURE)
     assert 'ComputeFilter' in details
     assert 'available_filters = nova.scheduler.filters.all_filters' in details
 
@@ -276,11 +263,9 @@ class TestWeigher:
     NAME = 'NUMAHugepagesWeigher'
 
     def test_without_it_there_is_a_warning_that_says_what_to_add(self, check):
-        code, results = check(GOOD.replace(f',{status.WEIGHER_PATH}', ''))
+        checked = check(GOOD.replace(f',{status.WEIGHER_PATH}', ''))
 
-        assert code == WARNING
-        result, details = results[self.NAME]
-        assert result == WARNING
+        details = details_of(checked, self.NAME, WARNING)
         assert 'The filter works without it' in details
         assert (
             f'Add {status.WEIGHER_PATH} to [filter_scheduler] weight_classes'
@@ -291,11 +276,9 @@ class TestWeigher:
         'path', ['no.such.Weigher', 'Weigher', 'os.path.join', 'os.nothing']
     )
     def test_one_that_cannot_be_loaded_fails(self, check, path):
-        code, results = check(GOOD.replace(STOCK_WEIGHERS, path))
+        checked = check(GOOD.replace(STOCK_WEIGHERS, path))
 
-        assert code == FAILURE
-        result, details = results[self.NAME]
-        assert result == FAILURE
+        details = details_of(checked, self.NAME, FAILURE)
         assert details.startswith(
             f'The weigher {path} of [filter_scheduler] weight_classes cannot '
             'be loaded: '
@@ -323,14 +306,12 @@ class TestWeigher:
 
     @pytest.mark.parametrize('multiplier', ['0', '-0.0'])
     def test_one_without_effect_is_a_warning(self, check, multiplier):
-        code, results = check(
+        checked = check(
             f'{GOOD}\n    [numa_hugepages]\n'
             f'    weight_multiplier = {multiplier}'
         )
 
-        assert code == WARNING
-        result, details = results[self.NAME]
-        assert result == WARNING
+        details = details_of(checked, self.NAME, WARNING)
         assert '[numa_hugepages] weight_multiplier is 0' in details
 
     def test_all_that_is_wrong_is_reported(self, check):
@@ -354,13 +335,9 @@ class TestWeigher:
         ],
     )
     def test_its_options_are_checked(self, check, name, value, problem):
-        code, results = check(
-            f'{GOOD}\n    [numa_hugepages]\n    {name} = {value}'
-        )
+        checked = check(f'{GOOD}\n    [numa_hugepages]\n    {name} = {value}')
 
-        assert code == FAILURE
-        result, details = results['Options of [numa_hugepages]']
-        assert result == FAILURE
+        details = details_of(checked, 'Options of [numa_hugepages]', FAILURE)
         assert f'[numa_hugepages] {name}' in details
         assert problem in details
 

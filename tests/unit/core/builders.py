@@ -23,13 +23,7 @@ from collections.abc import Collection
 from collections.abc import Sequence
 import dataclasses
 
-from nova_numa_hugepages.core.model import CPUPolicy
-from nova_numa_hugepages.core.model import GuestCell
-from nova_numa_hugepages.core.model import HostCell
-from nova_numa_hugepages.core.model import HostTopology
-from nova_numa_hugepages.core.model import PagePool
-from nova_numa_hugepages.core.model import Request
-from nova_numa_hugepages.core.model import ThreadPolicy
+from nova_numa_hugepages.core import model
 
 KIB_4 = 4
 MIB_2 = 2048
@@ -38,19 +32,21 @@ GIB_1 = 1048576
 
 def small(
     total_mib: int, used_mib: int = 0, reserved_mib: int = 0
-) -> PagePool:
+) -> model.PagePool:
     """Make a pool of 4 KiB pages."""
-    return PagePool(KIB_4, total_mib * 256, used_mib * 256, reserved_mib * 256)
+    return model.PagePool(
+        KIB_4, total_mib * 256, used_mib * 256, reserved_mib * 256
+    )
 
 
-def huge(total: int, used: int = 0, reserved: int = 0) -> PagePool:
+def huge(total: int, used: int = 0, reserved: int = 0) -> model.PagePool:
     """Make a pool of 2 MiB pages."""
-    return PagePool(MIB_2, total, used, reserved)
+    return model.PagePool(MIB_2, total, used, reserved)
 
 
-def giant(total: int, used: int = 0, reserved: int = 0) -> PagePool:
+def giant(total: int, used: int = 0, reserved: int = 0) -> model.PagePool:
     """Make a pool of 1 GiB pages."""
-    return PagePool(GIB_1, total, used, reserved)
+    return model.PagePool(GIB_1, total, used, reserved)
 
 
 def cpus(*ranges: tuple[int, int]) -> frozenset[int]:
@@ -67,14 +63,14 @@ def host_cell(
     shared_cores: int = 0,
     threads: int = 1,
     pinned: Collection[int] = (),
-    pools: tuple[PagePool, ...] = (),
+    pools: tuple[model.PagePool, ...] = (),
     memory_mib: int | None = None,
     memory_used_mib: int = 0,
     shared_used: int = 0,
     socket: int | None = None,
     physnets: Collection[str] = (),
     tunneled: bool = False,
-) -> HostCell:
+) -> model.HostCell:
     """Make a host cell.
 
     :param cores: cores for pinned vCPUs, the first ones
@@ -88,7 +84,7 @@ def host_cell(
         memory_mib = (
             sum(pool.total * pool.size_kib for pool in pools) // 1024 or 16384
         )
-    return HostCell(
+    return model.HostCell(
         id=number,
         dedicated_cpus=frozenset(range(first, last)),
         shared_cpus=frozenset(range(last, last + shared_cores * threads)),
@@ -108,11 +104,11 @@ def host_cell(
 
 
 def host(
-    *cells: HostCell,
+    *cells: model.HostCell,
     distances: tuple[tuple[int, ...], ...] | None = None,
     allocatable: tuple[dict[int, int], ...] = (),
-) -> HostTopology:
-    return HostTopology(cells, distances, allocatable)
+) -> model.HostTopology:
+    return model.HostTopology(cells, distances, allocatable)
 
 
 def pinned_cell(
@@ -121,15 +117,15 @@ def pinned_cell(
     page_size: int | None = None,
     *,
     first: int = 0,
-    threads: ThreadPolicy = ThreadPolicy.PREFER,
-) -> GuestCell:
+    threads: model.ThreadPolicy = model.ThreadPolicy.PREFER,
+) -> model.GuestCell:
     """Make a guest cell of dedicated vCPUs, numbered from `first` on."""
-    return GuestCell(
+    return model.GuestCell(
         shared_vcpus=frozenset(),
         dedicated_vcpus=frozenset(range(first, first + count)),
         memory_mib=memory_mib,
         page_size=page_size,
-        cpu_policy=CPUPolicy.DEDICATED,
+        cpu_policy=model.CPUPolicy.DEDICATED,
         thread_policy=threads,
     )
 
@@ -140,9 +136,9 @@ def floating_cell(
     page_size: int | None = None,
     *,
     first: int = 0,
-) -> GuestCell:
+) -> model.GuestCell:
     """Make a guest cell of shared vCPUs, numbered from `first` on."""
-    return GuestCell(
+    return model.GuestCell(
         shared_vcpus=frozenset(range(first, first + count)),
         dedicated_vcpus=frozenset(),
         memory_mib=memory_mib,
@@ -156,27 +152,27 @@ def mixed_cell(
     memory_mib: int = 1024,
     page_size: int | None = None,
     *,
-    threads: ThreadPolicy = ThreadPolicy.PREFER,
-) -> GuestCell:
+    threads: model.ThreadPolicy = model.ThreadPolicy.PREFER,
+) -> model.GuestCell:
     """Make a guest cell of shared vCPUs and then dedicated ones."""
-    return GuestCell(
+    return model.GuestCell(
         shared_vcpus=frozenset(range(shared)),
         dedicated_vcpus=frozenset(range(shared, shared + dedicated)),
         memory_mib=memory_mib,
         page_size=page_size,
-        cpu_policy=CPUPolicy.MIXED,
+        cpu_policy=model.CPUPolicy.MIXED,
         thread_policy=threads,
     )
 
 
 def request(
-    *cells: GuestCell,
+    *cells: model.GuestCell,
     emulator_isolated: bool = False,
     physnets: Collection[str] = (),
     tunneled: bool = False,
     asks_devices: bool = False,
-) -> Request:
-    return Request(
+) -> model.Request:
+    return model.Request(
         cells=cells,
         emulator_isolated=emulator_isolated,
         physnets=frozenset(physnets),

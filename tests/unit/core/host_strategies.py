@@ -24,9 +24,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from nova_numa_hugepages.core.model import HostCell
-from nova_numa_hugepages.core.model import HostTopology
-from nova_numa_hugepages.core.model import PagePool
+from nova_numa_hugepages.core import model
 from tests.unit.core.dice import Dice
 from tests.unit.core.dice import Focus
 
@@ -109,7 +107,7 @@ def _cpus(dice: Dice, first_cpu: int, threads: int) -> dict[str, Any]:
 
 def _pools(
     dice: Dice, sizes: Sequence[int], memory_mib: int
-) -> tuple[PagePool, ...]:
+) -> tuple[model.PagePool, ...]:
     """Draw the pages of a host cell.
 
     :param sizes: page sizes in KiB, in ascending order
@@ -131,7 +129,7 @@ def _pools(
         step = max(1, 1024 // size_kib)  # used in steps of a MiB
         used = min(total, dice.number(0, total // step // 2) * step)
         reserved = dice.pick((0, 0, 0, 1, step))
-        pools.append(PagePool(size_kib, total, used, reserved))
+        pools.append(model.PagePool(size_kib, total, used, reserved))
     return tuple(reversed(pools))
 
 
@@ -141,11 +139,11 @@ def _memory(dice: Dice, sizes: Sequence[int]) -> dict[str, Any]:
         return {
             'memory_mib': 16,
             'memory_used_mib': dice.number(0, 2),
-            'pools': (PagePool(4, 2048), PagePool(2048, 4)),
+            'pools': (model.PagePool(4, 2048), model.PagePool(2048, 4)),
         }
     odd = dice.number(0, 19)
     if odd == 19:  # a node of CPUs only
-        return {'pools': tuple(PagePool(size, 0) for size in sizes)}
+        return {'pools': tuple(model.PagePool(size, 0) for size in sizes)}
     memory_mib = dice.number(4, 16)
     if odd == 18:
         sizes = ()
@@ -176,12 +174,12 @@ def _distances(dice: Dice, count: int) -> tuple[tuple[int, ...], ...] | None:
 
 
 @st.composite
-def hosts(draw: Any, focus: Focus = Focus.ALL) -> HostTopology:
+def hosts(draw: Any, focus: Focus = Focus.ALL) -> model.HostTopology:
     """Draw a host of one to five cells."""
     return draw_host(Dice(draw, focus))
 
 
-def draw_host(dice: Dice) -> HostTopology:
+def draw_host(dice: Dice) -> model.HostTopology:
     count = dice.pick((2, 3, 4, 5, 1, 4))
     ids = dice.pick(CELL_IDS)
     threads = dice.pick((2, 1, 2, 4))
@@ -194,7 +192,7 @@ def draw_host(dice: Dice) -> HostTopology:
         if number and not same_sizes:
             sizes = sorted(dice.some(PAGE_SIZES_KIB) | {sizes[-1]})
         near = dice.some((*PHYSNETS, '')) if networks else frozenset()
-        cell = HostCell(
+        cell = model.HostCell(
             id=ids[number],
             **_cpus(dice, number * 8, threads),
             **_memory(dice, sizes),
@@ -210,6 +208,6 @@ def draw_host(dice: Dice) -> HostTopology:
                 allocatable[number][pool.size_kib] = pages
     else:
         allocatable = []
-    return HostTopology(
+    return model.HostTopology(
         tuple(cells), _distances(dice, count), tuple(allocatable)
     )

@@ -51,14 +51,14 @@ class Best(NamedTuple):
 
     :ivar page_sizes: page size in KiB by guest cell, None without a wish
     :ivar host_cells: host cell id by guest cell
-    :ivar key: what the assignment is judged by, smaller is better: the sum
-        of the distances in both directions, the ranks of the chosen host
-        cells in ascending order, the ranks by guest cell
+    :ivar key: what assignments are compared by, smaller is better: the
+        largest distance and the sum of all, in both directions, the ranks of
+        the chosen host cells in ascending order, the ranks by guest cell
     """
 
     page_sizes: tuple[int | None, ...]
     host_cells: tuple[int, ...]
-    key: tuple[int, tuple[int, ...], tuple[int, ...]]
+    key: tuple[int, int, tuple[int, ...], tuple[int, ...]]
 
 
 def oracle(
@@ -85,7 +85,11 @@ def oracle(
             ):
                 continue
             by_guest = tuple(ranks[index] for index in chosen)
-            key = (distance(host, chosen), tuple(sorted(by_guest)), by_guest)
+            key = (
+                *distance(host, chosen),
+                tuple(sorted(by_guest)),
+                by_guest,
+            )
             found.append((key, chosen))
         if found:
             key, chosen = min(found)
@@ -168,14 +172,15 @@ def network_fits(
     return True
 
 
-def distance(host: HostTopology, chosen: Sequence[int]) -> int:
-    """Sum up the distances of all pairs, in both directions."""
+def distance(host: HostTopology, chosen: Sequence[int]) -> tuple[int, int]:
+    """Find the largest distance, and the sum of all, in both directions."""
     if host.distances is None:
-        return 0
-    return sum(
-        host.distances[one][other] + host.distances[other][one]
-        for one, other in itertools.combinations(chosen, 2)
-    )
+        return (0, 0)
+    pairs = [
+        host.distances[one][other]
+        for one, other in itertools.permutations(chosen, 2)
+    ]
+    return (max(pairs, default=0), sum(pairs))
 
 
 def rank(

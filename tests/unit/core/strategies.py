@@ -49,8 +49,8 @@ class DeviceTable:
     """Free devices by host cell, and what sets of cells can have them.
 
     :ivar counts: free devices by cell id
-    :ivar demands: conditions that a set has to meet, told in advance
-    :ivar refused: sets that are refused for reasons that are not told
+    :ivar demands: conditions that a set has to meet, known in advance
+    :ivar refused: sets that are refused for reasons that are not given
     """
 
     counts: dict[int, int]

@@ -175,7 +175,7 @@ def test_distances_have_the_range_of_the_slit(distance):
         ('[' * 100_000, None),
     ],
 )
-def test_a_value_that_can_t_be_read_tells_what_is_wrong(text, message):
+def test_a_value_that_can_t_be_read_names_what_is_wrong(text, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         host_stats.parse(text)
 
@@ -254,7 +254,7 @@ def test_how_fragmented_memory_is_survives_the_stats():
     assert '"unusable_permille":20' in known.dump()
 
 
-def test_all_that_a_host_of_16_nodes_tells_fits_in_16_kib():
+def test_all_that_a_host_of_16_nodes_reports_fits_in_16_kib():
     known = sixteen_nodes()
 
     assert len(known.dump()) < 16384

@@ -87,7 +87,7 @@ TEXTS = {
 
 
 def test_no_two_reasons_are_one():
-    # The order of the values decides which of several misses is told.
+    # The order of the values decides which of several misses is named.
     assert sorted(Reason.__members__) == sorted(
         reason.name for reason in TEXTS
     )
@@ -119,7 +119,7 @@ def test_the_guest_cell_that_finds_no_place_is_named():
     )
 
 
-def test_no_size_that_is_known_is_told_in_words():
+def test_without_a_known_size_pages_are_huge():
     assert str(Rejection(Reason.PAGE_SIZE)) == ('no huge pages')
 
 
@@ -169,14 +169,14 @@ class TestSummarize:
             '2 hosts: no NUMA node with 512 free 2 MiB pages (most: 4)',
         ]
 
-    def test_guest_cells_are_not_told_apart(self):
+    def test_guest_cells_count_as_one(self):
         rejections = [no_pages(1, guest_cell=0), no_pages(2, guest_cell=1)]
 
         assert summarize(rejections, at_most=5) == [
             '2 hosts: no NUMA node with 512 free 2 MiB pages (most: 2)'
         ]
 
-    def test_names_are_told_apart(self):
+    def test_names_count_apart(self):
         rejections = [
             Rejection(Reason.NETWORK, detail='physical network red'),
             Rejection(Reason.NETWORK, detail='physical network blue'),

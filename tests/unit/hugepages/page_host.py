@@ -132,6 +132,7 @@ class Rig:
     :ivar steps: its writes
     :param read_maps: reads the ``numa_maps`` of a process; as the kernel has
         it if None
+    :param before_6_7: as in `fake_kernel.FakeKernel`
     """
 
     def __init__(
@@ -141,8 +142,12 @@ class Rig:
         policy: PoolPolicy = POLICY,
         ledger: Ledger | None = None,
         read_maps: processes.MapsReader | None = None,
+        *,
+        before_6_7: bool = False,
     ) -> None:
-        self.kernel = fake_kernel.FakeKernel(root, nodes)
+        self.kernel = fake_kernel.FakeKernel(
+            root, nodes, before_6_7=before_6_7
+        )
         self.kernel.hook = self._event
         self.policy = policy
         self.steps = Steps()
@@ -154,11 +159,10 @@ class Rig:
     def start(self, read_only: str | None = None) -> None:
         """Start the process, again if it was killed."""
         self.steps.revive()
-        self.hugetlb = hugetlb.Hugetlb(self.kernel.fs, self.kernel)
+        self.hugetlb = hugetlb.Hugetlb(self.kernel.fs, self.kernel.write)
         self.pools = Pools(
             self.hugetlb,
             self.ledger,
-            self.kernel.fs,
             self.policy,
             lock=threading.RLock(),
             read_maps=self.read_maps,
@@ -174,9 +178,8 @@ class Rig:
         return growth.Growth(
             growth.GrowthHost(
                 self.hugetlb,
-                self.kernel.fs,
-                Accounts(self.hugetlb, self.ledger, self.kernel.fs),
-                UsageReader(self.hugetlb, self.kernel.fs, self.read_maps, {}),
+                Accounts(self.hugetlb, self.ledger),
+                UsageReader(self.hugetlb, self.read_maps, {}),
                 self.ledger.holds,
                 self._tick,
                 lambda _: None,

@@ -21,6 +21,7 @@ to find out.
 from __future__ import annotations
 
 from collections.abc import Callable
+import json
 import os
 import pathlib
 import shutil
@@ -66,18 +67,12 @@ class _RemoteWriter:
         self._channel = channel
         self._steps = steps
 
-    def write_nr(self, node: int, size_kib: int, count: int) -> None:
-        self._do(f'write_nr {node} {size_kib} {count}')
-
-    def write_compact(self, node: int) -> None:
-        self._do(f'write_compact {node}')
-
-    def write_demote(self, node: int, size_kib: int, count: int) -> None:
-        self._do(f'write_demote {node} {size_kib} {count}')
-
-    def _do(self, verb: str) -> None:
+    def __call__(
+        self, path: pathlib.Path, number: int, node: int | None = None
+    ) -> None:
         self._steps.step()
-        self._channel.sendall(verb.encode() + b'\n')
+        message = [os.fspath(path), number, node]
+        self._channel.sendall(f'{json.dumps(message)}\n'.encode())
         assert self._channel.recv(1)
         self._steps.step()
 
@@ -87,7 +82,6 @@ def _pools(folder: pathlib.Path, writer: hugetlb.Writer, ledger: Any) -> Pools:
     return Pools(
         hugetlb.Hugetlb(fs, writer),
         ledger,
-        fs,
         page_host.POLICY,
         lock=lock.HostLock(folder),
         read_maps=processes.MapsFile(fs),
@@ -120,8 +114,8 @@ def _killed(
     there.close()
     with here, here.makefile('r', encoding='ascii') as lines:
         for line in lines:
-            verb, *numbers = line.split()
-            getattr(kernel, verb)(*map(int, numbers))
+            path, number, node = json.loads(line)
+            kernel.write(pathlib.Path(path), number, node)
             try:
                 here.sendall(b'.')
             except BrokenPipeError:
@@ -173,7 +167,7 @@ def _once(
     path = folder / 'ledger.sqlite'
     runs = page_host.guest(3)
     with Ledger.open(path) as ledger:
-        pools = _pools(folder, kernel, ledger)
+        pools = _pools(folder, kernel.write, ledger)
         _reconcile(pools)
         pools.hold(B, page_host.needs((0, 30)))
         pools.hold(runs, page_host.needs((0, 5), (1, 20)))
@@ -183,7 +177,7 @@ def _once(
     killed = _killed(folder, kernel, work, kill_at)
     with Ledger.open(path) as ledger:
         # Then the next one finds what is there, and promises no page twice.
-        pools = _pools(folder, kernel, ledger)
+        pools = _pools(folder, kernel.write, ledger)
         reconciler = Reconciler(pools)
         reconciler.reconcile(
             Present(frozenset({B, runs}), frozenset()), starting=True

@@ -166,3 +166,24 @@ def test_static_pools_that_are_also_read_only(tmp_path: pathlib.Path) -> None:
     with pytest.raises(exception.NotEnoughPages) as caught:
         rig.pools.hold(A, page_host.needs((0, 1)))
     assert 'static' not in str(caught.value)
+
+
+def test_more_than_a_node_has_memory_takes_none_of_it(
+    tmp_path: pathlib.Path,
+) -> None:
+    rig = page_host.make(tmp_path)
+    sizes = []
+    counts_steps = rig.kernel.hook
+    assert counts_steps is not None
+
+    def note(event: fake_kernel.Event) -> None:
+        counts_steps(event)
+        sizes.append(rig.total())
+
+    rig.kernel.hook = note
+    with pytest.raises(exception.NotEnoughPages) as caught:
+        rig.pools.hold(A, page_host.needs((0, 10**9), (1, 5)))
+
+    [shortage] = caught.value.shortages
+    assert 'of 1000000000 pages of 2 MiB on NUMA node 0 are' in shortage
+    assert max(sizes) == 0

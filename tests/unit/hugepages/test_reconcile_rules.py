@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The rules for what is held, each with what it judges by."""
+"""The rules for what is held, each with what it goes by."""
 
 from __future__ import annotations
 
@@ -72,6 +72,9 @@ def judge(
             {'age': 1.0, 'starting': True},
             'is gone',
         ),
+        # The clock was set back, by a bit and by a day.
+        (hold(state=HELD), Present(NONE), {'age': -1.0}, None),
+        (hold(state=HELD), Present(NONE), {'age': -86400.0}, 'is gone'),
         (hold(), Present(ONE), {}, None),
         (hold(), Present(NONE, here=ONE), {}, None),
         (hold(), Present(NONE, here=None), {}, None),

@@ -73,7 +73,7 @@ def make(options, monkeypatch, tmp_path):
             lambda self: fake_nova.topology(*pools),
         )
         access = KernelAccess(
-            kernel.fs, writer or kernel, kernel.read_maps, check
+            kernel.fs, writer or kernel.write, kernel.read_maps, check
         )
         made = driver.NUMAHugepagesDriver(None, kernel=access)
         made._host = fake_nova.LibvirtHost()

@@ -91,6 +91,20 @@ def test_another_virt_type_is_logged_once_and_left_to_nova(
     assert numa_fit._SEAM.stock is None
 
 
+def test_memory_in_files_leaves_no_huge_pages(make, options, caplog):
+    options('file_backed_memory', 4096, 'libvirt')
+    made = make({2048: 100})
+    made.init_host('one')
+
+    totals, stats = reported(made)
+
+    # The pages are there, and are no memory for small ones.
+    assert totals == {0: {4: 1048576 - 100 * 512, 2048: 0}}
+    assert (stats.free, stats.allocatable) == ({}, {})
+    (warning,) = warnings(caplog)
+    assert '[libvirt] file_backed_memory' in warning
+
+
 def test_a_kernel_without_huge_pages_is_logged_once(make, caplog, tmp_path):
     kernel = kernel_of(tmp_path, {})
     for folder in kernel.fs.sys.glob('devices/system/node/node*/hugepages'):
@@ -145,7 +159,7 @@ def test_a_helper_that_cannot_be_started_is_logged_at_the_start(make, caplog):
 
 def test_pools_that_cannot_be_changed_refuse_the_guest(make, caplog):
     # given: a helper that could be started, and then no longer
-    made = make({2048: 0}, writer=hugetlb.RefusingWriter('no helper'))
+    made = make({2048: 0}, writer=hugetlb.refusing('no helper'))
     made.init_host('one')
     instance = objects.Instance(uuid=ONE, task_state=None)
 

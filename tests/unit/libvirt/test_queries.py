@@ -23,10 +23,12 @@ import pytest
 from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.libvirt import queries
 from nova_numa_hugepages.nova_fit import numa_fit
+from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import host_cell
 from tests.unit.core.builders import pinned_cell
 from tests.unit.nova_builders import devices
 from tests.unit.nova_builders import guest
+from tests.unit.nova_builders import limits
 from tests.unit.nova_builders import topology
 from tests.unit.nova_builders import UUID
 
@@ -45,8 +47,8 @@ def service(stats):
 
 
 def test_devices_that_the_service_does_not_know_yet():
-    assert queries.claim_devices(service(None))() is None
-    assert queries.claim_devices(None)() is None
+    assert queries.claim_devices(service(None)) is None
+    assert queries.claim_devices(None) is None
 
 
 def test_scheduler_and_claim_keep_away_from_the_same_devices():
@@ -55,7 +57,7 @@ def test_scheduler_and_claim_keep_away_from_the_same_devices():
     stats = devices(host_topology, {0: 1})
     compute = service(stats)
     asked = guest(pinned_cell(1))
-    numa_fit.install(host_devices=queries.claim_devices(compute))
+    numa_fit.install(host_devices=lambda: queries.claim_devices(compute))
 
     # when: the scheduler fits it, and then the claim of this Nova
     planned = nova_hardware.numa_fit_instance_to_host(
@@ -73,6 +75,86 @@ def test_scheduler_and_claim_keep_away_from_the_same_devices():
     assert why is None
     assert [cell.id for cell in planned.cells] == [1]
     assert [cell.id for cell in claim.claimed_numa_topology.cells] == [1]
+
+
+def of_node(cpu, ram):
+    """Return the compute service of a host with these ratios."""
+    node = objects.ComputeNode(
+        cpu_allocation_ratio=cpu, ram_allocation_ratio=ram
+    )
+    tracker = types.SimpleNamespace(compute_nodes={'node': node})
+    return types.SimpleNamespace(_compute=types.SimpleNamespace(rt=tracker))
+
+
+def test_limits_that_the_service_does_not_know_yet():
+    tracker = types.SimpleNamespace(compute_nodes={})
+    compute = types.SimpleNamespace(_compute=types.SimpleNamespace(rt=tracker))
+
+    assert queries.claim_limits(compute) is None
+    assert queries.claim_limits(None) is None
+
+
+CROWDED = (
+    host_cell(0, cores=0, shared_cores=4, shared_used=3, memory_mib=8192),
+    host_cell(1, cores=0, shared_cores=16, shared_used=8, memory_mib=8192),
+)
+
+
+@pytest.mark.parametrize(
+    ('cells', 'asked', 'cpu', 'ram'),
+    [
+        (CROWDED, floating_cell(4), 1.0, 16.0),
+        (
+            (
+                host_cell(
+                    cores=0,
+                    shared_cores=4,
+                    memory_mib=4096,
+                    memory_used_mib=1024,
+                ),
+                host_cell(
+                    1,
+                    cores=0,
+                    shared_cores=4,
+                    shared_used=1,
+                    memory_mib=16384,
+                ),
+            ),
+            floating_cell(2, 2048),
+            16.0,
+            0.5,
+        ),
+    ],
+    ids=['vCPUs', 'memory'],
+)
+def test_a_claim_without_limits_comes_to_the_scheduler_s_plan(
+    cells, asked, cpu, ram
+):
+    # given: a host cell that is preferred, and has too little by the ratios
+    host_topology = topology(*cells)
+    compute = of_node(cpu, ram)
+    numa_fit.install(host_limits=lambda: queries.claim_limits(compute))
+
+    planned, claimed = (
+        nova_hardware.numa_fit_instance_to_host(
+            host_topology, guest(asked), None, limits=given
+        )
+        for given in (limits(cpu, ram), None)
+    )
+
+    assert [cell.id for cell in planned.cells] == [1]
+    assert [cell.id for cell in claimed.cells] == [1]
+
+
+def test_a_guest_that_an_administrator_sends_in_spite_of_the_ratios():
+    compute = of_node(0.1, 0.1)
+    numa_fit.install(host_limits=lambda: queries.claim_limits(compute))
+
+    placed = nova_hardware.numa_fit_instance_to_host(
+        topology(*CROWDED), guest(floating_cell(4)), None
+    )
+
+    assert len(placed.cells) == 1
 
 
 def test_all_reservations_are_kept_if_libvirt_does_not_answer(caplog):

@@ -330,7 +330,7 @@ class TestB06:
             (0, nova_builders.MIB_2, {0: 0})
         ]
 
-    def test_b06_cells_without_numbers_are_told_apart(self):
+    def test_b06_cells_without_numbers_stay_apart(self):
         # The second guest cell fits nowhere.
         asked = pinned_guest(1, 3)
         asked.clear_host_pinning()

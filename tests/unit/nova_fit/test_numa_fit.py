@@ -66,6 +66,17 @@ class TestFit:
             'node with 2048 free 2 MiB pages (most: 1024)'
         ) in caplog.messages
 
+    @pytest.mark.parametrize('vcpus', [2, 99])
+    def test_log_lines_name_the_instance(self, caplog, vcpus):
+        caplog.set_level('INFO')
+        asked = nova_builders.guest(pinned_cell(vcpus))
+        asked.instance_uuid = nova_builders.UUID
+
+        fit(nova_builders.topology(host_cell(0)), asked, None)
+
+        (record,) = caplog.records
+        assert record.instance_uuid == nova_builders.UUID
+
     @pytest.mark.parametrize('pack', [False, True])
     @pytest.mark.parametrize(
         'cells',

@@ -40,7 +40,13 @@ class TestFacts:
             3: (31, 20, 31, 10),
         }
     )
-    TWO = (pinned_cell(1), pinned_cell(1, first=1))
+
+    def placed(self, host_topology=None, **devices):
+        """Place a guest of two cells on a host of four."""
+        two = nova_builders.guest(pinned_cell(1), pinned_cell(1, first=1))
+        if host_topology is None:
+            host_topology = nova_builders.topology(*four_cells())
+        return cells_of(fit(host_topology, two, None, **devices))
 
     def test_distances_that_go_with_the_topology_decide(self):
         host_topology = nova_builders.topology(*four_cells())
@@ -48,9 +54,7 @@ class TestFacts:
 
         translate.remember_stats(host_topology, self.FAR)
 
-        assert cells_of(
-            fit(host_topology, nova_builders.guest(*self.TWO), None)
-        ) == [0, 2]
+        assert self.placed(host_topology) == [0, 2]
         assert nova_builders.primitive(host_topology) == before
 
     def test_on_a_compute_the_host_is_asked_for_them(self):
@@ -63,9 +67,7 @@ class TestFacts:
 
         numa_fit.install(stats_of_host)
 
-        assert cells_of(
-            fit(host_topology, nova_builders.guest(*self.TWO), None)
-        ) == [0, 2]
+        assert self.placed(host_topology) == [0, 2]
         assert asked == [host_topology]
 
     def test_on_a_compute_the_host_is_asked_for_devices_that_are_missing(
@@ -75,28 +77,16 @@ class TestFacts:
         known = nova_builders.devices(host_topology, {0: 1, 2: 1})
 
         numa_fit.install(host_devices=lambda: known)
-        missing = fit(host_topology, nova_builders.guest(*self.TWO), None)
-        told = fit(
-            host_topology,
-            nova_builders.guest(*self.TWO),
-            None,
-            pci_stats=nova_builders.devices(host_topology, {1: 1}),
-        )
+        passed = nova_builders.devices(host_topology, {1: 1})
 
-        assert cells_of(missing) == [1, 3]
-        assert cells_of(told) == [0, 2]
+        assert self.placed(host_topology) == [1, 3]
+        assert self.placed(host_topology, pci_stats=passed) == [0, 2]
 
     def test_a_later_install_leaves_the_source_as_it_is(self):
         numa_fit.install(lambda found: self.FAR)
         numa_fit.install()
 
-        assert cells_of(
-            fit(
-                nova_builders.topology(*four_cells()),
-                nova_builders.guest(*self.TWO),
-                None,
-            )
-        ) == [0, 2]
+        assert self.placed() == [0, 2]
 
     def test_stats_of_the_topology_come_first(self):
         host_topology = nova_builders.topology(*four_cells())
@@ -104,32 +94,18 @@ class TestFacts:
 
         numa_fit.install(lambda found: self.FAR)
 
-        assert cells_of(
-            fit(host_topology, nova_builders.guest(*self.TWO), None)
-        ) == [0, 1]
+        assert self.placed(host_topology) == [0, 1]
 
-    def test_a_host_that_tells_nothing_has_equal_distances(self):
+    def test_a_host_that_reports_nothing_has_equal_distances(self):
         numa_fit.install(lambda found: None)
 
-        assert cells_of(
-            fit(
-                nova_builders.topology(*four_cells()),
-                nova_builders.guest(*self.TWO),
-                None,
-            )
-        ) == [0, 1]
+        assert self.placed() == [0, 1]
 
     def test_after_uninstall_no_host_is_asked(self):
         numa_fit.install(lambda found: self.FAR)
         numa_fit.uninstall()
 
-        assert cells_of(
-            fit(
-                nova_builders.topology(*four_cells()),
-                nova_builders.guest(*self.TWO),
-                None,
-            )
-        ) == [0, 1]
+        assert self.placed() == [0, 1]
 
     def test_pages_that_don_t_exist_yet_leave_room_for_small_ones(self):
         host_topology = nova_builders.topology(

@@ -265,17 +265,46 @@ class TestOlderNova:
                 None,
             )
 
-    def test_a_guest_of_before_pcpuset_is_read(self):
+    @pytest.mark.parametrize('pcpuset', [{}, {'pcpuset': set()}])
+    def test_a_guest_of_before_pcpuset_is_pinned(self, pcpuset):
         asked = objects.InstanceNUMATopology(
             cells=[
                 objects.InstanceNUMACell(
-                    id=0, cpuset={0, 1}, memory=512, cpu_policy='dedicated'
+                    id=0,
+                    cpuset={0, 1},
+                    memory=512,
+                    cpu_policy='dedicated',
+                    **pcpuset,
                 )
             ]
         )
-        request = translate.request(asked)
+        host = nova_builders.topology(host_cell(cores=4))
 
-        assert request.cells[0] == pinned_cell(2, 512)
+        assert translate.request(asked).cells[0] == pinned_cell(2, 512)
+
+        found = fit(host, asked, None).cells[0]
+
+        assert found.cpu_pinning.keys() == {0, 1}
+        # Nova counts CPUs of `cpuset` as shared ones in use.
+        assert (found.cpuset, found.pcpuset) == (set(), {0, 1})
+        assert asked.cells[0].cpuset == {0, 1}
+
+    def test_a_guest_of_before_pcpuset_needs_free_cpus(self):
+        asked = objects.InstanceNUMATopology(
+            cells=[
+                objects.InstanceNUMACell(
+                    id=0,
+                    cpuset={0, 1, 2, 3},
+                    pcpuset=set(),
+                    memory=512,
+                    cpu_policy='dedicated',
+                )
+            ]
+        )
+
+        host = nova_builders.topology(host_cell(cores=3))
+
+        assert fit(host, asked, None) is None
 
     def test_a_guest_without_policies_and_page_size_is_read(self):
         asked = objects.InstanceNUMATopology(

@@ -396,7 +396,7 @@ def test_a_configuration_that_will_not_do_stops_devstack(stack):
     )
 
 
-def test_tempest_is_told_what_this_host_is_like(stack):
+def test_the_options_of_tempest_describe_this_host(stack):
     # given
     stack.conf.write_text(
         '[compute]\n'
@@ -432,7 +432,7 @@ def test_tempest_is_told_what_this_host_is_like(stack):
     assert stack.calls[1:] == ['virsh --connect qemu:///system hostname']
 
 
-def test_without_libvirt_tempest_is_not_told_to_look_into_this_host(stack):
+def test_without_libvirt_tempest_does_not_read_this_host(stack):
     # when
     done = stack.run(
         'stack',
@@ -449,7 +449,7 @@ def test_without_libvirt_tempest_is_not_told_to_look_into_this_host(stack):
     )
 
 
-def test_tempest_is_told_of_a_host_that_reports_no_distances(stack):
+def test_the_options_of_tempest_for_a_host_that_reports_no_distances(stack):
     # when
     stack.run(
         'stack',
@@ -482,7 +482,7 @@ def test_nodes_that_are_all_as_near_count_as_unknown(stack):
     assert 'distances_known = False' in lines(stack.tempest_conf)
 
 
-def test_what_tempest_is_told_are_options_of_the_tempest_plugin(stack):
+def test_all_that_is_set_for_tempest_are_options_of_its_plugin(stack):
     # given
     options = pytest.importorskip('nova_numa_hugepages.tempest.config')
     known = {

@@ -25,7 +25,7 @@ from tests.host.rig import export
 from tests.host.rig import packages
 from tests.host.rig import virtual
 
-# Ends as it is told for each of its starts, or greets as the agent does.
+# Ends as each of its starts is set to, or greets as the agent does.
 _QEMU = """#!{python}
 import os, pathlib, re, signal, socket, sys, time
 ends = pathlib.Path({ends!r})
@@ -89,10 +89,10 @@ def test_an_emulator_that_crashes_is_started_again(
     with host(how) as one:
         assert (tmp_path / 'link').exists()
         assert one.logs == tmp_path / 'logs' / 'one'
-    told = capsys.readouterr().err
-    assert re.findall(r'QEMU was ended by (\w+): booting it again', told) == [
-        signal
-    ]
+    printed = capsys.readouterr().err
+    assert re.findall(
+        r'QEMU was ended by (\w+): booting it again', printed
+    ) == [signal]
     assert not (tmp_path / 'link').exists()
 
 

@@ -16,10 +16,22 @@
 import pytest
 
 from nova_numa_hugepages.nova_fit import numa_fit
+from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import filters
+from tests.unit import nova_builders
 
 
 @pytest.fixture
 def numa_filter():
     yield filters.NUMAHugepagesFilter()
+    numa_fit.uninstall()
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """Leave nothing behind for other tests."""
+    demand.stop()
+    with nova_builders.option('state_path', str(tmp_path)):
+        yield
+    demand.stop()
     numa_fit.uninstall()

@@ -239,7 +239,7 @@ class TestPinned:
 
 class TestObserving:
     def counted(self, clock, *requests):
-        """Observe requests, and tell how many guests were counted."""
+        """Observe requests, and return how many guests were counted."""
         learned = learning(clock)
         learned.count(LARGE)
         for each in requests:
@@ -324,7 +324,7 @@ class TestStores:
 
         assert again.load(clock.now) == ({SMALL: 1.0, LARGE: 1.0}, clock.now)
 
-    def test_kinds_that_nobody_asks_for_do_not_count(self, clock, tmp_path):
+    def test_kinds_without_requests_do_not_count(self, clock, tmp_path):
         store = kept(tmp_path, {SMALL: 0.0}, clock.now)
 
         assert learning(clock, store=store).mix() == ((), [])

@@ -53,7 +53,7 @@ class TestSmallPages:
         )
 
     def test_b08_a_guest_in_cells_shares_with_those_without(self, numa_filter):
-        # Nobody uses small pages in a cell.
+        # No guest uses small pages in a cell.
         def passes(cell):
             host = self.host('3 GiB in use by others', used_mib=2048 + 3072)
             return numa_filter.host_passes(host, request([cell]))

@@ -144,7 +144,7 @@ class TestStats:
 
 
 class TestDistance:
-    """Near host cells, as the stats tell."""
+    """Near host cells, by the distances in the stats."""
 
     TWO = [pinned_cell(1), pinned_cell(1, first=1)]
 

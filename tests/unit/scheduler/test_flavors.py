@@ -62,7 +62,7 @@ def database():
     with (
         nova_builders.option('connection', 'sqlite://', 'api_database'),
         nova_fixtures.Database(database='api'),
-        # A flavor that is created is told to the world.
+        # A flavor that is created is announced to other services.
         nova_fixtures.RPCFixture('nova.test'),
     ):
         yield
@@ -196,9 +196,9 @@ class TestReading:
             [
                 each.name
                 for each in bad
-                if f'Ignoring flavor {each.name} ' in told
+                if f'Ignoring flavor {each.name} ' in line
             ]
-            for told in sorted(caplog.messages)
+            for line in sorted(caplog.messages)
         ] == [['far'], ['no number'], ['no policy'], ['no size']]
         assert all('until its extra specs are' in t for t in caplog.messages)
 
@@ -288,10 +288,10 @@ class TestPinned:
         assert levels(caplog) == ['WARNING', 'WARNING']
         assert [
             name
-            for name, told in zip(
+            for name, line in zip(
                 ('plain', 'new'), caplog.messages, strict=True
             )
-            if f'Ignoring flavor {name} of [numa_hugepages] demand_mix' in told
+            if f'Ignoring flavor {name} of [numa_hugepages] demand_mix' in line
         ] == ['plain', 'new']
 
         # And counts as soon as it is there.

@@ -98,7 +98,7 @@ class TestScarcity:
             [free('free'), half_used('half used')], guest_spec(LITTLE), shares
         ) == {'half used': 10000.0, 'free': 0.0}
 
-    def test_where_nobody_asks_for_large_ones_it_does_not(self):
+    def test_where_no_guest_asks_for_large_ones_it_does_not(self):
         # Both lose one slot for guests like this one; the free host is left
         # in the better balance.
         hosts = [

@@ -20,7 +20,6 @@ from nova.scheduler import weights as nova_weights
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import filters
 from nova_numa_hugepages.scheduler import weights
@@ -33,35 +32,27 @@ from tests.unit.nova_builders import host_state
 from tests.unit.nova_builders import MIB_2
 from tests.unit.nova_builders import stats
 from tests.unit.nova_builders import topology
+from tests.unit.scheduler.weighing import free_and_half_used
 from tests.unit.scheduler.weighing import guest_spec
+from tests.unit.scheduler.weighing import HALF
+from tests.unit.scheduler.weighing import host
 from tests.unit.scheduler.weighing import kind
+from tests.unit.scheduler.weighing import LITTLE
 from tests.unit.scheduler.weighing import pinned
+from tests.unit.scheduler.weighing import SHARES
 from tests.unit.scheduler.weighing import STOCK
 from tests.unit.scheduler.weighing import weigh
 from tests.unit.scheduler.weighing import weigher
 
+pytestmark = pytest.mark.usefixtures('alone')
+
 PATH = f'{weights.__name__}.NUMAHugepagesWeigher'
 KEY = 'numa_hugepages_weight_multiplier'
-HALF = pinned_cell(4, 8, MIB_2)
-WHOLE = pinned_cell(8, 16, MIB_2)
-LITTLE = pinned_cell(1, 2, MIB_2)
-POOLS = (small(64), huge(16))
-SHARES = {kind(WHOLE): 0.5, kind(HALF): 0.5}
-
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path):
-    """Leave nothing behind for other tests."""
-    demand.stop()
-    with nova_builders.option('state_path', str(tmp_path)):
-        yield
-    demand.stop()
-    numa_fit.uninstall()
 
 
 @pytest.fixture
-def told(caplog):
-    """The line that the weigher logs."""
+def logged(caplog):
+    """The lines that the weigher has logged."""
     caplog.set_level(logging.DEBUG, weights.__name__)
 
     def messages():
@@ -72,22 +63,6 @@ def told(caplog):
         ]
 
     return messages
-
-
-def host(name, *, pinned=(), pools=POOLS, **others):
-    """Make a host of one cell of 8 CPUs."""
-    return host_state(
-        name,
-        topology(host_cell(cores=8, pinned=pinned, pools=pools)),
-        **others,
-    )
-
-
-def free_and_half_used(**others):
-    return [
-        host('free', **others),
-        host('half used', pinned=range(4), **others),
-    ]
 
 
 def in_aggregate(state, value):
@@ -204,7 +179,7 @@ class TestBesideNova:
 class TestStockComputes:
     """What is left of them is what the claim of stock Nova leaves."""
 
-    def test_a_guest_costs_what_that_claim_takes(self, told):
+    def test_a_guest_costs_what_that_claim_takes(self, logged):
         # Given host cells of which stock Nova takes the first that do, and
         # ours the preferred ones
         cells = [
@@ -229,7 +204,7 @@ class TestStockComputes:
 
         assert found == {'ours': 10000.0, 'stock': 0.0}
         slots = 'slots for 2 CPUs and 4 GiB in 2 MiB pages'
-        assert told() == [
+        assert logged() == [
             'NUMAHugepagesWeigher: best of 2 hosts: '
             f'ours (cost 25.0000%, takes 1 of 4 {slots}); '
             f'stock (cost 50.0000%, takes 2 of 4 {slots})'
@@ -239,7 +214,7 @@ class TestStockComputes:
 class TestLog:
     """One line for each request."""
 
-    def test_the_three_best_hosts(self, told):
+    def test_the_three_best_hosts(self, logged):
         hosts = [
             host(
                 f'{free} free',
@@ -255,13 +230,13 @@ class TestLog:
 
         slot = '1 of 5 slots for 4 CPUs and 8 MiB in 2 MiB pages'
         cost = f'cost 2.0000%, takes {slot}'
-        assert told() == [
+        assert logged() == [
             f'NUMAHugepagesWeigher: best of 4 hosts: 7 free ({cost}); '
             f'5 free ({cost}); '
             f'4 free ({cost}, allocates 8 MiB)'
         ]
 
-    def test_what_the_last_one_costs(self, told):
+    def test_what_the_last_one_costs(self, logged):
         wanted = guest_spec(HALF)
 
         weigh(
@@ -270,17 +245,17 @@ class TestLog:
             weigher(SHARES),
         )
 
-        assert told() == [
+        assert logged() == [
             'NUMAHugepagesWeigher: best of 1 hosts: '
             'free (cost 62.5000%, '
             'takes 1 of 1 slots for 8 CPUs and 16 MiB in 2 MiB pages '
             'and 1 of 2 slots for 4 CPUs and 8 MiB in 2 MiB pages)'
         ]
 
-    def test_for_a_guest_that_floats(self, told):
+    def test_for_a_guest_that_floats(self, logged):
         weigh(free_and_half_used(), guest_spec(memory_mib=8), weigher(SHARES))
 
-        assert told() == [
+        assert logged() == [
             'NUMAHugepagesWeigher: best of 2 hosts: '
             'half used (holds 5.5556% of the scarce slots: '
             '1 of 3 slots for 4 CPUs and 8 MiB in 2 MiB pages); '
@@ -289,12 +264,12 @@ class TestLog:
             'and 2 of 3 slots for 4 CPUs and 8 MiB in 2 MiB pages)'
         ]
 
-    def test_hosts_without_a_topology_cost_nothing(self, told):
+    def test_hosts_without_a_topology_cost_nothing(self, logged):
         hosts = [host_state(n, None, memory_mib=64) for n in ('one', 'two')]
 
         weigh(hosts, guest_spec(memory_mib=8), weigher(SHARES))
 
-        assert told() == [
+        assert logged() == [
             'NUMAHugepagesWeigher: best of 2 hosts: '
             'one (cost 0, no NUMA topology); two (cost 0, no NUMA topology)'
         ]

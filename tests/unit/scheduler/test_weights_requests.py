@@ -16,7 +16,6 @@
 from nova.scheduler.filters import numa_topology_filter
 import pytest
 
-from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import filters
 from nova_numa_hugepages.scheduler import weights
@@ -31,45 +30,21 @@ from tests.unit.nova_builders import host_state
 from tests.unit.nova_builders import MIB_2
 from tests.unit.nova_builders import stats
 from tests.unit.nova_builders import topology
+from tests.unit.scheduler.weighing import free_and_half_used
 from tests.unit.scheduler.weighing import guest_spec
+from tests.unit.scheduler.weighing import HALF
+from tests.unit.scheduler.weighing import host
 from tests.unit.scheduler.weighing import kind
+from tests.unit.scheduler.weighing import LITTLE
 from tests.unit.scheduler.weighing import pinned
 from tests.unit.scheduler.weighing import raw
+from tests.unit.scheduler.weighing import SHARES
 from tests.unit.scheduler.weighing import STOCK
 from tests.unit.scheduler.weighing import weigh
 from tests.unit.scheduler.weighing import weigher
+from tests.unit.scheduler.weighing import WHOLE
 
-HALF = pinned_cell(4, 8, MIB_2)
-WHOLE = pinned_cell(8, 16, MIB_2)
-LITTLE = pinned_cell(1, 2, MIB_2)
-POOLS = (small(64), huge(16))
-SHARES = {kind(WHOLE): 0.5, kind(HALF): 0.5}
-
-
-@pytest.fixture(autouse=True)
-def alone(tmp_path):
-    """Leave nothing behind for other tests."""
-    demand.stop()
-    with nova_builders.option('state_path', str(tmp_path)):
-        yield
-    demand.stop()
-    numa_fit.uninstall()
-
-
-def host(name, *, pinned=(), pools=POOLS, **others):
-    """Make a host of one cell of 8 CPUs."""
-    return host_state(
-        name,
-        topology(host_cell(cores=8, pinned=pinned, pools=pools)),
-        **others,
-    )
-
-
-def free_and_half_used(**others):
-    return [
-        host('free', **others),
-        host('half used', pinned=range(4), **others),
-    ]
+pytestmark = pytest.mark.usefixtures('alone')
 
 
 class TestWithoutOurFilter:

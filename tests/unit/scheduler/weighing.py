@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 from nova import objects
 from nova.scheduler import host_manager
@@ -28,14 +29,43 @@ from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import weights
 from tests.unit import nova_builders
-from tests.unit.core.builders import request
+from tests.unit.core import builders
 
 # What computes with the stock driver report.
 STOCK = {'num_instances': '0'}
 
+HALF = builders.pinned_cell(4, 8, builders.MIB_2)
+WHOLE = builders.pinned_cell(8, 16, builders.MIB_2)
+LITTLE = builders.pinned_cell(1, 2, builders.MIB_2)
+POOLS = (builders.small(64), builders.huge(16))
+
 
 def kind(*cells: model.GuestCell) -> guest_kinds.GuestKind:
-    return guest_kinds.guest_kind(request(*cells))
+    return guest_kinds.guest_kind(builders.request(*cells))
+
+
+SHARES = {kind(WHOLE): 0.5, kind(HALF): 0.5}
+
+
+def host(
+    name: str,
+    *,
+    pinned: Iterable[int] = (),
+    pools: Sequence[model.PagePool] = POOLS,
+    **others: Any,
+) -> host_manager.HostState:
+    """Make a host of one cell of 8 CPUs."""
+    cell = builders.host_cell(cores=8, pinned=pinned, pools=pools)
+    return nova_builders.host_state(
+        name, nova_builders.topology(cell), **others
+    )
+
+
+def free_and_half_used(**others: Any) -> list[host_manager.HostState]:
+    return [
+        host('free', **others),
+        host('half used', pinned=range(4), **others),
+    ]
 
 
 def pinned(shares: Mapping[guest_kinds.GuestKind, float]) -> demand.Demand:

@@ -27,7 +27,6 @@ from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate.engine import Engine
 from tests.unit.simulate.scenes import flavor
 from tests.unit.simulate.scenes import host
@@ -89,12 +88,12 @@ def engine(
     policy: results.PlacementPolicy,
     phase: results.Phase = FILL,
     seed: int = 1,
-    **fields: workload.Learning,
+    **fields: scenario.Learning,
 ) -> Engine:
-    return Engine(workload.Task(scene, policy, phase, seed, **fields))
+    return Engine(scenario.Task(scene, policy, phase, seed, **fields))
 
 
-def run(*args: object, **fields: workload.Learning) -> results.Run:
+def run(*args: object, **fields: scenario.Learning) -> results.Run:
     """Run a task; without how long it took."""
     found = engine(*args, **fields).run()
     return dataclasses.replace(found, seconds=0.0)
@@ -126,5 +125,5 @@ def state(running: Engine) -> list[object]:
 
 
 def arrivals(scene: scenario.Scenario, seed: int, count: int) -> list[str]:
-    found = workload.arrivals(scene, FILL, seed)
+    found = scenario.arrivals(scene, FILL, seed)
     return [next(found).flavor for _ in range(count)]

@@ -20,6 +20,7 @@ import statistics
 import pytest
 
 from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core.capacity import cell_room
 from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import cell_kinds
 from tests.unit.core import builders as values
@@ -31,6 +32,7 @@ from tests.unit.simulate.scenes import play
 
 MIB_2 = values.MIB_2
 GIB_1 = values.GIB_1
+ANY = model.PageRequest.ANY
 SEEDS = range(1, 8)
 
 
@@ -186,6 +188,8 @@ def test_a_flavor_that_is_not_in_the_scenario():
         ([node(8)], pinned('none', 1, mem_page_size=GIB_1), 0),
         # On a host cell without small pages they are of the next size.
         ([node(8, 4096, {GIB_1: 4})], pinned('next', 1), 4),
+        # More pages than memory leave none of them, and no fewer than none.
+        ([node(8, 1024, {GIB_1: 4})], pinned('next', 1), 4),
         # Placement leaves out hosts with thread siblings.
         (
             [node(8, threads=2)],
@@ -309,15 +313,10 @@ def test_kinds_of_guest_cells_are_reported_apart():
     )
 
     # when
-    kinds = cell_kinds.guest_cell_kinds(asked)
+    cells = cell_kinds.guest_cells(asked)
 
     # then
-    rest = (
-        model.PageRequest.ANY,
-        model.CPUPolicy.DEDICATED,
-        model.ThreadPolicy.PREFER,
-    )
-    assert kinds == {
-        cell_kinds.GuestCellKind(0, 4, 0, 4096, *rest): 1,
-        cell_kinds.GuestCellKind(0, 2, 0, 2048, *rest): 2,
+    assert cells == {
+        cell_room.need(values.pinned_cell(vcpus, memory_mib, ANY), 0): count
+        for vcpus, memory_mib, count in ((4, 4096, 1), (2, 2048, 2))
     }

@@ -26,6 +26,7 @@ from nova.virt import hardware
 from scipy import optimize
 
 from nova_numa_hugepages.core import model
+from nova_numa_hugepages.core.capacity import cell_room
 from nova_numa_hugepages.nova_fit import numa_fit as our_hardware
 from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import cell_kinds
@@ -287,7 +288,7 @@ def listed(scene: scenario.Scenario, names: Sequence[str]) -> float:
         return 1.0
     kinds: collections.Counter = collections.Counter()
     for one in scene.flavors:
-        for kind, count in cell_kinds.guest_cell_kinds(one).items():
+        for kind, count in cell_kinds.guest_cells(one).items():
             kinds[kind] += count * names.count(one.name)
     columns = [
         (number, found)
@@ -311,7 +312,7 @@ def listed(scene: scenario.Scenario, names: Sequence[str]) -> float:
 
 
 def configurations(
-    one: scenario.HostNode, kinds: Sequence[cell_kinds.GuestCellKind]
+    one: scenario.HostNode, kinds: Sequence[cell_room.CellNeed]
 ) -> set[tuple[int, ...]]:
     """List what fits in a node, by trying to add one guest cell at a time.
 
@@ -324,11 +325,11 @@ def configurations(
     while waiting:
         counts, (cpus, small, pages) = waiting.pop()
         for index, kind in enumerate(kinds):
-            left = [(cpus - kind.dedicated, small - 1, pages)]
+            left = [(cpus - kind.cpus, small - 1, pages)]
             if kind.page_size == GIB_1:
-                left = [(cpus - kind.dedicated, small, pages - 1)]
+                left = [(cpus - kind.cpus, small, pages - 1)]
             elif kind.page_size == model.PageRequest.ANY:
-                left.append((cpus - kind.dedicated, small, pages - 1))
+                left.append((cpus - kind.cpus, small, pages - 1))
             for rest in left:
                 more = tuple(
                     count + (index == here)

@@ -21,7 +21,7 @@ import pytest
 
 from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import fleet
-from nova_numa_hugepages.simulate import workload
+from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate.engine import Engine
 from tests.unit.simulate import running
 from tests.unit.simulate.running import arrivals
@@ -123,7 +123,7 @@ def test_no_host_holds_more_than_it_has(policy):
 def test_what_our_filter_lets_pass_can_be_claimed(seed):
     # given
     simulated = engine(MIXED, OURS)
-    found = workload.arrivals(MIXED, FILL, seed)
+    found = scenario.arrivals(MIXED, FILL, seed)
 
     # when
     placed = 0
@@ -146,7 +146,7 @@ def test_what_our_filter_lets_pass_can_be_claimed(seed):
     assert placed > 10
 
 
-@pytest.mark.parametrize('learning', list(workload.Learning))
+@pytest.mark.parametrize('learning', list(scenario.Learning))
 def test_ours_runs_with_any_knowledge_of_the_demand(learning):
     found = run(MIXED, OURS, FILL, learning=learning)
 
@@ -255,7 +255,7 @@ def test_how_far_a_run_is(policy):
 
     # when
     for phase in (CHURN, FILL):
-        Engine(workload.Task(scene, policy, phase, 1), told.append).run()
+        Engine(scenario.Task(scene, policy, phase, 1), told.append).run()
 
     # then: a fill is as far as the fleet is full
     assert told == [0.25, 0.5, 0.75, 1.0, 0.5, 1.0, 1.0]

@@ -90,18 +90,72 @@ def test_files_are_written_and_replaced(tmp_path):
     (tmp_path / 'old.json').write_bytes(b'old and longer')
 
     # when
-    output.write(tmp_path / 'old.json', b'new')
-    output.write(tmp_path / 'new.json', b'new, too')
+    written = []
+    output.write(
+        {tmp_path / 'old.json': b'new', tmp_path / 'new.json': b'new, too'},
+        written.append,
+    )
 
     # then
+    assert written == [tmp_path / 'old.json', tmp_path / 'new.json']
     assert contents(tmp_path) == {'old.json': b'new', 'new.json': b'new, too'}
+
+
+def test_no_file_is_touched_if_one_of_them_cannot_be_written(tmp_path):
+    # given: a folder in the place of the second one
+    (tmp_path / 'old.json').write_bytes(b'old')
+    (tmp_path / 'folder').mkdir()
+    written = []
+
+    # when
+    with pytest.raises(output.OutputError, match='folder: Is a directory'):
+        output.write(
+            {
+                tmp_path / 'old.json': b'new',
+                tmp_path / 'folder': b'new',
+                tmp_path / 'new.json': b'new',
+            },
+            written.append,
+        )
+
+    # then
+    assert written == []
+    assert sorted(tmp_path.rglob('*')) == [
+        tmp_path / 'folder',
+        tmp_path / 'old.json',
+    ]
+    assert (tmp_path / 'old.json').read_bytes() == b'old'
+
+
+def test_files_that_are_there_in_spite_of_a_failure_are_reported(
+    tmp_path, monkeypatch
+):
+    # given: the second one can't take its name
+    def fails(source, target, replace=os.replace):
+        if target.name == 'two':
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'replace', fails)
+    written = []
+
+    # when
+    with pytest.raises(output.OutputError, match='two: Permission denied'):
+        output.write(
+            {tmp_path / name: b'new' for name in ('one', 'two', 'three')},
+            written.append,
+        )
+
+    # then
+    assert written == [tmp_path / 'one']
+    assert contents(tmp_path) == {'one': b'new'}
 
 
 def test_a_missing_folder(tmp_path):
     missing = tmp_path / 'missing' / 'new.json'
 
     with pytest.raises(output.OutputError) as caught:
-        output.write(missing, b'new')
+        output.write({missing: b'new'}, print)
 
     assert str(caught.value) == (
         f'cannot write {missing}: No such file or directory. Make the folder '
@@ -111,7 +165,7 @@ def test_a_missing_folder(tmp_path):
 
 def test_a_full_disk():
     with pytest.raises(output.OutputError) as caught:
-        output.write(pathlib.Path('/dev/full'), b'new')
+        output.write({pathlib.Path('/dev/full'): b'new'}, print)
 
     assert str(caught.value) == (
         'cannot write /dev/full: No space left on device. Make room there, or '
@@ -142,7 +196,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
 
     # when
     with expected:
-        output.write(path, b'new')
+        output.write({path: b'new'}, print)
 
     # then
     assert contents(tmp_path) == {'results.json': b'old'}
@@ -150,7 +204,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
 
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(output.OutputError, match='name a file'):
-        output.write(tmp_path, b'new')
+        output.write({tmp_path: b'new'}, print)
 
 
 def test_a_link_stays_one_and_its_file_is_replaced(tmp_path):
@@ -162,7 +216,7 @@ def test_a_link_stays_one_and_its_file_is_replaced(tmp_path):
     link.symlink_to(target)
 
     # when
-    output.write(link, b'new')
+    output.write({link: b'new'}, print)
 
     # then
     assert link.is_symlink()
@@ -170,7 +224,7 @@ def test_a_link_stays_one_and_its_file_is_replaced(tmp_path):
 
 
 def test_a_device_is_written_to_and_not_replaced():
-    output.write(pathlib.Path(os.devnull), b'new')
+    output.write({pathlib.Path(os.devnull): b'new'}, print)
 
     assert pathlib.Path(os.devnull).is_char_device()
 
@@ -182,7 +236,7 @@ def test_a_file_keeps_its_mode(tmp_path):
     path.chmod(0o640)
 
     # when
-    output.write(path, b'new')
+    output.write({path: b'new'}, print)
 
     # then
     assert stat.S_IMODE(path.stat().st_mode) == 0o640

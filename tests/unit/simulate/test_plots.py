@@ -23,7 +23,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from nova_numa_hugepages.simulate import output
 from nova_numa_hugepages.simulate import plots
 from tests.unit.simulate.simulated import churn
 from tests.unit.simulate.simulated import fill
@@ -51,9 +50,8 @@ def both(*names):
     return [f'{name}.{suffix}' for name in names for suffix in ('png', 'svg')]
 
 
-def size(path: pathlib.Path) -> tuple[int, int]:
+def size(data: bytes) -> tuple[int, int]:
     """Read the size of a PNG file in pixels."""
-    data = path.read_bytes()
     assert data.startswith(b'\x89PNG\r\n\x1a\n')
     return struct.unpack('>II', data[16:24])
 
@@ -98,23 +96,17 @@ def size(path: pathlib.Path) -> tuple[int, int]:
         (found(complete=False), []),
     ],
 )
-def test_which_plots_there_are(tmp_path, results, names):
-    # given
-    folder = tmp_path / 'plots'
+def test_which_plots_there_are(results, names):
+    contents = plots.render(results)
 
-    # when
-    paths = plots.write_plots(results, folder)
-
-    # then
-    assert paths == [folder / name for name in both(*names)]
-    assert sorted(tmp_path.glob('*/*')) == paths
-    for path in paths:
-        if path.suffix == '.png':
-            width, height = size(path)
+    assert list(contents) == both(*names)
+    for name, content in contents.items():
+        if name.endswith('.png'):
+            width, height = size(content)
             assert width == 1600
             assert 200 < height < 1600
         else:
-            root = ElementTree.parse(path).getroot()
+            root = ElementTree.fromstring(content)
             assert root.tag == '{http://www.w3.org/2000/svg}svg'
 
 
@@ -124,14 +116,15 @@ def test_the_same_results_give_the_same_files(tmp_path):
         import pathlib, sys
         from nova_numa_hugepages.simulate import plots
         from tests.unit.simulate import test_plots
-        plots.write_plots(test_plots.SEVERAL, pathlib.Path(sys.argv[1]))
+        for name, content in plots.render(test_plots.SEVERAL).items():
+            pathlib.Path(sys.argv[1], name).write_bytes(content)
         """)
     (tmp_path / 'matplotlibrc').write_text('axes.facecolor: red\n')
 
     # when
-    here = tmp_path / 'here'
+    here = plots.render(SEVERAL)
     there = tmp_path / 'there'
-    paths = plots.write_plots(SEVERAL, here)
+    there.mkdir()
     subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', script, str(there)],
         check=True,
@@ -145,25 +138,13 @@ def test_the_same_results_give_the_same_files(tmp_path):
     )
 
     # then
-    assert {path.name for path in there.iterdir()} == {
-        path.name for path in paths
-    }
-    for path in paths:
-        assert (there / path.name).read_bytes() == path.read_bytes(), path
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == here
 
 
-def test_dollar_signs_are_no_formula(tmp_path):
+def test_dollar_signs_are_no_formula():
     run = churn(STOCK, {'$\\bad$': 1}, counted={'$\\bad$': 100})
 
-    assert plots.write_plots(found(run), tmp_path)
-
-
-def test_a_file_in_the_place_of_the_folder(tmp_path):
-    path = tmp_path / 'plots'
-    path.write_bytes(b'')
-
-    with pytest.raises(output.OutputError, match='name a folder'):
-        plots.write_plots(SEVERAL, path)
+    assert plots.render(found(run))
 
 
 def test_curves_go_through_the_samples_and_stay():

@@ -20,6 +20,7 @@ import dataclasses
 import io
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 
@@ -30,7 +31,6 @@ from nova_numa_hugepages.simulate import bound
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import runner
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import workload
 from tests.unit.simulate import running
 from tests.unit.simulate.running import drawn
 from tests.unit.simulate.scenes import host
@@ -103,17 +103,17 @@ def timeless(found: results.Results) -> results.Results:
     ],
 )
 def test_which_runs_are_planned(scene, policies, planned):
-    found = runner.plan(scene, policies, workload.Learning.LEARNED)
+    found = runner.plan(scene, policies, scenario.Learning.LEARNED)
 
     assert found == [
-        workload.Task(scene, policy, phase, seed, workload.Learning.LEARNED)
+        scenario.Task(scene, policy, phase, seed, scenario.Learning.LEARNED)
         for phase, seed, policy in planned
     ]
 
 
 def test_several_processes_find_what_one_does():
     # given
-    planned = runner.plan(two_seeds(), BOTH, workload.Learning.FLAVORS)
+    planned = runner.plan(two_seeds(), BOTH, scenario.Learning.FLAVORS)
     told: dict[int, list[float]] = {}
 
     # when
@@ -145,14 +145,46 @@ def test_without_anything_to_do_nothing_is_done():
 
 # A short run, and one that would take minutes.
 ENDLESS = drawn(SCENE, 1_000_000, mean_lifetime=3.0)
-PLANNED = runner.plan(ENDLESS, [OURS], workload.Learning.FLAVORS)
+PLANNED = runner.plan(ENDLESS, [OURS], scenario.Learning.FLAVORS)
 
 
-def test_an_interrupt_keeps_what_is_done():
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_keeps_what_is_done(number):
     # given: the user interrupts as soon as the first run is done
-    def interrupt(number: int, share: float) -> None:
-        if (number, share) == (0, 1.0):
+    def interrupt(task: int, share: float) -> None:
+        if (task, share) == (0, 1.0):
             # Until its result is there, too.
+            time.sleep(1)
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, number)
+            # Until a process that dies of it is missed.
+            time.sleep(1)
+            os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    # when
+    try:
+        found = runner.run(PLANNED, processes=2, progress=interrupt)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    # then
+    assert timeless(found) == results.Results(
+        'fleet.yaml', (running.run(ENDLESS, OURS, FILL, 1),), complete=False
+    )
+    assert multiprocessing.active_children() == []
+    # An interrupt counts again.
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+def test_a_process_that_dies_beside_a_signal():
+    # given: the second process is killed as the user interrupts
+    def interrupt(task: int, share: float) -> None:
+        if (task, share) == (0, 1.0):
+            time.sleep(1)
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
             time.sleep(1)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -163,9 +195,18 @@ def test_an_interrupt_keeps_what_is_done():
     assert timeless(found) == results.Results(
         'fleet.yaml', (running.run(ENDLESS, OURS, FILL, 1),), complete=False
     )
-    assert multiprocessing.active_children() == []
-    # An interrupt counts again.
+
+
+def test_a_process_that_cannot_be_started():
+    # given: what no other process can be given
+    unnamed = lambda: None  # noqa: E731
+
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        runner.run(PLANNED, processes=1, config_files=[unnamed])
+
+    # Signals count again.
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_process_that_is_killed():
@@ -213,7 +254,7 @@ def test_bounds_are_those_of_the_sequences():
 
 
 def at_most(seed: int) -> int:
-    arriving = workload.arrivals(SCENE, FILL, seed)
+    arriving = scenario.arrivals(SCENE, FILL, seed)
     return bound.Bound(SCENE).sequence(
         [next(arriving).flavor for _ in range(20)]
     )
@@ -250,7 +291,7 @@ def test_a_trace_that_fits_is_its_own_bound():
 
 
 def task(policy, phase):
-    return workload.Task(SCENE, policy, phase, 1)
+    return scenario.Task(SCENE, policy, phase, 1)
 
 
 def test_runs_that_take_longer_weigh_more():

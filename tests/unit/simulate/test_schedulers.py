@@ -27,7 +27,6 @@ from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import schedulers
-from nova_numa_hugepages.simulate import workload
 from nova_numa_hugepages.simulate.engine import Engine
 from tests.unit.simulate import running
 from tests.unit.simulate.running import drawn
@@ -158,7 +157,7 @@ def test_a_verdict_that_is_remembered_is_that_of_a_fresh_filter():
     simulated = engine(scene, STOCK, CHURN)
     verdicts = set()
 
-    for guest in workload.arrivals(scene, CHURN, 1):
+    for guest in scenario.arrivals(scene, CHURN, 1):
         simulated._now = guest.at
         simulated._leave()
         spec = fleet.request(simulated._flavors[guest.flavor])
@@ -200,7 +199,7 @@ def test_a_claim_that_fails_goes_to_the_next_host():
     before = state(simulated)
 
     # when
-    fits = simulated._arrive(workload.Arrival(0.0, 'four', None))
+    fits = simulated._arrive(scenario.Arrival(0.0, 'four', None))
 
     # then
     assert fits
@@ -214,7 +213,7 @@ def test_a_guest_whose_claims_all_fail_leaves_nothing_behind():
     occupy(simulated._hosts)
     before = state(simulated)
 
-    assert not simulated._arrive(workload.Arrival(0.0, 'four', 60.0))
+    assert not simulated._arrive(scenario.Arrival(0.0, 'four', 60.0))
     assert state(simulated) == before
 
 
@@ -223,7 +222,7 @@ def test_claims_are_tried_as_often_as_nova_does():
     simulated = knowing(nova_conf.CONF.scheduler.max_attempts + 1)
     occupy(simulated._hosts[:-1])
 
-    assert not simulated._arrive(workload.Arrival(0.0, 'four', None))
+    assert not simulated._arrive(scenario.Arrival(0.0, 'four', None))
 
 
 def test_each_policy_puts_its_own_fit_in_place():

@@ -19,8 +19,7 @@ import pytest
 from nova_numa_hugepages.tempest import server_spec
 from nova_numa_hugepages.tempest.readings import domain
 from nova_numa_hugepages.tempest.readings import host_show
-from nova_numa_hugepages.tempest.readings import numamaps
-from nova_numa_hugepages.tempest.readings import pools
+from nova_numa_hugepages.tempest.readings import kernel
 from nova_numa_hugepages.tempest.readings import topology
 
 GUEST = '0d6d6c1e-52ba-4d0b-9d2c-6b0c6a6f7c21'
@@ -123,7 +122,7 @@ kernelpagesize_kB=2048
 
 
 def test_huge_pages_of_a_process_by_node_and_size():
-    assert numamaps.huge_pages(NUMA_MAPS) == {
+    assert kernel.huge_pages(NUMA_MAPS) == {
         (1, MIB_2): 64,
         (2, MIB_2): 1,
         (3, MIB_2): 63,
@@ -133,7 +132,7 @@ def test_huge_pages_of_a_process_by_node_and_size():
 
 def test_huge_pages_of_no_size():
     with pytest.raises(ValueError, match='no page size in numa_maps'):
-        numamaps.huge_pages('7f1000000000 bind:1 huge N1=60\n')
+        kernel.huge_pages('7f1000000000 bind:1 huge N1=60\n')
 
 
 def counters(node, size_kib, **counts):
@@ -145,7 +144,7 @@ def counters(node, size_kib, **counts):
 
 
 def test_pools_of_the_kernel():
-    read = pools.read(
+    read = kernel.pools(
         '\n'.join(
             [
                 counters(0, MIB_2, free=3, nr=67, surplus=1),
@@ -155,15 +154,15 @@ def test_pools_of_the_kernel():
     )
 
     assert read == {
-        (0, MIB_2): pools.Pool(total=67, free=3, surplus=1),
-        (10, GIB_1): pools.Pool(total=0, free=0, surplus=0),
+        (0, MIB_2): kernel.Pool(total=67, free=3, surplus=1),
+        (10, GIB_1): kernel.Pool(total=0, free=0, surplus=0),
     }
     assert read[0, MIB_2].used == 64
 
 
 def test_pool_with_a_missing_counter():
     with pytest.raises(ValueError, match="no counter 'surplus'"):
-        pools.read(counters(0, MIB_2, free=3, nr=67))
+        kernel.pools(counters(0, MIB_2, free=3, nr=67))
 
 
 DOMAIN = """\

@@ -27,7 +27,9 @@ whitebox = importlib.import_module(
 host_show = importlib.import_module(
     'nova_numa_hugepages.tempest.readings.host_show'
 )
-pools = importlib.import_module('nova_numa_hugepages.tempest.readings.pools')
+readings = importlib.import_module(
+    'nova_numa_hugepages.tempest.readings.kernel'
+)
 
 GUEST = '0d6d6c1e-52ba-4d0b-9d2c-6b0c6a6f7c21'
 NODE_0, NODE_1 = (0, 2048), (1, 2048)
@@ -54,7 +56,7 @@ def snapshot(*, total=(0, 0), free=(0, 0), held=(0, 0), guests=()):
     """The state of a host of two nodes with 2 MiB pages."""
     kernel, rows = {}, {}
     for node, key in enumerate((NODE_0, NODE_1)):
-        kernel[key] = pools.Pool(total[node], free[node], 0)
+        kernel[key] = readings.Pool(total[node], free[node], 0)
         rows[key] = host_show.PoolRow(
             total=total[node],
             free=free[node],

@@ -72,7 +72,7 @@ def inspect(
     notes = list(settings.notes)
     kernel = assembly.KernelAccess(
         fs,
-        hugetlb.RefusingWriter('this only reads'),
+        hugetlb.refusing('this only reads'),
         functools.cache(machine.read_maps(fs)),
     )
     ledger, path = _open(settings.ledger, notes)

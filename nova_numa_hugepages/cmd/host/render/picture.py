@@ -31,7 +31,6 @@ from nova_numa_hugepages.core import units
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import usage
 from nova_numa_hugepages.hugepages.kernel import cgroups
-from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import nodes
 
 FREE = '.'
@@ -49,7 +48,7 @@ LEGEND_FREE = f'{FREE} free.'
 LEGEND_UNKNOWN = f'{UNKNOWN} free, but perhaps promised or kept.'
 LEGEND_IN_USE = f'{UNKNOWN} free or in use, it is not known by whom.'
 
-# Colours that can be told apart on light and on dark ground.
+# Colours that can be distinguished on light and on dark ground.
 _COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue')
 _WARNING = 'red'
 
@@ -100,10 +99,7 @@ def scale(counts: Sequence[int], width: int) -> list[int]:
 
 
 def draw(host: HostInspection, name: str) -> Iterable[console.RenderableType]:
-    """Draw a host: its nodes with their pools, and its instances.
-
-    :param name: the name of the host
-    """
+    """Draw a host: its nodes with their pools, and its instances."""
     snapshot = host.snapshot
     uuids = sorted(
         {*snapshot.guests}
@@ -266,8 +262,7 @@ def _numbers(host: HostInspection, key: model.PoolKey) -> text.Text:
     if pool_usage.pool.surplus:
         sentences.append(f'{pool_usage.pool.surplus} surplus')
     sentences.append(f'{view.allocatable} more could be allocated')
-    # Larger pages are never made of free blocks.
-    if key.size_kib <= fragmentation.LARGEST_BLOCK_KIB:
+    if view.of_blocks:
         sentences.append(f'fragmentation {view.unusable_permille // 10} %')
     drawn = text.Text('; '.join(sentences))
     if host.processes_known:

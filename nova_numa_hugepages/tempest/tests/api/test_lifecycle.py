@@ -30,24 +30,24 @@ class LifecycleTest(lifecycle.BaseLifecycleTest):
 
     @decorators.idempotent_id('85a94431-f8bd-4086-94a1-aadb686ac36f')
     def test_stop_and_start(self) -> None:
-        self.stop(self.server)
+        self.operate('stop', self.server)
         self.assert_placed(self.server, self.wanted)
 
-        self.start(self.server)
+        self.operate('start', self.server)
         self.assert_placed(self.server, self.wanted)
 
     @decorators.idempotent_id('630adac5-bb59-41f6-a9a4-83f737c7f93a')
     def test_hard_reboot(self) -> None:
-        self.reboot_hard(self.server)
+        self.operate('reboot', self.server, type='HARD')
         self.assert_placed(self.server, self.wanted)
 
     @decorators.idempotent_id('62e9b6d5-7a75-496c-b195-468571bfef0d')
     @lifecycle.needs('suspend')
     def test_suspend_and_resume(self) -> None:
-        self.suspend(self.server)
+        self.operate('suspend', self.server)
         self.assert_placed(self.server, self.wanted)
 
-        self.resume(self.server)
+        self.operate('resume', self.server)
         self.assert_placed(self.server, self.wanted)
 
     @decorators.idempotent_id('bfb17c3b-e839-4f6d-9b74-c1601e17cee7')
@@ -56,16 +56,16 @@ class LifecycleTest(lifecycle.BaseLifecycleTest):
         self.shelve(self.server)
         self.assert_nothing_allocated(self.server)
 
-        self.unshelve(self.server)
+        self.operate('unshelve', self.server)
         self.assert_placed(self.server, self.wanted)
 
     @decorators.idempotent_id('19163e91-cd8a-4085-90be-8eca19515ade')
     @lifecycle.needs('rescue')
     def test_rescue_and_unrescue(self) -> None:
-        self.rescue(self.server)
+        self.operate('rescue', self.server)
         self.assert_placed(self.server, self.wanted)
 
-        self.unrescue(self.server)
+        self.operate('unrescue', self.server)
         self.assert_placed(self.server, self.wanted)
 
     @decorators.idempotent_id('a3a23a67-777a-4f4e-b0cb-4bcb8111e15c')
@@ -77,18 +77,18 @@ class LifecycleTest(lifecycle.BaseLifecycleTest):
     @lifecycle.needs('resize')
     def test_resize_and_confirm(self) -> None:
         larger = self.larger()
-        self.resize(self.server, self.create_flavor(larger))
+        self.operate('resize', self.server, self.create_flavor(larger))
         self.assert_placed(self.server, larger)
 
-        self.confirm_resize(self.server)
+        self.operate('confirm_resize', self.server)
         self.assert_placed(self.server, larger)
 
     @decorators.idempotent_id('998a8ed4-f479-4d17-90a8-076c11f4412c')
     @lifecycle.needs('resize')
     def test_resize_and_revert(self) -> None:
         larger = self.larger()
-        self.resize(self.server, self.create_flavor(larger))
+        self.operate('resize', self.server, self.create_flavor(larger))
         self.assert_placed(self.server, larger)
 
-        self.revert_resize(self.server)
+        self.operate('revert_resize', self.server)
         self.assert_placed(self.server, self.wanted)

@@ -26,7 +26,7 @@ from nova_numa_hugepages.tempest.host import ANY
 from nova_numa_hugepages.tempest.host import ComputeHost
 from nova_numa_hugepages.tempest.host import reachable
 from nova_numa_hugepages.tempest.readings import host_show
-from nova_numa_hugepages.tempest.readings import pools
+from nova_numa_hugepages.tempest.readings.kernel import Pool
 from nova_numa_hugepages.tempest.tests import lifecycle
 
 CONF = config.CONF
@@ -36,7 +36,7 @@ CONF = config.CONF
 class Snapshot:
     """The state of a host at one time. Keys are node and page size."""
 
-    kernel: Mapping[tuple[int, int], pools.Pool]
+    kernel: Mapping[tuple[int, int], Pool]
     show: host_show.HostShow
 
 

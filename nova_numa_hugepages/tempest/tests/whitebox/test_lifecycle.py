@@ -42,15 +42,15 @@ class LifecycleTest(base.WhiteboxTest):
 
     @decorators.idempotent_id('ce0a9477-3c0e-4d67-a0db-19d142c013b6')
     def test_stop_and_start(self) -> None:
-        self.stop(self.server)
-        self.start(self.server)
+        self.operate('stop', self.server)
+        self.operate('start', self.server)
 
         self.assert_on_host(self.server, self.wanted)
         self._assert_leaves_nothing()
 
     @decorators.idempotent_id('ed46865b-592e-44a4-8fd9-f1c393ad6a18')
     def test_hard_reboot(self) -> None:
-        self.reboot_hard(self.server)
+        self.operate('reboot', self.server, type='HARD')
 
         self.assert_on_host(self.server, self.wanted)
         self._assert_leaves_nothing()
@@ -58,8 +58,8 @@ class LifecycleTest(base.WhiteboxTest):
     @decorators.idempotent_id('4353ef11-8c7e-44df-b7e1-5afacb623a5b')
     @lifecycle.needs('suspend')
     def test_suspend_and_resume(self) -> None:
-        self.suspend(self.server)
-        self.resume(self.server)
+        self.operate('suspend', self.server)
+        self.operate('resume', self.server)
 
         self.assert_on_host(self.server, self.wanted)
         self._assert_leaves_nothing()
@@ -70,17 +70,17 @@ class LifecycleTest(base.WhiteboxTest):
         self.shelve(self.server)
         self.assert_released(self.host, self.before, self.server)
 
-        self.unshelve(self.server)
+        self.operate('unshelve', self.server)
         self.assert_on_host(self.server, self.wanted)
         self._assert_leaves_nothing()
 
     @decorators.idempotent_id('1698da52-e9fc-491e-93d0-5b2d76e5d092')
     @lifecycle.needs('rescue')
     def test_rescue_and_unrescue(self) -> None:
-        self.rescue(self.server)
+        self.operate('rescue', self.server)
         self.assert_on_host(self.server, self.wanted)
 
-        self.unrescue(self.server)
+        self.operate('unrescue', self.server)
         self.assert_on_host(self.server, self.wanted)
         self._assert_leaves_nothing()
 
@@ -95,8 +95,8 @@ class LifecycleTest(base.WhiteboxTest):
     @lifecycle.needs('resize')
     def test_resize_and_confirm(self) -> None:
         larger = self.larger()
-        self.resize(self.server, self.create_flavor(larger))
-        self.confirm_resize(self.server)
+        self.operate('resize', self.server, self.create_flavor(larger))
+        self.operate('confirm_resize', self.server)
 
         self.assert_on_host(self.server, larger)
         self._assert_leaves_nothing()
@@ -105,8 +105,8 @@ class LifecycleTest(base.WhiteboxTest):
     @lifecycle.needs('resize')
     def test_resize_and_revert(self) -> None:
         larger = self.larger()
-        self.resize(self.server, self.create_flavor(larger))
-        self.revert_resize(self.server)
+        self.operate('resize', self.server, self.create_flavor(larger))
+        self.operate('revert_resize', self.server)
 
         self.assert_on_host(self.server, self.wanted)
         self._assert_leaves_nothing()

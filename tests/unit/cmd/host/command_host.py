@@ -81,7 +81,7 @@ class Host:
         self._mount()
         self.machine = Machine(
             fs=hostfs.HostFS(self.root / 'sys', self.own),
-            writer=lambda fs: self.kernel,
+            writer=self.kernel.write,
             read_maps=lambda fs: self.kernel.read_maps,
         )
 
@@ -121,9 +121,8 @@ class Host:
         """Open the pools as the service does, and make a ledger."""
         with Ledger.open(self.ledger) as ledger:
             pools = Pools(
-                hugetlb.Hugetlb(self.kernel.fs, self.kernel),
+                hugetlb.Hugetlb(self.kernel.fs, self.kernel.write),
                 ledger,
-                self.kernel.fs,
                 policy.PoolPolicy(node_free_mib=256),
                 lock=threading.RLock(),
                 read_maps=self.kernel.read_maps,

@@ -15,6 +15,7 @@
 import pytest
 
 from nova_numa_hugepages.cmd import main
+from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from tests.unit.cmd.host import command_host
 from tests.unit.cmd.host.command_host import write
@@ -147,11 +148,15 @@ def test_a_state_path_that_refers_to_an_option(capsys, tmp_path):
 
 @pytest.mark.parametrize('command', ['show', 'reconcile'])
 def test_pages_reserved_where_there_are_none(host, capsys, tmp_path, command):
+    small_kib = fragmentation.BASE_KIB
     path = write(
         tmp_path / 'nova.conf',
         '[DEFAULT]\n'
         'reserved_huge_pages = node:7,size:2048,count:1\n'
-        'reserved_huge_pages = node:1,size:64,count:1\n',
+        'reserved_huge_pages = node:1,size:64,count:1\n'
+        # Small pages are in no pool, and Nova takes them.
+        f'reserved_huge_pages = node:0,size:{small_kib},count:1\n'
+        f'reserved_huge_pages = node:8,size:{small_kib},count:1\n',
     )
 
     host.run(command, '--config-file', str(path))
@@ -163,3 +168,5 @@ def test_pages_reserved_where_there_are_none(host, capsys, tmp_path, command):
         '2 MiB on NUMA node 1, 1 GiB on NUMA node 1.\n' in err
     )
     assert 'reserved_huge_pages names 64 KiB on NUMA node 1, which' in err
+    assert 'KiB on NUMA node 0, which' not in err
+    assert 'KiB on NUMA node 8, which' in err

@@ -257,7 +257,7 @@ def test_a_host_without_huge_pages(tmp_path, capsys):
     assert '1node;' in ''.join(shown(host, capsys).out.split())
 
 
-def test_a_kernel_that_tells_nonsense(host, capsys):
+def test_a_kernel_that_reports_nonsense(host, capsys):
     path = host.root / 'proc/buddyinfo'
     path.write_text('nonsense\n')
 

@@ -61,7 +61,7 @@ class TestTaking:
         st.sampled_from((KIB_4, 1024, 2048, 4096)),
         st.booleans(),
     )
-    def test_it_tells_what_measuring_tells(
+    def test_it_computes_what_is_measured(
         self,
         host: model.HostTopology,
         vcpus: int,
@@ -94,8 +94,8 @@ class TestTaking:
         ((cell_id, after),) = consume.after_plan(asked, plan, host).items()
         (before,) = (cell for cell in host.cells if cell.id == cell_id)
         taken = cell_room.take(need, look(before))
-        # Then what it leaves is told without measuring, if at all
-        hypothesis.event(f'told: {taken is not None}')
+        # Then what it leaves is computed without measuring, if at all
+        hypothesis.event(f'computed: {taken is not None}')
         if taken is not None:
             assert taken == look(after)
 

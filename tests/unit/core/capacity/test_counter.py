@@ -107,7 +107,7 @@ class TestCounting:
         assert count(by_placement=False) == [(4, 4), (4, 8)]
         assert count(by_placement=True) == [(4, 4), (0, 8)]
 
-    def test_it_tells_whether_it_matters_which_cpus_are_free(self):
+    def test_it_says_whether_it_matters_which_cpus_are_free(self):
         isolated = guest_kind(
             request(pinned_cell(1, 2, threads=model.ThreadPolicy.ISOLATE))
         )
@@ -133,7 +133,7 @@ def test_what_is_left_is_what_is_measured_again(
     plan = count.fit()
     hypothesis.assume(isinstance(plan, Plan))
     assert isinstance(plan, Plan)
-    # When what is left is told from what was there before
+    # When what is left is computed from what was there before
     cells = consume.after_plan(count.request, plan, count.host)
     after = counter.after(before, count.host, cells, count.limits)
     # Then it is what is there
@@ -172,10 +172,10 @@ def test_the_short_way_leads_to_the_same(
         planned.host_cell: cell_room.need(asked, 0)
         for asked, planned in zip(guest.cells, plan.cells, strict=True)
     }
-    # When what is left is told from the needs of the guest
+    # When what is left is computed from the needs of the guest
     short = counter.after_needs(before, found, needs)
-    # Then it is what is measured, where it is told at all
-    hypothesis.event(f'told: {short is not None}')
+    # Then it is what is measured, where it is computed at all
+    hypothesis.event(f'computed: {short is not None}')
     if short is not None:
         cells_left = consume.after_plan(guest, plan, found)
         assert short == counter.after(before, found, cells_left, count.limits)

@@ -33,8 +33,6 @@ from nova_numa_hugepages.core.capacity.guest_kinds import guest_kind
 from nova_numa_hugepages.core.capacity.guest_kinds import GuestKind
 from nova_numa_hugepages.core.capacity.slots import HostRoom
 from nova_numa_hugepages.core.capacity.slots import rounds
-from nova_numa_hugepages.core.model import PageRequest
-from nova_numa_hugepages.core.model import ThreadPolicy
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import GIB_1
 from tests.unit.core.builders import host_cell
@@ -48,7 +46,7 @@ from tests.unit.core.builders import small
 from tests.unit.core.dice import examples
 
 DEDICATED = model.CPUPolicy.DEDICATED
-PREFER = ThreadPolicy.PREFER
+PREFER = model.ThreadPolicy.PREFER
 # Two pairs of host cells, far from each other.
 PAIRS = (
     (10, 20, 40, 40),
@@ -201,11 +199,13 @@ class TestKinds:
                 '2 x 4 CPUs and 512 MiB in 1 GiB pages',
             ),
             (
-                request(floating_cell(2, 64, PageRequest.LARGE)),
+                request(floating_cell(2, 64, model.PageRequest.LARGE)),
                 '2 shared CPUs and 64 MiB in large pages',
             ),
             (
-                request(mixed_cell(1, 2, 64, threads=ThreadPolicy.ISOLATE)),
+                request(
+                    mixed_cell(1, 2, 64, threads=model.ThreadPolicy.ISOLATE)
+                ),
                 '2 CPUs and 1 shared CPUs and 64 MiB (isolate)',
             ),
             (
@@ -379,8 +379,8 @@ class TestPagesByName:
     def test_each_guest_has_pages_of_one_size(self):
         kind = guest_kind(
             request(
-                pinned_cell(1, 4, PageRequest.ANY),
-                pinned_cell(1, 4, PageRequest.ANY, first=1),
+                pinned_cell(1, 4, model.PageRequest.ANY),
+                pinned_cell(1, 4, model.PageRequest.ANY, first=1),
             )
         )
         # One host cell has small pages only, the other one huge ones only.
@@ -393,7 +393,7 @@ class TestPagesByName:
         assert count(kind, *free_cells(4, 4)) == 8
 
     def test_large_pages_are_never_the_smallest(self):
-        kind = guest_kind(request(pinned_cell(1, 4, PageRequest.LARGE)))
+        kind = guest_kind(request(pinned_cell(1, 4, model.PageRequest.LARGE)))
 
         assert count(kind, host_cell(pools=(small(64),))) == 0
         assert count(kind, host_cell(pools=(small(64), huge(4)))) == 2
@@ -401,8 +401,8 @@ class TestPagesByName:
     def test_unlike_cells_have_cpus_for_all_sizes_together(self):
         kind = guest_kind(
             request(
-                pinned_cell(1, 4, PageRequest.ANY),
-                pinned_cell(3, 4, PageRequest.ANY, first=1),
+                pinned_cell(1, 4, model.PageRequest.ANY),
+                pinned_cell(3, 4, model.PageRequest.ANY, first=1),
             )
         )
 
@@ -410,7 +410,7 @@ class TestPagesByName:
 
 
 class TestSmallPagesOfTheHost:
-    @pytest.mark.parametrize('wish', [None, PageRequest.SMALL, KIB_4])
+    @pytest.mark.parametrize('wish', [None, model.PageRequest.SMALL, KIB_4])
     def test_they_limit_guests_on_small_pages(self, wish):
         kind = guest_kind(request(pinned_cell(1, 8, wish)))
         cells = free_cells(8, 8)
@@ -419,16 +419,16 @@ class TestSmallPagesOfTheHost:
         assert count(kind, *cells, small_mib=31) == 3
         assert count(kind, *cells, small_mib=-1) == 0
 
-    @pytest.mark.parametrize('wish', [MIB_2, PageRequest.LARGE])
+    @pytest.mark.parametrize('wish', [MIB_2, model.PageRequest.LARGE])
     def test_they_limit_no_others(self, wish):
         kind = guest_kind(request(pinned_cell(1, 8, wish)))
 
         assert count(kind, *free_cells(8, 8), small_mib=0) == 4
 
-    def test_it_is_told_whether_they_matter(self):
+    def test_it_says_whether_they_matter(self):
         kinds = [
             guest_kind(request(pinned_cell(1, 8, wish)))
-            for wish in (None, PageRequest.ANY, KIB_4, MIB_2)
+            for wish in (None, model.PageRequest.ANY, KIB_4, MIB_2)
         ]
 
         assert [
@@ -444,7 +444,7 @@ class TestSmallPagesOfTheHost:
 class TestMemory:
     """A counter remembers what it has counted."""
 
-    def test_it_tells_the_same_again(self):
+    def test_it_counts_the_same_again(self):
         kinds = [
             guest_kind(request(pinned_cell(2, 4, MIB_2))),
             guest_kind(request(floating_cell(1, 4))),
@@ -461,12 +461,23 @@ class TestMemory:
             for each in (here, there)
         ] == first
 
-    def test_it_forgets_rather_than_growing_for_ever(self):
-        kinds = [guest_kind(request(pinned_cell(2, 4, MIB_2)))]
+    @pytest.mark.parametrize('wish', [MIB_2, model.PageRequest.LARGE])
+    def test_it_forgets_rather_than_growing_for_ever(self, wish):
+        # given: slots of cells, or of hosts, that are counted and kept
+        kinds = [guest_kind(request(pinned_cell(2, 4, wish)))]
         counter = Counter(kinds, model.Strategy(), kept=2)
+        slots = (
+            counter._slots_of_cells
+            if counter._cells_suffice
+            else counter._slots_of_host
+        )
 
+        # when
         for pages in (*range(8), *range(8)):
             here = measured(*free_cells(pages), kinds=kinds)
             assert counter.slots(here) == (pages // 2,)
 
+        # then
+        assert counter._cells_suffice == (wish == MIB_2)
         assert counter.copies.cache_info().currsize == 2
+        assert slots.cache_info().currsize == 2

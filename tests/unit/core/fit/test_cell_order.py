@@ -113,7 +113,7 @@ def test_a_guest_that_takes_all_cells_takes_them_in_the_host_s_order():
     assert preferred(guest, cells, pack=True) == [0, 1]
 
 
-def test_the_first_guest_cell_tells_the_policy():
+def test_the_policy_of_the_first_guest_cell_counts():
     guest = request(floating_cell(1), pinned_cell(1))
     cells = (
         host_cell(0, cores=8, shared_used=2),

@@ -109,7 +109,7 @@ class TestPlan:
             farthest=32,
         )
 
-    def test_three_cells_tell_the_sum_and_the_farthest_pair(self):
+    def test_three_cells_have_a_sum_and_a_farthest_pair(self):
         plan = fit(
             request(*[pinned_cell(1)] * 3),
             host(*four_free_cells(), distances=TWO_SOCKETS),

@@ -72,7 +72,7 @@ def ask_oracle(case: Case) -> Best | None:
     )
 
 
-def judge(case: Case, plan: Plan) -> Best:
+def as_best(case: Case, plan: Plan) -> Best:
     """Make of a plan what the oracle would answer."""
     index = {cell.id: place for place, cell in enumerate(case.host.cells)}
     chosen = [index[cell.host_cell] for cell in plan.cells]
@@ -81,12 +81,12 @@ def judge(case: Case, plan: Plan) -> Best:
     return Best(
         tuple(cell.page_size_kib for cell in plan.cells),
         tuple(cell.host_cell for cell in plan.cells),
-        (distance(case.host, chosen), tuple(sorted(by_guest)), by_guest),
+        (*distance(case.host, chosen), tuple(sorted(by_guest)), by_guest),
     )
 
 
 def assert_same(case: Case) -> None:
-    # When the fit and the oracle judge the same guest on the same host
+    # When the fit and the oracle place the same guest on the same host
     answer = fit_case(case)
     best = ask_oracle(case)
     # Then they agree on whether it fits, where, and on what pages
@@ -95,7 +95,7 @@ def assert_same(case: Case) -> None:
         assert best is None, str(answer)
     else:
         hypothesis.event('fits')
-        assert judge(case, answer) == best
+        assert as_best(case, answer) == best
 
 
 @examples(0.35)
@@ -211,7 +211,7 @@ def test_plan_keeps_to_its_cells(case: Case) -> None:
 
 @examples(0.03)
 @hypothesis.given(cases(Focus.PLACES))
-def test_plan_tells_distances(case: Case) -> None:
+def test_plan_has_the_distances(case: Case) -> None:
     # Given a guest that fits on a host whose distances are symmetric
     rows = case.host.distances
     hypothesis.assume(rows is not None)
@@ -220,7 +220,7 @@ def test_plan_tells_distances(case: Case) -> None:
     plan = fit_case(case)
     hypothesis.assume(isinstance(plan, Plan))
     assert isinstance(plan, Plan)
-    # Then the plan tells how far its host cells are apart
+    # Then the plan has how far its host cells are apart
     index = {cell.id: place for place, cell in enumerate(case.host.cells)}
     pairs = [
         rows[index[one.host_cell]][index[other.host_cell]]
@@ -246,12 +246,12 @@ def test_fit_is_pure(case: Case) -> None:
 
 @examples(0.02)
 @hypothesis.given(cases())
-def test_rejection_tells_the_nearest_miss(case: Case) -> None:
+def test_rejection_names_the_nearest_miss(case: Case) -> None:
     # Given a guest that does not fit
     answer = fit_case(case)
     hypothesis.assume(isinstance(answer, Rejection))
     assert isinstance(answer, Rejection)
-    # Then it is told why, in words that are complete
+    # Then it says why, in words that are complete
     text = str(answer)
     assert text == text.strip()
     assert text
@@ -281,7 +281,7 @@ def test_cases_are_near_the_edge() -> None:
             ask_oracle(case) is not None
         )
 
-    # When they are judged
+    # When the oracle places them
     draw()
     # Then neither verdict is rare, nor are guests of several cells
     every = list(itertools.chain(*verdicts.values()))

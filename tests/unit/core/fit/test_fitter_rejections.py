@@ -17,11 +17,8 @@ import dataclasses
 
 import pytest
 
+from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.fit.fitter import fit
-from nova_numa_hugepages.core.model import CellPlan
-from nova_numa_hugepages.core.model import Plan
-from nova_numa_hugepages.core.model import Strategy
-from nova_numa_hugepages.core.model import ThreadPolicy
 from nova_numa_hugepages.core.rejection import Reason
 from nova_numa_hugepages.core.rejection import Rejection
 from tests.unit.core.builders import floating_cell
@@ -35,9 +32,9 @@ from tests.unit.core.builders import request
 from tests.unit.core.builders import small
 from tests.unit.core.fit.fitting import cells_of
 
-PACK = Strategy(pack=True)
-ISOLATE = ThreadPolicy.ISOLATE
-REQUIRE = ThreadPolicy.REQUIRE
+PACK = model.Strategy(pack=True)
+ISOLATE = model.ThreadPolicy.ISOLATE
+REQUIRE = model.ThreadPolicy.REQUIRE
 
 
 class TestRejection:
@@ -170,10 +167,10 @@ class TestRejection:
             pinned_cell(1), pinned_cell(1, first=1), emulator_isolated=True
         )
 
-        assert fit(guest, topology) == Plan(
+        assert fit(guest, topology) == model.Plan(
             cells=(
-                CellPlan(1, None, None, ((0, 100),), frozenset({101})),
-                CellPlan(0, None, None, ((1, 0),)),
+                model.CellPlan(1, None, None, ((0, 100),), frozenset({101})),
+                model.CellPlan(0, None, None, ((1, 0),)),
             )
         )
 
@@ -294,10 +291,10 @@ class TestOddHosts:
         topology = host(host_cell(7), host_cell(0), host_cell(3))
         guest = request(pinned_cell(1), pinned_cell(1, first=1))
 
-        assert fit(guest, topology) == Plan(
+        assert fit(guest, topology) == model.Plan(
             cells=(
-                CellPlan(7, None, None, ((0, 700),)),
-                CellPlan(0, None, None, ((1, 0),)),
+                model.CellPlan(7, None, None, ((0, 700),)),
+                model.CellPlan(0, None, None, ((1, 0),)),
             )
         )
 

@@ -110,7 +110,7 @@ def test_reachable_lists_the_guest_cells_that_compete(fits, competing):
         ([0b01, 0b01], 0b00, True),
     ],
 )
-def test_uses_all_tells_whether_chosen_host_cells_can_be_used(
+def test_uses_all_checks_whether_chosen_host_cells_can_be_used(
     fits, chosen, usable
 ):
     assert matching.uses_all(fits, chosen) is usable

@@ -24,7 +24,7 @@ from tests.unit.core.builders import host_cell
 from tests.unit.core.builders import mixed_cell
 from tests.unit.core.builders import pinned_cell
 
-NOBODY = frozenset()
+NO_EMULATOR = frozenset()
 
 # Four cores of two threads: 0 1, 2 3, 4 5, 6 7.
 TWO_THREADS = host_cell(0, cores=4, threads=2)
@@ -135,35 +135,38 @@ class TestPrefer:
     """Siblings where they are free, else any CPUs."""
 
     def test_two_vcpus_are_siblings(self):
-        assert pin(TWO_THREADS, pinned_cell(2)) == (pairs(0, 1), NOBODY)
+        assert pin(TWO_THREADS, pinned_cell(2)) == (pairs(0, 1), NO_EMULATOR)
 
     def test_three_vcpus_take_whole_cores(self):
-        assert pin(TWO_THREADS, pinned_cell(3)) == (pairs(0, 1, 2), NOBODY)
+        assert pin(TWO_THREADS, pinned_cell(3)) == (
+            pairs(0, 1, 2),
+            NO_EMULATOR,
+        )
 
     def test_vcpus_are_pinned_in_the_order_of_their_numbers(self):
         assert pin(TWO_THREADS, pinned_cell(2, first=6)) == (
             pairs(0, 1, first=6),
-            NOBODY,
+            NO_EMULATOR,
         )
 
     def test_when_spreading_whole_cores_come_before_used_ones(self):
-        assert pin(TWO_HALF_USED, pinned_cell(1)) == (pairs(4), NOBODY)
-        assert pin(TWO_HALF_USED, pinned_cell(2)) == (pairs(4, 5), NOBODY)
+        assert pin(TWO_HALF_USED, pinned_cell(1)) == (pairs(4), NO_EMULATOR)
+        assert pin(TWO_HALF_USED, pinned_cell(2)) == (pairs(4, 5), NO_EMULATOR)
 
     def test_when_packing_threads_of_used_cores_come_first(self):
         assert pin(TWO_HALF_USED, pinned_cell(1), pack=True) == (
             pairs(1),
-            NOBODY,
+            NO_EMULATOR,
         )
         assert pin(TWO_HALF_USED, pinned_cell(3), pack=True) == (
             pairs(1, 3, 4),
-            NOBODY,
+            NO_EMULATOR,
         )
 
     def test_when_packing_an_unused_host_cores_are_filled(self):
         assert pin(TWO_THREADS, pinned_cell(3), pack=True) == (
             pairs(0, 1, 2),
-            NOBODY,
+            NO_EMULATOR,
         )
 
     def test_single_threads_are_taken_when_there_are_not_enough_siblings(
@@ -172,13 +175,13 @@ class TestPrefer:
         # Two whole cores and two halves: four cores with one thread each.
         assert pin(TWO_HALF_USED, pinned_cell(5)) == (
             pairs(1, 3, 4, 5, 6),
-            NOBODY,
+            NO_EMULATOR,
         )
 
     def test_all_free_cpus_can_be_taken(self):
         assert pin(TWO_HALF_USED, pinned_cell(6)) == (
             pairs(1, 3, 4, 5, 6, 7),
-            NOBODY,
+            NO_EMULATOR,
         )
 
     def test_one_more_than_all_free_cpus_don_t_fit(self):
@@ -186,10 +189,10 @@ class TestPrefer:
         assert pin(TWO_HALF_USED, pinned_cell(7), pack=True) is None
 
     def test_cpus_without_known_siblings_are_cores_of_their_own(self):
-        assert pin(UNKNOWN, pinned_cell(2)) == (pairs(0, 1), NOBODY)
+        assert pin(UNKNOWN, pinned_cell(2)) == (pairs(0, 1), NO_EMULATOR)
         assert pin(HALF_KNOWN, pinned_cell(8)) == (
             pairs(0, 1, 2, 3, 4, 5, 6, 7),
-            NOBODY,
+            NO_EMULATOR,
         )
 
     @pytest.mark.parametrize('pack', [False, True])
@@ -215,7 +218,7 @@ class TestPrefer:
     def test_only_the_dedicated_vcpus_of_a_mixed_guest_are_pinned(self):
         assert pin(FOUR_CORES, mixed_cell(2, 2)) == (
             ((2, 0), (3, 1)),
-            NOBODY,
+            NO_EMULATOR,
         )
 
     def test_nothing_fits_on_memory_only(self):
@@ -232,7 +235,7 @@ class TestRequire:
     def test_vcpus_are_siblings(self, pack):
         assert pin(TWO_HALF_USED, self.guest(4), pack=pack) == (
             pairs(4, 5, 6, 7),
-            NOBODY,
+            NO_EMULATOR,
         )
 
     @pytest.mark.parametrize('pack', [False, True])
@@ -240,18 +243,18 @@ class TestRequire:
         assert pin(TWO_HALF_USED, self.guest(5), pack=pack) is None
 
     def test_an_odd_count_leaves_a_thread_alone(self):
-        assert pin(TWO_THREADS, self.guest(3)) == (pairs(0, 1, 2), NOBODY)
+        assert pin(TWO_THREADS, self.guest(3)) == (pairs(0, 1, 2), NO_EMULATOR)
 
     def test_fewer_threads_of_more_cores_are_tried(self):
         # Three threads of two cores are 6 CPUs, two of three cores as well.
         assert pin(UNEVEN, self.guest(6)) == (
             pairs(0, 1, 2, 3, 4, 5),
-            NOBODY,
+            NO_EMULATOR,
         )
         one_used = UNEVEN._replace(pinned_cpus=frozenset({0}))
         assert pin(one_used, self.guest(6)) == (
             pairs(1, 2, 3, 4, 6, 7),
-            NOBODY,
+            NO_EMULATOR,
         )
 
     @pytest.mark.parametrize('pack', [False, True])
@@ -269,7 +272,7 @@ class TestRequire:
     def test_no_vcpu_to_pin_requires_no_siblings(self, cell):
         guest = mixed_cell(2, 0, threads=ThreadPolicy.REQUIRE)
 
-        assert pin(cell, guest) == ((), NOBODY)
+        assert pin(cell, guest) == ((), NO_EMULATOR)
 
 
 class TestIsolate:
@@ -282,14 +285,17 @@ class TestIsolate:
     def test_each_vcpu_gets_a_whole_free_core(self, pack):
         assert pin(TWO_HALF_USED, self.guest(2), pack=pack) == (
             pairs(4, 6),
-            NOBODY,
+            NO_EMULATOR,
         )
 
     def test_more_vcpus_than_whole_cores_don_t_fit(self):
         assert pin(TWO_HALF_USED, self.guest(3)) is None
 
     def test_on_a_host_without_threads_each_cpu_is_a_core(self):
-        assert pin(FOUR_CORES, self.guest(4)) == (pairs(0, 1, 2, 3), NOBODY)
+        assert pin(FOUR_CORES, self.guest(4)) == (
+            pairs(0, 1, 2, 3),
+            NO_EMULATOR,
+        )
 
     def test_the_emulator_gets_a_whole_free_core_as_well(self):
         assert pin(TWO_HALF_USED, self.guest(1), emulator=1) == (

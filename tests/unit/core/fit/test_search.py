@@ -80,6 +80,30 @@ def test_the_best_set_need_not_contain_the_nearest_pair():
     assert found == [2, 3, 4]
 
 
+def test_the_smallest_largest_distance_comes_before_the_sum():
+    # 11 + 11 + 31 is the smallest sum, and 31 the largest distance of all.
+    rows = [[40] * 6 for _ in range(6)]
+    for one, other, far in (
+        *((0, 1, 11), (1, 2, 11), (0, 2, 31)),
+        *((3, 4, 20), (4, 5, 20), (3, 5, 20)),
+    ):
+        rows[one][other] = rows[other][one] = far
+
+    found = search.best_set(problem([0b111111] * 3, distances=rows))
+
+    assert found == [3, 4, 5]
+    assert search.farthest(found, rows) == 20
+    assert search.spread(found, rows) == 60
+
+
+def test_the_largest_distance_is_raised_until_a_set_meets_the_needs():
+    found = search.best_set(
+        problem([0b1111, 0b1111], distances=CROSSED, touch=[0b0001, 0b0010])
+    )
+
+    assert found == [0, 1]
+
+
 def test_one_guest_cell_takes_the_first_position():
     assert search.best_set(problem([0b110])) == [1]
 

@@ -15,12 +15,9 @@
 
 import pytest
 
+from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core.fit import stock_replay
 from nova_numa_hugepages.core.fit.stock_replay import ClaimVerdict
-from nova_numa_hugepages.core.model import Limits
-from nova_numa_hugepages.core.model import PagePool
-from nova_numa_hugepages.core.model import PageRequest
-from nova_numa_hugepages.core.model import ThreadPolicy
 from tests.unit.core.builders import floating_cell
 from tests.unit.core.builders import GIB_1
 from tests.unit.core.builders import host
@@ -37,12 +34,12 @@ from tests.unit.core.fit.claims import POOLS
 
 ACCEPTS = ClaimVerdict.ACCEPTS
 REFUSES = ClaimVerdict.REFUSES
-ISOLATE = ThreadPolicy.ISOLATE
-REQUIRE = ThreadPolicy.REQUIRE
+ISOLATE = model.ThreadPolicy.ISOLATE
+REQUIRE = model.ThreadPolicy.REQUIRE
 
 
 class TestPlain:
-    """Requests that stock Nova judges as ours does."""
+    """Requests that stock Nova treats as ours does."""
 
     @pytest.mark.parametrize(
         'guest',
@@ -65,9 +62,9 @@ class TestPlain:
             request(pinned_cell(2), physnets={'red'}),
             request(pinned_cell(2), tunneled=True),
             request(pinned_cell(2), asks_devices=True),
-            request(pinned_cell(2, 1024, PageRequest.SMALL)),
-            request(pinned_cell(2, 1024, PageRequest.LARGE)),
-            request(pinned_cell(2, 1024, PageRequest.ANY)),
+            request(pinned_cell(2, 1024, model.PageRequest.SMALL)),
+            request(pinned_cell(2, 1024, model.PageRequest.LARGE)),
+            request(pinned_cell(2, 1024, model.PageRequest.ANY)),
             request(pinned_cell(2, threads=ISOLATE)),
             request(mixed_cell(1, 1)),
             request(pinned_cell(2), pinned_cell(2, 2048, first=2)),
@@ -93,7 +90,7 @@ class TestUsual:
                 host_cell(cores=0, shared_cores=2, pools=POOLS)._replace(
                     siblings=()
                 ),
-                id='siblings unknown of CPUs that nobody is pinned to',
+                id='siblings unknown of CPUs that no guest is pinned to',
             ),
         ],
     )
@@ -155,13 +152,13 @@ class TestOneCell:
             (GIB_1, 4096, ACCEPTS),
             (GIB_1, 5120, REFUSES),
             (65536, 1024, REFUSES),
-            (PageRequest.SMALL, 4096, ACCEPTS),
-            (PageRequest.SMALL, 4097, REFUSES),
-            (PageRequest.LARGE, 4096, ACCEPTS),
-            (PageRequest.LARGE, 1026, ACCEPTS),
-            (PageRequest.LARGE, 1025, REFUSES),
-            (PageRequest.ANY, 1025, ACCEPTS),
-            (PageRequest.ANY, 5120, REFUSES),
+            (model.PageRequest.SMALL, 4096, ACCEPTS),
+            (model.PageRequest.SMALL, 4097, REFUSES),
+            (model.PageRequest.LARGE, 4096, ACCEPTS),
+            (model.PageRequest.LARGE, 1026, ACCEPTS),
+            (model.PageRequest.LARGE, 1025, REFUSES),
+            (model.PageRequest.ANY, 1025, ACCEPTS),
+            (model.PageRequest.ANY, 5120, REFUSES),
         ],
     )
     def test_pages(self, wish, memory_mib, verdict):
@@ -181,9 +178,9 @@ class TestOneCell:
     @pytest.mark.parametrize(
         ('ratios', 'verdict'),
         [
-            (Limits(1.0, 1.0), ACCEPTS),
-            (Limits(0.75, 1.0), REFUSES),
-            (Limits(1.0, 0.75), REFUSES),
+            (model.Limits(1.0, 1.0), ACCEPTS),
+            (model.Limits(0.75, 1.0), REFUSES),
+            (model.Limits(1.0, 0.75), REFUSES),
             (None, ACCEPTS),
         ],
     )
@@ -316,10 +313,10 @@ class TestOneCell:
         )
 
     @pytest.mark.parametrize(
-        'wish', [None, PageRequest.SMALL, PageRequest.ANY]
+        'wish', [None, model.PageRequest.SMALL, model.PageRequest.ANY]
     )
     def test_a_page_size_of_0_holds_nothing(self, wish):
-        cell = host_cell(pools=(PagePool(0, 7),), memory_mib=4096)
+        cell = host_cell(pools=(model.PagePool(0, 7),), memory_mib=4096)
 
         assert claim(request(pinned_cell(1, 1024, wish)), cell) is REFUSES
 
@@ -332,7 +329,8 @@ class TestOneCell:
         assert claim(request(pinned_cell(1, 20000)), host_cell()) is REFUSES
         assert (
             claim(
-                request(pinned_cell(1, 1024, PageRequest.SMALL)), host_cell()
+                request(pinned_cell(1, 1024, model.PageRequest.SMALL)),
+                host_cell(),
             )
             is REFUSES
         )

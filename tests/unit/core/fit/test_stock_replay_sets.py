@@ -123,7 +123,7 @@ class TestManyCells:
             is REFUSES
         )
 
-    def test_the_search_ends_where_it_is_told_to(self):
+    def test_the_search_ends_at_its_limit(self):
         guest = request(
             pinned_cell(2), pinned_cell(2, first=2), asks_devices=True
         )

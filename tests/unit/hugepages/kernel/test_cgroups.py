@@ -45,7 +45,7 @@ def look(
     skip_pids: tuple[int, ...] = (),
 ) -> Found:
     """Ask for the occupants of a kernel."""
-    pools = hugetlb.Hugetlb(kernel.fs, kernel).pools()
+    pools = hugetlb.Hugetlb(kernel.fs, kernel.write).pools()
     return cgroups.occupants(kernel.fs, pools, ours or {}, skip_pids)
 
 

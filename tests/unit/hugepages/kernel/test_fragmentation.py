@@ -284,6 +284,34 @@ class TestAllocatablePages:
             == 0
         )
 
+    def test_memory_that_their_area_has_lent_does_not_count(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        kernel = FakeKernel(tmp_path, {0: FakeNode(total=16384, cma_gib=8)})
+        path = kernel.fs.proc / 'zoneinfo'
+        # Floating guests have a bit less than 3 GiB of it.
+        text = path.read_text()
+        free = 8 * GIB // fragmentation.BASE_KIB
+        assert f'nr_free_cma  {free}' in text
+        left = free - 3 * GIB // fragmentation.BASE_KIB + 1
+        path.write_text(
+            text.replace(f'nr_free_cma  {free}', f'nr_free_cma  {left}')
+        )
+
+        assert fragmentation.allocatable_pages(kernel.fs, LARGE) == 5
+
+    def test_large_pages_on_a_kernel_before_6_15(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        kernel = FakeKernel(
+            tmp_path, {0: FakeNode(total=16384, cma_gib=3), 1: FakeNode()}
+        )
+        area = kernel.fs.sys / 'kernel/mm/cma/hugetlb0'
+        for name in ('available_pages', 'total_pages'):
+            (area / name).unlink()
+
+        assert fragmentation.allocatable_pages(kernel.fs, LARGE) == 3
+
     def test_pages_that_neither_blocks_nor_an_area_give(
         self, tmp_path: pathlib.Path
     ) -> None:
@@ -311,3 +339,28 @@ class TestUnusable:
 
     def test_no_free_memory(self) -> None:
         assert fragmentation.unusable_permille((0,) * 11, KIB) == 1000
+
+
+class TestHasBlocks:
+    """Which pages are made of free blocks."""
+
+    @pytest.mark.parametrize(
+        ('base_kib', 'orders', 'largest_kib'),
+        [
+            pytest.param(4, 11, 4096, id='4 KiB'),
+            pytest.param(16, 12, 32768, id='arm64, 16 KiB'),
+            pytest.param(64, 14, 524288, id='arm64, 64 KiB'),
+        ],
+    )
+    def test_it_depends_on_the_size_of_small_pages(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        base_kib: int,
+        orders: int,
+        largest_kib: int,
+    ) -> None:
+        monkeypatch.setattr(fragmentation, 'BASE_KIB', base_kib)
+        blocks = (0,) * orders
+
+        assert fragmentation.has_blocks(blocks, largest_kib)
+        assert not fragmentation.has_blocks(blocks, 2 * largest_kib)

@@ -22,12 +22,15 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from tests.fixtures.kernel import FakeKernel
 from tests.fixtures.kernel import FakeNode
 
 KIB = 2048
 GIB = 1048576
+SMALL = model.PoolKey(0, KIB)
+LARGE = model.PoolKey(0, GIB)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def kernel(tmp_path: pathlib.Path) -> FakeKernel:
     )
 
 
-class TestDirectWriter:
+class TestFiles:
     """What is in the files after a write, without a kernel behind them."""
 
     FOLDER = 'sys/devices/system/node/node0'
@@ -46,39 +49,42 @@ class TestDirectWriter:
         ('write', 'path', 'text'),
         [
             (
-                lambda writer: writer.write_nr(0, KIB, 17),
+                lambda pools: pools.set_persistent(SMALL, 17),
                 'hugepages/hugepages-2048kB/nr_hugepages',
                 '17',
             ),
             (
-                lambda writer: writer.write_demote(0, GIB, 2),
+                lambda pools: pools.demote(LARGE, 2),
                 'hugepages/hugepages-1048576kB/demote',
                 '2',
             ),
-            (lambda writer: writer.write_compact(0), 'compact', '1'),
+            (lambda pools: pools.compact(0), 'compact', '1'),
         ],
     )
     def test_each_verb_writes_its_file(
         self,
         kernel: FakeKernel,
         tmp_path: pathlib.Path,
-        write: Callable[[hugetlb.Writer], None],
+        write: Callable[[hugetlb.Hugetlb], None],
         path: str,
         text: str,
     ) -> None:
         (tmp_path / self.FOLDER / path).write_text('')
 
-        write(hugetlb.DirectWriter(kernel.fs))
+        write(pools_of(kernel))
 
         assert (tmp_path / self.FOLDER / path).read_text() == text
 
     def test_no_file_is_created(
         self, kernel: FakeKernel, tmp_path: pathlib.Path
     ) -> None:
-        with pytest.raises(exception.KernelError) as caught:
-            hugetlb.DirectWriter(kernel.fs).write_demote(0, KIB, 1)
+        path = tmp_path / self.FOLDER / 'hugepages/hugepages-2048kB'
+        path = path / 'nr_hugepages'
+        path.unlink()
 
-        path = tmp_path / self.FOLDER / 'hugepages/hugepages-2048kB/demote'
+        with pytest.raises(exception.KernelError) as caught:
+            pools_of(kernel).set_persistent(SMALL, 1)
+
         assert not path.exists()
         assert str(caught.value) == (
             f'{path}: expected a file that can be written, found No such '
@@ -89,14 +95,14 @@ class TestDirectWriter:
     def test_nothing_but_numbers_get_into_a_path(
         self, kernel: FakeKernel, number: object
     ) -> None:
-        writer = hugetlb.DirectWriter(kernel.fs)
+        pools = pools_of(kernel)
 
         with pytest.raises((ValueError, TypeError)):
-            writer.write_nr(number, KIB, 1)  # type: ignore[arg-type]
+            pools.set_persistent(SMALL._replace(node=number), 1)
         with pytest.raises((ValueError, TypeError)):
-            writer.write_nr(0, number, 1)  # type: ignore[arg-type]
+            pools.set_persistent(SMALL._replace(size_kib=number), 1)
         with pytest.raises((ValueError, TypeError)):
-            writer.write_compact(number)  # type: ignore[arg-type]
+            pools.compact(number)  # type: ignore[arg-type]
 
 
 class TestRefusals:
@@ -121,7 +127,7 @@ class TestRefusals:
         refuse(monkeypatch, 'EINVAL')
 
         with pytest.raises(exception.KernelError, match='Invalid argument'):
-            hugetlb.DirectWriter(kernel.fs).write_nr(0, GIB, 1)
+            pools_of(kernel).set_persistent(LARGE, 1)
 
     @pytest.mark.parametrize('name', ['EROFS', 'EACCES', 'EPERM'])
     def test_what_is_forbidden(
@@ -130,24 +136,31 @@ class TestRefusals:
         refuse(monkeypatch, name)
 
         with pytest.raises(exception.PoolsReadOnly) as caught:
-            hugetlb.DirectWriter(kernel.fs).write_nr(0, KIB, 1)
+            pools_of(kernel).set_persistent(SMALL, 1)
 
-        path = hugetlb.nr_file(kernel.fs, 0, KIB)
+        path = hugetlb.nr_file(kernel.fs, *SMALL)
         reason = os.strerror(getattr(errno, name))
         assert str(caught.value) == (
             f'huge page pools cannot be changed: {path}: {reason}'
         )
 
-    def test_a_writer_that_refuses(self) -> None:
-        writer = hugetlb.RefusingWriter('it is a container')
+    def test_a_writer_that_refuses(self, kernel: FakeKernel) -> None:
+        pools = hugetlb.Hugetlb(
+            kernel.fs, hugetlb.refusing('it is a container')
+        )
 
         for write in (
-            lambda: writer.write_nr(0, KIB, 1),
-            lambda: writer.write_compact(0),
-            lambda: writer.write_demote(0, GIB, 1),
+            lambda: pools.set_persistent(SMALL, 1),
+            lambda: pools.compact(0),
+            lambda: pools.demote(LARGE, 1),
         ):
             with pytest.raises(exception.PoolsReadOnly, match='a container'):
                 write()
+
+
+def pools_of(kernel: FakeKernel) -> hugetlb.Hugetlb:
+    """Get the pools of files that this process writes itself."""
+    return hugetlb.Hugetlb(kernel.fs, hugetlb.write_number)
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

@@ -15,7 +15,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import pathlib
+import re
 import subprocess
 import sys
 from typing import Any
@@ -26,6 +29,7 @@ import pytest
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import mempolicy
 from nova_numa_hugepages.hugepages.kernel import privsep
 from nova_numa_hugepages.hugepages.kernel import processes
 from tests.fixtures.kernel import FakeKernel
@@ -109,11 +113,11 @@ class TestContext:
 @pytest.mark.usefixtures('privileged')
 class TestPrivileged:
     def test_each_verb_writes_its_file(self, kernel: FakeKernel) -> None:
-        writer = privsep.PrivsepWriter()
+        pools = hugetlb.Hugetlb(kernel.fs, privsep.write_number)
 
-        writer.write_nr(1, KIB, 17)
-        writer.write_compact(1)
-        writer.write_demote(0, GIB, 2)
+        pools.set_persistent(model.PoolKey(1, KIB), 17)
+        pools.compact(1)
+        pools.demote(model.PoolKey(0, GIB), 2)
 
         assert nr_file(kernel, 1, KIB).read_text() == '17'
         assert hugetlb.compact_file(kernel.fs, 1).read_text() == '1'
@@ -143,6 +147,43 @@ class TestPrivileged:
         assert str(caught.value) == (
             f"'{tmp_path}/{path}' is no file that sets pools of this host"
         )
+
+    def test_the_pages_of_the_host_are_changed_on_one_node(
+        self, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = hugetlb.host_file(kernel.fs, KIB)
+        found = []
+
+        @contextlib.contextmanager
+        def preferring(node: int) -> Iterator[None]:
+            found.append((node, path.read_text()))
+            yield
+            found.append((node, path.read_text()))
+
+        monkeypatch.setattr(mempolicy, 'preferring', preferring)
+
+        privsep.write_number(path, 4096, 1)
+
+        assert found == [(1, ''), (1, '4096')]
+
+    @pytest.mark.parametrize(
+        ('node', 'number', 'reason'),
+        [
+            (None, 1, 'is no file that sets pools of this host'),
+            (2, 1, 'is no file that sets pools of this host by node 2'),
+            ('0', 1, "is no file that sets pools of this host by node '0'"),
+            (0, 4097, '4097 is not between 0 and 4096'),
+        ],
+    )
+    def test_the_pages_of_the_host_need_a_node_of_it(
+        self, kernel: FakeKernel, node: Any, number: int, reason: str
+    ) -> None:
+        path = hugetlb.host_file(kernel.fs, KIB)
+
+        with pytest.raises(ValueError, match=re.escape(reason)):
+            privsep._write_number(str(path), number, node)
+
+        assert path.read_text() == ''
 
     @pytest.mark.parametrize('path', [None, 1, b'/dev/null'])
     def test_what_is_no_path_is_not_written(

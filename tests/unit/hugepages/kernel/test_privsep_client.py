@@ -30,6 +30,7 @@ from oslo_privsep import daemon
 import pytest
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import privsep
@@ -37,7 +38,8 @@ from tests.fixtures.kernel import FakeKernel
 from tests.fixtures.kernel import FakeNode
 
 KIB = 2048
-GIB = 1048576
+SMALL = model.PoolKey(0, KIB)
+LARGE = model.PoolKey(0, 1048576)
 GUEST = '00000000-0000-4000-8000-000000000001'
 
 
@@ -97,20 +99,23 @@ class TestClient:
     )
     def test_writing(
         self,
+        kernel: FakeKernel,
         monkeypatch: pytest.MonkeyPatch,
         raised: Exception,
         expected: type[Exception],
         text: str,
     ) -> None:
-        writer = privsep.PrivsepWriter()
-        fs = hostfs.HostFS()
+        pools = hugetlb.Hugetlb(kernel.fs, privsep.write_number)
         monkeypatch.setattr(privsep, '_write_number', failing(raised))
         verbs: list[tuple[Callable[[], None], pathlib.Path]] = [
-            (lambda: writer.write_nr(0, KIB, 1), hugetlb.nr_file(fs, 0, KIB)),
-            (lambda: writer.write_compact(0), hugetlb.compact_file(fs, 0)),
             (
-                lambda: writer.write_demote(0, GIB, 1),
-                hugetlb.demote_file(fs, 0, GIB),
+                lambda: pools.set_persistent(SMALL, 1),
+                hugetlb.nr_file(kernel.fs, *SMALL),
+            ),
+            (lambda: pools.compact(0), hugetlb.compact_file(kernel.fs, 0)),
+            (
+                lambda: pools.demote(LARGE, 1),
+                hugetlb.demote_file(kernel.fs, *LARGE),
             ),
         ]
         for write, path in verbs:
@@ -128,7 +133,7 @@ class TestClient:
         with pytest.raises(
             exception.PoolsReadOnly, match=r"cannot be started: .*'sudo'"
         ):
-            privsep.PrivsepWriter().write_nr(0, KIB, 1)
+            privsep.write_number(hugetlb.nr_file(kernel.fs, *SMALL), 1)
 
     def test_a_guest_that_is_gone(
         self, monkeypatch: pytest.MonkeyPatch
@@ -201,13 +206,13 @@ from nova_numa_hugepages.hugepages.kernel import hostfs, hugetlb, privsep
 cfg.CONF([], project='test')
 cfg.CONF.set_override('helper_command', sys.argv[1], privsep.CFG_SECTION)
 privsep.check()
-kernel = hugetlb.Hugetlb(hostfs.HostFS(), privsep.PrivsepWriter())
+kernel = hugetlb.Hugetlb(hostfs.HostFS(), privsep.write_number)
 node = kernel.nodes()[0]
 largest = model.PoolKey(node, kernel.sizes(node)[-1])
 kernel.set_persistent(largest, kernel.pool(largest).persistent)
 kernel.compact(node)
 try:
-    privsep.PrivsepWriter().write_nr(4711, 2048, 1)
+    kernel.set_persistent(model.PoolKey(4711, 2048), 1)
 except exception.KernelError as error:
     print(error)
 print('maps:', repr(privsep.numa_maps(int(sys.argv[2]))))

@@ -116,7 +116,7 @@ def filled(path: pathlib.Path, count: int = 1) -> None:
 
 
 def files(folder: pathlib.Path) -> dict[str, tuple[str, bytes]]:
-    """Tell the names, modes and contents of files."""
+    """Return the names, modes and contents of files."""
     return {
         file.name: (oct(file.stat().st_mode), file.read_bytes())
         for file in folder.iterdir()

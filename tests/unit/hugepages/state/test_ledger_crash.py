@@ -75,7 +75,7 @@ def path(tmp_path):
 
 
 def seen(path):
-    """Tell all that is in a ledger."""
+    """Return all that is in a ledger."""
     with Ledger.open(path) as ledger:
         return ledger.holds(), ledger.accounts()
 

@@ -92,6 +92,29 @@ class TestLocked:
             assert ledger.holds() == []
         assert Late.tries == 3
 
+    @pytest.mark.parametrize(
+        ('code', 'expected'),
+        [
+            (sqlite3.SQLITE_PROTOCOL, 'is locked'),
+            (sqlite3.SQLITE_NOMEM, 'cannot be used'),
+            (sqlite3.SQLITE_NOLFS, 'cannot be used'),
+        ],
+    )
+    def test_whatever_sqlite_says_is_an_error_of_ours(
+        self, path, monkeypatch, code, expected
+    ):
+        class Failing(sqlite3.Connection):
+            def execute(self, statement, *values):
+                error = sqlite3.OperationalError('locking protocol')
+                error.sqlite_errorcode = code
+                error.sqlite_errorname = 'SQLITE_X'
+                raise error
+
+        opened_by(Failing, monkeypatch)
+
+        with pytest.raises(exception.LedgerError, match=expected):
+            Ledger.open(path)
+
 
 class TestFileSystem:
     def test_without_shared_memory_is_refused(self, path, monkeypatch):

@@ -51,7 +51,7 @@ for _ in range(50):
 
 
 def others(folder, *, timeout_s=0.0):
-    """Tell whether another thread of this process can have the lock."""
+    """Check whether another thread of this process can have the lock."""
     found = []
 
     def take():
@@ -68,7 +68,7 @@ def others(folder, *, timeout_s=0.0):
 
 
 def other_process(folder):
-    """Tell whether another process can have the lock."""
+    """Check whether another process can have the lock."""
     script = """
 try:
     with lock.HostLock(folder, timeout_s=0):
@@ -279,11 +279,14 @@ class TestFile:
         with lock:
             assert not other_process(tmp_path)
 
-    @pytest.mark.parametrize('kind', ['folder', 'nothing'])
+    @pytest.mark.parametrize('kind', ['folder', 'nothing', 'pipe'])
     def test_that_cannot_be_used_is_an_error(self, tmp_path, kind):
         folder = tmp_path / 'nova'
         if kind == 'folder':
             (folder / lock_module.NAME).mkdir(parents=True)
+        elif kind == 'pipe':
+            folder.mkdir()
+            os.mkfifo(folder / lock_module.NAME)
         lock = HostLock(folder)
 
         for _ in range(2):

@@ -129,6 +129,11 @@ class TestHolder:
             'system is mounted and can be written to.'
         )
 
+    def test_does_not_wait_for_a_pipe(self, tmp_path):
+        os.mkfifo(tmp_path / service_lock.NAME)
+
+        assert service_lock.holder(tmp_path) is None
+
     @as_root
     @pytest.mark.skipif(not shutil.which('unshare'), reason='no unshare')
     def test_is_seen_from_another_container(self, tmp_path):
@@ -213,12 +218,15 @@ class TestHold:
         path = here / service_lock.NAME
         assert path.stat().st_mode & 0o777 == 0o600
 
-    @pytest.mark.parametrize('kind', ['folder', 'nothing'])
+    @pytest.mark.parametrize('kind', ['folder', 'nothing', 'pipe'])
     def test_fails_if_the_file_cannot_be_used(self, tmp_path, kind):
         folder = tmp_path / 'nova'
         if kind == 'folder':
             folder.mkdir()
             (folder / service_lock.NAME).symlink_to('elsewhere/file')
+        elif kind == 'pipe':
+            folder.mkdir()
+            os.mkfifo(folder / service_lock.NAME)
 
         with pytest.raises(lock.LockError) as raised:
             service_lock.hold(folder)

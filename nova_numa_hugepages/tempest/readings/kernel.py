@@ -10,19 +10,23 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The kernel's counters of huge pages on each node.
+"""The kernel's counters of huge pages, and ``numa_maps`` of a process.
 
-They are in ``/sys/devices/system/node/nodeN/hugepages/hugepages-SIZEkB``; see
-``Documentation/admin-guide/mm/hugetlbpage.rst`` of the kernel.
+The counters of each node are in
+``/sys/devices/system/node/nodeN/hugepages/hugepages-SIZEkB``, and
+``/proc/PID/numa_maps`` shows where memory really is; see
+``Documentation/admin-guide/mm/hugetlbpage.rst`` and
+``Documentation/filesystems/proc.rst`` of the kernel.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 import dataclasses
 import re
 
 # A line of the shell that prints all counters, each with its path.
-COMMAND = (
+COUNTERS = (
     'grep -H . /sys/devices/system/node/node[0-9]*/hugepages/hugepages-*/'
     '*_hugepages'
 )
@@ -31,6 +35,8 @@ _LINE = re.compile(
     r'/node(?P<node>\d+)/hugepages/hugepages-(?P<size>\d+)kB/'
     r'(?P<name>nr|free|surplus)_hugepages:(?P<count>\d+)$'
 )
+_NODE = re.compile(r'\bN(\d+)=(\d+)\b')
+_SIZE = re.compile(r'\bkernelpagesize_kB=(\d+)\b')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,8 +56,8 @@ class Pool:
         return self.total - self.free
 
 
-def read(text: str) -> dict[tuple[int, int], Pool]:
-    """Read the output of `COMMAND`; other counters are ignored.
+def pools(text: str) -> dict[tuple[int, int], Pool]:
+    """Read the output of `COUNTERS`; other counters are ignored.
 
     :returns: pools by node and page size in KiB
     :raises ValueError: if a counter of a pool is missing
@@ -69,3 +75,25 @@ def read(text: str) -> dict[tuple[int, int], Pool]:
         }
     except KeyError as error:
         raise ValueError(f'no counter {error} of a pool in {text!r}') from None
+
+
+def huge_pages(text: str) -> dict[tuple[int, int], int]:
+    """Count the huge pages that a process has touched.
+
+    :param text: the whole of its ``numa_maps``
+    :returns: pages by node and page size in KiB
+    :raises ValueError: if a mapping of huge pages has no page size
+    """
+    counts: Counter[tuple[int, int]] = Counter()
+    for line in text.splitlines():
+        # A file may be mapped whose name has the word in it.
+        words = [word for word in line.split() if not word.startswith('file=')]
+        if 'huge' not in words:
+            continue
+        rest = ' '.join(words)
+        size = _SIZE.search(rest)
+        if size is None:
+            raise ValueError(f'no page size in numa_maps: {line}')
+        for node, pages in _NODE.findall(rest):
+            counts[int(node), int(size[1])] += int(pages)
+    return dict(counts)

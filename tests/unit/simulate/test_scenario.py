@@ -20,7 +20,6 @@ import statistics
 import pytest
 
 from nova_numa_hugepages.simulate import scenario
-from nova_numa_hugepages.simulate import workload
 from tests.unit.simulate.running import drawn
 from tests.unit.simulate.scenes import flavor
 from tests.unit.simulate.scenes import host
@@ -52,10 +51,10 @@ def test_a_seed_gives_one_sequence_in_all_phases():
     fill, churn, same, other = (
         [guest.flavor for guest in itertools.islice(arriving, 50)]
         for arriving in (
-            workload.arrivals(scene, FILL, 1),
-            workload.arrivals(scene, CHURN, 1),
-            workload.arrivals(scene, CHURN, 1),
-            workload.arrivals(scene, CHURN, 2),
+            scenario.arrivals(scene, FILL, 1),
+            scenario.arrivals(scene, CHURN, 1),
+            scenario.arrivals(scene, CHURN, 1),
+            scenario.arrivals(scene, CHURN, 2),
         )
     )
 
@@ -68,7 +67,7 @@ def test_lifetimes_are_those_of_the_seed():
     scene = drawn(SCENE, 50, mean_lifetime=10.0)
 
     one, same, other = (
-        [*workload.arrivals(scene, CHURN, seed)] for seed in (1, 1, 2)
+        [*scenario.arrivals(scene, CHURN, seed)] for seed in (1, 1, 2)
     )
 
     assert one == same
@@ -80,7 +79,7 @@ def test_flavors_come_by_their_shares_and_at_equal_intervals():
     scene = drawn(SCENE, 4000, per_hour=120.0)
 
     # when
-    found = [*workload.arrivals(scene, CHURN, 1)]
+    found = [*scenario.arrivals(scene, CHURN, 1)]
 
     # then
     assert [guest.at for guest in found[:3]] == [0, 30, 60]
@@ -94,7 +93,7 @@ def test_the_mean_lifetime_is_reported_in_arrivals():
 
     # when
     lifetimes = [
-        guest.until - guest.at for guest in workload.arrivals(scene, CHURN, 1)
+        guest.until - guest.at for guest in scenario.arrivals(scene, CHURN, 1)
     ]
 
     # then
@@ -107,7 +106,7 @@ def test_a_fill_goes_on_and_nobody_leaves():
     scene = drawn(SCENE, 2, mean_lifetime=10.0)
 
     # when
-    found = [*itertools.islice(workload.arrivals(scene, FILL, 1), 100)]
+    found = [*itertools.islice(scenario.arrivals(scene, FILL, 1), 100)]
 
     # then
     assert len(found) == 100
@@ -115,22 +114,22 @@ def test_a_fill_goes_on_and_nobody_leaves():
 
 
 def test_without_a_lifetime_guests_stay():
-    found = [*workload.arrivals(drawn(SCENE, 5), CHURN, 1)]
+    found = [*scenario.arrivals(drawn(SCENE, 5), CHURN, 1)]
 
     assert [guest.until for guest in found] == [None] * 5
 
 
 def test_a_trace_is_taken_as_it_is():
-    assert [*workload.arrivals(TRACED, TRACE, 7)] == [
-        workload.Arrival(0.0, 'often', 60.0),
-        workload.Arrival(5.0, 'rare', None),
-        workload.Arrival(5.0, 'often', 5.0),
+    assert [*scenario.arrivals(TRACED, TRACE, 7)] == [
+        scenario.Arrival(0.0, 'often', 60.0),
+        scenario.Arrival(5.0, 'rare', None),
+        scenario.Arrival(5.0, 'often', 5.0),
     ]
 
 
 def test_a_trace_ends_also_while_it_fills_a_fleet():
-    assert [*workload.arrivals(TRACED, FILL, 0)] == [
-        workload.Arrival(0.0, 'often', None),
-        workload.Arrival(5.0, 'rare', None),
-        workload.Arrival(5.0, 'often', None),
+    assert [*scenario.arrivals(TRACED, FILL, 0)] == [
+        scenario.Arrival(0.0, 'often', None),
+        scenario.Arrival(5.0, 'rare', None),
+        scenario.Arrival(5.0, 'often', None),
     ]

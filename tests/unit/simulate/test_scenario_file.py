@@ -20,10 +20,10 @@ import pathlib
 
 import pytest
 
-from nova_numa_hugepages.simulate import dump
-from nova_numa_hugepages.simulate import load
 from nova_numa_hugepages.simulate import scenario
+from nova_numa_hugepages.simulate import scenario_file
 from nova_numa_hugepages.yamlfile import document
+from nova_numa_hugepages.yamlfile import formats
 
 EXAMPLES = pathlib.Path(__file__).parents[3] / 'etc' / 'nova-numa-hugepages'
 
@@ -138,7 +138,7 @@ def read(text: str | bytes, *, trace: str | None = None) -> scenario.Scenario:
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     if trace is not None:
         pathlib.Path('trace.csv').write_text(trace, encoding='utf-8')
-    return load.load(path)
+    return scenario_file.load(path)
 
 
 def changed(*changes: tuple[str, str]) -> str:
@@ -191,6 +191,27 @@ def test_keys_are_text() -> None:
     )
 
 
+def test_extra_specs_are_text() -> None:
+    # Given extra specs that YAML takes for other values, and one that is
+    # said to be text,
+    text = changed(
+        ('hw:cpu_policy: dedicated', 'hw:mem_page_size: !!str 2048'),
+        ('hw:numa_nodes: 2', 'trait:ONE: y\n      hw:cpu_realtime: no'),
+    )
+
+    # when the file is read,
+    path = pathlib.Path('scenario.yaml')
+    path.write_text(text, encoding='utf-8')
+    found = document.read(path, {}, lambda data: iter(()))
+
+    # then they are what OpenStack reads.
+    assert formats.extra_specs(found.data['flavors']['small']) == {
+        'hw:mem_page_size': '2048',
+        'trait:ONE': 'y',
+        'hw:cpu_realtime': 'false',
+    }
+
+
 def test_trace_is_looked_for_beside_the_file() -> None:
     # Given a scenario in another folder, with a trace beside it,
     pathlib.Path('other').mkdir()
@@ -203,7 +224,7 @@ def test_trace_is_looked_for_beside_the_file() -> None:
     )
 
     # when it is loaded,
-    found = load.load(path)
+    found = scenario_file.load(path)
 
     # then the guests are those of the trace.
     assert found == dataclasses.replace(
@@ -277,7 +298,7 @@ def test_examples_are_right(name: str, extra: str, hosts: list[int]) -> None:
 )
 def test_what_is_written_is_read_back_equal(play: scenario.Scenario) -> None:
     # Given a scenario, when it is written and loaded,
-    text = dump.to_yaml(play)
+    text = scenario_file.to_yaml(play)
 
     # then it is the same.
     assert read(text) == play
@@ -295,7 +316,7 @@ def test_suggested_arrivals_fill_the_fleet() -> None:
     flavors = [scenario.Flavor('small', 4, 1024, {})]
 
     # when arrivals are chosen for it,
-    found = dump.suggest_arrivals(hosts, flavors)
+    found = scenario_file.suggest_arrivals(hosts, flavors)
 
     # then about as many are there at a time.
     assert found == scenario.Arrivals(
@@ -324,6 +345,14 @@ def mistakes() -> list[tuple[str, str, str]]:
             f"17: not YAML: bad value '0x{10 * 'f'}...{13 * 'f'}': Exceeds "
             'the limit (4300 digits) for integer string conversion; use '
             'sys.set_int_max_str_digits() to increase the limit (column 12)',
+        ),
+        (
+            'vcpus: 4',
+            f'vcpus: 1{5000 * "0"}',
+            f"17: not YAML: bad value '1{11 * '0'}...{13 * '0'}': Exceeds "
+            'the limit (4300 digits) for integer string conversion: value has '
+            '5001 digits; use sys.set_int_max_str_digits() to increase the '
+            'limit (column 12)',
         ),
     ],
 )
@@ -416,7 +445,13 @@ def test_neither_arrivals_nor_trace() -> None:
             ':1: flavors: {} should be non-empty\n'
             'scenario.yaml:2: hosts: {} should be non-empty',
         ),
-        (600 * b'[' + 600 * b']', ': not YAML: nested too deeply'),
+        *(
+            (
+                depth * b'[' + depth * b']',
+                ':1: not YAML: nested too deeply (column 51)',
+            )
+            for depth in (51, 100, 150, 300, 10_000)
+        ),
     ],
 )
 def test_file_that_is_no_scenario(content: bytes, problem: str) -> None:
@@ -439,7 +474,7 @@ def test_file_that_is_no_scenario(content: bytes, problem: str) -> None:
 def test_file_that_cannot_be_read(name: str, problem: str) -> None:
     # Given a name of no file, when it is loaded,
     with pytest.raises(document.UnreadableError) as error:
-        load.load(pathlib.Path(name))
+        scenario_file.load(pathlib.Path(name))
 
     # then the error says why.
     assert str(error.value) == problem
