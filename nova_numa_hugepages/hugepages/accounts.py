@@ -95,12 +95,19 @@ class Accounts:
         return check
 
     def account(self, key: model.PoolKey) -> model.Account:
-        """Get the account of a pool."""
+        """Get the account of a pool.
+
+        What was announced and never settled, because the ledger could not be
+        written, is settled first: the next announcement would replace it.
+        """
         account = self._ledger.account(key)
         if account is None:
             raise exception.NUMAHugepagesError(
                 f'the ledger has no account of the pool of {key}'
             )
+        if account.announced_to is not None:
+            account = _in_step(self._kernel.pool(key), account, [])
+            self._ledger.settle(key, account.floor, account.grown)
         return account
 
     def add(self, key: model.PoolKey, count: int) -> int:

@@ -86,6 +86,8 @@ class Growth:
         self._wanted = wanted
         self._without = without
         self._deadline = host.clock() + policy.time_limit_s
+        # A write that an error has ended: pool, and what was ours before it.
+        self._cut_off: tuple[model.PoolKey, int] | None = None
         # What is to be undone: pool and persistent pages gained, in the order
         # in which it was done.
         self._done: list[tuple[model.PoolKey, int]] = []
@@ -161,6 +163,12 @@ class Growth:
             ours stays accounted as ours, and is freed later
         """
         left = []
+        if self._cut_off is not None:
+            key, before = self._cut_off
+            self._done.append(
+                (key, self._accounts.account(key).grown - before)
+            )
+            self._cut_off = None
         while self._done:
             key, gained = self._done[-1]
             rest = gained + self._accounts.add(key, -gained)
@@ -215,7 +223,9 @@ class Growth:
 
     def _add(self, key: model.PoolKey, count: int) -> int:
         """Add persistent pages to a pool, so that it can be undone."""
+        self._cut_off = key, self._accounts.account(key).grown
         gained = self._accounts.add(key, count)
+        self._cut_off = None
         if gained:
             self._done.append((key, gained))
         return gained

@@ -169,7 +169,11 @@ def _largest_numbers() -> dict[tuple[str, int | None], int]:
 
 @context.entrypoint
 def _huge_maps(pid: int) -> str:
-    if type(pid) is not int or pid < 1 or not processes.guest(_FS, pid):
+    try:
+        found = type(pid) is int and pid > 0 and processes.guest(_FS, pid)
+    except exception.KernelError as error:
+        raise PermissionError(errno.EACCES, str(error)) from error
+    if not found:
         raise ProcessLookupError(errno.ESRCH, 'No such guest')
     path = _FS.proc / f'{pid:d}' / 'numa_maps'
     try:

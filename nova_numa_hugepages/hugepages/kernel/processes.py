@@ -60,7 +60,8 @@ def running(fs: hostfs.HostFS) -> dict[str, GuestProcess]:
     and isn't found. Of several with one uuid the one that started last is.
 
     :returns: by uuid
-    :raises exception.KernelError: if the processes can't be listed
+    :raises exception.KernelError: if the processes can't be listed, or one of
+        them can't be read
     """
     found: dict[str, GuestProcess] = {}
     try:
@@ -83,6 +84,7 @@ def guest(fs: hostfs.HostFS, pid: int) -> GuestProcess | None:
     """Get the guest that a process runs.
 
     :returns: None if it runs none, or has ended
+    :raises exception.KernelError: if it can't be read
     """
     line = _bytes(f'{fs.proc}/{pid:d}/cmdline')
     # There are thousands of processes, and few that are guests.
@@ -173,9 +175,17 @@ def _name(text: str) -> str:
 
 
 def _bytes(path: str) -> bytes:
-    """Read a file of a process, which may have ended."""
+    """Read a file of a process.
+
+    :returns: nothing if it has ended
+    :raises exception.KernelError: if it can't be read: that isn't "ended"
+    """
     try:
         with open(path, 'rb', buffering=0) as file:
             return file.read()
-    except OSError:
-        return b''
+    except OSError as error:
+        if error.errno in _GONE:
+            return b''
+        raise exception.KernelError(
+            path, hostfs.reason(error), 'a file that can be read'
+        ) from error

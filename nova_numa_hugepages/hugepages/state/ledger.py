@@ -53,10 +53,15 @@ class Ledger:
     """
 
     def __init__(
-        self, path: pathlib.Path, connection: sqlite3.Connection
+        self,
+        path: pathlib.Path,
+        connection: sqlite3.Connection,
+        file: tuple[int, int] | None = None,
     ) -> None:
         self.path = path
         self._connection = connection
+        # What is read and written has to be the file of that name.
+        self._file = file
         # Reentrant, and held for as long as a transaction lasts.
         self._lock = threading.RLock()
         self._depth = 0
@@ -91,10 +96,11 @@ class Ledger:
                 if not read_only:
                     sqlite.secure(path, connection)
                 schema.migrate(path, connection, read_only=read_only)
+                file = None if read_only else sqlite.identity(path)
         except BaseException:
             connection.close()
             raise
-        return cls(path, connection)
+        return cls(path, connection, file)
 
     @classmethod
     def in_memory(cls) -> Ledger:
@@ -335,6 +341,14 @@ class Ledger:
         if self._closed:
             raise exception.LedgerError(
                 self.path, 'is closed', 'nova-compute is about to stop.'
+            )
+        if self._file is not None and sqlite.identity(self.path) != self._file:
+            # SQLite would go on with a file that nobody finds again.
+            raise exception.LedgerError(
+                self.path,
+                'was deleted or replaced while it was in use',
+                'Restart nova-compute: it makes a new ledger of the '
+                'instances that run.',
             )
         if self._depth and not self._connection.in_transaction:
             raise exception.LedgerError(

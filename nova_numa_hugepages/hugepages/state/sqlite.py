@@ -102,6 +102,20 @@ def connect(path: pathlib.Path, *, create: bool) -> sqlite3.Connection:
         return _connection(path, 'mode=rw')
 
 
+def identity(path: pathlib.Path) -> tuple[int, int] | None:
+    """Return what a file has in common with no other.
+
+    :returns: None if there is none
+    :raises exception.LedgerError: if that can't be found out
+    """
+    try:
+        with _explained(path):
+            status = path.stat()
+    except exception.LedgerMissing:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def secure(path: pathlib.Path, connection: sqlite3.Connection) -> None:
     """Make a database private, and sync what is written to it. Idempotent.
 

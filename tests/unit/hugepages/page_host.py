@@ -21,6 +21,7 @@ import pathlib
 import threading
 from typing import Any
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import growth
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import reconcile
@@ -69,6 +70,7 @@ class Steps:
     A dead process writes nothing more, whatever it catches.
 
     :ivar kill_at: before which step; None for none
+    :ivar fail_at: at which step a write fails, once; None for none
     :ivar errors: errors to raise in operations of the ledger, by name
     """
 
@@ -79,6 +81,7 @@ class Steps:
         """Start counting from 0, in a process that lives."""
         self.count = 0
         self.kill_at: int | None = None
+        self.fail_at: int | None = None
         self.errors: dict[str, Exception] = {}
 
     def step(self, operation: str = '') -> None:
@@ -88,6 +91,8 @@ class Steps:
         if self.kill_at is not None and self.count >= self.kill_at:
             raise Killed
         self.count += 1
+        if self.count - 1 == self.fail_at:
+            raise exception.LedgerError('ledger', 'has no space', 'Free some.')
 
 
 _WRITES = (

@@ -142,6 +142,22 @@ class TestRunning:
         fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
         assert processes.running(fs) == {}
 
+    def test_a_process_that_can_not_be_read_is_not_gone(
+        self, kernel: FakeKernel, tmp_path: pathlib.Path
+    ) -> None:
+        # Given a process whose arguments are no file that can be read.
+        pid = kernel.start_guest(GUEST, {})
+        path = tmp_path / f'proc/{pid}/cmdline'
+        path.unlink()
+        path.mkdir()
+
+        with pytest.raises(exception.KernelError) as caught:
+            processes.running(kernel.fs)
+
+        assert str(caught.value) == (
+            f'{path}: expected a file that can be read, found Is a directory'
+        )
+
     def test_no_processes_at_all(self, tmp_path: pathlib.Path) -> None:
         fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
 

@@ -116,6 +116,29 @@ class TestLocked:
             Ledger.open(path)
 
 
+class TestFile:
+    @pytest.mark.parametrize('replaced', [False, True])
+    def test_that_is_taken_away_is_not_written_to(self, path, replaced):
+        with Ledger.open(path) as ledger:
+            ledger.replace_holds(ALICE, GUEST, [hold(ALICE, 0)])
+            path.rename(path.with_name('aside'))
+            if replaced:
+                Ledger.open(path).close()
+
+            for use in (
+                ledger.holds,
+                lambda: ledger.replace_holds(BOB, GUEST, [hold(BOB, 0)]),
+            ):
+                with pytest.raises(exception.LedgerError) as raised:
+                    use()
+
+                assert str(raised.value) == (
+                    f'the ledger of huge pages {path} was deleted or replaced '
+                    'while it was in use. Restart nova-compute: it makes a '
+                    'new ledger of the instances that run.'
+                )
+
+
 class TestFileSystem:
     def test_without_shared_memory_is_refused(self, path, monkeypatch):
         class Remote(sqlite3.Connection):
