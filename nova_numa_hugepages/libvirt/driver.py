@@ -325,7 +325,10 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
     def _get_host_numa_topology(self) -> numa.NUMATopology | None:
         """Report the pages that exist, and those that can be allocated."""
         topology = super()._get_host_numa_topology()
-        if topology is not None and self._snapshot is not None:
+        if topology is None:
+            return None
+        resources.describe_partial_nodes(topology)
+        if self._snapshot is not None:
             self._cell_ids = [cell.id for cell in topology.cells]
             resources.set_page_totals(
                 topology, self._snapshot, huge_pages=_guests_get_huge_pages()

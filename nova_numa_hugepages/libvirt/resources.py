@@ -34,6 +34,28 @@ def snapshot_without_pools(fs: hostfs.HostFS) -> HostSnapshot:
     return HostSnapshot(nodes.read_nodes(fs), nodes.memory(fs), {}, {})
 
 
+def describe_partial_nodes(topology: numa.NUMATopology) -> None:
+    """Describe nodes without CPUs or memory in a way that Nova can use.
+
+    - A node without CPUs (CXL memory, the memory of a GPU) is on no socket of
+      the others. If any node has no socket, Nova refuses all devices with the
+      policy ``socket``.
+    - Which page is the smallest Nova looks up in the first host cell, whether
+      that has memory or not.
+
+    :param topology: changed
+    """
+    for cell in topology.cells:
+        if cell.socket is None and not (cell.cpuset or cell.pcpuset):
+            cell.socket = -1 - cell.id
+        if not cell.mempages:
+            cell.mempages = [
+                numa.NUMAPagesTopology(
+                    size_kb=fragmentation.BASE_KIB, total=0, used=0, reserved=0
+                )
+            ]
+
+
 def set_page_totals(
     topology: numa.NUMATopology,
     snapshot: HostSnapshot,

@@ -16,9 +16,16 @@ from __future__ import annotations
 
 import types
 
+from nova import objects
+
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.libvirt import resources
+from tests.unit import nova_builders
+from tests.unit.core.builders import host_cell
+from tests.unit.core.builders import huge
+from tests.unit.core.builders import small
 from tests.unit.libvirt.fake_nova import reported
 from tests.unit.libvirt.fake_nova import warnings
 
@@ -93,6 +100,41 @@ def test_the_last_known_state_is_reported_if_the_kernel_cannot_be_read(
 
     assert reported(made) == before
     assert '/sys/x' in caplog.text
+
+
+def partial_host():
+    """Describe a host with CPUs on nodes 0 and 1, and memory on 1 and 2."""
+    return nova_builders.topology(
+        host_cell(0, socket=0, memory_mib=0),
+        host_cell(1, socket=0, pools=(small(1024), huge(8))),
+        host_cell(2, cores=0, pools=(small(1024), huge(8))),
+    )
+
+
+def test_devices_by_socket_beside_a_node_without_cpus():
+    found = partial_host()
+    asked = nova_builders.card(policy='socket')
+    cells = [objects.InstanceNUMACell(id=1, cpuset={0}, memory=64)]
+    near = nova_builders.devices(found, {0: 1})
+    far = nova_builders.devices(found, {2: 1})
+    assert not near.support_requests([asked], None, cells)
+
+    resources.describe_partial_nodes(found)
+
+    assert near.support_requests([asked], None, cells)
+    assert not far.support_requests([asked], None, cells)
+
+
+def test_a_first_node_without_memory_has_the_smallest_page():
+    found = partial_host()
+    found.cells[0].mempages = []
+
+    resources.describe_partial_nodes(found)
+
+    assert [
+        (pages.size_kb, pages.total) for pages in found.cells[0].mempages
+    ] == [(fragmentation.BASE_KIB, 0)]
+    assert [len(cell.mempages) for cell in found.cells[1:]] == [2, 2]
 
 
 def test_nodes_whose_distances_are_not_all_known_have_none():
