@@ -242,6 +242,23 @@ def _check_files(options: argparse.Namespace) -> None:
         output.check_writable(options.save)
 
 
+def _check_inputs_stay(
+    options: argparse.Namespace, play: scenario.Scenario | None
+) -> None:
+    """Check that no file is written in the place of one that is read."""
+    inputs = [options.file, *map(pathlib.Path, options.config_file)]
+    if play is not None and play.trace_file is not None:
+        inputs.append(play.trace_file)
+    read = {path.resolve() for path in inputs if path is not None}
+    for name, path in (('--json', options.json), ('--save', options.save)):
+        if path is not None and path.resolve() in read:
+            raise _Failure(
+                f'{name} {path} would overwrite a file that is read here. '
+                'Name another file.',
+                EXIT_BAD_INPUT,
+            )
+
+
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -260,6 +277,7 @@ def _simulate(options: argparse.Namespace) -> int:
     play = None
     if options.file is not None:
         play = _with_seeds(_load(options.file), options.seeds)
+    _check_inputs_stay(options, play)
     _load_nova(options.config_file, notes)
     if play is None:
         play = _read_cloud(notes, options.seeds)

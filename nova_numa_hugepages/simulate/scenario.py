@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import enum
+import pathlib
 import random
 from typing import NamedTuple
 
@@ -106,6 +107,7 @@ class Scenario:
     :ivar file: where it was read from, for messages
     :ivar trace: the guests that arrive, in order of time; None if they are
         drawn as ``arrivals`` says
+    :ivar trace_file: where the trace was read from
     """
 
     file: str
@@ -113,6 +115,7 @@ class Scenario:
     flavors: tuple[Flavor, ...]
     arrivals: Arrivals
     trace: tuple[TraceEntry, ...] | None = None
+    trace_file: pathlib.Path | None = None
 
 
 class Learning(enum.StrEnum):

@@ -110,6 +110,7 @@ def load(path: pathlib.Path) -> scenario.Scenario:
     if refused := list(_refused(flavors)):
         raise read.error(refused)
     entries = _trace(path, read)
+    trace_file = path.parent / data['trace'] if 'trace' in data else None
     return scenario.Scenario(
         file=str(path),
         hosts=tuple(
@@ -122,6 +123,7 @@ def load(path: pathlib.Path) -> scenario.Scenario:
             else scenario.Arrivals(count=len(entries or ()))
         ),
         trace=entries,
+        trace_file=trace_file,
     )
 
 

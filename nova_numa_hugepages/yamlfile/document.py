@@ -48,6 +48,7 @@ _MAX_DEPTH = 50
 _TAG = 'tag:yaml.org,2002:'
 _BOOLEAN = f'{_TAG}bool'
 _TEXT = f'{_TAG}str'
+_NUMBERS = (f'{_TAG}int', f'{_TAG}float')
 _CONSTRUCTORS: Any = {
     None: constructor.SafeConstructor.construct_undefined,
     **{
@@ -149,6 +150,9 @@ class _Constructor(constructor.RoundTripConstructor):
             _check_keys(node)
         elif node.tag == _BOOLEAN and node.value in ('y', 'Y', 'n', 'N'):
             # OpenStack reads YAML with PyYAML, to which these are text.
+            node.tag = _TEXT
+        elif node.tag in _NUMBERS and ':' in node.value:
+            # A time, or a slip of the hand, but no number to the base 60.
             node.tag = _TEXT
         try:
             value = super().construct_object(node, deep)

@@ -177,7 +177,7 @@ def host_contradictions(
 
 
 def _sizes(host: Mapping[str, Any]) -> Iterator[Finding]:
-    """Find small page sizes, and sizes that are given twice."""
+    """Find sizes that no kernel has, and those that are given twice."""
     for key in ('pages', 'reserved'):
         seen: dict[int, str] = {}
         for size in host.get(key, {}):
@@ -193,6 +193,12 @@ def _sizes(host: Mapping[str, Any]) -> Iterator[Finding]:
                     (key, size),
                     f'expected a size above the {BASE_PAGE_KIB} KiB of small '
                     'pages',
+                )
+            elif size_kib & (size_kib - 1):
+                yield (
+                    (key, size),
+                    'expected a size that is a power of two, such as 2MiB or '
+                    '1GiB',
                 )
 
 

@@ -248,6 +248,33 @@ def test_a_mistake_in_the_file_is_reported_before_anything_else(
             id='seeds',
         ),
         pytest.param(
+            ['fleet.yaml', '--json', './fleet.yaml'],
+            2,
+            '--json fleet.yaml would overwrite a file that is read here. Name '
+            'another file.\n',
+            id='json-over-scenario',
+        ),
+        pytest.param(
+            ['trace.yaml', '--json', 'trace.csv'],
+            2,
+            '--json trace.csv would overwrite a file that is read here. Name '
+            'another file.\n',
+            id='json-over-trace',
+        ),
+        pytest.param(
+            [
+                '--from-nova',
+                '--save',
+                'fleet.yaml',
+                '--config-file',
+                'fleet.yaml',
+            ],
+            2,
+            '--save fleet.yaml would overwrite a file that is read here. Name '
+            'another file.\n',
+            id='save-over-configuration',
+        ),
+        pytest.param(
             ['--from-nova'],
             1,
             'There is no [api_database] connection in the configuration. '

@@ -235,6 +235,7 @@ def test_trace_is_looked_for_beside_the_file() -> None:
             scenario.TraceEntry(at=0.0, flavor='small', lifetime=None),
             scenario.TraceEntry(at=2.0, flavor='plain', lifetime=60.0),
         ),
+        trace_file=pathlib.Path('other/day.csv'),
     )
 
 
