@@ -175,6 +175,12 @@ def read(options: argparse.Namespace) -> Settings:
                 f'this command looks in {STATE_PATH}. Set state_path, or name '
                 'the folder with --state-path.'
             )
+    elif ledger is not None and not unread and options.root is None:
+        notes.append(
+            'No configuration of nova-compute was found, so limits and '
+            'reserved pages are those of the defaults. Name it with '
+            '--config-file.'
+        )
     if ledger is None:
         ledger = (*configured, _in(options.root, STATE_PATH))[0]
     return Settings(

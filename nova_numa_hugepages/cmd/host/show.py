@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 from importlib import util
 import os
+import shutil
 import sys
 from typing import Any
 
@@ -111,7 +112,12 @@ class Show(lister.Lister):
 
         host = self._inspect(parsed_args)
         paper = console.Console(
-            file=self.app.stdout, highlight=False, markup=False, emoji=False
+            file=self.app.stdout,
+            # Unlike rich, takes COLUMNS=0 for "not known".
+            width=shutil.get_terminal_size().columns,
+            highlight=False,
+            markup=False,
+            emoji=False,
         )
         name = str(parsed_args.root or os.uname().nodename)
         for part in picture.draw(host, name):

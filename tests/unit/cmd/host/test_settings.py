@@ -224,6 +224,24 @@ def test_the_home_of_the_user_has_no_configuration_of_the_service(
     assert found_ledger(host, capsys) == '/none/etc'
 
 
+def test_without_a_configuration_the_limits_are_the_defaults(
+    host, capsys, etc
+):
+    host.change(fs=host.kernel.fs)
+
+    host.call('show', '--ledger', str(host.ledger))
+    alone = capsys.readouterr().err
+    write(etc / 'nova/nova.conf', '[DEFAULT]\nstate_path = /none/etc\n')
+    host.call('show', '--ledger', str(host.ledger))
+
+    note = (
+        'No configuration of nova-compute was found, so limits and reserved '
+        'pages are those of the defaults. Name it with --config-file.\n'
+    )
+    assert note in alone
+    assert note not in capsys.readouterr().err
+
+
 def test_a_folder_for_a_file_and_a_file_for_a_folder(host, capsys):
     assert host.run('show', '--ledger', str(host.state)) == 2
     assert capsys.readouterr().err == (

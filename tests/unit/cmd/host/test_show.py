@@ -53,6 +53,18 @@ def pool(found, node, size_kib=SMALL):
     return row
 
 
+@pytest.mark.parametrize('columns', ['0', '', 'many'])
+def test_the_picture_has_a_width_in_any_case(
+    host, capsys, monkeypatch, columns
+):
+    monkeypatch.setenv('COLUMNS', columns)
+
+    out = shown(host, capsys).out
+
+    assert 'NUMA node 1' in out
+    assert max(map(len, out.splitlines())) == 80
+
+
 def test_a_row_has_all_of_a_pool(host, capsys):
     found = json.loads(shown(host, capsys, '-f', 'json').out)
 
