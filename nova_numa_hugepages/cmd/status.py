@@ -84,10 +84,9 @@ class Checks(upgradecheck.UpgradeCommands):
         )
 
     def _check_options(self) -> upgradecheck.Result:
-        try:
-            package_conf.validate(self._conf)
-        except exception.InvalidOption as error:
-            return _failure(str(error))
+        problems = [str(error) for error in package_conf.problems(self._conf)]
+        if problems:
+            return _failure(' '.join(f'{problem}.' for problem in problems))
         if self._weighers_of_ours():
             path = demand_store.path_in(self._conf)
             problem = demand_store.check(path) if path else None
@@ -97,7 +96,8 @@ class Checks(upgradecheck.UpgradeCommands):
                     'is so for the user of this command; run it as the user '
                     'of the scheduler.)'
                 )
-        return _SUCCESS
+        unknown = package_conf.unknown_names(self._conf)
+        return _warning(' '.join(unknown)) if unknown else _SUCCESS
 
     def _check_filter(self) -> upgradecheck.Result:
         if FILTER not in self._conf.filter_scheduler.enabled_filters:

@@ -18,6 +18,7 @@ package. Importing this module registers nothing: a user of the options calls
 ``nova_fit/numa_fit.py`` does with Nova's when it is loaded.
 """
 
+from collections.abc import Iterator
 import math
 
 from oslo_config import cfg
@@ -26,10 +27,12 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.conf import compute
 from nova_numa_hugepages.conf import group
 from nova_numa_hugepages.conf import scheduler
+from nova_numa_hugepages.conf import spelling
 
 demand_shares = scheduler.demand_shares
 
 _ALL = (*scheduler.ALL, *compute.ALL)
+_NAMES = frozenset(opt.dest for opt in _ALL)
 
 
 def register_opts(conf: cfg.ConfigOpts) -> None:
@@ -52,24 +55,46 @@ def list_opts() -> list[tuple[cfg.OptGroup, list[cfg.Opt]]]:
 def validate(conf: cfg.ConfigOpts) -> None:
     """Check every option of the group, so that the service refuses to start.
 
-    oslo.config checks the range of an option only when it is read, which may
-    be hours after the start of the service.
-
     :param conf: a configuration object on which :func:`register_opts` was
         called
     :raises: :class:`nova_numa_hugepages.exception.InvalidOption` if a value is
         out of range or of the wrong type
     """
+    for problem in problems(conf):
+        raise problem
+
+
+def problems(conf: cfg.ConfigOpts) -> Iterator[exception.InvalidOption]:
+    """Find all options that :func:`validate` refuses.
+
+    oslo.config checks the range of an option only when it is read, which may
+    be hours after the start of the service.
+    """
     for opt in _ALL:
         try:
             value = conf[group.NAME][opt.dest]
+            if opt.dest == 'demand_mix':
+                demand_shares(value)
         except cfg.Error as error:
             # oslo.config names the option but not its group.
-            raise exception.InvalidOption(
-                group.NAME, opt.name, str(error)
-            ) from error
-        if isinstance(value, float) and not math.isfinite(value):
-            raise exception.InvalidOption(
-                group.NAME, opt.name, f'{value} is not a finite number'
-            )
-    demand_shares(conf[group.NAME].demand_mix)
+            yield exception.InvalidOption(group.NAME, opt.name, str(error))
+        except exception.InvalidOption as error:
+            yield error
+        else:
+            if isinstance(value, float) and not math.isfinite(value):
+                yield exception.InvalidOption(
+                    group.NAME, opt.name, f'{value} is not a finite number'
+                )
+
+
+def unknown_names(conf: cfg.ConfigOpts) -> list[str]:
+    """Find names in the configuration files that look like ours, and aren't.
+
+    :returns: a sentence each, with file and line
+    """
+    return spelling.unknown_names(conf, _NAMES)
+
+
+def warn_of_unknown_names(conf: cfg.ConfigOpts) -> None:
+    """Log what :func:`unknown_names` finds, when a service starts."""
+    spelling.warn(conf, _NAMES)

@@ -93,6 +93,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
     def init_host(self, host: str) -> None:
         """Check the options, open the ledger, and reconcile."""
         conf.validate(CONF)
+        conf.warn_of_unknown_names(CONF)
         self._service_host = host
         super().init_host(host)
         if CONF.libvirt.virt_type not in ('kvm', 'qemu'):

@@ -72,6 +72,7 @@ class NUMAHugepagesFilter(filters.BaseHostFilter):
         super().__init__()
         conf.register_opts(CONF)
         conf.validate(CONF)
+        conf.warn_of_unknown_names(CONF)
         numa_fit.install()
         self._stats = host_check.StatsReader()
         self._demand = learned

@@ -56,6 +56,37 @@ def check(tmp_path, capsys):
     return run
 
 
+def test_slips_in_names_are_reported_with_their_line(check, tmp_path):
+    code, found = check(
+        GOOD
+        + """
+    [numa_hugepages]
+    page_pool = static
+    """
+    )
+
+    assert code == WARNING
+    result, details = found['Options of [numa_hugepages]']
+    assert result == WARNING
+    assert details.startswith(f'{tmp_path}/nova.conf:')
+    assert details.endswith('Did you mean page_pools?')
+
+
+def test_all_bad_options_are_reported(check):
+    _, found = check(
+        GOOD
+        + """
+    [numa_hugepages]
+    page_pools = both
+    warm_margin_mib = -1
+    """
+    )
+
+    _, details = found['Options of [numa_hugepages]']
+    assert '[numa_hugepages] page_pools: ' in details
+    assert '[numa_hugepages] warm_margin_mib: ' in details
+
+
 def details_of(checked, name, result):
     """Return the details of one check, which decides on the whole result."""
     code, results = checked
