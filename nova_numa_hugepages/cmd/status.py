@@ -17,8 +17,10 @@ be started with its configuration. It connects to nothing and changes nothing.
 """
 
 from collections.abc import Sequence
+import difflib
 import functools
 import math
+import pathlib
 import sys
 import warnings
 
@@ -46,6 +48,9 @@ FILTER_PATH = f'nova_numa_hugepages.scheduler.filters.{FILTER}'
 STOCK_FILTER = 'NUMATopologyFilter'
 WEIGHER = 'NUMAHugepagesWeigher'
 WEIGHER_PATH = f'nova_numa_hugepages.scheduler.weights.{WEIGHER}'
+
+# How alike two names are that are taken for one another, from 0 to 1.
+_ALIKE = 0.75
 
 # oslo.upgradecheck returns it as well if a check could not be made.
 CANNOT_RUN = 255
@@ -89,6 +94,17 @@ class Checks(upgradecheck.UpgradeCommands):
             return _failure(' '.join(f'{problem}.' for problem in problems))
         if self._weighers_of_ours():
             path = demand_store.path_in(self._conf)
+            own = pathlib.Path(self._conf.numa_hugepages.demand_file)
+            if not (
+                path is None
+                or own.is_absolute()
+                or _is_set(self._conf, 'state_path')
+            ):
+                return _warning(
+                    '[DEFAULT] state_path is not set, so what is known of the '
+                    f'demand is kept in {path.parent}, where Nova is '
+                    'installed. Set state_path, or make demand_file absolute.'
+                )
             problem = demand_store.check(path) if path else None
             if problem:
                 return _failure(
@@ -100,7 +116,15 @@ class Checks(upgradecheck.UpgradeCommands):
         return _warning(' '.join(unknown)) if unknown else _SUCCESS
 
     def _check_filter(self) -> upgradecheck.Result:
-        if FILTER not in self._conf.filter_scheduler.enabled_filters:
+        enabled = self._conf.filter_scheduler.enabled_filters
+        if FILTER not in enabled:
+            near = difflib.get_close_matches(FILTER, enabled, 1, _ALIKE)
+            if near:
+                return _failure(
+                    f'There is no filter {near[0]}, which is in '
+                    '[filter_scheduler] enabled_filters. Did you mean '
+                    f'{FILTER}?'
+                )
             return _failure(
                 f'{FILTER} is not enabled. Add it to [filter_scheduler] '
                 'enabled_filters.'
@@ -180,6 +204,20 @@ class Checks(upgradecheck.UpgradeCommands):
                 'beside nova.scheduler.weights.all_weighers.'
             )
         problems = []
+        options = self._conf.filter_scheduler
+        if len(options.weight_classes) == count:
+            problems.append(
+                f'{WEIGHER} is the only weigher, so that hosts on which '
+                'instances failed to start are not avoided. Add '
+                'nova.scheduler.weights.all_weighers to [filter_scheduler] '
+                'weight_classes.'
+            )
+        if options.host_subset_size > 1:
+            problems.append(
+                f'[filter_scheduler] host_subset_size is '
+                f'{options.host_subset_size}: Nova takes any of so many best '
+                f'hosts, whatever {WEIGHER} makes of them. Set it to 1.'
+            )
         if count > 1:
             problems.append(
                 f'{WEIGHER_PATH} is {count} times in [filter_scheduler] '
@@ -190,6 +228,11 @@ class Checks(upgradecheck.UpgradeCommands):
                 f'{WEIGHER} has no effect, because [numa_hugepages] '
                 'weight_multiplier is 0. Raise it, or take the weigher out of '
                 '[filter_scheduler] weight_classes.'
+            )
+        if self._multiplier() < 0:
+            problems.append(
+                '[numa_hugepages] weight_multiplier is negative, so that the '
+                'hosts that cost the fleet most come first. Make it positive.'
             )
         if FILTER not in self._conf.filter_scheduler.enabled_filters:
             problems.append(
@@ -222,6 +265,12 @@ class Checks(upgradecheck.UpgradeCommands):
         ('NUMAHugepagesWeigher', _check_weigher),
         ("Nova's NUMA fit", _check_signature),
     )
+
+
+def _is_set(conf: cfg.ConfigOpts, name: str) -> bool:
+    """Return whether an option of [DEFAULT] is in a file."""
+    location = conf.get_location(name)
+    return bool(location) and location.location.is_user_controlled
 
 
 def run(argv: Sequence[str]) -> int:

@@ -72,6 +72,51 @@ def test_slips_in_names_are_reported_with_their_line(check, tmp_path):
     assert details.endswith('Did you mean page_pools?')
 
 
+@pytest.mark.parametrize(
+    ('old', 'new', 'expected'),
+    [
+        (
+            'enabled_filters',
+            'host_subset_size = 3\n    enabled_filters',
+            'host_subset_size is 3: Nova takes any of so many best hosts',
+        ),
+        (
+            'weight_classes = nova.scheduler.weights.all_weighers,',
+            'weight_classes = ',
+            'is the only weigher',
+        ),
+        (
+            '    [filter_scheduler]',
+            '    [numa_hugepages]\n    weight_multiplier = -1\n'
+            '    [filter_scheduler]',
+            'weight_multiplier is negative',
+        ),
+    ],
+)
+def test_what_makes_the_weigher_useless_is_a_warning(
+    check, old, new, expected
+):
+    assert old in GOOD
+
+    code, found = check(GOOD.replace(old, new))
+
+    assert code == WARNING
+    result, details = found['NUMAHugepagesWeigher']
+    assert (result, expected in details) == (WARNING, True), details
+
+
+@pytest.mark.parametrize('name', ['NUMAHugePagesFilter', 'NumaHugepageFilter'])
+def test_a_filter_whose_name_is_nearly_right(check, name):
+    code, found = check(GOOD.replace(',NUMAHugepagesFilter', f',{name}'))
+
+    assert code == FAILURE
+    assert found['NUMAHugepagesFilter'] == (
+        FAILURE,
+        f'There is no filter {name}, which is in [filter_scheduler] '
+        'enabled_filters. Did you mean NUMAHugepagesFilter?',
+    )
+
+
 def test_all_bad_options_are_reported(check):
     _, found = check(
         GOOD
@@ -85,6 +130,21 @@ def test_all_bad_options_are_reported(check):
     _, details = found['Options of [numa_hugepages]']
     assert '[numa_hugepages] page_pools: ' in details
     assert '[numa_hugepages] warm_margin_mib: ' in details
+
+
+def test_a_state_path_that_is_not_set(tmp_path, capsys):
+    path = tmp_path / 'nova.conf'
+    path.write_text(textwrap.dedent(GOOD))
+
+    status.run(['--config-file', str(path), 'upgrade', 'check', '--json'])
+
+    output = json.loads(capsys.readouterr().out)
+    [details] = [
+        result['details']
+        for result in output['checks']
+        if result['check'] == 'Options of [numa_hugepages]'
+    ]
+    assert details.startswith('[DEFAULT] state_path is not set')
 
 
 def details_of(checked, name, result):
