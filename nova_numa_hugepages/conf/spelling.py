@@ -84,8 +84,9 @@ def warn(conf: cfg.ConfigOpts, known: Collection[str]) -> None:
 
 def _files(conf: cfg.ConfigOpts) -> Iterator[pathlib.Path]:
     """List the files that a service has read, in its order."""
-    yield from map(pathlib.Path, conf.config_file or ())
-    for folder in conf.config_dir or ():
+    # Without the options of the command line it has read none.
+    yield from map(pathlib.Path, getattr(conf, 'config_file', None) or ())
+    for folder in getattr(conf, 'config_dir', None) or ():
         yield from sorted(pathlib.Path(folder).glob('*.conf'))
 
 

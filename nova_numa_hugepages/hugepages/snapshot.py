@@ -56,12 +56,20 @@ class PoolSnapshot:
     def offered(self) -> int:
         """Pages that guests can have altogether, those in use included.
 
-        What others use beyond what the operator reserved for them is not
-        among them.
+        Nova takes off what its instances have and what the operator reserved.
+        What is left is what a hold can get: not among it is what others use or
+        have a right to beyond what is reserved.
         """
-        there = self.usage.pool.total + self.allocatable
-        excess = max(0, self.usage.occupied - self.usage.reserved)
-        return max(0, there - excess)
+        usage = self.usage
+        there = usage.pool.total + self.allocatable
+        others = usage.occupied + usage.held_back - usage.reserved
+        return max(0, there - others)
+
+    def pages_of_others_than(self, holders: Collection[str]) -> int:
+        """Count the pages that are held for others than these holders."""
+        return sum(
+            hold.pages for hold in self.holds if hold.holder not in holders
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,6 +84,11 @@ class HostSnapshot:
     memory: Mapping[int, NodeMemory]
     pools: Mapping[model.PoolKey, PoolSnapshot]
     guests: Mapping[str, processes.GuestProcess]
+
+    @property
+    def has_holds(self) -> bool:
+        """Whether pages are held for anybody."""
+        return any(pool.holds for pool in self.pools.values())
 
     def pooled_kib(self, node: int) -> int:
         """Return how much memory of a node is in pools."""

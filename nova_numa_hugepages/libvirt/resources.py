@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -61,6 +62,7 @@ def set_page_totals(
     snapshot: HostSnapshot,
     *,
     huge_pages: bool = True,
+    accounted: Collection[str] | None = None,
 ) -> None:
     """Set the page totals of a host's topology to those of a snapshot.
 
@@ -68,15 +70,23 @@ def set_page_totals(
 
     :param topology: changed
     :param huge_pages: whether guests can have huge pages at all
+    :param accounted: the instances whose pages Nova takes off by itself; all
+        holders if None
     """
     for cell in topology.cells:
-        totals = page_totals(snapshot, cell.id, huge_pages=huge_pages)
+        totals = page_totals(
+            snapshot, cell.id, huge_pages=huge_pages, accounted=accounted
+        )
         for mempages in cell.mempages if totals else ():
             mempages.total = totals.get(mempages.size_kb, 0)
 
 
 def page_totals(
-    snapshot: HostSnapshot, node: int, *, huge_pages: bool = True
+    snapshot: HostSnapshot,
+    node: int,
+    *,
+    huge_pages: bool = True,
+    accounted: Collection[str] | None = None,
 ) -> dict[int, int]:
     """Return the pages of each size that guests can have on a NUMA node.
 
@@ -85,13 +95,22 @@ def page_totals(
     none is larger than the node. Of small pages those outside of pools.
 
     :param huge_pages: whether guests can have huge pages at all
+    :param accounted: as for `set_page_totals`
     :returns: page size in KiB to pages; empty if the node isn't known
     """
     memory = snapshot.memory.get(node)
     if memory is None:
         return {}
     totals = {
-        key.size_kib: min(pool.offered, memory.total_kib // key.size_kib)
+        key.size_kib: max(
+            0,
+            min(pool.offered, memory.total_kib // key.size_kib)
+            - (
+                0
+                if accounted is None
+                else pool.pages_of_others_than(accounted)
+            ),
+        )
         for key, pool in snapshot.pools.items()
         if huge_pages and key.node == node
     }

@@ -17,10 +17,12 @@ from __future__ import annotations
 import types
 
 from nova import objects
+import pytest
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import fragmentation
+from nova_numa_hugepages.libvirt import queries
 from nova_numa_hugepages.libvirt import resources
 from tests.unit import nova_builders
 from tests.unit.core.builders import host_cell
@@ -28,6 +30,7 @@ from tests.unit.core.builders import huge
 from tests.unit.core.builders import small
 from tests.unit.libvirt.fake_nova import reported
 from tests.unit.libvirt.fake_nova import warnings
+from tests.unit.nova_builders import UUID
 
 
 def test_totals_are_pages_that_exist_and_that_can_be_allocated(make):
@@ -61,6 +64,47 @@ def test_totals_are_live(make):
     assert after[0][2048] == before[0][2048] - 40
     assert after[1] == before[1]
     assert stats.free[0][2048] == 60
+
+
+def test_pages_that_others_have_a_right_to_are_not_offered(make, options):
+    options('page_pools', 'static', 'numa_hugepages')
+    made = make({2048: 500})
+    made.init_host('one')
+
+    # A program has mapped some and touched none.
+    made.kernel.take({model.PoolKey(0, 2048): 300}, touch=False)
+    totals, stats = reported(made)
+
+    assert totals[0][2048] == 200
+    assert stats.free[0][2048] == 200
+
+
+@pytest.mark.parametrize('answers', [True, False])
+def test_guests_that_nova_does_not_account_for(
+    make, options, monkeypatch, answers
+):
+    options('page_pools', 'static', 'numa_hugepages')
+    known, moving, stranger = (
+        f'{number}' * 8 + UUID[8:] for number in (1, 2, 3)
+    )
+    here = [frozenset({known}), frozenset({moving})]
+    for name, found in zip(
+        ('instances_on', 'migrating_instances'), here, strict=True
+    ):
+        monkeypatch.setattr(queries, name, lambda *_, found=found: found)
+    made = make({2048: 1000})
+    made.init_host('one')
+    for uuid, pages in ((known, 100), (moving, 200), (stranger, 300)):
+        made.kernel.start_guest(uuid, {model.PoolKey(0, 2048): pages})
+    made._host.defined = [known, moving, stranger]
+
+    for _ in range(2):
+        totals, _ = reported(made)
+
+        # Nova takes off 300 by itself; 400 are left.
+        assert totals[0][2048] == 700
+        if not answers:
+            monkeypatch.setattr(queries, 'instances_on', lambda *_: None)
 
 
 def test_static_pools_offer_pages_that_exist(make, options):
