@@ -118,12 +118,27 @@ def farthest(chosen: Sequence[int], distances: _Matrix | None) -> int:
 
 
 def _limits(problem: Problem, candidates: list[int]) -> list[int]:
-    """List what the largest distance of a set can be, ascending."""
+    """List what the largest distance of a set can be, ascending.
+
+    A host cell of a set has as many neighbours as the set has further cells,
+    so there are as many host cells whose neighbours are that near.
+    """
     known = problem.distances
-    if known is None or len(problem.fits) == 1:
+    size = len(problem.fits)
+    if known is None or size == 1:
         return [0]
+    reach = sorted(
+        sorted([known[one][other] for other in candidates if other != one])[
+            size - 2
+        ]
+        for one in candidates
+    )
+    if len(candidates) == size:
+        return [reach[-1]]
+    least = reach[size - 1]
     pairs = itertools.combinations(candidates, 2)
-    return sorted({known[one][other] for one, other in pairs})
+    distances = {known[one][other] for one, other in pairs}
+    return sorted([far for far in distances if far >= least])
 
 
 def spread(chosen: Sequence[int], distances: _Matrix | None) -> int:
