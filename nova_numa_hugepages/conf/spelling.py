@@ -55,14 +55,15 @@ def unknown_names(conf: cfg.ConfigOpts, known: Collection[str]) -> list[str]:
         for number, line in enumerate(_lines(path), 1):
             problem = ''
             if match := _GROUP_LINE.fullmatch(line):
-                section = match[1]
+                # As oslo.config does.
+                section = match[1].lower()
                 if section not in _GROUPS:
                     near = difflib.get_close_matches(
                         section, _GROUPS, 1, _ALIKE
                     )
                     if near:
                         problem = (
-                            f'there is no group [{section}]. Did you mean '
+                            f'there is no group [{match[1]}]. Did you mean '
                             f'[{near[0]}]?'
                         )
             elif section == group.NAME and (match := _OPTION_LINE.match(line)):

@@ -57,6 +57,8 @@ class Accounts:
     def __init__(self, kernel: hugetlb.Hugetlb, ledger: Ledger) -> None:
         self._kernel = kernel
         self._ledger = ledger
+        # Differences that were found between two refreshes.
+        self._unreported: list[str] = []
 
     def read(self) -> AccountsCheck:
         """Compare the pools with the ledger; changes neither."""
@@ -82,6 +84,7 @@ class Accounts:
         :returns: the accounts, and what was different
         """
         check = self.read()
+        changes = (*self._unreported, *check.changes)
         known = self._ledger.accounts()
         if check.accounts != known or check.rebooted:
             with self._ledger.transaction():
@@ -92,7 +95,8 @@ class Accounts:
         boot_id = self._kernel.fs.boot_id()
         if self._ledger.boot_id != boot_id:
             self._ledger.set_boot_id(boot_id)
-        return check
+        self._unreported.clear()
+        return dataclasses.replace(check, changes=changes)
 
     def account(self, key: model.PoolKey) -> model.Account:
         """Get the account of a pool.
@@ -106,7 +110,9 @@ class Accounts:
                 f'the ledger has no account of the pool of {key}'
             )
         if account.announced_to is not None:
-            account = _in_step(self._kernel.pool(key), account, [])
+            account = _in_step(
+                self._kernel.pool(key), account, self._unreported
+            )
             self._ledger.settle(key, account.floor, account.grown)
         return account
 
@@ -143,6 +149,8 @@ class Accounts:
         # Pages in use go when they are freed. Of the others all should.
         to_go = min(before.free, before.persistent - wanted)
         refused = to_go - max(0, before.total - after.total)
+        # Those that are persistent are more than was asked for.
+        refused = min(refused, after.surplus)
         if refused > 0:
             after, _ = self._write(key, after, after.persistent + refused)
         elif attempts and wanted < after.persistent <= meant:

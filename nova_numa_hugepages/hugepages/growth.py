@@ -27,6 +27,7 @@ import dataclasses
 
 from oslo_log import log as logging
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import fragmentation
@@ -162,26 +163,31 @@ class Growth:
         :returns: a sentence for each step that could not be undone; what was
             ours stays accounted as ours, and is freed later
         """
-        left = []
-        if self._cut_off is not None:
-            key, before = self._cut_off
-            self._done.append(
-                (key, self._accounts.account(key).grown - before)
-            )
-            self._cut_off = None
-        while self._done:
-            key, gained = self._done[-1]
-            rest = gained + self._accounts.add(key, -gained)
-            self._done.pop()
-            if rest:
-                left.append(
-                    f'{abs(rest)} pages of {key} could not be '
-                    + ('freed again' if rest > 0 else 'allocated again')
-                )
-        while self._split:
-            left.extend(self._join(*self._split[-1]))
-            self._split.pop()
+        left: list[str] = []
+        while self._cut_off or self._done or self._split:
+            try:
+                left += self._undo_one()
+            except exception.NUMAHugepagesError as error:
+                # What is in other pools can be undone nevertheless.
+                left.append(f'a growth could not be undone: {error}')
         return left
+
+    def _undo_one(self) -> list[str]:
+        """Undo the last step, which is not tried again if that fails."""
+        if self._cut_off is not None:
+            (key, before), self._cut_off = self._cut_off, None
+            gained = self._accounts.account(key).grown - before
+            if gained:
+                self._done.append((key, gained))
+            return []
+        if not self._done:
+            return self._join(*self._split.pop())
+        key, gained = self._done.pop()
+        rest = gained + self._accounts.add(key, -gained)
+        if not rest:
+            return []
+        again = 'freed again' if rest > 0 else 'allocated again'
+        return [f'{abs(rest)} pages of {key} could not be {again}']
 
     def _limit(self, key: model.PoolKey) -> int:
         """Return how many pages the operator's limits allow to add."""

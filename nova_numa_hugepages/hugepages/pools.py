@@ -138,6 +138,13 @@ class Pools:
         """
         return self._ledger.holds(holder, *purposes)
 
+    def check_processes(self) -> None:
+        """Check that all guests that run can be seen.
+
+        :raises exception.KernelError: if they can't
+        """
+        processes.check_visible(self._kernel.fs)
+
     def running(self) -> dict[str, processes.GuestProcess]:
         """Get the guests that run, by uuid."""
         return processes.running(self._kernel.fs)

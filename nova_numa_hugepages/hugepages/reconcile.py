@@ -84,6 +84,9 @@ class Reconciler:
             pages a guest has; otherwise that guest is left alone
         """
         pools = self._pools
+        if not pools.policy.keep_powered_off:
+            # A guest that runs and isn't seen would count as powered off.
+            pools.check_processes()
         running = pools.running()
         if strict:
             for process in running.values():

@@ -85,11 +85,6 @@ class HostSnapshot:
     pools: Mapping[model.PoolKey, PoolSnapshot]
     guests: Mapping[str, processes.GuestProcess]
 
-    @property
-    def has_holds(self) -> bool:
-        """Whether pages are held for anybody."""
-        return any(pool.holds for pool in self.pools.values())
-
     def pooled_kib(self, node: int) -> int:
         """Return how much memory of a node is in pools."""
         return model.pooled_kib(

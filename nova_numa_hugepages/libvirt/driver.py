@@ -86,7 +86,6 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         # What the scheduler last got.
         self._stats: host_stats.HostStats | None = None
         self._cell_ids: list[int] = []
-        self._accounted: frozenset[str] | None = None
         self._service_host = CONF.host
 
     # The service.
@@ -336,7 +335,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
                 topology,
                 self._snapshot,
                 huge_pages=_guests_get_huge_pages(),
-                accounted=self._accounted,
+                accounted=queries.accounted(self.virtapi),
             )
         return topology
 
@@ -354,22 +353,8 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
                 )
             finally:
                 self._snapshot = self._manager.snapshot()
-                self._find_accounted(service, node)
         elif self._fs is not None:
             self._snapshot = resources.snapshot_without_pools(self._fs)
-
-    def _find_accounted(self, service: str, node: str) -> None:
-        """Find the instances whose pages Nova accounts for by itself.
-
-        Others that hold pages are guests that run here and that Nova doesn't
-        know, or knows elsewhere. If Nova doesn't answer, it is as it was.
-        """
-        if self._snapshot is None or not self._snapshot.has_holds:
-            return
-        here = queries.instances_on(service, node)
-        moving = queries.migrating_instances(service, node)
-        if here is not None and moving is not None:
-            self._accounted = here | moving
 
     def _stopped(self, uuid: str) -> None:
         if self._manager is not None:

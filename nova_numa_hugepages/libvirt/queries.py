@@ -179,5 +179,19 @@ def claim_limits(virtapi: Any) -> model.Limits | None:
     return None
 
 
+def accounted(virtapi: Any) -> frozenset[str] | None:
+    """Return the instances whose resources Nova accounts for on this host.
+
+    :param virtapi: the ``ComputeVirtAPI`` of the compute service
+    :returns: their uuids; None until the service knows them
+    """
+    tracker = _resource_tracker(virtapi)
+    if not getattr(tracker, 'compute_nodes', None):
+        return None
+    return frozenset(tracker.tracked_instances) | frozenset(
+        tracker.tracked_migrations
+    )
+
+
 def _resource_tracker(virtapi: Any) -> Any:
     return getattr(getattr(virtapi, '_compute', None), 'rt', None)

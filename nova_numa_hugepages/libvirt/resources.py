@@ -41,20 +41,27 @@ def describe_partial_nodes(topology: numa.NUMATopology) -> None:
     - A node without CPUs (CXL memory, the memory of a GPU) is on no socket of
       the others. If any node has no socket, Nova refuses all devices with the
       policy ``socket``.
-    - Which page is the smallest Nova looks up in the first host cell, whether
-      that has memory or not.
+    - Which page sizes there are Nova looks up in the first host cell, whether
+      that has memory or not. So each has those of all.
 
     :param topology: changed
     """
+    sizes = {fragmentation.BASE_KIB}
+    for cell in topology.cells:
+        sizes |= {pages.size_kb for pages in cell.mempages}
     for cell in topology.cells:
         if cell.socket is None and not (cell.cpuset or cell.pcpuset):
             cell.socket = -1 - cell.id
-        if not cell.mempages:
-            cell.mempages = [
+        missing = sizes - {pages.size_kb for pages in cell.mempages}
+        cell.mempages = [
+            *cell.mempages,
+            *(
                 numa.NUMAPagesTopology(
-                    size_kb=fragmentation.BASE_KIB, total=0, used=0, reserved=0
+                    size_kb=size_kib, total=0, used=0, reserved=0
                 )
-            ]
+                for size_kib in sorted(missing)
+            ),
+        ]
 
 
 def set_page_totals(

@@ -157,7 +157,10 @@ def allocatable_pages(
     path = area / 'available_pages'
     if path.exists():
         free_kib = min(free_kib, fs.number(path) * BASE_KIB)
-    return free_kib // key.size_kib
+    elif any(not a.name.startswith('hugetlb') for a in area.parent.iterdir()):
+        # How much of it is in areas for others is not known.
+        free_kib -= key.size_kib
+    return max(0, free_kib) // key.size_kib
 
 
 def has_blocks(blocks: Sequence[int], size_kib: int) -> bool:

@@ -47,6 +47,8 @@ from nova_numa_hugepages.hugepages.kernel import mempolicy
 
 _FOLDER = re.compile(r'hugepages-([1-9][0-9]*)kB', re.ASCII)
 
+_RELEASE = re.compile(r'([0-9]+)\.([0-9]+)', re.ASCII)
+
 # With these the kernel says that it did less than it was asked for.
 _DID_LESS = frozenset({errno.EBUSY, errno.ENOMEM, errno.EAGAIN, errno.EINTR})
 _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -212,7 +214,11 @@ class Hugetlb:
         """
         if pages < 0:
             raise ValueError(f'a pool cannot have {pages} pages')
+        exact = self._is_exact()
         for _ in range(_ATTEMPTS):
+            if exact:
+                self._write(nr_file(self.fs, *key), pages)
+                return pages
             persistent, surplus = self._on_others(key)
             if surplus:
                 path = host_file(self.fs, key.size_kib)
@@ -224,6 +230,14 @@ class Hugetlb:
             if meant >= pages:
                 return meant
         return pages
+
+    def _is_exact(self) -> bool:
+        """Check whether what is written for a node is right in any case."""
+        path = self.fs.proc / 'sys/kernel/osrelease'
+        release = _RELEASE.match(self.fs.text(path))
+        return release is not None and (
+            (int(release[1]), int(release[2])) >= (6, 7)
+        )
 
     def _on_others(self, key: model.PoolKey) -> tuple[int, int]:
         """Read the persistent and the surplus pages of a size elsewhere."""

@@ -53,6 +53,23 @@ class GuestProcess(NamedTuple):
     started: int
 
 
+def check_visible(fs: hostfs.HostFS) -> None:
+    """Check that all processes of the host can be seen.
+
+    :raises exception.KernelError: if they can't: in a container with process
+        ids of its own, or with ``hidepid``
+    """
+    path = fs.proc / '2/comm'
+    try:
+        found = fs.text(path).strip()
+    except exception.KernelError:
+        found = 'nothing'
+    # The kernel thread that starts all others. It has this id, and is seen
+    # in the first namespace of processes only.
+    if found != 'kthreadd':
+        raise exception.KernelError(path, found, 'kthreadd')
+
+
 def running(fs: hostfs.HostFS) -> dict[str, GuestProcess]:
     """Find the running guests.
 

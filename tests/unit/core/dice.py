@@ -37,19 +37,18 @@ _EXAMPLES = {'ci': 2_000, 'nightly': 20_000}
 _PROFILE = os.environ.get('HYPOTHESIS_PROFILE', 'ci')
 
 
-def examples(share: float, *, rare: bool = False) -> hypothesis.settings:
+def examples(share: float) -> hypothesis.settings:
     """Take a share of the examples of the chosen profile.
 
     :param share: part of the examples that one test may use, 0 to 1
-    :param rare: whether the test drops most of what is drawn
     """
-    suppressed = [hypothesis.HealthCheck.too_slow]
-    if rare:
-        suppressed.append(hypothesis.HealthCheck.filter_too_much)
     return hypothesis.settings(
         max_examples=max(1, round(_EXAMPLES[_PROFILE] * share)),
         deadline=None,
-        suppress_health_check=suppressed,
+        suppress_health_check=[
+            hypothesis.HealthCheck.too_slow,
+            hypothesis.HealthCheck.filter_too_much,
+        ],
     )
 
 

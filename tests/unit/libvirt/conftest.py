@@ -49,7 +49,11 @@ def options(tmp_path):
 @pytest.fixture
 def make(options, monkeypatch, tmp_path):
     """Make a driver on a fake kernel, without the rest of Nova's driver."""
-    monkeypatch.setattr(STOCK, '__init__', lambda *args: None)
+
+    def initialize(self, virtapi, read_only):
+        self.virtapi = virtapi
+
+    monkeypatch.setattr(STOCK, '__init__', initialize)
     monkeypatch.setattr(STOCK, 'init_host', lambda self, host: None)
     monkeypatch.setattr(STOCK, 'cleanup_host', lambda self, host: None)
     monkeypatch.setattr(STOCK, 'emit_event', lambda self, event: None)

@@ -17,12 +17,11 @@ from __future__ import annotations
 import types
 
 from nova import objects
-import pytest
+from nova.compute import resource_tracker
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import fragmentation
-from nova_numa_hugepages.libvirt import queries
 from nova_numa_hugepages.libvirt import resources
 from tests.unit import nova_builders
 from tests.unit.core.builders import host_cell
@@ -79,32 +78,29 @@ def test_pages_that_others_have_a_right_to_are_not_offered(make, options):
     assert stats.free[0][2048] == 200
 
 
-@pytest.mark.parametrize('answers', [True, False])
-def test_guests_that_nova_does_not_account_for(
-    make, options, monkeypatch, answers
-):
+def test_guests_that_nova_does_not_account_for(make, options):
     options('page_pools', 'static', 'numa_hugepages')
     known, moving, stranger = (
         f'{number}' * 8 + UUID[8:] for number in (1, 2, 3)
     )
-    here = [frozenset({known}), frozenset({moving})]
-    for name, found in zip(
-        ('instances_on', 'migrating_instances'), here, strict=True
-    ):
-        monkeypatch.setattr(queries, name, lambda *_, found=found: found)
     made = make({2048: 1000})
+    tracker = resource_tracker.ResourceTracker('one', None, object())
+    made.virtapi = types.SimpleNamespace(
+        _compute=types.SimpleNamespace(rt=tracker)
+    )
     made.init_host('one')
     for uuid, pages in ((known, 100), (moving, 200), (stranger, 300)):
         made.kernel.start_guest(uuid, {model.PoolKey(0, 2048): pages})
     made._host.defined = [known, moving, stranger]
 
-    for _ in range(2):
-        totals, _ = reported(made)
+    # The service has just started, and Nova accounts for nothing yet.
+    assert reported(made)[0][0][2048] == 1000
 
-        # Nova takes off 300 by itself; 400 are left.
-        assert totals[0][2048] == 700
-        if not answers:
-            monkeypatch.setattr(queries, 'instances_on', lambda *_: None)
+    tracker.compute_nodes['one'] = None
+    tracker.tracked_instances.add(known)
+    tracker.tracked_migrations[moving] = None
+    # Then Nova takes off 300 by itself; 400 are left.
+    assert reported(made)[0][0][2048] == 700
 
 
 def test_static_pools_offer_pages_that_exist(make, options):
@@ -169,15 +165,16 @@ def test_devices_by_socket_beside_a_node_without_cpus():
     assert not far.support_requests([asked], None, cells)
 
 
-def test_a_first_node_without_memory_has_the_smallest_page():
+def test_a_first_node_without_memory_has_all_page_sizes():
     found = partial_host()
     found.cells[0].mempages = []
 
     resources.describe_partial_nodes(found)
 
+    # With the smallest alone, Nova takes no other for huge.
     assert [
         (pages.size_kb, pages.total) for pages in found.cells[0].mempages
-    ] == [(fragmentation.BASE_KIB, 0)]
+    ] == [(fragmentation.BASE_KIB, 0), (2048, 0)]
     assert [len(cell.mempages) for cell in found.cells[1:]] == [2, 2]
 
 

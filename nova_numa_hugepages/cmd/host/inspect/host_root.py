@@ -20,6 +20,7 @@ import re
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import processes
 
 _BOOT_ID = 'sys/kernel/random/boot_id'
 _OCTAL = re.compile(r'\\([0-7]{3})')
@@ -77,20 +78,15 @@ def check_processes(fs: hostfs.HostFS) -> None:
 
     :raises errors.BadInput: if they are not
     """
-    path = fs.proc / '2/comm'
     try:
-        found = fs.text(path).strip()
-    except exception.KernelError:
-        found = 'nothing'
-    # The kernel thread that starts all others. It has this id, and is seen
-    # in the first namespace of processes only.
-    if found != 'kthreadd':
+        processes.check_visible(fs)
+    except exception.KernelError as error:
         raise errors.BadInput(
-            f'{path}: expected kthreadd, found {found}. So these are not the '
-            'process ids of the host, and running instances would be taken '
-            'for powered off. Start the container with the process ids of '
-            'the host (--pid=host), or run this on the host, as root.'
-        )
+            f'{error}. So these are not the process ids of the host, and '
+            'running instances would be taken for powered off. Start the '
+            'container with the process ids of the host (--pid=host), or run '
+            'this on the host, as root.'
+        ) from error
 
 
 def _why_not_live(root: pathlib.Path, own: hostfs.HostFS) -> str | None:

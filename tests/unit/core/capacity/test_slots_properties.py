@@ -106,7 +106,7 @@ def test_there_are_slots_if_and_only_if_it_has_pages(count: Count) -> None:
     assert_slots_if_it_fits(count)
 
 
-@examples(0.02, rare=True)
+@examples(0.02)
 @hypothesis.given(counts(Focus.PLACES))
 def test_a_guest_that_is_near_enough_has_slots(count: Count) -> None:
     # Given a guest that limits how far apart its host cells are
