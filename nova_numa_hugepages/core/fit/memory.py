@@ -29,6 +29,10 @@ from nova_numa_hugepages.core.rejection import Miss
 from nova_numa_hugepages.core.rejection import Reason
 
 
+# Less than anything that counts.
+_ROUNDING_KIB = 1e-6
+
+
 def pool_for(
     guest: model.GuestCell, cell: model.HostCell, common: int | None
 ) -> model.PagePool | Miss | None:
@@ -223,7 +227,8 @@ def overlap_room_kib(
     # their size, since they are never overcommitted.
     weight = 1.0 if overcommits else ratio
     room = (cell.memory_mib * units.KIB_PER_MIB - taken) * ratio - used
-    return max(0, int(room / weight))
+    # A ratio such as 1.1 isn't exact, and must not take a KiB off.
+    return max(0, int(room / weight + _ROUNDING_KIB))
 
 
 def _overlap_miss(

@@ -485,3 +485,19 @@ def test_small_pages_that_the_operator_reserves_are_in_the_sum():
     assert miss(pinned_cell(1, 97280), cell, MIB_2) == Miss(
         Reason.CELL_MEMORY, needed=97280, best=81920
     )
+
+
+@pytest.mark.parametrize('ratio', [1.0, 1.1, 1.3, 1.5, 1.7, 2.3, 16.0])
+def test_a_guest_that_takes_all_memory_fits_with_any_ratio(ratio):
+    # A host cell whose reported totals overlap: 15 MiB and 1 MiB of 15 MiB.
+    cell = host_cell(pools=(small(15), PagePool(1024, 1)), memory_mib=15)
+
+    found = memory.memory_miss(
+        pinned_cell(1, 15),
+        cell,
+        None,
+        limits=Limits(1.0, ratio),
+        account_small_pages=False,
+    )
+
+    assert found is None
