@@ -28,7 +28,6 @@ from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.rejection import Miss
 from nova_numa_hugepages.core.rejection import Reason
 
-
 # Less than anything that counts.
 _ROUNDING_KIB = 1e-6
 
