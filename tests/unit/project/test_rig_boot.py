@@ -45,6 +45,8 @@ listener = socket.socket(socket.AF_UNIX)
 listener.bind(re.search('id=agent,path=([^,]+)', words)[1])
 listener.listen()
 agent, _ = listener.accept()
+if first == 'hangs':
+    time.sleep(60)
 agent.sendall(b'{{"id": 0}}\\n')
 time.sleep(60)
 """
@@ -96,9 +98,26 @@ def test_an_emulator_that_crashes_is_started_again(
     assert not (tmp_path / 'link').exists()
 
 
+def test_a_kernel_that_hangs_is_booted_again(host, capsys, monkeypatch):
+    monkeypatch.setattr(virtual, '_BOOT_S', 2.0)
+    monkeypatch.setattr(virtual, '_END_S', 0.1)
+
+    with host('hangs', 'greets'):
+        pass
+
+    assert (
+        'Its agent has not answered within 2 s: booting it again.'
+        in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(
-    'how', [['exits'], ['aborts'] * 2, ['aborts', 'segfaults']]
+    'how',
+    [['exits'], ['aborts'] * 2, ['aborts', 'segfaults'], ['hangs', 'hangs']],
 )
-def test_a_host_that_does_not_boot_is_told(host, how):
+def test_a_host_that_does_not_boot_is_told(host, monkeypatch, how):
+    monkeypatch.setattr(virtual, '_BOOT_S', 2.0)
+    monkeypatch.setattr(virtual, '_END_S', 0.1)
+
     with pytest.raises(RuntimeError, match='the virtual host one does not'):
         host(*how).__enter__()
