@@ -12,6 +12,9 @@
 
 """Extra specs, as the scheduler, the driver and Nova's API read them."""
 
+import json
+import pathlib
+
 from nova import exception as nova_exception
 from nova.api.validation.extra_specs import validators
 import pytest
@@ -94,3 +97,32 @@ def test_a_value_that_is_no_boolean_is_refused(value):
         extra_specs.guest_distances({DISTANCES: value})
     with pytest.raises(nova_exception.ValidationError):
         validators.validate(DISTANCES, value)
+
+
+def test_horizon_shows_what_the_api_accepts():
+    # The format is that of glance/etc/metadefs, which names no schema.
+    path = (
+        pathlib.Path(__file__).parents[2]
+        / 'etc/nova-numa-hugepages/metadefs/compute-numa-hugepages.json'
+    )
+    found = json.loads(path.read_text())
+    kinds = {'integer': int, 'boolean': bool}
+
+    assert found['resource_type_associations'] == [
+        {'name': 'OS::Nova::Flavor'}
+    ]
+    assert {
+        name: (
+            kinds[known['type']],
+            known.get('minimum'),
+            known.get('maximum'),
+        )
+        for name, known in found['properties'].items()
+    } == {
+        spec.name: (
+            spec.value['type'],
+            spec.value.get('min'),
+            spec.value.get('max'),
+        )
+        for spec in api_extra_specs.register()
+    }

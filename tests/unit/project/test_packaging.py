@@ -107,7 +107,8 @@ def test_a_clone_without_tags_gets_a_version(wheel):
 
 def test_the_wheel_holds_the_package_and_nothing_beside_it(names):
     tops = {name.split('/')[0] for name in names}
-    (dist_info,) = tops - {PACKAGE, 'nova'}
+    (data,) = {top for top in tops if top.endswith('.data')}
+    (dist_info,) = tops - {PACKAGE, 'nova', data}
 
     assert dist_info.endswith('.dist-info')
     assert [name for name in names if name.startswith('nova/')] == [SHIM]
@@ -118,6 +119,22 @@ def test_the_wheel_holds_the_package_and_nothing_beside_it(names):
         if 'test' in name.replace('tempest', '')
         and not name.startswith(acceptance)
     ] == []
+
+
+def test_the_wheel_brings_samples_and_examples(names, checkout):
+    found = {
+        name.partition('.data/data/share/')[2]
+        for name in names
+        if '.data/' in name
+    }
+
+    shipped = {
+        str(path.relative_to(checkout / 'etc'))
+        for path in (checkout / 'etc').rglob('*')
+        if path.is_file() and 'generator' not in path.name
+    }
+    assert found == shipped
+    assert len(found) > 5
 
 
 def test_the_wheel_holds_every_module(names, checkout):
