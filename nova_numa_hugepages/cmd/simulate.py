@@ -50,8 +50,8 @@ refused while instances come and go, and how much of the CPUs and huge pages is
 in use or stranded.
 
 FILE is YAML and describes hosts, flavors and arrivals; the example that comes
-with this package explains itself: share/nova-numa-hugepages/simulate.yaml of
-the Python environment, or of the sources etc/nova-numa-hugepages/simulate.yaml.
+with this package explains itself: share/nova-numa-hugepages/simulate.yaml in
+the Python environment, etc/nova-numa-hugepages/simulate.yaml in the sources.
 With --from-nova hosts and flavors are read from a running cloud instead, whose
 databases nova.conf names. Nothing is changed there.
 """
