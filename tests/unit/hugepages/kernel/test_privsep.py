@@ -90,6 +90,14 @@ class TestContext:
             '/tmp/x/privsep.sock',
         ]
 
+    def test_the_shipped_rule_of_sudo_starts_it(self) -> None:
+        root = pathlib.Path(__file__).resolve().parents[4]
+        rule = (root / 'etc/nova-numa-hugepages/sudoers').read_text()
+        words = [word for word in rule.split() if word != '\\']
+
+        at = words.index('--privsep_context')
+        assert words[at + 1] == privsep.context.pypath
+
     def test_it_reaches_nothing_else(self) -> None:
         reached = {
             name
