@@ -284,6 +284,7 @@ def _simulate(options: argparse.Namespace) -> int:
         play = _read_cloud(notes, options.seeds)
         if options.save is not None:
             return _save(play, options.save, notes)
+    play = _without_unplaceable(play, notes)
     policies = [
         policy
         for policy in results.PlacementPolicy
@@ -343,6 +344,35 @@ def _load_nova(config_files: list[str], notes: Any) -> None:
             runner.load_nova(config_files)
     except cfg.Error as error:
         raise _Failure(f'The configuration cannot be read: {error}') from error
+
+
+def _without_unplaceable(
+    play: scenario.Scenario, notes: Any
+) -> scenario.Scenario:
+    """Leave out the flavors that fit on no host of the fleet.
+
+    A fleet that is filled until the first refusal would be full at once.
+    Arrivals of a trace stay as they are.
+    """
+    from nova_numa_hugepages.simulate import unplaceable
+
+    reasons = unplaceable.unplaceable(play)
+    for name, reason in reasons.items():
+        notes.print(
+            f'Flavor {name} fits on no host of the fleet ({reason}). It is '
+            + ('refused.' if play.trace is not None else 'left out.'),
+            soft_wrap=True,
+        )
+    left = tuple(
+        flavor for flavor in play.flavors if flavor.name not in reasons
+    )
+    if not left:
+        raise _Failure(
+            'No flavor fits on a host of the fleet.', EXIT_BAD_INPUT
+        )
+    if play.trace is not None:
+        return play
+    return dataclasses.replace(play, flavors=left)
 
 
 def _read_cloud(notes: Any, seeds: int | None) -> scenario.Scenario:

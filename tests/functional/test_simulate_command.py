@@ -326,6 +326,32 @@ def test_what_is_wrong_is_reported_before_any_run(
     assert names(folder) == before
 
 
+def test_a_flavor_that_fits_on_no_host_is_left_out(
+    folder: pathlib.Path,
+) -> None:
+    (folder / 'fleet.yaml').write_text(
+        commands.SCENARIO.replace(
+            'flavors:\n',
+            'flavors:\n'
+            '  odd:\n'
+            '    vcpus: 1\n'
+            '    memory_mib: 2049\n'
+            '    extra_specs: {hw:mem_page_size: 2MB}\n',
+        )
+    )
+    assert 'odd' in (folder / 'fleet.yaml').read_text()
+
+    code, _, err = commands.command(
+        folder, 'simulate', 'fleet.yaml', '--policy', 'ours', '--json', 'a'
+    )
+
+    assert code == 0
+    assert err.startswith('Flavor odd fits on no host of the fleet (')
+    assert err.splitlines()[0].endswith('It is left out.')
+    runs = json.loads((folder / 'a').read_text())['runs']
+    assert all(run['placed'] > 1 for run in runs if run['phase'] == 'fill')
+
+
 @pytest.mark.parametrize(
     ('option', 'found'),
     [('--jobs', '0'), ('--jobs', 'abc'), ('--seeds', '-1')],
