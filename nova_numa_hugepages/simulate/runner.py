@@ -37,6 +37,9 @@ from nova_numa_hugepages.simulate import scenario
 # Seconds between two reports of progress.
 _REPORT_EVERY_S = 0.2
 
+# Seconds between two lines of progress, where there is no terminal.
+_PRINT_EVERY_S = 30.0
+
 # The time that runs take, in relation to each other: stock Nova takes longer
 # for a guest, and a fleet is full long before guests have come and gone.
 _STOCK_WEIGHT = 2.0
@@ -82,12 +85,14 @@ def plan(
 def progress_bar(
     console: rich.Console, planned: Sequence[scenario.Task]
 ) -> Iterator[Progress]:
-    """Show a bar if the console is a terminal.
+    """Show a bar if the console is a terminal, or else a line now and then.
 
     :returns: a function to call with the progress of a run
     """
     weights = [_weight(task) for task in planned]
     shares = [0.0] * len(planned)
+    runs = '1 run' if len(planned) == 1 else f'{len(planned)} runs'
+    printed = time.monotonic()
     with rich_progress.Progress(
         rich_progress.TextColumn('{task.description}'),
         rich_progress.BarColumn(),
@@ -97,18 +102,20 @@ def progress_bar(
         transient=True,
         disable=not console.is_terminal,
     ) as bar:
-        whole = bar.add_task(
-            '1 run' if len(planned) == 1 else f'{len(planned)} runs',
-            total=sum(weights),
-        )
+        whole = bar.add_task(runs, total=sum(weights))
 
         def report(number: int, share: float) -> None:
+            nonlocal printed
             shares[number] = share
             done = sum(
                 share * weight
                 for share, weight in zip(shares, weights, strict=True)
             )
             bar.update(whole, completed=done)
+            now = time.monotonic()
+            if bar.disable and now - printed >= _PRINT_EVERY_S:
+                printed = now
+                console.print(f'{done / sum(weights):.0%} of {runs} done')
 
         yield report
 

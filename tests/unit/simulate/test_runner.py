@@ -322,5 +322,14 @@ def test_a_terminal_shows_a_bar():
     assert '33%' in text
 
 
-def test_where_there_is_no_terminal_nothing_is_shown():
+def test_where_there_is_no_terminal_a_line_is_shown_now_and_then(
+    monkeypatch,
+):
     assert shown(0.0, 1.0, terminal=False) == ''
+
+    monkeypatch.setattr(runner, '_PRINT_EVERY_S', 0.0)
+
+    # A third, as stock Nova takes twice as long.
+    assert shown(0.3, 1.0, terminal=False) == (
+        '10% of 2 runs done\n33% of 2 runs done\n'
+    )
