@@ -97,7 +97,7 @@ test-core: $(CORE_STAMP) ## unit tests of core, without Nova
 		--cov=nova_numa_hugepages/core --cov-branch --cov-fail-under=95
 
 .PHONY: test-nova
-test-nova: $(STAMP) ## Nova's own tests, with our fit and driver
+test-nova: $(STAMP) ## Nova's own tests, with our fit and driver; ARGS=--nightly for all
 	@echo "== Nova's own tests, with our fit and driver"
 	$(BIN) -m tests.nova_own $(ARGS)
 
@@ -114,8 +114,9 @@ test-host: $(STAMP) ## tests on real kernels, here and on a virtual host with fo
 	$(BIN) -m pytest -v --durations=5 -m 'not nightly' tests/host $(ARGS)
 
 .PHONY: test-nightly
-test-nightly: $(STAMP) ## those that take longer: Nova there, live migration, 1 GiB pages, more examples
+test-nightly: $(STAMP) ## those that take longer: Nova there, live migration, 1 GiB pages, devices, more examples
 	@$(BIN) -m tests.host.rig nightly
+	$(BIN) -m tests.nova_own --nightly
 	HYPOTHESIS_PROFILE=nightly $(BIN) $(PYTEST) --durations=5 -m hypothesis \
 		tests/unit
 	$(BIN) -m pytest -v --durations=5 -m nightly tests/host $(ARGS)

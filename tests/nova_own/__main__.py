@@ -17,8 +17,8 @@ Functional tests also have our driver in place of the one for libvirt. The
 functional tests of our own, of instances that start, stop and move, are in
 ``lifecycle*.py``.
 
-``python -m tests.nova_own`` runs them all, with an argument those whose id
-contains it. ``--stock`` runs them with Nova's own fit, to find out whether a
+``python -m tests.nova_own`` runs them, with ``--nightly`` those as well that take
+half of the time, and with an argument all whose id contains it. ``--stock`` runs them with Nova's own fit, to find out whether a
 failure is ours.
 
 A test that can only pass by repeating a defect of Nova's fit is named in
@@ -60,6 +60,8 @@ MODULES = {
         'tests.nova_own.lifecycle_live_migration',
     ),
 }
+# Tests of devices, of which those of units cover what our fit has to do with.
+NIGHTLY = 'nova.tests.functional.libvirt.test_pci_sriov_servers.'
 # Those of them that are ours, built from the parts of Nova's.
 OURS = 'tests.nova_own.'
 
@@ -143,6 +145,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="run with Nova's own fit and driver",
     )
     parser.add_argument(
+        '--nightly',
+        action='store_true',
+        help='run those of many devices as well',
+    )
+    parser.add_argument(
         '--jobs',
         type=int,
         default=os.cpu_count() or 1,
@@ -163,7 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted = [
             test_id
             for test_id in every
-            if not args.parts or any(part in test_id for part in args.parts)
+            if any(part in test_id for part in args.parts)
+            or not args.parts
+            and (args.nightly or not test_id.startswith(NIGHTLY))
         ]
         if args.stock:
             wanted = [i for i in wanted if not i.startswith(OURS)]

@@ -67,6 +67,35 @@ def test_no_test_to_run_is_a_failure(monkeypatch, capsys):
     assert 'no test to run' in capsys.readouterr().err
 
 
+DEVICES = f'{nova_own.NIGHTLY}T.test_devices'
+PLAIN = 'nova.tests.unit.plain.T.test'
+
+
+@pytest.mark.parametrize(
+    ('words', 'expected'),
+    [
+        ([], {PLAIN}),
+        (['--nightly'], {PLAIN, DEVICES}),
+        (['test_devices'], {DEVICES}),
+        (['unit', '--nightly'], {PLAIN}),
+    ],
+)
+def test_which_tests_run(monkeypatch, words, expected):
+    chosen = set()
+
+    def run(tests, **_):
+        chosen.update(name for names in tests.values() for name in names)
+        return []
+
+    monkeypatch.setattr(nova_own, 'read_exclusions', lambda lines: {})
+    monkeypatch.setattr(nova_own, 'list_ids', lambda _: [PLAIN, DEVICES])
+    monkeypatch.setattr(workers, 'run', run)
+
+    nova_own.main(words)
+
+    assert chosen == expected
+
+
 def test_a_test_that_did_not_run_is_a_failure(monkeypatch, capsys):
     # given: workers that end without a word
     monkeypatch.setattr(nova_own, 'read_exclusions', lambda lines: {})
