@@ -125,8 +125,8 @@ class Accounts:
         Free pages that the kernel doesn't remove it counts as surplus, and
         never removes them later. They are made persistent again, and stay
         ours. So are pages that come on top because others write at the same
-        time; they are removed again, as far as the kernel does. If an error ends it, the pool may have changed; the next
-        `refresh` finds that out.
+        time; they are removed again, as far as the kernel does. If an error
+        ends it, the pool may have changed; the next `refresh` finds that out.
 
         :param count: how many pages, below 0 to remove them; the kernel adds
             or removes as many of them as it can

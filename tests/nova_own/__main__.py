@@ -17,9 +17,10 @@ Functional tests also have our driver in place of the one for libvirt. The
 functional tests of our own, of instances that start, stop and move, are in
 ``lifecycle*.py``.
 
-``python -m tests.nova_own`` runs them, with ``--nightly`` those as well that take
-half of the time, and with an argument all whose id contains it. ``--stock`` runs them with Nova's own fit, to find out whether a
-failure is ours.
+``python -m tests.nova_own`` runs them, with ``--nightly`` those as well that
+take half of the time, and with an argument all whose id contains it.
+``--stock`` runs them with Nova's own fit, to find out whether a failure is
+ours.
 
 A test that can only pass by repeating a defect of Nova's fit is named in
 ``exclusions.txt`` beside this file, with the reason.
@@ -171,8 +172,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             test_id
             for test_id in every
             if any(part in test_id for part in args.parts)
-            or not args.parts
-            and (args.nightly or not test_id.startswith(NIGHTLY))
+            or (
+                not args.parts
+                and (args.nightly or not test_id.startswith(NIGHTLY))
+            )
         ]
         if args.stock:
             wanted = [i for i in wanted if not i.startswith(OURS)]
