@@ -125,11 +125,12 @@ def maps_line(uuid: str) -> str:
     """Get a shell command line that prints ``numa_maps`` of a guest.
 
     QEMU is found by the uuid, which is one of its arguments. The brackets keep
-    grep from finding itself. That grep fails doesn't count, as it does when any
+    grep from finding itself. Its exit status doesn't count: it fails when any
     process ends meanwhile.
     """
     pattern = f'[{uuid[0]}]{uuid[1:]}'
     return (
         f"files=$(grep -lszx -e '{pattern}' /proc/[0-9]*/cmdline); "
-        '[ -n "$files" ] && for file in $files; do cat "${file%cmdline}numa_maps"; done'
+        '[ -n "$files" ] && '
+        'for file in $files; do cat "${file%cmdline}numa_maps"; done'
     )
