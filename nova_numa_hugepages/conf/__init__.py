@@ -22,12 +22,15 @@ from collections.abc import Iterator
 import math
 
 from oslo_config import cfg
+from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.conf import compute
 from nova_numa_hugepages.conf import group
 from nova_numa_hugepages.conf import scheduler
 from nova_numa_hugepages.conf import spelling
+
+LOG = logging.getLogger(__name__)
 
 demand_shares = scheduler.demand_shares
 
@@ -77,7 +80,9 @@ def problems(conf: cfg.ConfigOpts) -> Iterator[exception.InvalidOption]:
                 demand_shares(value)
         except cfg.Error as error:
             # oslo.config names the option but not its group.
-            yield exception.InvalidOption(group.NAME, opt.name, str(error))
+            problem = exception.InvalidOption(group.NAME, opt.name, str(error))
+            problem.__cause__ = error
+            yield problem
         except exception.InvalidOption as error:
             yield error
         else:
@@ -97,4 +102,5 @@ def unknown_names(conf: cfg.ConfigOpts) -> list[str]:
 
 def warn_of_unknown_names(conf: cfg.ConfigOpts) -> None:
     """Log what :func:`unknown_names` finds, when a service starts."""
-    spelling.warn(conf, _NAMES)
+    for name in unknown_names(conf):
+        LOG.warning('Unknown name in the configuration: %s', name)

@@ -12,8 +12,8 @@
 
 """Names in configuration files that look like ours, and are not.
 
-oslo.config ignores what it doesn't know, so a slip of the pen leaves an option
-at its default without a word.
+oslo.config ignores what it doesn't know, so a misspelt option is left at its
+default without a warning.
 """
 
 from __future__ import annotations
@@ -25,11 +25,8 @@ import pathlib
 import re
 
 from oslo_config import cfg
-from oslo_log import log as logging
 
 from nova_numa_hugepages.conf import group
-
-LOG = logging.getLogger(__name__)
 
 # That of the privileged helper is registered by oslo.privsep.
 _GROUPS = (group.NAME, f'{group.NAME}_privileged')
@@ -75,12 +72,6 @@ def unknown_names(conf: cfg.ConfigOpts, known: Collection[str]) -> list[str]:
             if problem:
                 found.append(f'{path}:{number}: {problem}')
     return found
-
-
-def warn(conf: cfg.ConfigOpts, known: Collection[str]) -> None:
-    """Log what `unknown_names` finds."""
-    for name in unknown_names(conf, known):
-        LOG.warning('Unknown name in the configuration: %s', name)
 
 
 def _files(conf: cfg.ConfigOpts) -> Iterator[pathlib.Path]:

@@ -218,6 +218,15 @@ def test_a_bad_value_is_refused_by_name(tmp_path, name, value):
         assert str(tmp_path / 'nova.conf') in str(caught.value)
 
 
+def test_what_oslo_config_says_is_the_cause(tmp_path):
+    conf = load(tmp_path, 'page_pools = both')
+
+    with pytest.raises(exception.InvalidOption) as caught:
+        package_conf.validate(conf)
+
+    assert isinstance(caught.value.__cause__, cfg.Error)
+
+
 def test_a_mix_of_flavors_is_read(tmp_path):
     conf = load(tmp_path, 'demand_mix = db.large:3, vnf small:0.5')
 
