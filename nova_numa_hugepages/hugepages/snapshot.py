@@ -65,8 +65,13 @@ class PoolSnapshot:
         others = usage.occupied + usage.held_back - usage.reserved
         return max(0, there - others)
 
-    def pages_of_others_than(self, holders: Collection[str]) -> int:
-        """Count the pages that are held for others than these holders."""
+    def held_beside(self, holders: Collection[str] | None) -> int:
+        """Count the pages that are held for others than these holders.
+
+        :param holders: all of them if None
+        """
+        if holders is None:
+            return 0
         return sum(
             hold.pages for hold in self.holds if hold.holder not in holders
         )

@@ -112,11 +112,7 @@ def page_totals(
         key.size_kib: max(
             0,
             min(pool.offered, memory.total_kib // key.size_kib)
-            - (
-                0
-                if accounted is None
-                else pool.pages_of_others_than(accounted)
-            ),
+            - pool.held_beside(accounted),
         )
         for key, pool in snapshot.pools.items()
         if huge_pages and key.node == node

@@ -152,7 +152,7 @@ class _Constructor(constructor.RoundTripConstructor):
             # OpenStack reads YAML with PyYAML, to which these are text.
             node.tag = _TEXT
         elif node.tag in _NUMBERS and ':' in node.value:
-            # A time, or a slip of the hand, but no number to the base 60.
+            # A time, or a typing mistake, but no number to the base 60.
             node.tag = _TEXT
         try:
             value = super().construct_object(node, deep)

@@ -214,11 +214,10 @@ class Hugetlb:
         """
         if pages < 0:
             raise ValueError(f'a pool cannot have {pages} pages')
-        exact = self._is_exact()
+        if self._is_exact():
+            self._write(nr_file(self.fs, *key), pages)
+            return pages
         for _ in range(_ATTEMPTS):
-            if exact:
-                self._write(nr_file(self.fs, *key), pages)
-                return pages
             persistent, surplus = self._on_others(key)
             if surplus:
                 path = host_file(self.fs, key.size_kib)

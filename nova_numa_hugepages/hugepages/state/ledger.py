@@ -343,7 +343,7 @@ class Ledger:
                 self.path, 'is closed', 'nova-compute is about to stop.'
             )
         if self._file is not None and sqlite.identity(self.path) != self._file:
-            # SQLite would go on with a file that nobody finds again.
+            # SQLite would go on with a file that no other process finds.
             raise exception.LedgerError(
                 self.path,
                 'was deleted or replaced while it was in use',

@@ -213,7 +213,7 @@ def make_file(path: pathlib.Path) -> None:
     :raises OSError: if it can't be made, or what is there is no file
     """
     sqlite.make_private(path)
-    # To open a pipe, for example, would wait for somebody to write to it.
+    # Opening a pipe, for example, would wait until a process writes to it.
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, 'Not a regular file', os.fspath(path))
 
