@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -251,6 +252,28 @@ class Rig:
         self.kernel.start_guest(holder, counts)
         if taken:
             self.pools.mark_taken(holder)
+
+    def watch(self, note: Callable[[fake_kernel.Event], None]) -> None:
+        """Have each event of the kernel noted, after it is counted."""
+        counts = self.kernel.hook
+        assert counts is not None
+
+        def count_and_note(event: fake_kernel.Event) -> None:
+            counts(event)
+            note(event)
+
+        self.kernel.hook = count_and_note
+
+    def at_first_write(self, act: Callable[[], object]) -> None:
+        """Have something done before the kernel is written to next."""
+        before = self.kernel.hook
+
+        def step_in(event: fake_kernel.Event) -> None:
+            if event.kind == 'write':
+                self.kernel.hook = before
+                act()
+
+        self.watch(step_in)
 
     def _event(self, event: fake_kernel.Event) -> None:
         if event.kind != 'read':

@@ -66,15 +66,12 @@ def test_a_pool_that_can_not_be_written_does_not_keep_the_others_large(
 ) -> None:
     rig = page_host.make(tmp_path)
     before = (rig.account(0), rig.account(1), rig.persistent())
-    counts_steps = rig.kernel.hook
-    assert counts_steps is not None
 
     def break_down(event: fake_kernel.Event) -> None:
-        counts_steps(event)
         if event.kind == 'write' and event.what.startswith('write_nr 1'):
             raise OSError(errno.EIO, 'Input/output error')
 
-    rig.kernel.hook = break_down
+    rig.watch(break_down)
     with pytest.raises(exception.KernelError):
         rig.pools.hold(A, page_host.needs((0, 5), (1, 5)))
 

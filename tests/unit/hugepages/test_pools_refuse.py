@@ -173,14 +173,11 @@ def test_more_than_a_node_has_memory_takes_none_of_it(
 ) -> None:
     rig = page_host.make(tmp_path)
     sizes = []
-    counts_steps = rig.kernel.hook
-    assert counts_steps is not None
 
     def note(event: fake_kernel.Event) -> None:
-        counts_steps(event)
         sizes.append(rig.total())
 
-    rig.kernel.hook = note
+    rig.watch(note)
     with pytest.raises(exception.NotEnoughPages) as caught:
         rig.pools.hold(A, page_host.needs((0, 10**9), (1, 5)))
 

@@ -51,15 +51,12 @@ def rig(
 def watch(rig: page_host.Rig) -> list[int]:
     """Note how large the pool is after each write."""
     sizes: list[int] = []
-    counts_steps = rig.kernel.hook
-    assert counts_steps is not None
 
     def note(event: fake_kernel.Event) -> None:
-        counts_steps(event)
         if event.kind == 'written':
             sizes.append(rig.kernel.pool(HERE).total)
 
-    rig.kernel.hook = note
+    rig.watch(note)
     return sizes
 
 
@@ -101,16 +98,7 @@ def test_surplus_comes_up_while_pages_are_freed(rig: page_host.Rig) -> None:
     rig.kernel.operator_writes(THERE, 200)
     rig.pools.hold(B, page_host.needs((1, 150)))
     sizes = watch(rig)
-    notes = rig.kernel.hook
-    assert notes is not None
-
-    def step_in(event: fake_kernel.Event) -> None:
-        notes(event)
-        if event.kind == 'write':
-            rig.kernel.hook = notes
-            rig.kernel.operator_writes(THERE, 0)
-
-    rig.kernel.hook = step_in
+    rig.at_first_write(lambda: rig.kernel.operator_writes(THERE, 0))
     rig.pools.release(B)
 
     # Before 6.7 the write of 0 is one of 200. Nothing comes on top of that.
@@ -146,16 +134,7 @@ def test_others_who_write_at_the_same_time(
     others: Callable[[fake_kernel.FakeKernel], None],
 ) -> None:
     rig.kernel.operator_writes(THERE, before)
-    counts_steps = rig.kernel.hook
-    assert counts_steps is not None
-
-    def step_in(event: fake_kernel.Event) -> None:
-        counts_steps(event)
-        if event.kind == 'write':
-            rig.kernel.hook = counts_steps
-            others(rig.kernel)
-
-    rig.kernel.hook = step_in
+    rig.at_first_write(lambda: others(rig.kernel))
     rig.pools.hold(B, page_host.needs((1, 100)))
 
     # Then what the kernel gave on top is ours, and goes when it can.
