@@ -14,56 +14,35 @@
 
 from __future__ import annotations
 
-from nova_numa_hugepages import extra_specs
-from nova_numa_hugepages.core import host_stats
-from nova_numa_hugepages.core import model
-from nova_numa_hugepages.core.fit import fitter
-from nova_numa_hugepages.core.rejection import Reason
-from nova_numa_hugepages.core.rejection import Rejection
-from nova_numa_hugepages.nova_fit import numa_fit
-from nova_numa_hugepages.nova_fit import translate
+import dataclasses
+
+from nova_numa_hugepages.scheduler import host_check
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import scenario
 
 
 def unplaceable(play: scenario.Scenario) -> dict[str, str]:
-    """Find the flavors that fit on no empty host.
+    """Find the flavors that our filter rejects on each empty host.
 
     :returns: the reasons by the name of the flavor
     """
+    reader = host_check.StatsReader()
+    empty = list(
+        fleet.hosts(
+            tuple(dataclasses.replace(kind, count=1) for kind in play.hosts)
+        )
+    )
     found = {}
     for flavor in play.flavors:
-        rejections = [_rejection(flavor, kind) for kind in play.hosts]
-        known = [each for each in rejections if each is not None]
-        if len(known) == len(rejections):
+        spec = fleet.request(fleet.nova_flavor(flavor))
+        check = host_check.HostCheck(spec, reader)
+        rejections = []
+        for host in empty:
+            host.allocation_candidates = [{'mappings': {}}]
+            rejections.append(check.check(host))
+        if all(rejection is not None for rejection in rejections):
             found[flavor.name] = '; '.join(
-                dict.fromkeys(
-                    f'{kind.name}: {rejection}'
-                    for kind, rejection in zip(play.hosts, known, strict=True)
-                )
+                f'{kind.name}: {rejection}'
+                for kind, rejection in zip(play.hosts, rejections, strict=True)
             )
     return found
-
-
-def _rejection(
-    flavor: scenario.Flavor, kind: scenario.HostType
-) -> Rejection | None:
-    topology = fleet.request(fleet.nova_flavor(flavor)).numa_topology
-    if topology is None:
-        # It asks for no cell, and is placed by the memory of the whole host.
-        return None
-    stats = host_stats.HostStats(
-        distances=dict(enumerate((kind.runs_us and kind.distances) or ()))
-    )
-    plan = fitter.fit(
-        translate.request(topology),
-        translate.host_topology(fleet.host_topology(kind), stats),
-        limits=model.Limits(kind.cpu_ratio, kind.ram_ratio),
-        strategy=numa_fit.strategy(),
-    )
-    if isinstance(plan, Rejection):
-        return plan
-    limit = extra_specs.max_distance(flavor.extra_specs)
-    if limit is not None and plan.farthest > limit:
-        return Rejection(Reason.DISTANCE, needed=limit, best=plan.farthest)
-    return None
