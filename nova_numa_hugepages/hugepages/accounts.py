@@ -83,9 +83,13 @@ class Accounts:
 
         :returns: the accounts, and what was different
         """
+        known = self._ledger.accounts()
+        for account in known.values():
+            if account.announced_to is not None:
+                # The helper of a service that was killed may be at it.
+                self._kernel.wait_for_writers(account.key)
         check = self.read()
         changes = (*self._unreported, *check.changes)
-        known = self._ledger.accounts()
         if check.accounts != known or check.rebooted:
             with self._ledger.transaction():
                 if check.rebooted or known.keys() - check.accounts.keys():
@@ -110,6 +114,7 @@ class Accounts:
                 f'the ledger has no account of the pool of {key}'
             )
         if account.announced_to is not None:
+            self._kernel.wait_for_writers(key)
             account = _in_step(
                 self._kernel.pool(key), account, self._unreported
             )
@@ -225,9 +230,10 @@ def _in_step(
 ) -> model.Account:
     """Bring an account in step with its pool.
 
-    1. As much of an announced write counts as done as can have been.
-    2. Pages that were added are the operator's, and belong to the floor.
-    3. Pages that are missing were removed by the operator: ours go first.
+    As much of an announced write counts as done as can have been. If that
+    doesn't come to what there is, the operator has set the pool, and all of
+    its pages are the floor: what an operator writes is a number of pages, not
+    how many to add to ours.
     """
     if account is None:
         return model.Account(pool.node, pool.size_kib, floor=pool.persistent)
@@ -239,18 +245,10 @@ def _in_step(
         lost = max(0, -(grown + done))
         grown = max(0, grown + done)
         floor = max(0, floor - lost)
-    difference = pool.persistent - floor - grown
-    if difference > 0:
-        floor += difference
+    if pool.persistent != floor + grown:
         changes.append(
-            f'{difference} pages of {pool.key} were added from outside; the '
-            f'pool will keep at least {floor} pages'
+            f'the pool of {pool.key} was set from {floor + grown} to '
+            f'{pool.persistent} pages from outside, and will keep these'
         )
-    elif difference < 0:
-        ours = min(grown, -difference)
-        grown -= ours
-        floor += difference + ours
-        changes.append(
-            f'{-difference} pages of {pool.key} were removed from outside'
-        )
+        floor, grown = pool.persistent, 0
     return model.Account(pool.node, pool.size_kib, floor, grown)

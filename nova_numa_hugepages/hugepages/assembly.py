@@ -111,7 +111,9 @@ def take_snapshot(
         kernel.fs,
         policy,
         Accounts(hugepages, ledger),
-        UsageReader(hugepages, kernel.read_maps, policy.reserved),
+        UsageReader(
+            hugepages, kernel.read_maps, ledger.accounts, policy.reserved
+        ),
         ledger.holds(),
         can_grow=policy.dynamic,
     )

@@ -83,6 +83,9 @@ class HugePageManager:
         self._lock = threading.Lock()
         self._at_work: collections.Counter[str] = collections.Counter()
         self._expected: dict[str, float] = {}
+        # Changes of purpose that are still to be recorded, in their order.
+        self._moves: list[tuple[str, model.Purpose, model.Purpose]] = []
+        self._moves_lock = threading.Lock()
         self._restarting = _Restarting()
 
     @property
@@ -116,6 +119,7 @@ class HugePageManager:
             pools turn out to be read-only
         """
         with self.at_work(holder):
+            self._record_moves(holder)
             if not after_resize:
                 self._recover(holder)
             new = not self._pools.holds(holder, _GUEST)
@@ -231,6 +235,7 @@ class HugePageManager:
         `reconcile`.
         """
         with _log_and_continue(holder, _NOT_RELEASED):
+            self._record_moves(holder)
             self._pools.release(holder, *purposes)
 
     # Guests that move.
@@ -260,8 +265,17 @@ class HugePageManager:
     def _move(
         self, holder: str, old: model.Purpose, new: model.Purpose
     ) -> None:
+        with self._moves_lock:
+            self._moves.append((holder, old, new))
         with _log_and_continue(holder, _NOT_MOVED, old):
-            self._pools.move(holder, old, new)
+            self._record_moves(holder)
+
+    def _record_moves(self, holder: str) -> None:
+        """Record changes of purpose, also those that failed before."""
+        with self._moves_lock:
+            for move in [move for move in self._moves if move[0] == holder]:
+                self._pools.move(*move)
+                self._moves.remove(move)
 
     # All of the host.
 
@@ -284,6 +298,9 @@ class HugePageManager:
         :param starting: whether the service is starting
         :returns: what was done; it is in the log, too
         """
+        for holder, old, _ in list(self._moves):
+            with _log_and_continue(holder, _NOT_MOVED, old):
+                self._record_moves(holder)
         # A guest that is started or taken away in between is in one of them.
         busy = self.busy()
         domains = defined()

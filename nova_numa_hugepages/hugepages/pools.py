@@ -83,7 +83,9 @@ class Pools:
         self._read_only = read_only
         self._clock = clock
         self._accounts = Accounts(kernel, ledger)
-        self._usage = UsageReader(kernel, read_maps, policy.reserved)
+        self._usage = UsageReader(
+            kernel, read_maps, ledger.accounts, policy.reserved
+        )
         self._host = growth.GrowthHost(
             kernel,
             self._accounts,

@@ -63,7 +63,7 @@ class PoolSnapshot:
         usage = self.usage
         there = usage.pool.total + self.allocatable
         others = usage.occupied + usage.held_back - usage.reserved
-        return max(0, there - others)
+        return max(0, there - max(0, others))
 
     def held_beside(self, holders: Collection[str] | None) -> int:
         """Count the pages that are held for others than these holders.

@@ -19,6 +19,7 @@ whom a free page was promised is in the ledger only.
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
@@ -39,6 +40,7 @@ class PoolUsage:
     :ivar starting: those of them whose holder is taking them right now
     :ivar ours: pages in use that belong to a hold
     :ivar reserved: pages that the operator holds back from guests
+    :ivar floor: pages that are the operator's
     :ivar awaited: free pages that some process other than a holder has
         reserved in the kernel and not touched yet. The kernel doesn't say on
         which node they will be, so they count on each.
@@ -49,6 +51,7 @@ class PoolUsage:
     starting: int = 0
     ours: int = 0
     reserved: int = 0
+    floor: int = 0
     awaited: int = 0
 
     @property
@@ -60,9 +63,11 @@ class PoolUsage:
     def held_back(self) -> int:
         """Free pages that are kept from guests.
 
-        What others use comes out of what the operator reserved.
+        What others use comes out of what the operator reserved, and pages
+        that aren't the operator's are not allocated to be kept from guests.
         """
-        return max(0, self.reserved - self.occupied, self.awaited)
+        reserved = min(self.reserved, self.floor)
+        return max(0, reserved - self.occupied, self.awaited)
 
     @property
     def overdue(self) -> int:
@@ -89,6 +94,7 @@ class UsageReader:
     """Reads the use of the pools of a host.
 
     :param read_maps: reads the ``numa_maps`` of a process
+    :param accounts: gets the accounts of the ledger
     :param reserved: pages that the operator holds back from guests
     """
 
@@ -96,10 +102,12 @@ class UsageReader:
         self,
         kernel: hugetlb.Hugetlb,
         read_maps: processes.MapsReader,
+        accounts: Callable[[], Mapping[model.PoolKey, model.Account]],
         reserved: Mapping[model.PoolKey, int],
     ) -> None:
         self._kernel = kernel
         self._read_maps = read_maps
+        self._accounts = accounts
         self._reserved = reserved
 
     def read(
@@ -116,10 +124,12 @@ class UsageReader:
         promised: dict[model.PoolKey, int] = collections.Counter()
         ours: dict[model.PoolKey, int] = collections.Counter()
         starting: dict[model.PoolKey, int] = collections.Counter()
-        touched: dict[str, dict[model.PoolKey, int]] = {}
+        maps: dict[str, _StartingGuest] = {}
         # Processes come first and pools last: a page that a starting guest
-        # takes in between then counts twice, rather than not at all.
+        # takes in between then counts twice, rather than not at all. So does
+        # one that it has reserved.
         running = processes.running(self._kernel.fs)
+        awaited = self._kernel.reserved()
         for hold in holds:
             key = hold.key
             process = running.get(hold.holder)
@@ -128,25 +138,22 @@ class UsageReader:
             elif hold.state is model.State.TAKEN:
                 has = hold.pages
             else:
-                if hold.holder not in touched:
-                    touched[hold.holder] = self._touched_pages(process)
-                left = touched[hold.holder].get(key, 0)
-                has = min(hold.pages, left)
-                touched[hold.holder][key] = left - has
+                if hold.holder not in maps:
+                    maps[hold.holder] = _StartingGuest(self._maps(process))
+                has, reserved = maps[hold.holder].take(key, hold.pages)
                 starting[key] += hold.pages - has
+                if key.size_kib in awaited:
+                    awaited[key.size_kib] -= reserved
             ours[key] += has
             if (hold.holder, hold.purpose) != without:
                 promised[key] += hold.pages - has
         pools = self._kernel.pools()
-        awaited = {
-            size_kib: self._kernel.reserved(size_kib)
-            for size_kib in {key.size_kib for key in pools}
-        }
-        for key, count in starting.items():
-            if key.size_kib in awaited:
-                awaited[key.size_kib] -= count
+        accounts = self._accounts()
         found = {}
         for key, pool in pools.items():
+            # Without an account all of its pages are the operator's.
+            account = accounts.get(key)
+            floor = pool.total if account is None else account.floor
             # A guest that has taken its pages may return some through its
             # balloon, and takes them again whenever it likes.
             returned = max(0, ours[key] - pool.in_use)
@@ -156,7 +163,8 @@ class UsageReader:
                 starting[key],
                 ours[key] - returned,
                 self._reserved.get(key, 0),
-                min(pool.free, max(0, awaited[key.size_kib])),
+                floor,
+                min(pool.free, max(0, awaited.get(key.size_kib, 0))),
             )
         return found
 
@@ -174,15 +182,45 @@ class UsageReader:
             return {}
         return processes.pages_of(text)
 
-    def _touched_pages(
-        self, process: processes.GuestProcess
-    ) -> dict[model.PoolKey, int]:
-        """Read which pages a guest has that is taking them.
+    def _maps(self, process: processes.GuestProcess) -> str:
+        """Read where the huge pages of a guest are that is taking them.
 
         If that can't be read, those that it has count twice: as promised, and
         as used by others. That lasts until it has started, and is logged then.
         """
         try:
-            return self.pages_of(process)
-        except exception.KernelError:
-            return {}
+            return self._read_maps(process.pid)
+        except (exception.KernelError, ProcessLookupError):
+            return ''
+
+
+class _StartingGuest:
+    """The pages of a guest that is taking them.
+
+    :param maps: as `processes.huge_maps` reads it
+    """
+
+    def __init__(self, maps: str) -> None:
+        self._maps = maps
+        self._pages = processes.pages_of(maps)
+        self._reserved: dict[int, int] = {}
+
+    def take(self, key: model.PoolKey, held: int) -> tuple[int, int]:
+        """Take the pages of one of its holds out of what it has.
+
+        :param held: how many pages it holds
+        :returns: how many of these it has, and for how many of the others the
+            kernel keeps a page. It maps one cell after the other, and touches
+            each before it maps the next one.
+        """
+        left = self._pages.get(key, 0)
+        has = min(held, left)
+        self._pages[key] = left - has
+        size_kib = key.size_kib
+        if size_kib not in self._reserved:
+            self._reserved[size_kib] = (
+                processes.untouched_kib(self._maps, size_kib) // size_kib
+            )
+        reserved = min(held - has, self._reserved[size_kib])
+        self._reserved[size_kib] -= reserved
+        return has, reserved

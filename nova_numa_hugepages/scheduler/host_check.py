@@ -249,10 +249,14 @@ class HostCheck:
                 Reason.DISTANCE, needed=self.farthest, best=choice.farthest
             )
         if self._strategy.account_small_pages:
-            small = host_memory.small_memory_mib(
-                fitter.request, choice.cells, choice.common_size_kib
+            needed = host_memory.needed_mib(
+                fitter.request,
+                checked.topology,
+                choice.cells,
+                choice.common_size_kib,
+                ram_ratio=checked.limits.ram_ratio,
             )
-            miss = small and host_memory.miss(small, checked.small_mib())
+            miss = needed and host_memory.miss(needed, checked.small_mib())
             if miss:
                 return miss
         if checked.stats is None and not (

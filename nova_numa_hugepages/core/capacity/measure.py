@@ -121,14 +121,19 @@ class CellMeasurer:
             own = min(own, int(capacity - used))
             overcommitted = int(capacity * limits.ram_ratio - used)
         if overlaps:
-            most = memory.overlap_room_kib(cell, limits, allocatable)
-            own = min(own, most)
-            pages = [(size, min(free, most // size)) for size, free in pages]
+            exist = memory.existing_pages(cell, allocatable)
+            room = memory.overlap_room_kib(cell, limits, exist)
+            for index, pool in enumerate(cell.pools[1:]):
+                kib, free = pages[index + 1]
+                idle = exist[index] - pool.used - pool.reserved
+                pages[index + 1] = kib, min(free, idle + room // kib)
+            if not self._account_small_pages:
+                exist = memory.busy_pages(cell)
+                room = memory.overlap_room_kib(cell, limits, exist)
+            own = min(own, room)
             overcommitted = min(
                 overcommitted,
-                memory.overlap_room_kib(
-                    cell, limits, allocatable, overcommits=True
-                ),
+                memory.overlap_room_kib(cell, limits, exist, overcommits=True),
             )
         pages[0] = (size, max(0, own) // size if size > 0 else 0)
         return (

@@ -14,10 +14,13 @@
 
 A guest without a NUMA topology floats over the whole host, and no host cell
 accounts for it. Its memory is on small pages all the same, so all guests on
-small pages together have to fit in what the page pools of the host leave.
+small pages together have to fit in what the page pools of the host leave, also
+after pages were allocated for a guest.
 """
 
 from __future__ import annotations
+
+import math
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
@@ -73,18 +76,38 @@ def miss(memory_mib: int, room: int | None) -> Rejection | None:
     return Rejection(Reason.HOST_MEMORY, needed=memory_mib, best=max(0, room))
 
 
-def small_memory_mib(
+def needed_mib(
     request: model.Request,
+    host: model.HostTopology,
     cells: tuple[model.HostCell, ...],
     common: int | None,
+    *,
+    ram_ratio: float,
 ) -> int:
-    """Sum the memory of the guest cells that end on small pages.
+    """Return how much memory on small pages a guest takes of a whole host.
+
+    That of its cells on small pages, and what is allocated as huge pages for
+    the others, which is never overcommitted.
 
     :param cells: the host cell of each guest cell
     :param common: the page size that stands for ``large`` and ``any``
+    :param ram_ratio: the host's RAM allocation ratio
+    :returns: in MiB, as `room_mib`
     """
-    total = 0
+    allocatable = {
+        cell.id: host.allocatable_of(index)
+        for index, cell in enumerate(host.cells if host.allocatable else ())
+    }
+    total = new_kib = 0
     for guest, cell in zip(request.cells, cells, strict=True):
         if memory.on_small_pages(guest, cell, common):
             total += guest.memory_mib
-    return total
+        elif allocatable:
+            size_kib = (
+                common
+                if guest.page_size in model.SEVERAL_SIZES
+                else (guest.page_size)
+            )
+            idle = memory.idle_kib(cell, size_kib, allocatable[cell.id])
+            new_kib += max(0, guest.memory_mib * units.KIB_PER_MIB - idle)
+    return total + math.ceil(new_kib * ram_ratio / units.KIB_PER_MIB)

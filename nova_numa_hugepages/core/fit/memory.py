@@ -22,6 +22,7 @@ exceed the memory of the cell.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 from nova_numa_hugepages.core import model
 from nova_numa_hugepages.core import units
@@ -130,12 +131,16 @@ def memory_miss(
         if miss:
             return miss
     reported = 0
-    for pool in pools:
-        reported += pool[0] * pool[1]
+    for other in pools:
+        reported += other[0] * other[1]
     # Nova cuts the memory of a cell to whole MiB.
     if reported // units.KIB_PER_MIB <= cell.memory_mib:
         return None
-    return _overlap_miss(guest, cell, limits, own, small, allocatable)
+    if small and not account_small_pages:
+        exist = busy_pages(cell)
+    else:
+        exist = existing_pages(cell, allocatable)
+    return _overlap_miss(guest, cell, limits, own, pool, exist)
 
 
 def small_capacity_kib(
@@ -143,25 +148,75 @@ def small_capacity_kib(
 ) -> int:
     """Return how much memory of a host cell is in no page pool, in KiB.
 
+    What the operator reserves of it is taken off.
+
     :param allocatable: page size in KiB to pages of the total that don't
         exist yet, and so take no memory yet
     """
-    memory = cell.memory_mib * units.KIB_PER_MIB
     if not cell.pools:
-        return memory
-    smallest = cell.pools[0]
-    taken = pooled = 0
-    for pool in cell.pools[1:]:
-        busy = pool.used + pool.reserved
-        exist = max(pool.total - allocatable.get(pool.size_kib, 0), busy)
-        taken += busy * pool.size_kib
-        pooled += exist * pool.size_kib
+        return cell.memory_mib * units.KIB_PER_MIB
+    return _outside_kib(cell, existing_pages(cell, allocatable))
+
+
+def _outside_kib(cell: model.HostCell, exist: Sequence[int]) -> int:
+    """Return the memory outside of pools that nobody reserves, in KiB.
+
+    :param exist: pages of each size but the smallest
+    """
+    smallest, *larger = cell.pools
+    outside = cell.memory_mib * units.KIB_PER_MIB
+    for pool, pages in zip(larger, exist, strict=True):
+        outside -= pages * pool.size_kib
+    outside = min(outside, smallest.total * smallest.size_kib)
+    return max(0, outside - smallest.reserved * smallest.size_kib)
+
+
+def existing_pages(
+    cell: model.HostCell, allocatable: Mapping[int, int]
+) -> list[int]:
+    """Count the pages that exist of each size but the smallest.
+
+    :param allocatable: as for `small_capacity_kib`
+    """
+    exist = []
+    pooled = 0
+    for size_kib, total, used, reserved in cell.pools[1:]:
+        pages = max(total - allocatable.get(size_kib, 0), used + reserved)
+        exist.append(pages)
+        pooled += pages * size_kib
     if pooled // units.KIB_PER_MIB > cell.memory_mib:
         # The totals overlap, so not all of these pages exist. Those that are
         # in use do.
-        pooled = taken
-    usable = (smallest.total - smallest.reserved) * smallest.size_kib
-    return max(0, min(usable, memory - pooled))
+        return busy_pages(cell)
+    return exist
+
+
+def idle_kib(
+    cell: model.HostCell,
+    size_kib: int | None,
+    allocatable: Mapping[int, int],
+) -> int:
+    """Return the memory in pages of one size that exist and are not in use.
+
+    :param allocatable: as for `small_capacity_kib`
+    :returns: in KiB; 0 for the smallest pages, which are in no pool
+    """
+    return _idle_kib(cell, size_kib, existing_pages(cell, allocatable))
+
+
+def _idle_kib(
+    cell: model.HostCell, size_kib: int | None, exist: Sequence[int]
+) -> int:
+    return sum(
+        (pages - pool.used - pool.reserved) * pool.size_kib
+        for pool, pages in zip(cell.pools[1:], exist, strict=True)
+        if pool.size_kib == size_kib
+    )
+
+
+def busy_pages(cell: model.HostCell) -> list[int]:
+    """Count the pages of each size but the smallest that are not idle."""
+    return [pool.used + pool.reserved for pool in cell.pools[1:]]
 
 
 def small_used_kib(cell: model.HostCell) -> int:
@@ -198,36 +253,34 @@ def _small_page_miss(
 def overlap_room_kib(
     cell: model.HostCell,
     limits: model.Limits | None,
-    allocatable: Mapping[int, int] = model.NO_PAGES,
+    exist: Sequence[int],
     *,
     overcommits: bool = False,
 ) -> int:
-    """Return the memory left for pages of all sizes together, in KiB.
+    """Return the memory left for small pages or new ones, in KiB.
 
-    For host cells whose reported totals overlap.
+    For host cells whose reported totals overlap. The pages that exist are no
+    memory for other sizes, idle ones neither.
 
     :param limits: the overcommit ratios, None if they aren't known
-    :param allocatable: page size in KiB to pages of the total that don't
-        exist yet
+    :param exist: pages of each size but the smallest, see `existing_pages`
     :param overcommits: whether it is for a guest whose memory may be
         overcommitted
     """
     ratio = 1.0
     used = small_used_kib(cell)
+    capacity = _outside_kib(cell, exist)
     if limits is not None:
         ratio = max(1.0, limits.ram_ratio)
     else:
         # How far small pages are overcommitted isn't known. What they take
         # in fact is at most what there is of them.
-        used = min(used, small_capacity_kib(cell, allocatable))
-    taken = cell.pools[0].reserved * cell.pools[0].size_kib
-    taken += sum((p.used + p.reserved) * p.size_kib for p in cell.pools[1:])
+        used = min(used, capacity)
     # In overcommitted memory, of which pages of a pool take `ratio` times
     # their size, since they are never overcommitted.
     weight = 1.0 if overcommits else ratio
-    room = (cell.memory_mib * units.KIB_PER_MIB - taken) * ratio - used
     # A ratio such as 1.1 isn't exact, and must not take a KiB off.
-    return max(0, int(room / weight + _ROUNDING_KIB))
+    return max(0, int((capacity * ratio - used) / weight + _ROUNDING_KIB))
 
 
 def _overlap_miss(
@@ -235,14 +288,15 @@ def _overlap_miss(
     cell: model.HostCell,
     limits: model.Limits | None,
     own: bool,
-    small: bool,
-    allocatable: Mapping[int, int],
+    pool: model.PagePool,
+    exist: Sequence[int],
 ) -> Miss | None:
     """Check the sum over page sizes whose reported totals overlap."""
-    overcommits = small and not own
+    overcommits = pool is cell.pools[0] and not own
     if overcommits and limits is None:
         return None
-    room = overlap_room_kib(cell, limits, allocatable, overcommits=overcommits)
+    room = overlap_room_kib(cell, limits, exist, overcommits=overcommits)
+    room += _idle_kib(cell, pool.size_kib, exist)
     if guest.memory_mib * units.KIB_PER_MIB <= room:
         return None
     return Miss(

@@ -27,6 +27,7 @@ from nova_numa_hugepages.hugepages import model
 
 SYS = pathlib.Path('/sys')
 PROC = pathlib.Path('/proc')
+RUN = pathlib.Path('/run')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,10 +36,12 @@ class HostFS:
 
     :ivar sys: where sysfs is mounted
     :ivar proc: where procfs is mounted
+    :ivar run: where the services of the host keep their state
     """
 
     sys: pathlib.Path = SYS
     proc: pathlib.Path = PROC
+    run: pathlib.Path = RUN
 
     @property
     def nodes_folder(self) -> pathlib.Path:

@@ -33,15 +33,20 @@ what it leaves out, ``mm/hugetlb.c``. What a caller has to know:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import contextlib
 import errno
+import fcntl
 import os
 import pathlib
 import re
+import time
 from typing import NoReturn
 from typing import Protocol
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import file_locks
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import mempolicy
 
@@ -55,6 +60,10 @@ _FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 # How often a pool is written, as others may change pools at the same time.
 _ATTEMPTS = 4
+
+# Seconds. A write returns when the kernel has tried to get all of the pages.
+WRITE_LIMIT_S = 600.0
+_POLL_S = 0.25
 
 # What pages are split into, in KiB.
 DEMOTED_KIB = 2048
@@ -107,6 +116,9 @@ def write_number(
 
     A `Writer`. This process has to have the right to. That the kernel did less
     than it was asked for is no error, and no file is created.
+
+    The file is locked meanwhile: a service that was killed leaves its helper
+    at work, and the next one waits for it (`Hugetlb.wait_for_writers`).
     """
     if node is not None:
         with mempolicy.preferring(node):
@@ -114,10 +126,26 @@ def write_number(
         return
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
+        # Anybody may hold a lock to read it, and that stops no write.
+        with contextlib.suppress(BlockingIOError, PermissionError):
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.write(descriptor, b'%d' % number)
     except OSError as error:
         if error.errno not in _DID_LESS:
             raise
+    finally:
+        os.close(descriptor)
+
+
+def _writer_of(path: pathlib.Path) -> str | None:
+    """Get the process that is writing to a file of the kernel, if any."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):
+        # What can't be read is written by hand only.
+        return None
+    try:
+        return file_locks.holder(descriptor, fcntl.F_RDLCK)
     finally:
         os.close(descriptor)
 
@@ -142,9 +170,15 @@ class Hugetlb:
     something raise `exception.PoolsReadOnly` if that isn't possible here.
     """
 
-    def __init__(self, fs: hostfs.HostFS, writer: Writer) -> None:
+    def __init__(
+        self,
+        fs: hostfs.HostFS,
+        writer: Writer,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.fs = fs
         self._writer = writer
+        self._sleep = sleep
 
     def nodes(self) -> list[int]:
         """List the nodes that can have huge pages, ascending.
@@ -198,12 +232,19 @@ class Hugetlb:
         )
         return {key: self.pool(key) for key in keys}
 
-    def reserved(self, size_kib: int) -> int:
+    def reserved(self) -> dict[int, int]:
         """Read how many free pages the kernel has promised to processes.
 
         It knows that for the host only, not on which node they will be.
+
+        :returns: pages by size in KiB
         """
-        return self.fs.number(self.fs.size_folder(size_kib) / 'resv_hugepages')
+        return {
+            size_kib: self.fs.number(
+                self.fs.size_folder(size_kib) / 'resv_hugepages'
+            )
+            for size_kib in {s for n in self.nodes() for s in self.sizes(n)}
+        }
 
     def set_persistent(self, key: model.PoolKey, pages: int) -> int:
         """Ask for so many persistent pages; `pool` reads the result.
@@ -229,6 +270,28 @@ class Hugetlb:
             if meant >= pages:
                 return meant
         return pages
+
+    def wait_for_writers(self, key: model.PoolKey) -> None:
+        """Wait until no process is writing to a pool.
+
+        :raises exception.KernelError: if one takes longer than any write does
+        """
+        for path in (
+            nr_file(self.fs, *key),
+            host_file(self.fs, key.size_kib),
+            demote_file(self.fs, *key),
+        ):
+            waited_s = 0.0
+            while (process := _writer_of(path)) is not None:
+                if waited_s >= WRITE_LIMIT_S:
+                    raise exception.KernelError(
+                        path,
+                        f'{process} writing to it for {waited_s:g} s',
+                        'a file that is not written to; see what that '
+                        'process is doing, and end it if it hangs',
+                    )
+                self._sleep(_POLL_S)
+                waited_s += _POLL_S
 
     def _is_exact(self) -> bool:
         """Check whether what is written for a node is right in any case."""

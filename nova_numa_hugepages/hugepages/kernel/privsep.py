@@ -66,7 +66,7 @@ def numa_maps(pid: int) -> str:
     Fits `nova_numa_hugepages.hugepages.kernel.processes.MapsReader`.
 
     :param pid: the process of its QEMU
-    :returns: the lines of its ``numa_maps`` that are on huge pages
+    :returns: as `nova_numa_hugepages.hugepages.kernel.processes.huge_maps`
     :raises ProcessLookupError: if there is no such guest any more
     :raises exception.KernelError: if that can't be read
     """
@@ -175,12 +175,8 @@ def _huge_maps(pid: int) -> str:
         raise PermissionError(errno.EACCES, str(error)) from error
     if not found:
         raise ProcessLookupError(errno.ESRCH, 'No such guest')
-    path = _FS.proc / f'{pid:d}' / 'numa_maps'
     try:
-        text = path.read_text('ascii', 'replace')
+        return processes.huge_maps(_FS, pid)
     except FileNotFoundError as error:
         # It ended in between.
         raise ProcessLookupError(errno.ESRCH, 'No such guest') from error
-    return ''.join(
-        line for line in text.splitlines(keepends=True) if ' huge ' in line
-    )

@@ -12,14 +12,19 @@
 
 """QEMU's processes of the running guests, and their huge pages.
 
-Sources: ``/proc/PID/numa_maps`` in ``Documentation/filesystems/proc.rst`` and
-``show_numa_map`` in ``fs/proc/task_mmu.c`` of the kernel; libvirt's
-``src/qemu/qemu_command.c`` for the arguments that it gives QEMU.
+Sources: ``/proc/PID/maps`` and ``numa_maps`` in
+``Documentation/filesystems/proc.rst`` and ``show_numa_map`` in
+``fs/proc/task_mmu.c`` of the kernel; libvirt's ``src/qemu/qemu_command.c`` for
+the arguments that it gives QEMU, and ``src/util/vircgroup.c`` and
+``virsystemd.c`` for the names of its groups.
 """
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import errno
 import os
 import re
@@ -29,12 +34,17 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
 
-# Reads /proc/PID/numa_maps. Raises ProcessLookupError if there is no such
-# process any more, exception.KernelError if the file can't be read.
+# Reads what `huge_maps` does. Raises ProcessLookupError if there is no such
+# process any more, exception.KernelError if a file can't be read.
 MapsReader = Callable[[int], str]
 
 # As libvirt and Nova write it.
 _UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
+_MAPPING = re.compile(rb'^([0-9a-f]+)-([0-9a-f]+) ', re.MULTILINE)
+# Its control group, by systemd or by libvirt alone.
+_GROUP = re.compile(r'machine-qemu\\x2d.+\.scope|.+\.libvirt-qemu')
+# The real user.
+_USER = re.compile(rb'^Uid:\t(\d+)\t', re.MULTILINE)
 _GONE = frozenset({errno.ENOENT, errno.ESRCH})
 
 
@@ -100,6 +110,10 @@ def running(fs: hostfs.HostFS) -> dict[str, GuestProcess]:
 def guest(fs: hostfs.HostFS, pid: int) -> GuestProcess | None:
     """Get the guest that a process runs.
 
+    Anybody can start a program with the arguments of a guest. So its user has
+    to be root, or libvirt has to have given it a control group or noted its
+    id.
+
     :returns: None if it runs none, or has ended
     :raises exception.KernelError: if it can't be read
     """
@@ -115,9 +129,55 @@ def guest(fs: hostfs.HostFS, pid: int) -> GuestProcess | None:
     stat = _bytes(f'{fs.proc}/{pid:d}/stat').rpartition(b')')[2].split()
     if len(stat) < 20 or not stat[19].isdigit():
         return None
-    return GuestProcess(
-        pid, uuid, _name(_argument(words, '-name')), int(stat[19])
-    )
+    name = _name(_argument(words, '-name'))
+    if not _is_of_libvirt(fs, pid, name):
+        return None
+    return GuestProcess(pid, uuid, name, int(stat[19]))
+
+
+def _is_of_libvirt(fs: hostfs.HostFS, pid: int, name: str) -> bool:
+    """Check whether libvirt can have started a process.
+
+    :param name: of the domain that it says it runs
+    :raises exception.KernelError: if it can't be read
+    """
+    user = _USER.search(_bytes(f'{fs.proc}/{pid:d}/status'))
+    if user is not None and int(user[1]) == 0:
+        return True
+    groups = _bytes(f'{fs.proc}/{pid:d}/cgroup').decode('utf-8', 'replace')
+    for line in groups.splitlines():
+        path = line.split(':', 2)[-1].split('/')
+        # There, users make groups of whatever name.
+        if 'user.slice' not in path and any(map(_GROUP.fullmatch, path)):
+            return True
+    # Without control groups, or with none for guests.
+    if not name or '/' in name:
+        return False
+    note = _bytes(f'{fs.run}/libvirt/qemu/{name}.pid')
+    return note.strip() == b'%d' % pid
+
+
+def huge_maps(fs: hostfs.HostFS, pid: int) -> str:
+    """Read where the huge pages of a process are.
+
+    :returns: the lines of its ``numa_maps`` on huge pages, each with the size
+        of the mapping at its end, as ``mapped_kB=4096``; 0 if it isn't known
+    :raises OSError: if a file can't be read
+    """
+    folder = fs.proc / f'{pid:d}'
+    sizes = {}
+    # It comes first: what is mapped in between is not counted.
+    with contextlib.suppress(FileNotFoundError):
+        for first, last in _MAPPING.findall((folder / 'maps').read_bytes()):
+            sizes[int(first, 16)] = (int(last, 16) - int(first, 16)) // 1024
+    lines = []
+    text = (folder / 'numa_maps').read_text('ascii', 'replace')
+    for line in text.splitlines():
+        words = line.split()
+        if 'huge' in words:
+            mapped_kib = sizes.get(int(words[0], 16), 0)
+            lines.append(f'{line} mapped_kB={mapped_kib}\n')
+    return ''.join(lines)
 
 
 class MapsFile:
@@ -127,54 +187,76 @@ class MapsFile:
         self._fs = fs
 
     def __call__(self, pid: int) -> str:
-        """Read ``numa_maps`` of a process.
+        """Read where the huge pages of a process are, as `huge_maps`.
 
         :raises ProcessLookupError: if there is no such process any more
         :raises exception.KernelError: if it can't be read
         """
-        path = self._fs.proc / f'{pid:d}' / 'numa_maps'
         try:
-            with open(path, 'rb') as file:
-                return file.read().decode('ascii', 'replace')
+            return huge_maps(self._fs, pid)
         except OSError as error:
             if error.errno in _GONE:
                 raise ProcessLookupError(
                     errno.ESRCH, os.strerror(errno.ESRCH)
                 ) from error
             raise exception.KernelError(
-                path, hostfs.reason(error), 'a file that can be read'
+                self._fs.proc / f'{pid:d}' / 'numa_maps',
+                hostfs.reason(error),
+                'a file that can be read',
             ) from error
 
 
-def pages_of(numa_maps: str) -> dict[model.PoolKey, int]:
+def pages_of(maps: str) -> dict[model.PoolKey, int]:
     """Count the huge pages of a process.
 
     Only those that it has touched: others have no place yet.
 
-    :param numa_maps: what is in its file of that name
+    :param maps: as `huge_maps` reads it
     :returns: pages by pool; pools without are left out
     """
-    found: dict[model.PoolKey, int] = {}
-    for line in numa_maps.splitlines():
-        words = line.split()
-        if 'huge' not in words:
-            continue
-        counts: list[tuple[int, int]] = []
-        size_kib = 0
-        for word in words[2:]:
+    found: dict[model.PoolKey, int] = collections.Counter()
+    for size_kib, counts, _ in _mappings(maps):
+        for node, count in counts.items():
+            found[model.PoolKey(node, size_kib)] += count
+    return dict(found)
+
+
+def untouched_kib(maps: str, size_kib: int) -> int:
+    """Return the memory that a process has mapped and not touched yet.
+
+    The kernel keeps free pages for it.
+
+    :param maps: as `huge_maps` reads it
+    :param size_kib: the page size; that of a mapping is not known before it is
+        touched, so those count as well
+    """
+    return sum(
+        max(0, mapped_kib - size_kib * sum(counts.values()))
+        for size, counts, mapped_kib in _mappings(maps)
+        if size in (0, size_kib)
+    )
+
+
+def _mappings(maps: str) -> Iterator[tuple[int, dict[int, int], int]]:
+    """Read the mappings on huge pages.
+
+    :returns: the page size in KiB, 0 if it isn't known; pages by node; the
+        size of the mapping in KiB, 0 if it isn't known
+    """
+    for line in maps.splitlines():
+        counts: dict[int, int] = collections.Counter()
+        size_kib = mapped_kib = 0
+        for word in line.split()[2:]:
             name, _, value = word.partition('=')
             if not value.isdigit():
                 continue
             if name == 'kernelpagesize_kB':
                 size_kib = int(value)
+            elif name == 'mapped_kB':
+                mapped_kib = int(value)
             elif name[:1] == 'N' and name[1:].isdigit():
-                counts.append((int(name[1:]), int(value)))
-        if not size_kib:
-            continue
-        for node, count in counts:
-            key = model.PoolKey(node, size_kib)
-            found[key] = found.get(key, 0) + count
-    return found
+                counts[int(name[1:])] += int(value)
+        yield size_kib, counts if size_kib else {}, mapped_kib
 
 
 def _argument(words: list[str], option: str) -> str:

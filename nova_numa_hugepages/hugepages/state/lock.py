@@ -20,11 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import errno
-import fcntl
 import os
 import pathlib
 import stat
-import struct
 import threading
 import time
 
@@ -32,6 +30,7 @@ from oslo_concurrency import lockutils
 from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages.kernel import file_locks
 from nova_numa_hugepages.hugepages.state import sqlite
 
 LOG = logging.getLogger(__name__)
@@ -43,9 +42,6 @@ TIMEOUT_S = 600.0
 
 # Seconds after which waiting is reported.
 PATIENCE_S = 1.0
-
-# The kernel's struct flock: type, whence, start, length, process.
-_FLOCK = 'hhqqi0q'
 
 
 class LockError(exception.NUMAHugepagesError):
@@ -152,7 +148,7 @@ class HostLock:
 
     def _file_holder(self) -> str:
         # An attempt to take the lock leaves the file open.
-        found = holder(self._shared.processes.lockfile.fileno())
+        found = file_locks.holder(self._shared.processes.lockfile.fileno())
         return found or 'a process that has just released it'
 
     def _wait(
@@ -178,33 +174,6 @@ class HostLock:
                 'holds it',
                 'See what that is doing, end it if it hangs, and try again.',
             )
-
-
-def holder(descriptor: int) -> str | None:
-    """Get the process that holds a POSIX lock on a file.
-
-    :param descriptor: of the file, which this process has not locked
-    :returns: like ``process 4711 (nova-compute)``, None if there is none
-    :raises OSError: if the kernel doesn't say
-    """
-    request = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-    answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, request)
-    kind, _, _, _, pid = struct.unpack(_FLOCK, answer)
-    return None if kind == fcntl.F_UNLCK else name_process(pid)
-
-
-def name_process(pid: int) -> str:
-    """Name a process and its program, for messages.
-
-    :param pid: 0 if it has none here, as a process outside this container
-    """
-    if not pid:
-        return 'a process outside this container'
-    try:
-        program = pathlib.Path(f'/proc/{pid}/comm').read_text().strip()
-    except OSError:
-        program = 'ended since'
-    return f'process {pid} ({program})'
 
 
 def make_file(path: pathlib.Path) -> None:

@@ -17,9 +17,9 @@ it there. A change of the tables is a step at the end of :data:`STEPS`; those
 before it stay as they are, since there are files that have gone through them.
 
 What a row may hold is said by the constraints of the tables alone. The first
-ledgers had none; as their columns are the same, that is no version of its
-own: `migrate` adds the constraints, and earlier versions of this package can
-still use the ledger.
+ledgers had none, and later ones fewer; as their columns are the same, that is
+no version of its own: `migrate` adds the constraints, and earlier versions of
+this package can still use the ledger.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ Step = Sequence[str]
 """Statements that bring the tables from one version to the next."""
 
 
-# Columns, by what they hold. Larger times are infinite.
+# Columns, by what they hold. No host has 2 to the power of 40 pages, or such
+# large ones. Larger times are infinite.
 _TEXT = """{0} TEXT NOT NULL CONSTRAINT {0}
     CHECK (typeof({0}) = 'text' AND {0} <> '')"""
 _PURPOSE = """{0} TEXT NOT NULL CONSTRAINT {0}
@@ -47,11 +48,12 @@ _PURPOSE = """{0} TEXT NOT NULL CONSTRAINT {0}
 _STATE = """{0} TEXT NOT NULL CONSTRAINT {0}
     CHECK ({0} IN ('held', 'taken'))"""
 _COUNT = """{0} INTEGER NOT NULL CONSTRAINT {0}
-    CHECK (typeof({0}) = 'integer' AND {0} >= 0)"""
+    CHECK (typeof({0}) = 'integer' AND {0} >= 0 AND {0} < 1099511627776)"""
 _SIZE = """{0} INTEGER NOT NULL CONSTRAINT {0}
-    CHECK (typeof({0}) = 'integer' AND {0} > 0)"""
+    CHECK (typeof({0}) = 'integer' AND {0} > 0 AND {0} < 1099511627776)"""
 _MAYBE = """{0} INTEGER CONSTRAINT {0}
-    CHECK ({0} IS NULL OR typeof({0}) = 'integer' AND {0} >= 0)"""
+    CHECK ({0} IS NULL OR
+        typeof({0}) = 'integer' AND {0} >= 0 AND {0} < 1099511627776)"""
 _TIME = """{0} REAL NOT NULL CONSTRAINT {0}
     CHECK (typeof({0}) = 'real' AND {0} >= 0 AND {0} < 9e999)"""
 
@@ -256,16 +258,15 @@ def _check_rows(
 
 
 def _constrained(connection: sqlite3.Connection) -> bool:
-    """Return whether the tables have constraints, or are not there yet."""
-    return not _number(
-        connection,
-        "SELECT count(*) FROM sqlite_master WHERE name = 'holds' "
-        "AND sql NOT LIKE '%CHECK%'",
-    )
+    """Return whether the tables have these constraints, or aren't there."""
+    found = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE name = 'holds'"
+    ).fetchone()
+    return found in (None, (_TABLES['holds'],))
 
 
 def _constrain(connection: sqlite3.Connection) -> None:
-    """Add the constraints to the tables of version 1."""
+    """Give the tables of version 1 the constraints that they have now."""
     for table, create in _TABLES.items():
         connection.execute(f'ALTER TABLE {table} RENAME TO old_{table}')
         connection.execute(create)

@@ -37,6 +37,7 @@ import fcntl
 import os
 import pathlib
 
+from nova_numa_hugepages.hugepages.kernel import file_locks
 from nova_numa_hugepages.hugepages.state import lock
 
 NAME = 'nova-numa-hugepages-service.lock'
@@ -77,7 +78,9 @@ def _lock(descriptor: int, path: pathlib.Path) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         # Named by POSIX for a lock that another process has.
-        process = lock.holder(descriptor) or 'a process that has ended since'
+        process = (
+            file_locks.holder(descriptor) or 'a process that has ended since'
+        )
         raise lock.LockError(
             path,
             f'is held by {process}',
@@ -109,7 +112,7 @@ def holder(folder: pathlib.Path) -> str | None:
     """
     path = _path(folder)
     if (os.getpid(), path) in _held:
-        return lock.name_process(os.getpid())
+        return file_locks.name_process(os.getpid())
     try:
         # What is no regular file is not waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -118,7 +121,7 @@ def holder(folder: pathlib.Path) -> str | None:
     except OSError as error:
         raise lock.unusable(path, error) from error
     try:
-        return lock.holder(descriptor)
+        return file_locks.holder(descriptor)
     finally:
         os.close(descriptor)
 

@@ -129,6 +129,9 @@ def secure(path: pathlib.Path, connection: sqlite3.Connection) -> None:
                     file.chmod(0o600)
         _use_log(path, connection)
         connection.execute('PRAGMA synchronous = FULL')
+        # A log that is cut or changed is no log to SQLite, without a word. So
+        # the database doesn't need it for longer than a transaction takes.
+        connection.execute('PRAGMA wal_autocheckpoint = 1')
 
 
 def connect_read_only(path: pathlib.Path) -> sqlite3.Connection:

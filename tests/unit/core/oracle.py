@@ -147,7 +147,9 @@ def is_valid(
             and small_pages_fit(
                 guest, cell, size_kib, existing, limits, strategy
             )
-            and sizes_fit_together(guest, cell, size_kib, existing, limits)
+            and sizes_fit_together(
+                guest, host, index, size_kib, limits, strategy
+            )
         ):
             return False
     cells = [host.cells[index] for index in chosen]

@@ -201,11 +201,16 @@ def small_capacity_kib(cell: HostCell, existing: int) -> int:
     :param existing: memory in larger pages that exist, in KiB
     """
     small = min(cell.pools)
-    usable = (small.total - small.reserved) * small.size_kib
     # Memory is in whole MiB, pages are not.
     if existing // 1024 > cell.memory_mib:
         existing = in_use_kib(cell)
-    return max(0, min(usable, cell.memory_mib * 1024 - existing))
+    left = cell.memory_mib * 1024 - existing
+    # Pages that the operator reserves come out of what there is.
+    return max(
+        0,
+        min(left, small.total * small.size_kib)
+        - small.reserved * small.size_kib,
+    )
 
 
 def small_use_kib(cell: HostCell) -> int:
@@ -244,29 +249,42 @@ def small_pages_fit(
 
 def sizes_fit_together(
     guest: GuestCell,
-    cell: HostCell,
+    host: HostTopology,
+    index: int,
     size_kib: int,
-    existing: int,
     limits: Limits | None,
+    strategy: Strategy,
 ) -> bool:
-    """R8: all sizes together stay within the memory of the cell."""
-    memory = cell.memory_mib * 1024
+    """R8: what has to be allocated comes out of what is in no pool."""
+    cell = host.cells[index]
     reported = sum(pool.total * pool.size_kib for pool in cell.pools)
     if reported // 1024 <= cell.memory_mib:
         return True
     small = min(cell.pools)
-    floats = size_taken(
-        guest, cell, size_kib
-    ) == small.size_kib and not is_pinned(guest)
-    need = guest.memory_mib * 1024
-    in_use = in_use_kib(cell) + small.reserved * small.size_kib
-    if limits is None:
+    taken = size_taken(guest, cell, size_kib)
+    floats = taken == small.size_kib and not is_pinned(guest)
+    if floats and limits is None:
         # Nothing is known of the ratio of guests that overcommit.
-        small_use = min(
-            small_use_kib(cell), small_capacity_kib(cell, existing)
-        )
-        return floats or in_use + need + small_use <= memory
+        return True
+    existing = existing_kib(host, index)
+    if taken == small.size_kib and not strategy.account_small_pages:
+        # The operator wants idle pages to count as memory.
+        existing = in_use_kib(cell)
+    capacity = small_capacity_kib(cell, existing)
+    need = guest.memory_mib * 1024
+    if existing // 1024 <= cell.memory_mib:
+        allocatable = host.allocatable[index] if host.allocatable else {}
+        for pool in larger_pools(cell):
+            idle = pool.total - allocatable.get(pool.size_kib, 0)
+            idle -= pool.used + pool.reserved
+            if pool.size_kib == taken:
+                need -= max(0, idle) * pool.size_kib
+    if need <= 0:
+        return True
+    small_use = small_use_kib(cell)
+    if limits is None:
+        return need + min(small_use, capacity) <= capacity
     ratio = max(limits.ram_ratio, 1.0)
     if not floats:
         need *= ratio
-    return in_use * ratio + need + small_use_kib(cell) <= memory * ratio
+    return need + small_use <= capacity * ratio

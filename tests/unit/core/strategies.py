@@ -120,10 +120,11 @@ def _fits(
         )
         and rules.sizes_fit_together(
             guest,
-            cell,
+            case.host,
+            target,
             wish.size_kib,
-            rules.existing_kib(case.host, target),
             case.limits,
+            case.strategy,
         )
     )
 

@@ -136,6 +136,7 @@ class Rig:
     :ivar ledger: the ledger, whose writes are steps
     :ivar pools: of the process that lives
     :ivar steps: its writes
+    :ivar sleep: how it waits
     :param read_maps: reads the ``numa_maps`` of a process; as the kernel has
         it if None
     :param before_6_7: as in `fake_kernel.FakeKernel`
@@ -158,6 +159,7 @@ class Rig:
         self.policy = policy
         self.steps = Steps()
         self.now = 1000.0
+        self.sleep: Callable[[float], object] = lambda _: None
         self.read_maps = read_maps or self.kernel.read_maps
         self.ledger = stepping(ledger or Ledger.in_memory(), self.steps)
         self.start()
@@ -165,7 +167,9 @@ class Rig:
     def start(self, read_only: str | None = None) -> None:
         """Start the process, again if it was killed."""
         self.steps.revive()
-        self.hugetlb = hugetlb.Hugetlb(self.kernel.fs, self.kernel.write)
+        self.hugetlb = hugetlb.Hugetlb(
+            self.kernel.fs, self.kernel.write, lambda s: self.sleep(s)
+        )
         self.pools = Pools(
             self.hugetlb,
             self.ledger,
@@ -175,7 +179,7 @@ class Rig:
             read_only=read_only,
             clock=lambda: self.now,
             ticks=self._tick,
-            sleep=lambda _: None,
+            sleep=lambda s: self.sleep(s),
         )
         self.reconciler = reconcile.Reconciler(self.pools)
 
@@ -185,7 +189,9 @@ class Rig:
             growth.GrowthHost(
                 self.hugetlb,
                 Accounts(self.hugetlb, self.ledger),
-                UsageReader(self.hugetlb, self.read_maps, {}),
+                UsageReader(
+                    self.hugetlb, self.read_maps, self.ledger.accounts, {}
+                ),
                 self.ledger.holds,
                 self._tick,
                 lambda _: None,

@@ -14,6 +14,8 @@
 
 import logging
 
+import pytest
+
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from tests.unit.hugepages import managed
@@ -98,6 +100,58 @@ def test_a_purpose_that_cannot_be_changed_is_logged(manager, rig, caplog):
         'huge pages /ledger is full. Make room. They are still reserved for '
         'guest. Will retry in the next resource update.'
     )
+    assert rig.held() == {(ONE, 'guest'): managed.ALL}
+
+
+def test_a_purpose_that_was_not_changed_is_changed_before_a_start(
+    manager, rig
+):
+    # Given a resize on the same host, whose hold for the revert is not
+    # recorded while the ledger can't be written.
+    managed.start(manager, rig)
+    rig.steps.errors['move'] = exception.LedgerError('/ledger', 'is full', '')
+    manager.resized(ONE)
+    rig.kernel.stop_guest(ONE)
+    smaller = page_host.needs((0, 5))
+
+    # When the guest starts with its new size, it doesn't while that lasts,
+    with pytest.raises(exception.LedgerError):
+        managed.start(manager, rig, smaller, after_resize=True)
+    assert rig.held() == {(ONE, 'guest'): managed.ALL}
+    # and then leaves what is kept for a revert.
+    rig.steps.errors.clear()
+    managed.start(
+        manager, rig, smaller, {page_host.pool(0): 5}, after_resize=True
+    )
+    assert rig.held() == {
+        (ONE, 'guest'): {page_host.pool(0): 5},
+        (ONE, 'resize'): managed.ALL,
+    }
+
+
+def test_a_purpose_that_was_not_changed_is_changed_by_the_next_update(
+    manager, rig
+):
+    managed.start(manager, rig)
+    rig.steps.errors['move'] = exception.LedgerError('/ledger', 'is full', '')
+    manager.resized(ONE)
+    rig.steps.errors.clear()
+
+    manager.reconcile(lambda: frozenset(), lambda: frozenset({ONE}))
+
+    assert rig.held() == {(ONE, 'resize'): managed.ALL}
+
+
+def test_a_guest_that_goes_leaves_no_change_of_purpose_behind(manager, rig):
+    managed.start(manager, rig)
+    rig.steps.errors['move'] = exception.LedgerError('/ledger', 'is full', '')
+    manager.resized(ONE)
+    rig.kernel.stop_guest(ONE)
+    rig.steps.errors.clear()
+
+    manager.release(ONE)
+    managed.start(manager, rig)
+
     assert rig.held() == {(ONE, 'guest'): managed.ALL}
 
 

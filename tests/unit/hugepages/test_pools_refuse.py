@@ -100,6 +100,23 @@ def test_what_others_have_reserved_in_the_kernel_is_not_promised(
     rig.pools.hold(A, page_host.needs((0, 10)))
 
 
+@pytest.mark.parametrize('mapped', [False, True])
+def test_a_guest_that_starts_doesn_t_stand_for_others(
+    tmp_path: pathlib.Path, mapped: bool
+) -> None:
+    # Given another program that has mapped 6 pages and touched none, and a
+    # guest whose process runs, and has its memory mapped or not yet.
+    rig = page_host.make(tmp_path, page_host.grown(20), dynamic=False)
+    rig.kernel.take({page_host.pool(0): 6}, touch=False)
+    rig.pools.hold(A, page_host.needs((0, 8)))
+    memory = {page_host.pool(0): 8} if mapped else {}
+    rig.kernel.start_guest(A, memory, touch=False)
+    # When another guest asks, Then the pages of both are left out.
+    with pytest.raises(exception.NotEnoughPages):
+        rig.pools.hold(B, page_host.needs((0, 7)))
+    rig.pools.hold(B, page_host.needs((0, 6)))
+
+
 def test_what_the_operator_reserves_is_not_promised(
     tmp_path: pathlib.Path,
 ) -> None:

@@ -121,15 +121,13 @@ def test_surplus_pages_of_another_node_do_not_stay_for_ever(
     } == {0: 0, 1: 0}
 
 
-def test_reserved_pages_of_our_own_making_are_given_back_last(
-    tmp_path: pathlib.Path,
-) -> None:
+def test_no_pages_are_allocated_to_be_reserved(tmp_path: pathlib.Path) -> None:
     # Given 10 pages reserved of a pool of 4.
     rig = page_host.make(
         tmp_path, page_host.grown(4), reserved={page_host.pool(0): 10}
     )
     rig.pools.hold(A, page_host.needs((0, 20)))
-    # Then 30 are there, and 10 of them stay when the guest has gone.
-    assert rig.persistent()[page_host.pool(0)] == 30
+    # Then the guest has 20, and the others stay when it has gone.
+    assert rig.persistent()[page_host.pool(0)] == 24
     rig.pools.release(A)
-    assert rig.persistent()[page_host.pool(0)] == 10
+    assert rig.persistent()[page_host.pool(0)] == 4

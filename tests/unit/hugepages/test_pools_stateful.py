@@ -213,11 +213,8 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         self.kernel.operator_writes(key, count)
         self.clean.discard(key)
         for changed, now in self.rig.persistent().items():
-            difference = now - before[changed]
-            ours = before[changed] - self.floor[changed]
-            if difference < 0:
-                difference += min(ours, -difference)
-            self.floor[changed] += difference
+            if now != before[changed]:
+                self.floor[changed] = now
         with self.rig.pools.locked():
             self.rig.pools.refresh()
 

@@ -16,24 +16,46 @@ from __future__ import annotations
 
 import pathlib
 
+import pytest
+
 from tests.unit.hugepages import page_host
 from tests.unit.hugepages import unreconciled
 from tests.unit.hugepages.unreconciled import A
 
 
-def test_an_operator_who_adds_pages(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize('number', [32, 20 + 1, 12])
+def test_what_an_operator_writes_is_the_size_of_the_pool(
+    tmp_path: pathlib.Path, number: int
+) -> None:
+    # Given a pool of 20 pages, all of them allocated for a guest.
     rig = unreconciled.make(tmp_path)
-    rig.kernel.operator_writes(page_host.pool(0), 32)
+    rig.kernel.operator_writes(page_host.pool(0), number)
     assert rig.reconcile([A]) == [
-        '12 pages of 2 MiB on NUMA node 0 were added from outside; the '
-        'pool will keep at least 12 pages',
-        '12 idle pages of 2 MiB on NUMA node 0 were freed',
+        'the pool of 2 MiB on NUMA node 0 was set from 20 to '
+        f'{number} pages from outside, and will keep these',
     ]
-    # The guest has those that were added, and 8 of ours.
-    assert (rig.account(0), rig.total()) == ((12, 8), 20)
+    assert rig.account(0) == (number, 0)
+    # Then it has that size once the guest is gone.
     rig.kernel.stop_guest(A)
     rig.reconcile([])
-    assert rig.total() == 12
+    assert (rig.account(0), rig.total()) == ((number, 0), number)
+
+
+def test_a_boot_unit_that_comes_late(tmp_path: pathlib.Path) -> None:
+    # Given a host whose unit sets the pool to 60 at each boot, and a guest.
+    rig = page_host.make(tmp_path, page_host.grown(60))
+    rig.pools.hold(A, page_host.needs((0, 40)))
+    # When the service starts before the unit, and allocates the guest's pages,
+    rig.kernel.reboot()
+    rig.kernel.operator_writes(page_host.pool(0), 0)
+    rig.start()
+    rig.reconcile([A], starting=True)
+    assert (rig.account(0), rig.total()) == ((0, 40), 40)
+    rig.kernel.operator_writes(page_host.pool(0), 60)
+    rig.reconcile([A])
+    # Then the unit's number stays when the guest has gone.
+    rig.pools.release(A)
+    assert (rig.account(0), rig.total()) == ((60, 0), 60)
 
 
 def test_an_operator_who_takes_pages_away(tmp_path: pathlib.Path) -> None:
@@ -43,7 +65,8 @@ def test_an_operator_who_takes_pages_away(tmp_path: pathlib.Path) -> None:
     rig.kernel.operator_writes(page_host.pool(0), 0)
     # Then they are made again, since they are promised.
     assert rig.reconcile([A]) == [
-        '20 pages of 2 MiB on NUMA node 0 were removed from outside',
+        'the pool of 2 MiB on NUMA node 0 was set from 20 to 0 pages from '
+        'outside, and will keep these',
         '20 of 20 pages of 2 MiB on NUMA node 0 that are reserved for '
         'instances were missing, and were allocated',
     ]

@@ -41,7 +41,7 @@ def host_fs(root: pathlib.Path | None, own: hostfs.HostFS) -> hostfs.HostFS:
                 f'--root {root}: found no {folder}, expected the folder with '
                 'the sys and proc of a host'
             )
-    return hostfs.HostFS(root / 'sys', root / 'proc')
+    return hostfs.HostFS(root / 'sys', root / 'proc', root / 'run')
 
 
 def below(root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:

@@ -26,10 +26,10 @@ from nova_numa_hugepages.cmd import main
 from nova_numa_hugepages.cmd.host.opening import Machine
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
+from nova_numa_hugepages.hugepages.kernel import file_locks
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.pools import Pools
-from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state import service_lock
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
@@ -171,7 +171,7 @@ class Host:
         folder = folder or self.state
         service_lock.hold(folder)
         try:
-            yield lock.name_process(os.getpid())
+            yield file_locks.name_process(os.getpid())
         finally:
             service_lock.release(folder)
 

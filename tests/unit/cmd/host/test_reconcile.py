@@ -136,8 +136,8 @@ def test_what_the_operator_changed(host, capsys):
     assert host.run('reconcile') == 0
 
     assert (
-        f'36 pages of {model.PoolKey(0, SMALL)} were added from outside'
-        in capsys.readouterr().out
+        f'the pool of {model.PoolKey(0, SMALL)} was set from 64 to 100 pages '
+        'from outside' in capsys.readouterr().out
     )
 
 

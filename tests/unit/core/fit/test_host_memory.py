@@ -126,7 +126,9 @@ class TestSmallMemory:
     )
 
     def memory_mib(self, *guests, common=None, cells=CELLS):
-        return host_memory.small_memory_mib(request(*guests), cells, common)
+        return host_memory.needed_mib(
+            request(*guests), host(*cells), cells, common, ram_ratio=1.0
+        )
 
     def test_guests_without_a_wish_are_on_small_pages(self):
         assert (
@@ -164,6 +166,53 @@ class TestSmallMemory:
         cells = (host_cell(0, pools=(small(4096), giant(4))),)
 
         assert self.memory_mib(pinned_cell(1, 1024, GIB_1), cells=cells) == 0
+
+
+class TestAllocatedPages:
+    """Two cells of 64 GiB, with 16 GiB each in idle pages of 1 GiB.
+
+    Guests in no cell have 60 GiB. 41 GiB of each cell can be allocated.
+    """
+
+    CELLS = tuple(
+        host_cell(
+            number,
+            pools=(small(49152), huge(20992 + 512), giant(16)),
+            memory_mib=65536 + 1024,
+        )
+        for number in range(2)
+    )
+    HOST = host(*CELLS, allocatable=({MIB_2: 20992, GIB_1: 0},) * 2)
+
+    def needed_mib(self, memory_mib, page_size, *, common=None, ratio=1.0):
+        return host_memory.needed_mib(
+            request(*[pinned_cell(1, memory_mib, page_size)] * 2),
+            self.HOST,
+            self.CELLS,
+            common,
+            ram_ratio=ratio,
+        )
+
+    def test_they_come_out_of_what_guests_in_no_cell_share(self):
+        needed = self.needed_mib(30720, MIB_2)
+
+        # 1 GiB is there in each cell.
+        assert needed == 2 * (30720 - 1024)
+        assert miss(self.HOST, needed, used_mib=61440) == Rejection(
+            Reason.HOST_MEMORY, needed=needed, best=2 * 49152 - 61440
+        )
+
+    def test_pages_that_are_there_take_nothing(self):
+        assert self.needed_mib(16384, GIB_1) == 0
+        assert self.needed_mib(1024, MIB_2) == 0
+
+    def test_what_large_comes_to_counts(self):
+        needed = self.needed_mib(30720, PageRequest.LARGE, common=MIB_2)
+
+        assert needed == 2 * (30720 - 1024)
+
+    def test_they_are_not_overcommitted(self):
+        assert self.needed_mib(2048, MIB_2, ratio=1.5) == 2 * 1024 * 1.5
 
 
 def test_pages_in_use_are_taken_off_where_totals_overlap():

@@ -14,6 +14,7 @@
 """Tests of guest memory on the pages of one host cell."""
 
 import dataclasses
+from typing import ClassVar
 
 import pytest
 
@@ -481,23 +482,104 @@ def test_small_pages_that_the_operator_reserves_are_in_the_sum():
         memory_mib=102400,
     )
 
-    assert miss(pinned_cell(1, 81920), cell, MIB_2) is None
-    assert miss(pinned_cell(1, 97280), cell, MIB_2) == Miss(
-        Reason.CELL_MEMORY, needed=97280, best=81920
+    def checked(memory_mib):
+        return miss(
+            pinned_cell(1, memory_mib),
+            cell,
+            MIB_2,
+            allocatable={MIB_2: 51200},
+        )
+
+    assert checked(81920) is None
+    assert checked(97280) == Miss(Reason.CELL_MEMORY, needed=97280, best=81920)
+
+
+class TestIdlePages:
+    """A cell of 64 GiB, of which 16 GiB are in idle pages of 1 GiB.
+
+    Guests with dedicated CPUs have 40 GiB of small pages. They were just
+    started and have touched little, so that 41 GiB can be allocated.
+    """
+
+    CELL = host_cell(
+        pools=(small(49152, used_mib=40960), huge(20992), giant(16)),
+        memory_mib=65536,
     )
+    ALLOCATABLE: ClassVar = {MIB_2: 20992, GIB_1: 0}
+
+    def checked(self, memory_mib, size_kib, cell=CELL, **others):
+        return miss(
+            pinned_cell(1, memory_mib),
+            cell,
+            size_kib,
+            allocatable=self.ALLOCATABLE,
+            **others,
+        )
+
+    @pytest.mark.parametrize('account_small_pages', [False, True])
+    def test_they_are_no_memory_for_pages_of_another_size(
+        self, account_small_pages
+    ):
+        account = {'account_small_pages': account_small_pages}
+        assert self.checked(8192, MIB_2, **account) is None
+        assert self.checked(24576, MIB_2, **account) == Miss(
+            Reason.CELL_MEMORY, needed=24576, best=8192
+        )
+
+    def test_they_are_there_for_guests_that_ask_for_them(self):
+        assert self.checked(16384, GIB_1) is None
+
+    def test_they_are_there_even_where_small_pages_are_all_in_use(self):
+        full = self.CELL._replace(
+            pools=(small(49152, used_mib=49152), *self.CELL.pools[1:])
+        )
+
+        assert self.checked(16384, GIB_1, full) is None
+        assert self.checked(2, MIB_2, full) == Miss(
+            Reason.CELL_MEMORY, needed=2, best=0
+        )
+
+    def test_what_is_missing_of_them_comes_out_of_small_pages(self):
+        some = self.CELL._replace(
+            pools=(
+                small(47104, used_mib=40960),
+                huge(20992 + 1024),
+                giant(16),
+            )
+        )
+
+        assert self.checked(2048 + 6144, MIB_2, some) is None
+        assert self.checked(2048 + 6146, MIB_2, some) == Miss(
+            Reason.CELL_MEMORY, needed=8194, best=8192
+        )
+
+    def test_small_pages_admit_as_stock_nova_does_if_configured(self):
+        # Idle pages count as memory then, and those of 2 MiB are not there.
+        wanted = pinned_cell(1, 8192)
+
+        assert (
+            miss(
+                wanted,
+                self.CELL,
+                allocatable=self.ALLOCATABLE,
+                account_small_pages=False,
+            )
+            is None
+        )
 
 
 @pytest.mark.parametrize('ratio', [1.0, 1.1, 1.3, 1.5, 1.7, 2.3, 16.0])
 def test_a_guest_that_takes_all_memory_fits_with_any_ratio(ratio):
-    # A host cell whose reported totals overlap: 15 MiB and 1 MiB of 15 MiB.
-    cell = host_cell(pools=(small(15), PagePool(1024, 1)), memory_mib=15)
+    # A host cell whose reported totals overlap: 15 MiB of each of two sizes.
+    cell = host_cell(pools=(small(15), PagePool(1024, 15)), memory_mib=15)
 
     found = memory.memory_miss(
-        pinned_cell(1, 15),
+        pinned_cell(1, 15, 1024),
         cell,
         None,
         limits=Limits(1.0, ratio),
         account_small_pages=False,
+        allocatable={1024: 15},
     )
 
     assert found is None

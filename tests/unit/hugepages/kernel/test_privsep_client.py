@@ -226,12 +226,9 @@ print('maps:', repr(privsep.numa_maps(int(sys.argv[2]))))
 class TestAsRoot:
     @pytest.fixture
     def stranger(self) -> Iterator[int]:
-        """What looks like a guest, of another user."""
+        """What looks like a guest, with rights that the helper hasn't."""
         with subprocess.Popen(
             ['/bin/sh', '-c', 'echo up; read x', 'qemu', '-uuid', GUEST],
-            user=65534,
-            group=65534,
-            extra_groups=[],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         ) as process:

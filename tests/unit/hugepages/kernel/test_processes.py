@@ -38,7 +38,14 @@ def kernel(tmp_path: pathlib.Path) -> FakeKernel:
     return kernel
 
 
-def process(root: pathlib.Path, pid: int, *words: str, stat: str = '') -> None:
+def process(
+    root: pathlib.Path,
+    pid: int,
+    *words: str,
+    stat: str = '',
+    user: int = 0,
+    cgroup: str = '/',
+) -> None:
     """Have a process that the kernel of the tests knows nothing of."""
     folder = root / 'proc' / str(pid)
     folder.mkdir(parents=True)
@@ -46,6 +53,8 @@ def process(root: pathlib.Path, pid: int, *words: str, stat: str = '') -> None:
     (folder / 'stat').write_text(
         stat or f'{pid} (qemu) S 1' + ' 0' * 17 + ' 77 0 0\n'
     )
+    (folder / 'status').write_text(f'Name:\tqemu\nUid:\t{user}\t0\t0\t0\n')
+    (folder / 'cgroup').write_text(f'0::{cgroup}\n')
 
 
 class TestRunning:
@@ -112,6 +121,59 @@ class TestRunning:
         fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
         assert processes.running(fs) == {}
         assert processes.guest(fs, 7) is None
+
+    @pytest.mark.parametrize(
+        ('cgroup', 'found'),
+        [
+            (
+                r'/machine.slice/machine-qemu\x2d1\x2dinstance\x2d00000001'
+                '.scope/libvirt/emulator',
+                True,
+            ),
+            ('/machine/qemu-1-instance-00000001.libvirt-qemu/vcpu0', True),
+            ('/../../docker-7.scope/machine/qemu-1-a.libvirt-qemu', True),
+            ('/', False),
+            ('/system.slice/postgresql.service', False),
+            ('/system.slice/libvirtd.service', False),
+            ('/user.slice/user-1000.slice/a.libvirt-qemu', False),
+        ],
+    )
+    def test_of_other_users_libvirt_says_which_are_guests(
+        self, tmp_path: pathlib.Path, cgroup: str, found: bool
+    ) -> None:
+        words = ('qemu', '-name', 'guest=a', '-uuid', GUEST)
+        process(tmp_path, 7, *words, user=1000, cgroup=cgroup)
+        fs = hostfs.HostFS(tmp_path, tmp_path / 'proc', tmp_path / 'run')
+
+        assert (processes.guest(fs, 7) is not None) is found
+
+    @pytest.mark.parametrize(
+        ('name', 'noted', 'found'),
+        [('a', '7', True), ('a', '8', False), ('../../b', '7', False)],
+    )
+    def test_of_guests_without_control_groups_libvirt_notes_the_process(
+        self, tmp_path: pathlib.Path, name: str, noted: str, found: bool
+    ) -> None:
+        words = ('qemu', '-name', f'guest={name}', '-uuid', GUEST)
+        process(tmp_path, 7, *words, user=1000)
+        folder = tmp_path / 'run/libvirt/qemu'
+        folder.mkdir(parents=True)
+        (folder / 'a.pid').write_text(f'{noted}\n')
+        (tmp_path / 'run/b.pid').write_text(noted)
+        fs = hostfs.HostFS(tmp_path, tmp_path / 'proc', tmp_path / 'run')
+
+        assert (processes.guest(fs, 7) is not None) is found
+
+    def test_a_stranger_doesn_t_stand_for_a_guest(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        # The guest started first.
+        process(tmp_path, 7, 'qemu', '-uuid', GUEST)
+        late = '8 (qemu) S 1' + ' 0' * 17 + ' 99 0 0\n'
+        process(tmp_path, 8, 'qemu', '-uuid', GUEST, stat=late, user=1000)
+        fs = hostfs.HostFS(tmp_path, tmp_path / 'proc', tmp_path / 'run')
+
+        assert processes.running(fs)[GUEST].pid == 7
 
     @pytest.mark.parametrize(
         ('argument', 'name'),
@@ -185,13 +247,47 @@ NUMA_MAPS = """\
 
 
 class TestPages:
-    def test_huge_mappings_only(self) -> None:
-        assert processes.pages_of(NUMA_MAPS) == {
+    def test_huge_mappings_only(self, tmp_path: pathlib.Path) -> None:
+        process(tmp_path, 7, 'qemu')
+        (tmp_path / 'proc/7/numa_maps').write_text(NUMA_MAPS)
+        fs = hostfs.HostFS(tmp_path, tmp_path / 'proc')
+
+        assert processes.pages_of(processes.huge_maps(fs, 7)) == {
             model.PoolKey(1, KIB): 514,
             model.PoolKey(2, KIB): 10,
             model.PoolKey(3, KIB): 500,
             model.PoolKey(3, GIB): 1,
         }
+
+    @pytest.mark.parametrize(
+        ('size_kib', 'expected'), [(KIB, 3 * KIB), (GIB, GIB + KIB)]
+    )
+    def test_memory_that_is_mapped_and_not_touched(
+        self, tmp_path: pathlib.Path, size_kib: int, expected: int
+    ) -> None:
+        # Of 4 pages of 2 MiB 2 are touched, of 2 of 1 GiB one. Of which size a
+        # page is that nothing was touched of isn't known.
+        process(tmp_path, 7, 'qemu')
+        folder = tmp_path / 'proc/7'
+        (folder / 'maps').write_text(
+            '100000000000-100000800000 rw-s 00000000 00:0f 7 /memfd:a\n'
+            '200000000000-200080000000 rw-s 00000000 00:0f 8 /memfd:b\n'
+            '300000000000-300000200000 rw-s 00000000 00:0f 9 /memfd:c\n'
+            '400000000000-400000200000 rw-p 00000000 00:00 0\n'
+        )
+        (folder / 'numa_maps').write_text(
+            '100000000000 bind:0 file=/memfd:a huge N0=2 '
+            'kernelpagesize_kB=2048\n'
+            '200000000000 bind:0 file=/memfd:b huge N0=1 '
+            'kernelpagesize_kB=1048576\n'
+            '300000000000 bind:0 file=/memfd:c huge\n'
+            '400000000000 default anon=1 N0=1 kernelpagesize_kB=4\n'
+        )
+        maps = processes.huge_maps(
+            hostfs.HostFS(tmp_path, tmp_path / 'proc'), 7
+        )
+
+        assert processes.untouched_kib(maps, size_kib) == expected
 
     def test_a_process_without(self) -> None:
         assert processes.pages_of('') == {}

@@ -82,7 +82,7 @@ connect = sqlite3.connect
 sqlite3.connect = lambda *args, **named: connect(*args, factory=Fatal, **named)
 """
 
-# The process is killed with the log not yet in the database.
+# The process is killed, and leaves its log.
 KILLED = """
 ledger = ledger.Ledger.open(path)
 ledger.replace_holds(ALICE, GUEST, [hold()])

@@ -114,6 +114,7 @@ class TestHolds:
             hold(purpose=RESIZE),
             hold(cell=-1),
             hold(count=-1),
+            hold(count=2**40),
             hold(count=2**63),
             hold(count=1.5),
             hold(grown=-1),

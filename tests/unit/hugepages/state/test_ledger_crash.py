@@ -21,6 +21,7 @@ import pytest
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from tests.unit.hugepages.state.ledgers import ALICE
+from tests.unit.hugepages.state.ledgers import BOB
 from tests.unit.hugepages.state.ledgers import FATAL
 from tests.unit.hugepages.state.ledgers import GUEST
 from tests.unit.hugepages.state.ledgers import hold
@@ -154,6 +155,37 @@ def test_killed_at_any_moment_leaves_all_or_nothing(path):
         holds, _ = seen(path)
 
         assert holds in outcomes
+
+
+@pytest.mark.parametrize(
+    'harm',
+    [
+        lambda log: log[:0],
+        lambda log: log[: len(log) // 2],
+        lambda log: log[:-1],
+        lambda log: bytes([*log[:100], log[100] ^ 1, *log[101:]]),
+        lambda log: bytes([*log[:-100], log[-100] ^ 1, *log[-99:]]),
+    ],
+    ids=['empty', 'half', 'cut', 'bit of its start', 'bit of its end'],
+)
+def test_a_log_that_is_harmed_after_a_crash_takes_nothing_away(path, harm):
+    assert run(path.parent, KILLED_LATE)[0] == KILLED
+    log = path.with_name('ledger.sqlite-wal')
+    log.write_bytes(harm(log.read_bytes()))
+
+    holds, accounts = seen(path)
+
+    assert [one.holder for one in holds] == [ALICE, BOB]
+    assert accounts[NODE_0].floor == 7
+
+
+KILLED_LATE = """
+ledger = ledger.Ledger.open(path)
+ledger.replace_holds(ALICE, GUEST, [hold()])
+ledger.put_account(model.Account(*NODE_0, 7))
+ledger.replace_holds(BOB, GUEST, [hold(BOB)])
+die()
+"""
 
 
 def test_killed_in_a_transaction_lets_others_write(path):

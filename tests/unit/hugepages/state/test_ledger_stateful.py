@@ -33,7 +33,7 @@ HOLDERS = st.sampled_from(['alice', 'bob', "o'hara", 'ünï'])
 PURPOSES = st.sampled_from(page_model.Purpose)
 STATES = st.sampled_from(page_model.State)
 KEYS = st.sampled_from([NODE_0, NODE_1, GIANT])
-COUNTS = st.integers(0, 2**63 - 1) | st.integers(0, 512)
+COUNTS = st.integers(0, 2**40 - 1) | st.integers(0, 512)
 TIMES = st.floats(0, 1e12)
 CELLS = st.dictionaries(
     st.integers(0, 3), st.tuples(KEYS, COUNTS, COUNTS, STATES, TIMES)

@@ -20,6 +20,7 @@ import time
 
 import pytest
 
+from nova_numa_hugepages.hugepages.kernel import file_locks
 from nova_numa_hugepages.hugepages.state import lock as lock_module
 from nova_numa_hugepages.hugepages.state.lock import HostLock
 from tests.unit.hugepages.state.ledgers import next_line
@@ -303,7 +304,7 @@ class TestFile:
 class TestHolder:
     def holder(self, path):
         with open(path, 'rb') as file:
-            return lock_module.holder(file.fileno())
+            return file_locks.holder(file.fileno())
 
     def test_is_the_process_that_has_the_lock(self, tmp_path):
         with process(tmp_path, HOLD) as other:
@@ -329,4 +330,4 @@ class TestHolder:
         ],
     )
     def test_has_a_name_in_any_case(self, pid, name):
-        assert lock_module.name_process(pid) == name
+        assert file_locks.name_process(pid) == name
