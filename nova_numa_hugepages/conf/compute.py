@@ -108,6 +108,34 @@ Related options:
 """,
     ),
     cfg.IntOpt(
+        'page_cache_percent',
+        default=50,
+        min=0,
+        max=100,
+        help="""
+Share of a NUMA node's page cache, in percent, that counts as free memory.
+
+The kernel keeps files that were read in free memory, and takes that memory
+back when huge pages are allocated. What counts is offered to the scheduler, and
+may be taken for an instance. Not all of it comes back in blocks that are large
+enough, and files that are in use are read again.
+
+Possible values:
+
+* An integer from 0 to 100: percent of the page cache of a NUMA node, without
+  what has to be written to disk first. With ``compact_memory = False`` nothing
+  of it counts.
+
+For example, a NUMA node of 256 GiB with 4 GiB free and 200 GiB of page cache
+offers 3 GiB of huge pages with 0, and 103 GiB with the default.
+
+Related options:
+
+* ``[numa_hugepages] node_free_memory_mib``
+* ``[numa_hugepages] compact_memory``
+""",
+    ),
+    cfg.IntOpt(
         'warm_margin_mib',
         default=0,
         min=0,

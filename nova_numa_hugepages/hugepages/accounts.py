@@ -201,7 +201,7 @@ class Accounts:
 
         Pages that are ours stay ours in their new size, and those of the
         floor stay floor. A process that is killed in between leaves all of
-        them to the floor.
+        both pools to the floor.
 
         :param key: the pool of the large pages
         :returns: how many pages were split, and how many of them were floor

@@ -192,11 +192,8 @@ class Growth:
     def _limit(self, key: model.PoolKey) -> int:
         """Return how many pages the operator's limits allow to add."""
         memory = nodes.memory(self._kernel.fs)[key.node]
-        free_kib = memory.free_kib + memory.reclaimable_kib
         pooled_kib = model.pooled_kib(self._kernel.pools().values(), key.node)
-        room_kib = self._policy.room_kib(
-            memory.total_kib, pooled_kib, free_kib
-        )
+        room_kib = self._policy.room_kib(memory, pooled_kib)
         return max(0, room_kib // key.size_kib)
 
     def _idle(self, key: model.PoolKey) -> int:
@@ -312,7 +309,7 @@ def describe_limits(
     :raises exception.KernelError: if the kernel's files can't be used
     """
     memory = nodes.memory(fs)[key.node]
-    free_mib = (memory.free_kib + memory.reclaimable_kib) // 1024
+    free_mib = (memory.free_kib + policy.cache_kib(memory)) // 1024
     text = (
         f'NUMA node {key.node} has {free_mib} MiB free, of which '
         f'{policy.node_free_mib} MiB stay free'

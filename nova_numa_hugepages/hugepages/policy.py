@@ -23,6 +23,7 @@ import dataclasses
 from typing import Any
 
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import nodes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class PoolPolicy:
         only
     :ivar node_free_mib: memory of each node that no pool may take
     :ivar ceiling_percent: how much of a node's memory its pools may take
+    :ivar cache_percent: how much of the page cache of a node counts as free,
+        since the kernel takes it back
     :ivar warm_mib: memory in idle pages of each pool that is kept when guests
         are deleted, although it was allocated for them
     :ivar compact: memory may be compacted to allocate pages
@@ -51,6 +54,7 @@ class PoolPolicy:
     dynamic: bool = True
     node_free_mib: int = 1024
     ceiling_percent: int = 90
+    cache_percent: int = 50
     warm_mib: int = 0
     compact: bool = True
     demote: bool = False
@@ -62,18 +66,31 @@ class PoolPolicy:
         default_factory=dict
     )
 
+    def cache_kib(self, memory: nodes.NodeMemory) -> int:
+        """Return how much of a node's page cache counts as free, in KiB.
+
+        It comes back in small blocks.
+        """
+        if not self.compact:
+            return 0
+        return memory.reclaimable_kib * self.cache_percent // 100
+
     def room_kib(
-        self, total_kib: int, pooled_kib: int, free_kib: int | None = None
+        self,
+        memory: nodes.NodeMemory,
+        pooled_kib: int,
+        *,
+        of_free: bool = True,
     ) -> int:
         """Return how much more memory of a node may go into pools, in KiB.
 
-        :param total_kib: all memory of the node
         :param pooled_kib: memory that is in pools of whatever size
-        :param free_kib: free memory of the node, if the pages come out of it
+        :param of_free: whether the pages come out of the free memory
         """
-        room_kib = total_kib * self.ceiling_percent // 100 - pooled_kib
-        if free_kib is None:
+        room_kib = memory.total_kib * self.ceiling_percent // 100 - pooled_kib
+        if not of_free:
             return room_kib
+        free_kib = memory.free_kib + self.cache_kib(memory)
         return min(room_kib, free_kib - self.node_free_mib * 1024)
 
     def at_hand(self) -> PoolPolicy:
@@ -97,6 +114,7 @@ def read(group: Any, reserved: Mapping[model.PoolKey, int]) -> PoolPolicy:
         dynamic=group.page_pools == 'dynamic',
         node_free_mib=group.node_free_memory_mib,
         ceiling_percent=group.node_ceiling_percent,
+        cache_percent=group.page_cache_percent,
         warm_mib=group.warm_margin_mib,
         compact=group.compact_memory,
         demote=group.demote_pages,

@@ -37,7 +37,7 @@ class PoolSnapshot:
 
     :ivar usage: what is promised of it, and what is in use
     :ivar account: how many of its pages are ours
-    :ivar allocatable: pages that could be allocated now for certain
+    :ivar allocatable: pages that could be allocated now
     :ivar unusable_permille: share of the node's free memory that is in blocks
         too small for a page of this size
     :ivar of_blocks: whether pages of this size are made of free blocks, not of
@@ -127,17 +127,13 @@ def take(
             pooled_kib = model.pooled_kib(
                 (other.pool for other in used.values()), key.node
             )
-            room = min(
-                fragmentation.allocatable_pages(fs, key, zones),
-                policy.room_kib(
-                    memory[key.node].total_kib,
-                    pooled_kib,
-                    # Unlike for growth, only memory that is free counts: that
-                    # of the page cache may come back in too small blocks.
-                    memory[key.node].free_kib if of_blocks else None,
-                )
-                // key.size_kib,
+            room = fragmentation.allocatable_pages(fs, key, zones)
+            if of_blocks:
+                room += policy.cache_kib(memory[key.node]) // key.size_kib
+            limit_kib = policy.room_kib(
+                memory[key.node], pooled_kib, of_free=of_blocks
             )
+            room = min(room, limit_kib // key.size_kib)
         pools[key] = PoolSnapshot(
             found,
             accounted.get(
