@@ -116,9 +116,9 @@ Related options:
 Share of a NUMA node's page cache, in percent, that counts as free memory.
 
 The kernel keeps files that were read in free memory, and takes that memory
-back when huge pages are allocated. What counts is offered to the scheduler, and
-may be taken for an instance. Not all of it comes back in blocks that are large
-enough, and files that are in use are read again.
+back when huge pages are allocated. What counts is offered to the scheduler,
+and may be taken for an instance. Not all of it comes back in blocks that are
+large enough, and files that are in use are read again.
 
 Possible values:
 

@@ -111,9 +111,7 @@ def take_snapshot(
         kernel.fs,
         policy,
         Accounts(hugepages, ledger),
-        UsageReader(
-            hugepages, kernel.read_maps, ledger.accounts, policy.reserved
-        ),
+        UsageReader(hugepages, kernel.read_maps, ledger, policy.reserved),
         ledger.holds(),
         can_grow=policy.dynamic,
     )

@@ -30,6 +30,7 @@ from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import growth
+from nova_numa_hugepages.hugepages import leaks
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.accounts import Accounts
@@ -83,9 +84,8 @@ class Pools:
         self._read_only = read_only
         self._clock = clock
         self._accounts = Accounts(kernel, ledger)
-        self._usage = UsageReader(
-            kernel, read_maps, ledger.accounts, policy.reserved
-        )
+        self._leaks = leaks.LeakFinder(ledger)
+        self._usage = UsageReader(kernel, read_maps, ledger, policy.reserved)
         self._host = growth.GrowthHost(
             kernel,
             self._accounts,
@@ -298,6 +298,8 @@ class Pools:
         changes = self._accounts.refresh().changes
         for change in changes:
             LOG.warning('Huge pages: %s.', change)
+        holds = self._ledger.holds()
+        self._leaks.find(self.usage(holds=holds), self.running(), holds)
         return changes
 
     def drop(self, holder: str, *purposes: model.Purpose) -> None:

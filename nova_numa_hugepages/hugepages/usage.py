@@ -19,7 +19,6 @@ whom a free page was promised is in the ledger only.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
@@ -28,6 +27,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class PoolUsage:
     :ivar ours: pages in use that belong to a hold
     :ivar reserved: pages that the operator holds back from guests
     :ivar floor: pages that are the operator's
+    :ivar leaked: pages in use that guests have left which have ended
     :ivar awaited: free pages that some process other than a holder has
         reserved in the kernel and not touched yet. The kernel doesn't say on
         which node they will be, so they count on each.
@@ -52,6 +53,7 @@ class PoolUsage:
     ours: int = 0
     reserved: int = 0
     floor: int = 0
+    leaked: int = 0
     awaited: int = 0
 
     @property
@@ -63,11 +65,13 @@ class PoolUsage:
     def held_back(self) -> int:
         """Free pages that are kept from guests.
 
-        What others use comes out of what the operator reserved, and pages
-        that aren't the operator's are not allocated to be kept from guests.
+        What others use comes out of what the operator reserved, unless it is
+        leaked. Pages that aren't the operator's are not allocated to be kept
+        from guests.
         """
         reserved = min(self.reserved, self.floor)
-        return max(0, reserved - self.occupied, self.awaited)
+        used = max(0, self.occupied - self.leaked)
+        return max(0, reserved - used, self.awaited)
 
     @property
     def overdue(self) -> int:
@@ -94,7 +98,7 @@ class UsageReader:
     """Reads the use of the pools of a host.
 
     :param read_maps: reads the ``numa_maps`` of a process
-    :param accounts: gets the accounts of the ledger
+    :param ledger: whose the pages are
     :param reserved: pages that the operator holds back from guests
     """
 
@@ -102,12 +106,12 @@ class UsageReader:
         self,
         kernel: hugetlb.Hugetlb,
         read_maps: processes.MapsReader,
-        accounts: Callable[[], Mapping[model.PoolKey, model.Account]],
+        ledger: Ledger,
         reserved: Mapping[model.PoolKey, int],
     ) -> None:
         self._kernel = kernel
         self._read_maps = read_maps
-        self._accounts = accounts
+        self._ledger = ledger
         self._reserved = reserved
 
     def read(
@@ -148,7 +152,8 @@ class UsageReader:
             if (hold.holder, hold.purpose) != without:
                 promised[key] += hold.pages - has
         pools = self._kernel.pools()
-        accounts = self._accounts()
+        accounts = self._ledger.accounts()
+        leaks = self._ledger.leaks()
         found = {}
         for key, pool in pools.items():
             # Without an account all of its pages are the operator's.
@@ -164,6 +169,7 @@ class UsageReader:
                 ours[key] - returned,
                 self._reserved.get(key, 0),
                 floor,
+                leaks.get(key, 0),
                 min(pool.free, max(0, awaited.get(key.size_kib, 0))),
             )
         return found

@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import json
 import pathlib
 import sqlite3
 import threading
@@ -33,6 +34,10 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.state import schema
 from nova_numa_hugepages.hugepages.state import sqlite
+
+# Names of facts.
+_BOOT_ID = 'boot_id'
+_LEAKS = 'leaks'
 
 # In the folder where the service keeps its state.
 FILE_NAME = 'nova-numa-hugepages-ledger.sqlite'
@@ -291,16 +296,37 @@ class Ledger:
     @property
     def boot_id(self) -> str | None:
         """The boot of the host that the accounts are of, if known."""
-        rows = self._read("SELECT value FROM facts WHERE name = 'boot_id'")
-        return rows[0][0] if rows else None
+        return self._fact(_BOOT_ID)
 
     def set_boot_id(self, boot_id: str) -> None:
         """Note which boot of the host the accounts are of.
 
+        The pages that had leaked are free since then.
+
         :raises ValueError: if it is empty
         """
         with self.transaction():
-            self._write('facts', [('boot_id', boot_id)])
+            self._write('facts', [(_BOOT_ID, boot_id)])
+            self.set_leaks({})
+
+    def leaks(self) -> dict[model.PoolKey, int]:
+        """Get the pages that guests have left in use that ended."""
+        text = self._fact(_LEAKS) or '[]'
+        try:
+            return {
+                model.PoolKey(int(node), int(size_kib)): int(pages)
+                for node, size_kib, pages in json.loads(text)
+            }
+        except (TypeError, ValueError) as error:
+            raise exception.LedgerDamaged(
+                self.path, f'has invalid {_LEAKS}: {text}'
+            ) from error
+
+    def set_leaks(self, leaks: Mapping[model.PoolKey, int]) -> None:
+        """Note the pages that guests have left in use that ended."""
+        rows = [[*key, count] for key, count in sorted(leaks.items())]
+        with self.transaction():
+            self._write('facts', [(_LEAKS, json.dumps(rows))])
 
     def placements(self, holder: str) -> dict[model.PoolKey, int]:
         """Get where the memory of a guest was found, in pages of each pool."""
@@ -361,6 +387,10 @@ class Ledger:
         with self._lock, sqlite.translated(self.path):
             self._check_open()
             return self._connection.execute(query, values).fetchall()
+
+    def _fact(self, name: str) -> str | None:
+        rows = self._read('SELECT value FROM facts WHERE name = ?', name)
+        return rows[0][0] if rows else None
 
     def _delete_holds(self, holder: str, *purposes: model.Purpose) -> None:
         """Delete the holds that `holds` lists. Needs a transaction."""

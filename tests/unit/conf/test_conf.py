@@ -261,6 +261,7 @@ def test_the_list_for_the_generator_is_a_copy():
         'page_pools',
         'node_free_memory_mib',
         'node_ceiling_percent',
+        'page_cache_percent',
         'warm_margin_mib',
         'compact_memory',
         'demote_pages',

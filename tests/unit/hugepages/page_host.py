@@ -104,6 +104,7 @@ _WRITES = (
     'put_account',
     'replace_holds',
     'set_boot_id',
+    'set_leaks',
     'set_state',
     'settle',
 )
@@ -189,9 +190,7 @@ class Rig:
             growth.GrowthHost(
                 self.hugetlb,
                 Accounts(self.hugetlb, self.ledger),
-                UsageReader(
-                    self.hugetlb, self.read_maps, self.ledger.accounts, {}
-                ),
+                UsageReader(self.hugetlb, self.read_maps, self.ledger, {}),
                 self.ledger.holds,
                 self._tick,
                 lambda _: None,

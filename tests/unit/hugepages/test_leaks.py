@@ -1,0 +1,131 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Pages that stay in use when their guest has ended."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from nova_numa_hugepages import exception
+from tests.unit.hugepages import page_host
+
+A = page_host.guest(1)
+B = page_host.guest(2)
+POOL = page_host.pool(0)
+
+
+@pytest.fixture
+def rig(tmp_path: pathlib.Path) -> page_host.Rig:
+    """A guest has 16 of 20 pages, and 4 are for a switch that is down."""
+    rig = page_host.make(
+        tmp_path, page_host.grown(20), dynamic=False, reserved={POOL: 4}
+    )
+    rig.pools.hold(A, page_host.needs((0, 16)))
+    rig.run(A)
+    rig.reconcile([A])
+    return rig
+
+
+def leak(rig: page_host.Rig) -> int:
+    """End the guest; 3 of its pages stay in use."""
+    rig.kernel.stop_guest(A)
+    # It looks the same, whoever has them.
+    return rig.kernel.take({POOL: 3})
+
+
+def leaked(rig: page_host.Rig) -> int:
+    return rig.pools.usage()[POOL].leaked
+
+
+def test_they_are_not_those_that_are_reserved_for_others(rig, caplog):
+    leak(rig)
+    rig.pools.release(A)
+
+    assert (
+        'Instances have ended, and 3 pages of 2 MiB on NUMA node 0 that they '
+        'had are still in use.'
+    ) in caplog.text
+    # 3 have leaked, and 4 stay for the switch.
+    with pytest.raises(exception.NotEnoughPages):
+        rig.pools.hold(B, page_host.needs((0, 14)))
+    rig.pools.hold(B, page_host.needs((0, 13)))
+    rig.kernel.take({POOL: 4})
+    rig.run(B)
+
+
+def test_they_are_found_when_the_guest_is_powered_off_only(rig, caplog):
+    leak(rig)
+    rig.reconcile([A])
+    rig.reconcile([A])
+
+    assert leaked(rig) == 3
+    assert caplog.text.count('still in use') == 1
+
+
+def test_they_are_known_after_a_restart_of_the_service(rig):
+    leak(rig)
+    rig.reconcile([A])
+    rig.start()
+    rig.reconcile([A], starting=True)
+
+    assert leaked(rig) == 3
+
+
+def test_those_that_are_free_again_are_forgotten(rig):
+    pid = leak(rig)
+    rig.reconcile([A])
+    rig.kernel.give(pid)
+    rig.reconcile([A])
+    # The switch is up.
+    rig.kernel.take({POOL: 4})
+    rig.reconcile([A])
+
+    assert leaked(rig) == 0
+    assert rig.pools.usage()[POOL].held_back == 0
+
+
+def test_there_are_none_after_a_reboot(rig):
+    leak(rig)
+    rig.reconcile([A])
+    rig.kernel.reboot()
+    rig.kernel.take({POOL: 4})
+    rig.start()
+    rig.reconcile([A], starting=True)
+
+    assert leaked(rig) == 0
+
+
+def test_a_guest_that_starts_again_at_once_has_left_some(rig):
+    leak(rig)
+    rig.run(A)
+    rig.reconcile([A])
+
+    assert leaked(rig) == 3
+
+
+def test_what_others_take_while_guests_run_is_theirs(rig):
+    rig.kernel.take({POOL: 3})
+    rig.reconcile([A])
+
+    assert leaked(rig) == 0
+    assert rig.pools.usage()[POOL].held_back == 1
+
+
+def test_a_number_that_is_none_is_damage(rig):
+    with rig.ledger.transaction():
+        rig.ledger._write('facts', [('leaks', '[[0, 2048]]')])
+
+    with pytest.raises(exception.LedgerDamaged, match='invalid leaks'):
+        rig.pools.usage()
