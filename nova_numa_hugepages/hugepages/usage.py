@@ -44,7 +44,8 @@ class PoolUsage:
     :ivar leaked: pages in use that guests have left which have ended
     :ivar awaited: free pages that some process other than a holder has
         reserved in the kernel and not touched yet. The kernel doesn't say on
-        which node they will be, so they count on each.
+        which node they will be, so they count on each, among the pages that
+        weren't allocated for guests.
     """
 
     pool: model.Pool
@@ -158,7 +159,9 @@ class UsageReader:
         for key, pool in pools.items():
             # Without an account all of its pages are the operator's.
             account = accounts.get(key)
-            floor = pool.total if account is None else account.floor
+            floor, grown = pool.total, 0
+            if account is not None:
+                floor, grown = account.floor, account.grown
             # A guest that has taken its pages may return some through its
             # balloon, and takes them again whenever it likes.
             returned = max(0, ours[key] - pool.in_use)
@@ -170,7 +173,7 @@ class UsageReader:
                 self._reserved.get(key, 0),
                 floor,
                 leaks.get(key, 0),
-                min(pool.free, max(0, awaited.get(key.size_kib, 0))),
+                max(0, min(pool.free - grown, awaited.get(key.size_kib, 0))),
             )
         return found
 

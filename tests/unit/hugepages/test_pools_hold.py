@@ -151,3 +151,14 @@ def test_others_that_take_pages_while_they_are_made(
     assert took
     assert rig.pools.usage()[page_host.pool(0)].available == 0
     rig.run(A)
+
+
+def test_what_others_await_is_not_awaited_among_pages_made_for_guests(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a program that has mapped 40 pages, which are on node 1 so far.
+    rig = page_host.make(tmp_path, page_host.NODE, page_host.grown(40))
+    rig.kernel.take({page_host.pool(1): 40}, touch=False)
+    # When a guest needs pages of node 0, Then just these are allocated.
+    rig.pools.hold(A, page_host.needs((0, 10)))
+    assert rig.total() == 10

@@ -147,7 +147,7 @@ class TestRooms:
             memory_mib=72,
         )
 
-        assert measure(cell, pinned_cell(1)).pages[0] == (KIB_4, 48 * 256)
+        assert measure(cell, pinned_cell(1)).pages[0] == (KIB_4, 44 * 256)
 
     def test_unless_they_are_not_accounted(self):
         cell = host_cell(pools=(small(72), huge(8)), memory_mib=72)

@@ -68,8 +68,7 @@ class TestRead:
     ) -> None:
         kernel.start_guest(GUEST, {HERE: 5}, touch=False)
 
-        assert pools.reserved(KIB) == 5
-        assert pools.reserved(GIB) == 0
+        assert pools.reserved() == {KIB: 5, GIB: 0}
 
     def test_nodes_without_memory_have_no_pools(
         self,
