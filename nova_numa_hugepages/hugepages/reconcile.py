@@ -93,7 +93,12 @@ class Reconciler:
                 pools.pages_of(process)
         holds = reconcile_rules.grouped(pools.holds())
         rules = reconcile_rules.Rules(
-            pools.policy, present, running, pools.now(), starting
+            pools.policy,
+            present,
+            running,
+            self._complete(holds, running),
+            pools.now(),
+            starting,
         )
         known = {holder for holder, _ in holds}
         changes = rules.judge(holds) + self._adopt(known, running, present)
@@ -211,6 +216,33 @@ class Reconciler:
                 )
         self._unreadable = frozenset(unreadable)
         return changes
+
+    def _complete(
+        self,
+        holds: reconcile_rules.Grouped,
+        running: Mapping[str, processes.GuestProcess],
+    ) -> set[str]:
+        """Find the guests that have taken all of their pages.
+
+        Those that can't be read, too: they are not known to be starting.
+        """
+        found = set()
+        for (holder, purpose), rows in holds.items():
+            if (
+                purpose is not model.Purpose.GUEST
+                or rows[0].state is not model.State.HELD
+                or holder not in running
+            ):
+                continue
+            try:
+                has = self._pools.pages_of(running[holder])
+            except exception.KernelError:
+                found.add(holder)
+                continue
+            wanted = model.by_pool(rows)
+            if all(has.get(key, 0) >= wanted[key] for key in wanted):
+                found.add(holder)
+        return found
 
     def _allocate(self, quick: bool, done: list[str]) -> list[str]:
         """Allocate the pages that are promised and missing, if possible.

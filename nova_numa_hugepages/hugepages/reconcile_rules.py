@@ -91,6 +91,8 @@ class Rules:
     """The rules, with what they judge by.
 
     :ivar running: the uuids of the guests that run
+    :ivar complete: the uuids of those that have all the pages that were
+        reserved for them
     :ivar now: in seconds since the epoch
     :ivar starting: whether the service is starting, so that nothing can be
         in progress in it
@@ -99,6 +101,7 @@ class Rules:
     policy: PoolPolicy
     present: Present
     running: Collection[str]
+    complete: Collection[str]
     now: float
     starting: bool = False
 
@@ -152,7 +155,7 @@ class Rules:
         if not self._settled(rows):
             return None
         if holder in self.running:
-            if rows[0].state is model.State.HELD:
+            if rows[0].state is model.State.HELD and holder in self.complete:
                 return Change(
                     holder,
                     'runs on the pages that were reserved for it',

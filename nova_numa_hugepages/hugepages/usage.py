@@ -46,6 +46,7 @@ class PoolUsage:
         reserved in the kernel and not touched yet. The kernel doesn't say on
         which node they will be, so they count on each, among the pages that
         weren't allocated for guests.
+    :ivar owed: those of them that can be on no other node
     """
 
     pool: model.Pool
@@ -56,6 +57,7 @@ class PoolUsage:
     floor: int = 0
     leaked: int = 0
     awaited: int = 0
+    owed: int = 0
 
     @property
     def occupied(self) -> int:
@@ -76,8 +78,9 @@ class PoolUsage:
 
     @property
     def overdue(self) -> int:
-        """Pages that are promised and missing."""
-        return max(0, self.promised - self.starting - self.pool.free)
+        """Pages that are promised and missing, as others have them."""
+        needed = self.promised - self.starting + self.owed
+        return max(0, min(self.promised, needed - self.pool.free))
 
     @property
     def available(self) -> int:
@@ -130,6 +133,7 @@ class UsageReader:
         ours: dict[model.PoolKey, int] = collections.Counter()
         starting: dict[model.PoolKey, int] = collections.Counter()
         maps: dict[str, _StartingGuest] = {}
+        taken: dict[model.PoolKey, list[processes.GuestProcess]] = {}
         # Processes come first and pools last: a page that a starting guest
         # takes in between then counts twice, rather than not at all. So does
         # one that it has reserved.
@@ -142,6 +146,7 @@ class UsageReader:
                 has = 0
             elif hold.state is model.State.TAKEN:
                 has = hold.pages
+                taken.setdefault(key, []).append(process)
             else:
                 if hold.holder not in maps:
                     maps[hold.holder] = _StartingGuest(self._maps(process))
@@ -155,6 +160,23 @@ class UsageReader:
         pools = self._kernel.pools()
         accounts = self._ledger.accounts()
         leaks = self._ledger.leaks()
+        # A guest that has taken its pages may return some through its balloon,
+        # and takes them again whenever it likes.
+        returned = {
+            key: max(0, ours[key] - pool.in_use) for key, pool in pools.items()
+        }
+        for key, count in returned.items():
+            # Or it was still starting when the service did.
+            for process in taken[key] if count else ():
+                free_kib = processes.untouched_kib(
+                    self._maps(process), key.size_kib
+                )
+                awaited[key.size_kib] -= min(count, free_kib // key.size_kib)
+        # What is left of each pool for those that await pages.
+        spare = {
+            key: max(0, pool.free - promised[key] - returned[key])
+            for key, pool in pools.items()
+        }
         found = {}
         for key, pool in pools.items():
             # Without an account all of its pages are the operator's.
@@ -162,18 +184,23 @@ class UsageReader:
             floor, grown = pool.total, 0
             if account is not None:
                 floor, grown = account.floor, account.grown
-            # A guest that has taken its pages may return some through its
-            # balloon, and takes them again whenever it likes.
-            returned = max(0, ours[key] - pool.in_use)
+            await_some = max(0, awaited.get(key.size_kib, 0))
+            elsewhere = sum(
+                pages
+                for other, pages in spare.items()
+                if other.size_kib == key.size_kib and other != key
+            )
+            owed = max(0, await_some - elsewhere)
             found[key] = PoolUsage(
                 pool,
-                promised[key] + returned,
+                promised[key] + returned[key],
                 starting[key],
-                ours[key] - returned,
+                ours[key] - returned[key],
                 self._reserved.get(key, 0),
                 floor,
                 leaks.get(key, 0),
-                max(0, min(pool.free - grown, awaited.get(key.size_kib, 0))),
+                max(owed, min(pool.free - grown, await_some)),
+                owed,
             )
         return found
 

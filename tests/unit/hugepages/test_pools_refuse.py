@@ -100,6 +100,21 @@ def test_what_others_have_reserved_in_the_kernel_is_not_promised(
     rig.pools.hold(A, page_host.needs((0, 10)))
 
 
+def test_what_others_have_to_find_here_is_not_promised(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a program that has mapped pages that were made for a guest which is
+    # off, for there are no others.
+    rig = page_host.make(tmp_path, page_host.NODE)
+    rig.pools.hold(A, page_host.needs((0, 20)))
+    rig.kernel.take({page_host.pool(0): 15}, touch=False)
+    # Then as many are missing, and are allocated.
+    assert rig.pools.usage()[page_host.pool(0)].overdue == 15
+    rig.reconcile([A])
+    assert rig.total() == 35
+    rig.run(A)
+
+
 @pytest.mark.parametrize('mapped', [False, True])
 def test_a_guest_that_starts_doesn_t_stand_for_others(
     tmp_path: pathlib.Path, mapped: bool

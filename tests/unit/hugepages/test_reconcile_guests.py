@@ -214,3 +214,27 @@ def test_a_guest_that_has_arrived(tmp_path: pathlib.Path) -> None:
     assert rig.dry_run(A, B) == done
     assert rig.reconcile([A, B]) == done
     assert set(rig.held()) == {(A, 'guest'), (B, 'guest')}
+
+
+def test_a_guest_that_starts_while_the_service_does(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a guest that has 3 of its 10 pages when the service starts again,
+    # and another program that uses as many as it.
+    rig = page_host.make(tmp_path, page_host.grown(30), dynamic=False)
+    pool = page_host.pool(0)
+    rig.kernel.take({pool: 10})
+    rig.pools.hold(A, page_host.needs((0, 10)))
+    rig.kernel.start_guest(A, {pool: 10}, touch=False)
+    rig.kernel.touch(A, 3)
+    rig.start()
+    # Then it is not taken for one that has its pages,
+    assert rig.reconcile([A], starting=True) == []
+    used = rig.pools.usage()[pool]
+    assert (used.ours, used.promised, used.awaited) == (3, 7, 0)
+    # until it has.
+    rig.kernel.touch(A)
+    assert rig.reconcile([A]) == [
+        f'instance {A} runs on the pages that were reserved for it'
+    ]
+    assert rig.pools.usage()[pool].ours == 10

@@ -45,6 +45,7 @@ def judge(
     present: Present,
     *,
     runs: bool = False,
+    complete: bool = True,
     age: float = 700.0,
     keep: bool = True,
     starting: bool = False,
@@ -54,6 +55,7 @@ def judge(
         PoolPolicy(start_limit_s=600.0, keep_powered_off=keep),
         present,
         ONE if runs else NONE,
+        ONE if runs and complete else NONE,
         age,
         starting,
     )
@@ -104,6 +106,12 @@ def test_pages_are_released_only_if_it_is_certain(
 
     expected = [] if why is None else [(why, {held.purpose: ()})]
     assert [(one.why, one.holds) for one in changes] == expected
+
+
+def test_a_guest_that_is_taking_its_pages_has_not_taken_them() -> None:
+    held = hold(state=HELD)
+
+    assert judge(held, Present(ONE), runs=True, complete=False) == []
 
 
 @pytest.mark.parametrize('purpose', [GUEST, INCOMING])

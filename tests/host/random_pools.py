@@ -1,0 +1,588 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Random operations on the pools of the host that this runs on.
+
+``python -m tests.host.random_pools SEED OPERATIONS`` has guests come, start,
+go and be resized, while the service is killed at system calls or its writes
+fail, an operator sets the pool, other programs and an appliance take pages and
+give them back. After each operation the accounts are compared with a model.
+The pool is as before at its end.
+
+The first violation ends it, with the seed and the number of the operation. The
+same seed does the same again, as far as the kernel does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import ctypes
+import errno
+import itertools
+import logging
+import mmap
+import os
+import pathlib
+import random
+import signal
+import sys
+import tempfile
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import nodes
+from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.pools import Pools
+from nova_numa_hugepages.hugepages.reconcile import Reconciler
+from nova_numa_hugepages.hugepages.reconcile_rules import Present
+from nova_numa_hugepages.hugepages.state import lock
+from nova_numa_hugepages.hugepages.state.ledger import Ledger
+from tests.host import tracer
+
+KIB = 2048
+_BYTES = KIB * 1024
+_MAP_HUGETLB = 0x40000
+_GUEST = model.Purpose.GUEST
+_RESIZE = model.Purpose.RESIZE
+_FAULTS = (errno.ENOSPC, errno.EIO)
+
+Holds = dict[tuple[str, model.Purpose], int]
+
+
+def uuid(number: int) -> str:
+    """Name a guest."""
+    return f'00000000-0000-4000-8000-{number:012d}'
+
+
+_APPLIANCE = uuid(90)
+
+
+class Violation(Exception):
+    """The accounts are not what they have to be."""
+
+
+def check(right: bool, what: str) -> None:
+    """Raise `Violation` if something isn't right."""
+    if not right:
+        raise Violation(what)
+
+
+def map_pages(pages: int) -> mmap.mmap:
+    """Map huge pages, which the kernel then keeps free.
+
+    :raises OSError: if there are too few
+    """
+    mapped = mmap.mmap(
+        -1, pages * _BYTES, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_HUGETLB
+    )
+    mapped.madvise(mmap.MADV_DONTFORK)
+    return mapped
+
+
+def touch(mapped: mmap.mmap, pages: int) -> None:
+    """Take pages that are mapped."""
+    for number in range(pages):
+        mapped[number * _BYTES] = 1
+
+
+class Guest:
+    """A process that looks like the QEMU of a guest.
+
+    :param pages: how many it has when it has started
+    :param steps: whether it maps and touches them only when it is told to
+    """
+
+    def __init__(self, name: str, pages: int, *, steps: bool = False) -> None:
+        self.left = ['map', 'touch'] if steps else []
+        commands, self._commands = os.pipe()
+        self._answers, answers = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            _be_guest(name, pages, steps, commands, answers)
+        os.close(commands)
+        os.close(answers)
+        self.works = os.read(self._answers, 1) == b'+'
+
+    def step(self) -> bool:
+        """Have it map or touch its pages; return whether it could."""
+        self.left.pop(0)
+        os.write(self._commands, b'.')
+        return os.read(self._answers, 1) == b'+'
+
+    def end(self) -> None:
+        """End it; its pages are free then."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self._commands)
+        os.close(self._answers)
+
+
+def _be_guest(
+    name: str, pages: int, steps: bool, commands: int, answers: int
+) -> None:
+    """Be the process of a guest; never returns."""
+    with contextlib.suppress(BaseException):
+        # As its parent does: a pipe is at its end when nobody writes to it.
+        os.closerange(3, min(commands, answers))
+        _show_arguments('qemu', '-name', f'guest={name}', '-uuid', name)
+        if steps:
+            os.write(answers, b'+')
+            os.read(commands, 1)
+        mapped = map_pages(pages)
+        if steps:
+            os.write(answers, b'+')
+            os.read(commands, 1)
+        touch(mapped, pages)
+        os.write(answers, b'+')
+        signal.pause()
+    os._exit(1)
+
+
+def _show_arguments(*words: str) -> None:
+    """Show other arguments of this process than it was started with.
+
+    In the memory that those have.
+    """
+    fields = pathlib.Path('/proc/self/stat').read_text().rpartition(')')[2]
+    start, end = map(int, fields.split()[45:47])
+    text = b''.join(word.encode() + b'\0' for word in words)
+    ctypes.memmove(start, text.ljust(end - start, b'\0'), end - start)
+
+
+class World:
+    """A host, its service, and the others on it.
+
+    :ivar held: what the ledger has to say
+    :ivar floor: pages that are the operator's
+    :ivar dirty: whether others may have taken promised pages
+    """
+
+    def __init__(self, folder: pathlib.Path, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.fs = hostfs.HostFS()
+        self.kernel = hugetlb.Hugetlb(self.fs, hugetlb.write_number)
+        self.key = model.PoolKey(self.kernel.nodes()[0], KIB)
+        memory = nodes.memory(self.fs)[self.key.node]
+        self.most = memory.total_kib // 100 // KIB
+        self.folder = folder
+        self.held: Holds = {}
+        self.defined: set[str] = set()
+        self.guests: dict[str, Guest] = {}
+        self.others: list[mmap.mmap] = []
+        self.floor = 0
+        self.dirty = False
+        self.kills = self.faults = 0
+        self._start()
+
+    # The service.
+
+    def _open(self) -> Pools:
+        return Pools(
+            self.kernel,
+            Ledger.open(self.folder / 'ledger.sqlite'),
+            PoolPolicy(ceiling_percent=1, time_limit_s=0.0, start_limit_s=0.0),
+            lock=lock.HostLock(self.folder),
+            read_maps=processes.MapsFile(self.fs),
+        )
+
+    def _start(self) -> None:
+        self.pools = self._open()
+        self.reconcile(starting=True)
+
+    def reconcile(self, *, starting: bool = False) -> None:
+        """Reconcile, as the service does once a minute."""
+        _reconcile(self.pools, self.defined, self.held, starting)
+        self.held = self._reconciled()
+        used = self.pools.usage()[self.key]
+        self.dirty = bool(used.available < 0 or used.pool.surplus)
+
+    def _reconciled(self) -> Holds:
+        found = {
+            (holder, purpose): pages
+            for (holder, purpose), pages in self.held.items()
+            if purpose is _RESIZE or holder in self.defined
+        }
+        holder = _APPLIANCE
+        if holder in self.guests and (holder, _GUEST) not in self.held:
+            process = self.pools.running()[holder]
+            found[holder, _GUEST] = sum(self.pools.pages_of(process).values())
+        return found
+
+    # Operations. Each is a method without arguments.
+
+    def hold(self) -> None:
+        """A guest comes, or comes with another size."""
+        holder = self._holder()
+        if holder in self.guests:
+            return
+        pages = self.dice.randint(1, self.most // 3)
+        before = self.kernel.pool(self.key)
+        try:
+            _hold(self.pools, holder, self.key, pages)
+        except exception.NotEnoughPages:
+            after = self.kernel.pool(self.key)
+            kept = after.persistent - before.persistent
+            check(
+                0 <= kept <= before.surplus,
+                f'a refused hold changed the pool: {before} to {after}',
+            )
+        else:
+            self.held[holder, _GUEST] = pages
+            available = self.pools.usage()[self.key].available
+            check(available >= 0, f'{available} pages available after a hold')
+            self.dirty = False
+
+    def start(self) -> None:
+        """A guest starts on what it holds."""
+        holder = self._holder()
+        pages = self.held.get((holder, _GUEST))
+        if pages is None or holder in self.guests:
+            return
+        try:
+            # As the service does each time.
+            _hold(self.pools, holder, self.key, pages)
+        except exception.NotEnoughPages as error:
+            check(self.dirty, f'{holder} lost what it holds: {error}')
+            return
+        self.defined.add(holder)
+        guest = Guest(holder, pages, steps=self.dice.random() < 0.3)
+        self._note(holder, guest, works=guest.works)
+
+    def step(self) -> None:
+        """A guest that is starting goes on."""
+        for holder, guest in self.guests.items():
+            if guest.left:
+                self._note(holder, guest, works=guest.step())
+                return
+
+    def _note(self, holder: str, guest: Guest, *, works: bool) -> None:
+        if works:
+            self.guests[holder] = guest
+            if not guest.left and (holder, _GUEST) in self.held:
+                self.pools.mark_taken(holder)
+            return
+        guest.end()
+        self.guests.pop(holder, None)
+        check(self.dirty, f'{holder} did not get the pages that it holds')
+
+    def power_off(self) -> None:
+        """A guest is powered off."""
+        self._end(self._holder())
+
+    def delete(self) -> None:
+        """A guest is deleted."""
+        holder = self._holder()
+        self._end(holder)
+        self.defined.discard(holder)
+        self.pools.release(holder)
+        self.held = {k: v for k, v in self.held.items() if k[0] != holder}
+
+    def resize_away(self) -> None:
+        """What a guest holds is kept for a revert."""
+        holder = self._holder()
+        self._end(holder)
+        self.pools.move(holder, _GUEST, _RESIZE)
+        if (holder, _GUEST) in self.held:
+            self.held[holder, _RESIZE] = self.held.pop((holder, _GUEST))
+
+    def resize_back(self) -> None:
+        """A resize is reverted."""
+        holder = self._holder()
+        if holder in self.guests:
+            return
+        self.pools.move(holder, _RESIZE, _GUEST)
+        if (holder, _RESIZE) in self.held:
+            self.held[holder, _GUEST] = self.held.pop((holder, _RESIZE))
+
+    def appliance(self) -> None:
+        """A domain that Nova doesn't know comes or goes."""
+        holder = _APPLIANCE
+        if holder in self.guests:
+            self._end(holder)
+            self.defined.discard(holder)
+            return
+        free = self.kernel.pool(self.key).free
+        if free and (holder, _GUEST) not in self.held:
+            guest = Guest(holder, self.dice.randint(1, free))
+            self.dirty = True
+            if guest.works:
+                self.guests[holder] = guest
+                self.defined.add(holder)
+            else:
+                guest.end()
+
+    def others_take(self) -> None:
+        """Another program takes free pages, or only maps them."""
+        free = self.kernel.pool(self.key).free
+        if not free:
+            return
+        pages = self.dice.randint(1, free)
+        with contextlib.suppress(OSError):
+            mapped = map_pages(pages)
+            self.dirty = True
+            self.others.append(mapped)
+            # A page that isn't there kills the process that touches it.
+            if not self._reserved_by_others():
+                touch(mapped, self.dice.randint(0, pages))
+
+    def others_give(self) -> None:
+        """Another program gives its pages back."""
+        if self.others:
+            index = self.dice.randrange(len(self.others))
+            self.others.pop(index).close()
+
+    def operator(self) -> None:
+        """An operator or a boot unit sets the pool."""
+        number = self.dice.randint(0, self.most)
+        before = self.kernel.pool(self.key).persistent
+        hugetlb.write_number(hugetlb.nr_file(self.fs, *self.key), number)
+        now = self.kernel.pool(self.key).persistent
+        if now != before:
+            self.floor = now
+            self.dirty = True
+        with self.pools.locked():
+            self.pools.refresh()
+
+    def killed(self) -> None:
+        """The service is killed in the middle, and starts again."""
+        self.kills += self._traced(kill=True).happened
+
+    def fault(self) -> None:
+        """A write of the service fails."""
+        fault = self.dice.choice(_FAULTS)
+        self.faults += self._traced(fail=fault).happened
+
+    def meanwhile(self) -> None:
+        """Others take or give pages while the service works."""
+        act = self.dice.choice([self.others_take, self.others_give])
+        if self._traced(meanwhile=act).happened:
+            self.dirty = True
+
+    def _traced(
+        self,
+        *,
+        kill: bool = False,
+        fail: int = 0,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> tracer.Outcome:
+        holder = self._holder()
+        what = self.dice.choice(['hold', 'release', 'reconcile'])
+        if holder in self.guests and what != 'reconcile':
+            self.power_off_of(holder)
+        pages = self.dice.randint(1, self.most // 3)
+        after = dict(self.held)
+
+        def work() -> str:
+            try:
+                pools = self._open()
+                if what == 'hold':
+                    _hold(pools, holder, self.key, pages)
+                elif what == 'release':
+                    pools.release(holder)
+                else:
+                    _reconcile(pools, self.defined, self.held, False)
+            except exception.NotEnoughPages:
+                return 'refused'
+            except exception.NUMAHugepagesError as error:
+                return 'failed' if fail else repr(error)
+            return 'done'
+
+        if what == 'hold':
+            after[holder, _GUEST] = pages
+        elif what == 'release':
+            after = {k: v for k, v in after.items() if k[0] != holder}
+        else:
+            after = self._reconciled()
+        outcome = tracer.run(
+            work,
+            self.dice.randint(0, 1500),
+            kill=kill,
+            fail=fail,
+            meanwhile=meanwhile,
+        )
+        check(
+            outcome.answer in ('', 'done', 'refused', 'failed'),
+            f'{what} ended with {outcome.answer}',
+        )
+        now = _held(self.pools)
+        for key in self.held.keys() | after.keys() | now.keys():
+            allowed = (self.held.get(key), after.get(key))
+            check(
+                now.get(key) in allowed,
+                f'after {what}: {key} holds {now.get(key)}, not one of '
+                f'{allowed}',
+            )
+        self.held = now
+        self._start()
+        return outcome
+
+    def power_off_of(self, holder: str) -> None:
+        """Power a certain guest off."""
+        self._end(holder)
+
+    # What always holds.
+
+    def check(self) -> None:
+        """Check the invariants.
+
+        :raises Violation: if one doesn't hold
+        """
+        check(
+            _held(self.pools) == self.held,
+            f'held: {_held(self.pools)}, expected {self.held}',
+        )
+        pool = self.kernel.pool(self.key)
+        account = self.pools.check_accounts().accounts[self.key]
+        expected = (self.floor, pool.persistent - self.floor)
+        check(
+            (account.floor, account.grown) == expected,
+            f'floor and grown: {account.floor} and {account.grown}, '
+            f'expected {expected}',
+        )
+        overdue = self.pools.usage()[self.key].overdue
+        check(
+            self.dirty or not overdue, f'{overdue} promised pages are missing'
+        )
+
+    def end(self) -> None:
+        """Have everybody go, and check that the pool is the operator's."""
+        while self.others:
+            self.others.pop().close()
+        for holder in list(self.guests):
+            self._end(holder)
+        self.defined.clear()
+        for holder in {holder for holder, _ in self.held}:
+            self.pools.release(holder)
+        self.held.clear()
+        self.reconcile(starting=True)
+        self.check()
+        pool = self.kernel.pool(self.key)
+        check(
+            pool == (*self.key, self.floor, self.floor, 0),
+            f'{pool} at the end, expected {self.floor} free pages',
+        )
+
+    def restore(self) -> None:
+        """Leave nothing behind, whatever happened."""
+        for mapped in self.others:
+            mapped.close()
+        for guest in self.guests.values():
+            guest.end()
+        total = self.kernel.pool(self.key).total
+        # Free surplus pages go if they are persistent before.
+        self.kernel.set_persistent(self.key, total)
+        self.kernel.set_persistent(self.key, 0)
+
+    # Helpers.
+
+    def _holder(self) -> str:
+        return uuid(self.dice.randint(0, 3))
+
+    def _end(self, holder: str) -> None:
+        guest = self.guests.pop(holder, None)
+        if guest is not None:
+            if (holder, _GUEST) in self.held and not guest.left:
+                self.pools.mark_taken(holder)
+            guest.end()
+
+    def _reserved_by_others(self) -> int:
+        return self.kernel.reserved()[KIB] > self.kernel.pool(self.key).free
+
+
+def _hold(pools: Pools, holder: str, key: model.PoolKey, pages: int) -> None:
+    pools.hold(holder, [model.PageNeed(0, *key, pages)])
+
+
+def _held(pools: Pools) -> Holds:
+    return {(hold.holder, hold.purpose): hold.pages for hold in pools.holds()}
+
+
+def _reconcile(
+    pools: Pools, defined: set[str], held: Holds, starting: bool
+) -> None:
+    migrating = [holder for holder, purpose in held if purpose is _RESIZE]
+    Reconciler(pools).reconcile(
+        Present(frozenset(defined), frozenset(migrating)), starting=starting
+    )
+
+
+IN_USE = 2
+
+# How often each operation is chosen.
+_WEIGHTS = {
+    'hold': 24,
+    'start': 18,
+    'step': 8,
+    'power_off': 8,
+    'delete': 14,
+    'resize_away': 4,
+    'resize_back': 4,
+    'appliance': 3,
+    'others_take': 6,
+    'others_give': 6,
+    'operator': 2,
+    'reconcile': 3,
+    'killed': 1.5,
+    'fault': 1,
+    'meanwhile': 0.5,
+}
+
+
+def main(seed: int, operations: int) -> int:
+    """Run operations.
+
+    :returns: the exit status: 0 without a violation, 1 with one, `IN_USE` if
+        the pool is not empty
+    """
+    logging.disable(logging.CRITICAL)
+    kernel = hugetlb.Hugetlb(hostfs.HostFS(), hugetlb.refusing(''))
+    if any(kernel.reserved().values()) or any(
+        pool.total for pool in kernel.pools().values()
+    ):
+        print('Another process uses the page pools of this machine')
+        return IN_USE
+    with tempfile.TemporaryDirectory(dir='/dev/shm') as folder:
+        world = World(pathlib.Path(folder), seed)
+        done = 0
+        try:
+            for name in itertools.islice(_names(world.dice), operations):
+                done += 1
+                getattr(world, name)()
+                world.check()
+            world.end()
+        except Violation as violation:
+            print(f'Violation at operation {done} of seed {seed}: {violation}')
+            return 1
+        finally:
+            world.restore()
+    print(
+        f'{operations} operations of seed {seed}, {world.kills} kills and '
+        f'{world.faults} failed writes: no violation'
+    )
+    return 0
+
+
+def _names(dice: random.Random) -> Iterator[str]:
+    while True:
+        yield from dice.choices([*_WEIGHTS], [*_WEIGHTS.values()])
+
+
+if __name__ == '__main__':
+    if len(sys.argv) == 3:
+        # Guests show their arguments in the place of these.
+        os.execv(sys.executable, [*sys.orig_argv, '-' * 100])
+    sys.exit(main(*map(int, sys.argv[1:3])))
