@@ -162,6 +162,7 @@ def read(options: argparse.Namespace) -> Settings:
 
         conf = configuration.Configuration(files)
         policy = conf.policy()
+        notes += conf.unknown_names()
         uri = conf.libvirt_uri() or LIBVIRT_URI
         try:
             configured = _configured(options, conf.state_path())

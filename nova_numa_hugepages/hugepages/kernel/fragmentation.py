@@ -266,6 +266,8 @@ def _blocks(fs: hostfs.HostFS) -> dict[tuple[int, str], tuple[int, ...]]:
                 path, repr(line), "lines like 'Node 0, zone Normal 1 2 3'"
             )
         found[int(match[1]), match[2]] = tuple(map(int, match[3].split()))
+    if not found:
+        raise exception.KernelError(path, 'none', 'a line for each zone')
     return found
 
 
