@@ -145,7 +145,7 @@ stack-status: $(STACK_STAMP) ## what of it is up, and how to use it
 	@$(STACK_BIN) -m tests.stack status || true
 
 .PHONY: stack-down
-stack-down: $(STACK_STAMP) ## end it, and put the page pools back
+stack-down: $(STACK_STAMP) ## end it
 	@$(STACK_BIN) -m tests.stack down
 
 .PHONY: bench
