@@ -175,6 +175,12 @@ docs: $(STAMP) ## the documentation, in doc/build/html
 		-b html doc/source doc/build/html
 	echo "The documentation is in doc/build/html/index.html"
 
+.PHONY: man
+man: $(STAMP) ## the manual pages of the commands, in doc/build/man
+	@$(BIN) -m sphinx -q -a -E -W --keep-going -d doc/build/doctrees-man \
+		-b man doc/source doc/build/man
+	echo "See them with: man -l doc/build/man/nova-numa-hugepages-host.1"
+
 .PHONY: releasenotes
 releasenotes: $(STAMP) ## check the release notes and build them
 	@$(VENV)/bin/reno -q lint
