@@ -145,7 +145,7 @@ stack-status: $(STACK_STAMP) ## what of it is up, and how to use it
 	@$(STACK_BIN) -m tests.stack status || true
 
 .PHONY: stack-down
-stack-down: $(STACK_STAMP) ## end it, and put the page pools back
+stack-down: $(STACK_STAMP) ## end it
 	@$(STACK_BIN) -m tests.stack down
 
 .PHONY: bench
@@ -174,6 +174,12 @@ docs: $(STAMP) ## the documentation, in doc/build/html
 	@$(BIN) -m sphinx -q -a -E -W --keep-going -d doc/build/doctrees \
 		-b html doc/source doc/build/html
 	echo "The documentation is in doc/build/html/index.html"
+
+.PHONY: man
+man: $(STAMP) ## the manual pages of the commands, in doc/build/man
+	@$(BIN) -m sphinx -q -a -E -W --keep-going -d doc/build/doctrees-man \
+		-b man doc/source doc/build/man
+	echo "See them with: man -l doc/build/man/nova-numa-hugepages-host.1"
 
 .PHONY: releasenotes
 releasenotes: $(STAMP) ## check the release notes and build them

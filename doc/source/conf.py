@@ -30,6 +30,26 @@ pygments_style = 'native'
 html_theme = 'openstackdocs'
 html_theme_options = {'show_other_versions': False}
 html_copy_source = False
+html_static_path = ['_static']
+html_css_files = ['wide.css']
+
+# Much of what is shown is neither Python nor any other language.
+highlight_language = 'text'
+
+man_pages = [
+    (
+        f'cli/nova-numa-hugepages-{name}',
+        f'nova-numa-hugepages-{name}',
+        text,
+        'the nova-numa-hugepages authors',
+        1,
+    )
+    for name, text in (
+        ('host', 'huge pages of a compute host'),
+        ('simulate', 'try a fleet before changing it'),
+        ('status', 'check the configuration of the scheduler'),
+    )
+]
 
 openstackdocs_repo_name = ''
 openstackdocs_auto_name = False

@@ -139,7 +139,8 @@ class Checks(upgradecheck.UpgradeCommands):
             except _NOT_LOADED as error:
                 return _failure(
                     f'The filter {path} of [filter_scheduler] '
-                    f'available_filters cannot be loaded: {error}'
+                    'available_filters cannot be loaded: '
+                    + _not_loaded(path, FILTER_PATH, error)
                 )
             by_name.update((cls.__name__, cls) for cls in classes)
         missing = [
@@ -193,7 +194,8 @@ class Checks(upgradecheck.UpgradeCommands):
             except _NOT_LOADED as error:
                 return _failure(
                     f'The weigher {path} of [filter_scheduler] '
-                    f'weight_classes cannot be loaded: {error}'
+                    'weight_classes cannot be loaded: '
+                    + _not_loaded(path, WEIGHER_PATH, error)
                 )
         count = self._weighers_of_ours()
         if not count:
@@ -212,11 +214,21 @@ class Checks(upgradecheck.UpgradeCommands):
                 'nova.scheduler.weights.all_weighers to [filter_scheduler] '
                 'weight_classes.'
             )
-        if options.host_subset_size > 1:
+        try:
+            subset_size = options.host_subset_size
+        except cfg.Error:
+            found = package_conf.written(
+                self._conf, 'filter_scheduler', 'host_subset_size'
+            )
+            return _failure(
+                f'option [filter_scheduler] host_subset_size: {found}, '
+                'expected a number from 1 on. Set it to 1.'
+            )
+        if subset_size > 1:
             problems.append(
-                f'[filter_scheduler] host_subset_size is '
-                f'{options.host_subset_size}: Nova takes any of so many best '
-                f'hosts, whatever {WEIGHER} makes of them. Set it to 1.'
+                f'[filter_scheduler] host_subset_size is {subset_size}: Nova '
+                f'takes any of so many best hosts, whatever {WEIGHER} makes '
+                'of them. Set it to 1.'
             )
         if count > 1:
             problems.append(
@@ -244,11 +256,11 @@ class Checks(upgradecheck.UpgradeCommands):
 
     def _multiplier(self) -> float:
         try:
-            multiplier: float = self._conf.numa_hugepages.weight_multiplier
+            multiplier = self._conf.numa_hugepages.weight_multiplier
         except cfg.Error:
-            # The check of the options reports it.
-            return math.nan
-        return multiplier
+            multiplier = None
+        # The check of the options reports it.
+        return math.nan if multiplier is None else float(multiplier)
 
     def _check_signature(self) -> upgradecheck.Result:
         try:
@@ -265,6 +277,18 @@ class Checks(upgradecheck.UpgradeCommands):
         ('NUMAHugepagesWeigher', _check_weigher),
         ("Nova's NUMA fit", _check_signature),
     )
+
+
+def _not_loaded(path: str, ours: str, error: Exception) -> str:
+    """Say why a class of an option cannot be loaded.
+
+    :param ours: the class of this package that may have been meant
+    """
+    # oslo.utils has a traceback in its text.
+    text = f'{str(error).partition(" ([")[0]}.'
+    if difflib.get_close_matches(path, [ours], 1, _ALIKE):
+        text += f' Did you mean {ours}?'
+    return text
 
 
 def _is_set(conf: cfg.ConfigOpts, name: str) -> bool:

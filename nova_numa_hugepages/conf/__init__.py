@@ -22,6 +22,7 @@ from collections.abc import Iterator
 import math
 
 from oslo_config import cfg
+from oslo_config import types
 from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
@@ -33,6 +34,7 @@ from nova_numa_hugepages.conf import spelling
 LOG = logging.getLogger(__name__)
 
 demand_shares = scheduler.demand_shares
+written = spelling.written
 
 _ALL = (*scheduler.ALL, *compute.ALL)
 _NAMES = frozenset(opt.dest for opt in _ALL)
@@ -78,9 +80,22 @@ def problems(conf: cfg.ConfigOpts) -> Iterator[exception.InvalidOption]:
             value = conf[group.NAME][opt.dest]
             if opt.dest == 'demand_mix':
                 demand_shares(value)
+            if value is None:
+                # oslo.config takes a number that is left empty for none.
+                raise exception.InvalidOption(
+                    group.NAME,
+                    opt.name,
+                    f"found '', expected {expected(opt)}; without it the "
+                    f'default is {opt.default}',
+                )
         except cfg.Error as error:
-            # oslo.config names the option but not its group.
-            problem = exception.InvalidOption(group.NAME, opt.name, str(error))
+            # oslo.config names objects of its own, and not always the value.
+            problem = exception.InvalidOption(
+                group.NAME,
+                opt.name,
+                f'{written(conf, group.NAME, opt.name)}, expected '
+                f'{expected(opt)}',
+            )
             problem.__cause__ = error
             yield problem
         except exception.InvalidOption as error:
@@ -90,6 +105,20 @@ def problems(conf: cfg.ConfigOpts) -> Iterator[exception.InvalidOption]:
                 yield exception.InvalidOption(
                     group.NAME, opt.name, f'{value} is not a finite number'
                 )
+
+
+def expected(opt: cfg.Opt) -> str:
+    """Return what values an option of the group may have, in words."""
+    kind = opt.type
+    if isinstance(kind, types.Boolean):
+        return 'true or false'
+    if isinstance(kind, types.Integer):
+        return f'a number from {kind.min} to {kind.max}'
+    if isinstance(kind, types.Float):
+        return 'a finite number'
+    if isinstance(kind, types.Dict):
+        return 'for example small:2,large:1, with numbers above 0'
+    return ' or '.join(map(str, kind.choices or ('text',)))
 
 
 def unknown_names(conf: cfg.ConfigOpts) -> list[str]:

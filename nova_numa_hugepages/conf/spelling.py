@@ -35,6 +35,10 @@ _GROUP_LINE = re.compile(r'\[(.*)\]\s*')
 # A line that begins with a space goes on with the value before.
 _OPTION_LINE = re.compile(r'([^\s#;=:\[][^=:]*?)\s*[=:]')
 
+# Groups of Nova in which our options are looked for. Nova has none of their
+# names there.
+_TAKEN_FOR_OURS = ('default', 'compute', 'libvirt', 'filter_scheduler')
+
 # How alike two names are, from 0 to 1. Nova has no group nearer than this.
 _ALIKE = 0.85
 
@@ -48,30 +52,50 @@ def unknown_names(conf: cfg.ConfigOpts, known: Collection[str]) -> list[str]:
     """
     found = []
     for path in _files(conf):
-        section = ''
+        section = shown = ''
         for number, line in enumerate(_lines(path), 1):
             problem = ''
             if match := _GROUP_LINE.fullmatch(line):
                 # As oslo.config does.
-                section = match[1].lower()
+                shown = match[1]
+                section = shown.lower()
                 if section not in _GROUPS:
                     near = difflib.get_close_matches(
                         section, _GROUPS, 1, _ALIKE
                     )
                     if near:
                         problem = (
-                            f'there is no group [{match[1]}]. Did you mean '
+                            f'there is no group [{shown}]. Did you mean '
                             f'[{near[0]}]?'
                         )
-            elif section == group.NAME and (match := _OPTION_LINE.match(line)):
+            elif match := _OPTION_LINE.match(line):
                 name = match[1].replace('-', '_')
-                if name not in known:
+                if section == group.NAME and name not in known:
                     problem = f'[{group.NAME}] has no option {match[1]}.'
                     if near := difflib.get_close_matches(name, known, 1):
                         problem += f' Did you mean {near[0]}?'
+                elif section in _TAKEN_FOR_OURS and name in known:
+                    problem = (
+                        f'[{shown}] has no option {match[1]}. Did '
+                        f'you mean that of [{group.NAME}]?'
+                    )
             if problem:
                 found.append(f'{path}:{number}: {problem}')
     return found
+
+
+def written(conf: cfg.ConfigOpts, section: str, name: str) -> str:
+    """Say what is written for an option in the files, and where.
+
+    :returns: for example ``found 'two' in /etc/nova/nova.conf``
+    """
+    for path in reversed(list(_files(conf))):
+        sections: dict[str, dict[str, list[str]]] = {}
+        cfg.ConfigParser(str(path), sections).parse()
+        values = sections.get(section, {}).get(name)
+        if values:
+            return f'found {values[-1]!r} in {path}'
+    return 'found something else'
 
 
 def _files(conf: cfg.ConfigOpts) -> Iterator[pathlib.Path]:

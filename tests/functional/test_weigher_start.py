@@ -130,12 +130,12 @@ def test_learned_demand_survives_a_restart(tmp_path: pathlib.Path) -> None:
         (
             'weight_multiplier',
             'high',
-            "could not convert string to float: 'high'",
+            ', expected a finite number',
         ),
         (
             'demand_half_life',
             '5',
-            'Should be greater than or equal to 60',
+            ', expected a number from 60 to 315360000',
         ),
         (
             'demand_file',

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import time
 
-from tests.host.rig import pagepools
 from tests.stack import install
 from tests.stack import locations
 from tests.stack import processes
@@ -45,7 +44,7 @@ def main() -> int:
         ('up', up, 'bring it up in the background'),
         ('hold', hold, 'bring it up, and stay until SIGTERM or Ctrl-C'),
         ('status', status.show, 'show what is up, and where'),
-        ('down', down, 'end it, and put the page pools back'),
+        ('down', down, 'end it'),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(function=function)
@@ -100,30 +99,21 @@ def up() -> int:
                 time.sleep(0.2)
     except KeyboardInterrupt:
         print('\nStopping everything…', flush=True)
-        # It puts the pools back. The group has the commands that it waits for.
+        # The group has the commands that it waits for.
         os.killpg(holder.pid, signal.SIGTERM)
         holder.wait()
         raise
 
 
 def down() -> None:
-    """End the process that holds the stack.
-
-    :raises processes.Failed: if it didn't put the page pools back
-    """
+    """End the process that holds the stack."""
     holder = status.holder()
     if holder is None:
         print('No stack is up.')
         return
     signal.pidfd_send_signal(holder, signal.SIGTERM)
     status.wait_for_end(holder)
-    left = pagepools.note()
-    if left.exists():
-        raise processes.Failed(
-            'The stack is down, but the page pools are not as they were. '
-            f'What they were is in {left}, and the next run puts it back.'
-        )
-    print('The stack is down, and the page pools are as they were.')
+    print('The stack is down.')
 
 
 if __name__ == '__main__':

@@ -46,8 +46,8 @@ def folder() -> pathlib.Path:
     """The folder of what the stack keeps; ``STACK_STATE`` names another.
 
     What is shared with the tests of ``tests/host`` is in the folder of the
-    rig: downloads, built images, and what the page pools were. Each virtual
-    host has its sockets, whose paths must be short, in a ``/tmp/rig-*``.
+    rig: downloads and built images. Each virtual host has its sockets, whose
+    paths must be short, in a ``/tmp/rig-*``.
     """
     return folders.cache_folder('stack', 'STACK_STATE')
 

@@ -21,7 +21,6 @@ import shutil
 import signal
 
 from tests.host.rig import folders
-from tests.host.rig import pagepools
 from tests.stack import broker
 from tests.stack import cloud_setup
 from tests.stack import command_server
@@ -69,7 +68,6 @@ class Stack:
             for name in ('etc', 'logs', 'state'):
                 shutil.rmtree(locations.folder() / name, ignore_errors=True)
                 (locations.folder() / name).mkdir()
-            self._keep_pools(stack)
             stack.callback(self.processes.stop_all)
             progress.say(f'Logs are in {locations.logs()}')
             self._start(stack)
@@ -151,12 +149,6 @@ class Stack:
                 'stack-down ends it.'
             )
         stack.enter_context(lock)
-
-    def _keep_pools(self, stack: contextlib.ExitStack) -> None:
-        try:
-            stack.enter_context(pagepools.Keeper())
-        except pagepools.InUse as problem:
-            raise processes.Failed(str(problem)) from None
 
     def _check_ports(self) -> None:
         for name, port in locations.PORTS.items():

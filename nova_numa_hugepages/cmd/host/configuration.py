@@ -98,6 +98,13 @@ class Configuration:
             raise errors.BadInput(f'{start} nothing, expected a folder')
         return pathlib.Path(value)
 
+    def unknown_names(self) -> list[str]:
+        """Find names that look like our options, and are none.
+
+        :returns: a sentence each, with file and line
+        """
+        return own_conf.unknown_names(self._conf)
+
     def libvirt_uri(self) -> str | None:
         """Return how libvirt is reached, None if it is not set."""
         uri: str | None = self._value('libvirt', 'connection_uri')
@@ -197,11 +204,7 @@ def _expected(group: str, name: str, error: Exception) -> str:
         return 'for example node:0,size:2048,count:64'
     ((own_group, opts),) = own_conf.list_opts()
     for opt in opts if group == own_group.name else ():
-        if opt.name == name and getattr(opt.type, 'choices', None):
-            return ' or '.join(map(str, opt.type.choices))
-        if opt.name == name and getattr(opt.type, 'max', None) is not None:
-            return f'a number from {opt.type.min} to {opt.type.max}'
-        if opt.name == name and isinstance(opt.type, types.Boolean):
-            return 'true or false'
+        if opt.name == name:
+            return own_conf.expected(opt)
     # Before that, oslo.config names objects of its own.
     return f'another value ({str(error).rpartition("is not valid: ")[2]})'

@@ -94,7 +94,7 @@ def opened(
             f'ledger {settings.ledger}. Run it as root, or as the user of '
             'the service.'
         )
-    for note in reserved_notes(settings.policy, pools):
+    for note in reserved_notes(fs, settings.policy, pools):
         print(note, file=sys.stderr)
     with Ledger.open(
         settings.ledger, create=False, read_only=not to_change
@@ -170,11 +170,13 @@ def when(since: float) -> datetime.datetime:
 
 
 def reserved_notes(
-    policy: PoolPolicy, pools: Collection[model.PoolKey]
+    fs: hostfs.HostFS, policy: PoolPolicy, pools: Collection[model.PoolKey]
 ) -> list[str]:
     """Write a sentence for each reserved pool that the host does not have.
 
     Nova takes small pages there, too, which are in no pool.
+
+    :param fs: the files of its kernel
     """
     present = ', '.join(map(str, sorted(pools))) or 'none'
     nodes = {key.node for key in pools}
@@ -183,7 +185,9 @@ def reserved_notes(
         f'pools are: {present}.'
         for key in sorted(policy.reserved)
         if key not in pools
-        and not (key.node in nodes and key.size_kib == fragmentation.BASE_KIB)
+        and not (
+            key.node in nodes and key.size_kib == fragmentation.base_kib(fs)
+        )
     ]
 
 

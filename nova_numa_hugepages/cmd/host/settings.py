@@ -24,6 +24,7 @@ import shlex
 from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.cmd.host.inspect import host_root
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.hugepages.state import schema
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 
 # Where nova-compute looks for its configuration, except for the home of its
@@ -161,6 +162,7 @@ def read(options: argparse.Namespace) -> Settings:
 
         conf = configuration.Configuration(files)
         policy = conf.policy()
+        notes += conf.unknown_names()
         uri = conf.libvirt_uri() or LIBVIRT_URI
         try:
             configured = _configured(options, conf.state_path())
@@ -175,11 +177,15 @@ def read(options: argparse.Namespace) -> Settings:
                 f'this command looks in {STATE_PATH}. Set state_path, or name '
                 'the folder with --state-path.'
             )
-    elif ledger is not None and not unread and options.root is None:
+    elif not unread:
         notes.append(
-            'No configuration of nova-compute was found, so limits and '
-            'reserved pages are those of the defaults. Name it with '
-            '--config-file.'
+            (
+                'No configuration of nova-compute was found'
+                if options.root is None
+                else 'With --root no configuration is read by itself'
+            )
+            + ', so limits and reserved pages are those of the defaults. Name '
+            'it with --config-file.'
         )
     if ledger is None:
         ledger = (*configured, _in(options.root, STATE_PATH))[0]
@@ -271,6 +277,12 @@ def _named_ledger(options: argparse.Namespace) -> pathlib.Path | None:
                 f'--ledger {options.ledger}: is a folder; did you mean '
                 '--state-path?'
             )
+        reason = _why_no_ledger(options.ledger)
+        if reason is not None:
+            raise errors.BadInput(
+                f'--ledger {options.ledger}: is no ledger: it is {reason}. '
+                f'The ledger is {FILE_NAME} in the state_path of nova-compute.'
+            )
         return pathlib.Path(options.ledger)
     if options.state_path is not None:
         if options.state_path.is_file():
@@ -280,6 +292,41 @@ def _named_ledger(options: argparse.Namespace) -> pathlib.Path | None:
             )
         return pathlib.Path(options.state_path, FILE_NAME)
     return None
+
+
+def _why_no_ledger(path: pathlib.Path) -> str | None:
+    """Return what a file is if it has never been a ledger.
+
+    One that is damaged is a ledger. The format: "The Database Header" in
+    https://www.sqlite.org/fileformat.html
+
+    :returns: None if it may be a ledger, is empty or missing, or cannot be
+        read
+    """
+    if path.name == FILE_NAME:
+        return None
+    try:
+        if path.exists() and not path.is_file():
+            return 'not a regular file'
+        with path.open('rb') as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return None
+    if head and not head.startswith(_MAGIC):
+        return 'not a SQLite database'
+    # Until its log is written back the file itself need not have the number.
+    if head and not path.with_name(f'{path.name}-wal').exists():
+        number = int.from_bytes(head[_APPLICATION])
+        if number != schema.APPLICATION_ID:
+            return 'a database of something else'
+    return None
+
+
+# Of a SQLite database: its beginning, how long that is, and where it has the
+# number of the application that it belongs to.
+_MAGIC = b'SQLite format 3\0'
+_HEAD = 100
+_APPLICATION = slice(68, 72)
 
 
 def _in(root: pathlib.Path | None, folder: pathlib.Path) -> pathlib.Path:

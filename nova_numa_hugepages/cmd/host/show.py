@@ -45,12 +45,13 @@ class Show(lister.Lister):
     """Show nodes and pools of this host, and who has the pages.
 
     Needs no Nova service and changes nothing. Any user may run it; what this
-    user may not see is listed on standard error, and is empty in the output.
-    Root sees all.
+    user may not see is listed on standard error. Root sees all.
 
     Without options it draws a picture. The other formats have one row for each
-    pool, and one for each node that has none; json and yaml also list the
-    instances that have pages there.
+    pool, and one for each node that has none, with the instances that have
+    pages there. What is not known is null in json and yaml, None in value, a
+    dash in table, and empty in csv. In value a blank is between two columns,
+    and nowhere else.
     """
 
     # The choice of formats below takes the place of that of cliff.

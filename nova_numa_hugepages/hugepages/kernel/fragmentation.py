@@ -12,6 +12,10 @@
 
 """The fragmentation of NUMA nodes: what of their memory is in large blocks.
 
+A host may be another one, of which only the files are here: what the kernel
+counts in small pages is converted by their size there, and the order of a
+block is that of its size in KiB, from 0 for 1 KiB on.
+
 Sources: the parts on ``buddyinfo`` and ``zoneinfo`` in
 ``Documentation/filesystems/proc.rst``, and ``__zone_watermark_ok`` in
 ``mm/page_alloc.c`` of the kernel.
@@ -20,6 +24,7 @@ Sources: the parts on ``buddyinfo`` and ``zoneinfo`` in
 from __future__ import annotations
 
 from collections.abc import Sequence
+import functools
 import re
 import resource
 from typing import NamedTuple
@@ -27,9 +32,13 @@ from typing import NamedTuple
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import nodes
 
-# The size of small pages.
+# The size of small pages of the kernel that runs here.
 BASE_KIB = resource.getpagesize() // 1024
+
+# Those that kernels have.
+_BASE_SIZES_KIB = (4, 8, 16, 32, 64, 256)
 
 # The low 16 MiB, for old devices that can address no other memory.
 _NOT_FOR_US = 'DMA'
@@ -53,6 +62,35 @@ class Zone(NamedTuple):
     protected_kib: int
     cma_free_kib: int
     blocks: tuple[int, ...]
+
+
+@functools.cache
+def base_kib(fs: hostfs.HostFS) -> int:
+    """Return the size of small pages.
+
+    The files of another host tell it by the memory of the nodes, which the
+    kernel counts both in KiB and in pages.
+
+    :raises exception.KernelError: if it can't be told
+    """
+    if fs.proc == hostfs.PROC:
+        return BASE_KIB
+    path = fs.proc / 'zoneinfo'
+    pages = sum(map(int, _MANAGED.findall(fs.text(path))))
+    total_kib = sum(node.total_kib for node in nodes.memory(fs).values())
+    for size_kib in _BASE_SIZES_KIB:
+        # Memory may come or go while the files are copied.
+        if 0.8 < pages * size_kib / max(1, total_kib) < 1.25:
+            return size_kib
+    raise exception.KernelError(
+        path,
+        f'{pages} managed pages',
+        f'{total_kib} KiB of memory, as in meminfo of the nodes, in pages of '
+        f'{", ".join(map(str, _BASE_SIZES_KIB))} KiB',
+    )
+
+
+_MANAGED = re.compile(r'^ +managed +(\d+)$', re.MULTILINE | re.ASCII)
 
 
 def zones(fs: hostfs.HostFS) -> list[Zone]:
@@ -80,16 +118,17 @@ def zones(fs: hostfs.HostFS) -> list[Zone]:
             raise exception.KernelError(
                 path, repr(head[:80]), 'free pages and a high watermark'
             )
+        size_kib = base_kib(fs)
         found.append(
             Zone(
                 *key,
-                int(values['free']) * BASE_KIB,
-                int(values['high']) * BASE_KIB,
-                int(protection[1].split(', ')[-1]) * BASE_KIB
+                int(values['free']) * size_kib,
+                int(values['high']) * size_kib,
+                int(protection[1].split(', ')[-1]) * size_kib
                 if protection
                 else 0,
-                int(values.get('nr_free_cma', 0)) * BASE_KIB,
-                blocks[key],
+                int(values.get('nr_free_cma', 0)) * size_kib,
+                _by_kib(fs, blocks[key]),
             )
         )
     return found
@@ -106,7 +145,7 @@ def free_blocks(fs: hostfs.HostFS) -> dict[int, tuple[int, ...]]:
     """Read how many free blocks of which order the nodes have.
 
     :returns: by node that is online, ascending: for each order, from 0, how
-        many blocks of two to the power of it small pages are free
+        many blocks of two to the power of it KiB are free
     :raises exception.KernelError: if a file can't be used
     """
     zoned = _blocks(fs)
@@ -118,8 +157,8 @@ def free_blocks(fs: hostfs.HostFS) -> dict[int, tuple[int, ...]]:
             for (at, name), row in zoned.items()
             if at == node and name != _NOT_FOR_US
         ]
-        found[node] = tuple(map(sum, zip(*rows, strict=True))) or (
-            (0,) * orders
+        found[node] = _by_kib(
+            fs, tuple(map(sum, zip(*rows, strict=True))) or (0,) * orders
         )
     return found
 
@@ -156,7 +195,7 @@ def allocatable_pages(
     # Memory that it has lent is available, too. Not before Linux 6.15.
     path = area / 'available_pages'
     if path.exists():
-        free_kib = min(free_kib, fs.number(path) * BASE_KIB)
+        free_kib = min(free_kib, fs.number(path) * base_kib(fs))
     elif any(not a.name.startswith('hugetlb') for a in area.parent.iterdir()):
         # How much of it is in areas for others is not known.
         free_kib -= key.size_kib
@@ -193,11 +232,16 @@ def unusable_permille(blocks: Sequence[int], size_kib: int) -> int:
 
 
 def _order(size_kib: int) -> int:
-    return (size_kib // BASE_KIB).bit_length() - 1
+    return size_kib.bit_length() - 1
+
+
+def _by_kib(fs: hostfs.HostFS, row: tuple[int, ...]) -> tuple[int, ...]:
+    """Convert blocks by order of small pages to blocks by order of KiB."""
+    return (0,) * _order(base_kib(fs)) + row
 
 
 def _zone_pages(zone: Zone, order: int) -> int:
-    size_kib = BASE_KIB << order
+    size_kib = 1 << order
     whole = sum(
         count << (at - order)
         for at, count in enumerate(zone.blocks)
@@ -212,7 +256,7 @@ def _zone_pages(zone: Zone, order: int) -> int:
 
 
 def _blocks(fs: hostfs.HostFS) -> dict[tuple[int, str], tuple[int, ...]]:
-    """Read the free blocks of each zone."""
+    """Read the free blocks of each zone, by order of small pages."""
     path = fs.proc / 'buddyinfo'
     found = {}
     for line in fs.text(path).splitlines():
@@ -222,6 +266,8 @@ def _blocks(fs: hostfs.HostFS) -> dict[tuple[int, str], tuple[int, ...]]:
                 path, repr(line), "lines like 'Node 0, zone Normal 1 2 3'"
             )
         found[int(match[1]), match[2]] = tuple(map(int, match[3].split()))
+    if not found:
+        raise exception.KernelError(path, 'none', 'a line for each zone')
     return found
 
 

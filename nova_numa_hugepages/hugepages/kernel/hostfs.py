@@ -29,6 +29,9 @@ SYS = pathlib.Path('/sys')
 PROC = pathlib.Path('/proc')
 RUN = pathlib.Path('/run')
 
+# No kernel is built for more CPUs or nodes.
+_LARGEST_ID = 65535
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HostFS:
@@ -144,5 +147,7 @@ def parse_ids(text: str) -> list[int]:
         low, high = int(first), int(last) if dash else int(first)
         if low > high:
             raise ValueError(f'{part!r} goes backwards')
+        if high > _LARGEST_ID:
+            raise ValueError(f'{high} is above {_LARGEST_ID}')
         found.update(range(low, high + 1))
     return sorted(found)

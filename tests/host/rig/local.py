@@ -91,7 +91,7 @@ exec "$@"
 
 
 class LocalHost(machine.Machine):
-    """This machine. A context manager; its pools are put back at the end."""
+    """This machine. A context manager; its 2 MiB pools are put back."""
 
     def __init__(self) -> None:
         self.logs = folders.folder() / 'logs' / 'local'

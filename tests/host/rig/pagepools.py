@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The page pools of this machine, as they were."""
+"""The page pools of this machine that the tests change, as they were."""
 
 from __future__ import annotations
 
@@ -23,20 +23,28 @@ from tests.host.rig import folders
 _NODES = pathlib.Path('/sys/devices/system/node')
 _BOOT = pathlib.Path('/proc/sys/kernel/random/boot_id')
 
+# For all users and checkouts: the pools are the machine's.
+_FOLDER = pathlib.Path('/run/lock')
+_NAME = 'nova-numa-hugepages-tests'
+
+# The only pages that the tests use on this machine. Other pools may change
+# meanwhile, and are not theirs.
+_SIZE_KIB = 2048
+
 
 class InUse(Exception):
     """Another run is changing the pools."""
 
 
 class Keeper:
-    """Remembers the pools of this machine, and puts them back.
+    """Remembers the pools that the tests change, and puts them back.
 
     They are remembered in a file too, so that the next run puts back what a
-    run that was killed has left. One at a time does so.
+    run that was killed has left. One at a time does so, on the whole machine.
     """
 
     def __init__(self) -> None:
-        self._file = note()
+        self._file = _FOLDER / f'{_NAME}.json'
         self._boot = _BOOT.read_text().strip()
         self._pools: dict[str, int] = {}
         self._lock: IO[str] | None = None
@@ -49,8 +57,9 @@ class Keeper:
         self._lock = folders.alone(self._file.with_suffix('.lock'))
         if self._lock is None:
             raise InUse(
-                'Another run has the page pools of this machine: tests on '
-                'real kernels, or a stack, which make stack-down ends.'
+                'Another run has the page pools of this machine, and holds '
+                f'{self._file.with_suffix(".lock")}: tests on real kernels. '
+                'Wait for its end.'
             )
         if self._file.exists():
             left = json.loads(self._file.read_text())
@@ -69,17 +78,14 @@ class Keeper:
             self._file.unlink(missing_ok=True)
 
 
-def note() -> pathlib.Path:
-    """The file with what the pools were, which is there until they are."""
-    return folders.folder() / 'pools.json'
-
-
 def _read() -> dict[str, int]:
     """Read the persistent pages of each pool, by the folder of the pool."""
     return {
         str(folder): _number(folder / 'nr_hugepages')
         - _number(folder / 'surplus_hugepages')
-        for folder in sorted(_NODES.glob('node*/hugepages/hugepages-*'))
+        for folder in sorted(
+            _NODES.glob(f'node*/hugepages/hugepages-{_SIZE_KIB}kB')
+        )
     }
 
 

@@ -111,7 +111,7 @@ def inspect(
             'The kernel has no huge pages: it was built or booted without '
             'them.'
         )
-    notes += opening.reserved_notes(settings.policy, snapshot.pools)
+    notes += opening.reserved_notes(fs, settings.policy, snapshot.pools)
     return HostInspection(
         snapshot,
         path,

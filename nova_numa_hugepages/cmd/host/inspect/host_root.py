@@ -31,7 +31,8 @@ def host_fs(root: pathlib.Path | None, own: hostfs.HostFS) -> hostfs.HostFS:
 
     :param root: the value of `--root`
     :param own: those of the kernel that this program runs on
-    :raises errors.BadInput: if there are none
+    :raises errors.BadInput: if there are none, or those of other nodes
+    :raises exception.KernelError: if the nodes cannot be read
     """
     if root is None:
         return own
@@ -41,7 +42,34 @@ def host_fs(root: pathlib.Path | None, own: hostfs.HostFS) -> hostfs.HostFS:
                 f'--root {root}: found no {folder}, expected the folder with '
                 'the sys and proc of a host'
             )
-    return hostfs.HostFS(root / 'sys', root / 'proc', root / 'run')
+    fs = hostfs.HostFS(root / 'sys', root / 'proc', root / 'run')
+    _check_nodes(root, fs)
+    return fs
+
+
+def _check_nodes(root: pathlib.Path, fs: hostfs.HostFS) -> None:
+    """Check that each node that is online has its folder, and no other has.
+
+    :raises errors.BadInput: if not
+    """
+    path = fs.nodes_folder / 'online'
+    listed = set(fs.online())
+    present = {
+        int(folder.name.removeprefix('node'))
+        for folder in fs.nodes_folder.glob('node[0-9]*')
+    }
+    for node in sorted(listed ^ present):
+        folder = fs.node_folder(node)
+        raise errors.BadInput(
+            f'--root {root}: '
+            + (
+                f'{path} lists NUMA node {node}, and there is no {folder}'
+                if node in listed
+                else f'there is {folder}, and {path} does not list NUMA node '
+                f'{node}'
+            )
+            + '. A copy has to have all files of one moment.'
+        )
 
 
 def below(root: pathlib.Path, path: pathlib.Path) -> pathlib.Path:

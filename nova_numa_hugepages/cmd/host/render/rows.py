@@ -217,10 +217,11 @@ def in_words(values: Sequence[Any]) -> list[Any]:
 def in_cells(values: Sequence[Any]) -> list[Any]:
     """Write values of more than one number as JSON, for a program.
 
-    For the formats that have one text for each value.
+    For the formats that have one text for each value. Without blanks, which
+    are between the values of one of them.
     """
     return [
-        json.dumps(value.machine_readable())
+        json.dumps(value.machine_readable(), separators=(',', ':'))
         if isinstance(value, columns.FormattableColumn)
         else value
         for value in values

@@ -44,7 +44,8 @@ def host(tmp_path):
 
 def rows(host, capsys):
     """Get the rows, by node and page size, and the notes."""
-    assert host.run('show', '-f', 'json') == 0
+    words = '-f', 'json', '--config-file', str(host.conf)
+    assert host.run('show', *words) == 0
     result = capsys.readouterr()
     found = json.loads(result.out)
     return {(row['node'], row['size_kib']): row for row in found}, result.err
@@ -60,6 +61,71 @@ def test_a_file_that_was_not_copied_is_named(host, capsys, name):
     assert host.run('show') == 1
 
     assert capsys.readouterr().err.startswith(f'{path}: expected ')
+
+
+def test_small_pages_of_another_size_than_here(host, capsys):
+    """The same host shows the same numbers with small pages of 16 KiB."""
+    host.kernel.fragment(0, 64 * 1024)
+    before, _ = rows(host, capsys)
+    assert before[0, SMALL]['unusable_permille'] > 0
+    copy = host.root.with_name('arm64')
+    shutil.copytree(host.root, copy)
+    zones = copy / 'proc/zoneinfo'
+    zones.write_text(
+        re.sub(
+            r'(free|high|managed|nr_free_cma) +(\d+)',
+            lambda match: f'{match[1]} {int(match[2]) // 4}',
+            zones.read_text(),
+        )
+    )
+    blocks = copy / 'proc/buddyinfo'
+    blocks.write_text(
+        ''.join(
+            f'{line[:21]} {_in_larger_pages(line[21:].split())}\n'
+            for line in blocks.read_text().splitlines()
+        )
+    )
+    host.root = copy
+
+    assert rows(host, capsys) == (before, '')
+
+
+def _in_larger_pages(counts):
+    """Convert blocks by order of 4 KiB to blocks by order of 16 KiB."""
+    one, two, four, *more = map(int, counts)
+    return ' '.join(map(str, (one // 4 + two // 2 + four, *more)))
+
+
+def test_small_pages_of_a_size_that_cannot_be_told(host, capsys):
+    path = host.root / 'proc/zoneinfo'
+    path.write_text(path.read_text().replace('managed', 'present'))
+
+    assert host.run('show') == 1
+
+    assert capsys.readouterr().err == (
+        f'{path}: expected 8388608 KiB of memory, as in meminfo of the nodes, '
+        'in pages of 4, 8, 16, 32, 64, 256 KiB, found 0 managed pages\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ('online', 'told'),
+    [
+        ('0-2', 'lists NUMA node 2, and there is no {nodes}/node2. '),
+        ('0', 'does not list NUMA node 1. '),
+    ],
+)
+def test_nodes_that_are_listed_and_folders_disagree(
+    host, capsys, online, told
+):
+    nodes = host.root / NODES
+    (nodes / 'online').write_text(f'{online}\n')
+
+    assert host.run('show') == 2
+
+    text = capsys.readouterr().err
+    assert text.startswith(f'--root {host.root}: ')
+    assert told.format(nodes=nodes) in text
 
 
 def test_without_processes_no_instance_is_said_to_be_off(host, capsys):

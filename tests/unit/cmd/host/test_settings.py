@@ -12,8 +12,10 @@
 
 """Settings of the host commands: configuration files, and the ledger."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 
 import pytest
 
@@ -240,6 +242,65 @@ def test_without_a_configuration_the_limits_are_the_defaults(
     )
     assert note in alone
     assert note not in capsys.readouterr().err
+
+
+def test_with_a_root_the_limits_are_the_defaults_too(host, capsys):
+    note = (
+        'With --root no configuration is read by itself, so limits and '
+        'reserved pages are those of the defaults. Name it with '
+        '--config-file.\n'
+    )
+
+    assert host.run('show') == 0
+    assert note in capsys.readouterr().err
+
+    assert host.run('show', '--config-file', str(host.conf)) == 0
+    assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize(
+    ('content', 'reason'),
+    [
+        pytest.param('root:x:0:0', 'not a SQLite database', id='text'),
+        pytest.param(
+            ('CREATE TABLE instances (uuid)',),
+            'a database of something else',
+            id='database',
+        ),
+        pytest.param(None, 'not a regular file', id='FIFO'),
+    ],
+)
+@pytest.mark.parametrize('command', ['show', 'reconcile'])
+def test_a_file_that_is_no_ledger_is_not_to_be_moved(
+    host, capsys, tmp_path, command, content, reason
+):
+    path = tmp_path / 'file'
+    if content is None:
+        os.mkfifo(path)
+    elif isinstance(content, str):
+        path.write_text(content)
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            for statement in content:
+                connection.execute(statement)
+
+    assert host.run(command, '--ledger', str(path)) == 2
+
+    assert capsys.readouterr().err == (
+        f'--ledger {path}: is no ledger: it is {reason}. The ledger is '
+        'nova-numa-hugepages-ledger.sqlite in the state_path of '
+        'nova-compute.\n'
+    )
+
+
+def test_a_copy_of_a_ledger_may_have_another_name(host, capsys, tmp_path):
+    copy = tmp_path / 'copy'
+    shutil.copy(host.ledger, copy)
+
+    words = '-f', 'value', '-c', 'held', '--ledger', str(copy)
+    assert host.run('show', *words) == 0
+
+    assert capsys.readouterr().out.split() == ['64', '0', '132', '0']
 
 
 def test_a_folder_for_a_file_and_a_file_for_a_folder(host, capsys):

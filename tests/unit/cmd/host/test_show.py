@@ -170,6 +170,29 @@ def test_values_of_chosen_columns_for_scripts(host, capsys):
     ]
 
 
+def test_values_have_blanks_only_between_them(host, capsys):
+    out = shown(host, capsys, '-f', 'value').out
+
+    assert {len(line.split(' ')) for line in out.splitlines()} == {
+        len(rows.COLUMNS)
+    }
+
+
+@pytest.mark.parametrize(
+    ('name', 'unknown'),
+    [('value', 'None'), ('csv', ''), ('json', None), ('table', '-')],
+)
+def test_what_is_not_known_is_as_the_help_says(host, capsys, name, unknown):
+    host.ledger.unlink()
+
+    out = shown(host, capsys, '-f', name, '-c', 'held').out
+
+    if name == 'json':
+        assert {row['held'] for row in json.loads(out)} == {unknown}
+    else:
+        assert out.splitlines()[-2].strip('| "') == unknown
+
+
 @pytest.mark.parametrize('name', ['csv', 'value'])
 def test_what_is_more_than_one_value_is_json_in_a_cell(host, capsys, name):
     out = shown(host, capsys, '-f', name, '-c', 'distances').out

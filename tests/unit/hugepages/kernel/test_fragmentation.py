@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import pathlib
+import resource
 
 import pytest
 
@@ -112,6 +113,7 @@ Node 1, zone   Normal
         min      1000
         low      1250
         high     1500
+        managed  100000
         cma      4096
         protection: (0, 0, 0, 0, 0)
       nr_free_cma  1024
@@ -132,6 +134,12 @@ def real(tmp_path: pathlib.Path) -> hostfs.HostFS:
     fs.nodes_folder.mkdir(parents=True)
     fs.proc.mkdir()
     (fs.nodes_folder / 'online').write_text('0-1\n')
+    for node, total_kib in enumerate((24683784, 400000)):
+        fs.node_folder(node).mkdir()
+        (fs.node_folder(node) / 'meminfo').write_text(
+            f'Node {node} MemTotal: {total_kib} kB\n'
+            f'Node {node} MemFree: 0 kB\n'
+        )
     (fs.proc / 'buddyinfo').write_text(BUDDYINFO)
     (fs.proc / 'zoneinfo').write_text(ZONEINFO)
     return fs
@@ -142,14 +150,15 @@ class TestBlocks:
         self, real: hostfs.HostFS
     ) -> None:
         assert fragmentation.free_blocks(real) == {
-            0: (3426, 845, 707, 471, 407, 425, 274, 134, 44, 5, 751),
-            1: (1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10),
+            0: (0, 0, 3426, 845, 707, 471, 407, 425, 274, 134, 44, 5, 751),
+            1: (0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10),
         }
 
     def test_a_node_without_memory_has_none(self, real: hostfs.HostFS) -> None:
+        free = fragmentation.free_blocks(real)
         (real.nodes_folder / 'online').write_text('0-2\n')
 
-        assert fragmentation.free_blocks(real)[2] == (0,) * 11
+        assert fragmentation.free_blocks(real) == {**free, 2: (0,) * 13}
 
     def test_zones(self, real: hostfs.HostFS) -> None:
         assert fragmentation.zones(real) == [
@@ -160,7 +169,7 @@ class TestBlocks:
                 high_kib=3660 * 4,
                 protected_kib=21071 * 4,
                 cma_free_kib=0,
-                blocks=(2, 3, 5, 2, 6, 5, 4, 4, 5, 4, 742),
+                blocks=(0, 0, 2, 3, 5, 2, 6, 5, 4, 4, 5, 4, 742),
             ),
             fragmentation.Zone(
                 0,
@@ -169,7 +178,21 @@ class TestBlocks:
                 high_kib=22000 * 4,
                 protected_kib=0,
                 cma_free_kib=0,
-                blocks=(3424, 842, 702, 469, 401, 420, 270, 130, 39, 1, 9),
+                blocks=(
+                    0,
+                    0,
+                    3424,
+                    842,
+                    702,
+                    469,
+                    401,
+                    420,
+                    270,
+                    130,
+                    39,
+                    1,
+                    9,
+                ),
             ),
             fragmentation.Zone(
                 1,
@@ -178,7 +201,7 @@ class TestBlocks:
                 high_kib=1500 * 4,
                 protected_kib=0,
                 cma_free_kib=4096,
-                blocks=(1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10),
+                blocks=(0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 10),
             ),
         ]
 
@@ -327,22 +350,22 @@ class TestAllocatablePages:
 
 class TestUnusable:
     def test_sound_memory(self) -> None:
-        assert fragmentation.unusable_permille((0,) * 9 + (3, 10), KIB) == 0
+        assert fragmentation.unusable_permille((0,) * 11 + (3, 10), KIB) == 0
 
     def test_broken_memory(self) -> None:
         # 512 of 4 KiB beside three times as much in whole blocks.
-        blocks = (512, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1)
+        blocks = (0, 0, 512, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1)
 
         assert fragmentation.unusable_permille(blocks, KIB) == 250
         assert fragmentation.unusable_permille(blocks, 4) == 0
         assert fragmentation.unusable_permille(blocks, GIB) == 1000
 
     def test_no_free_memory(self) -> None:
-        assert fragmentation.unusable_permille((0,) * 11, KIB) == 1000
+        assert fragmentation.unusable_permille((0,) * 13, KIB) == 1000
 
 
-class TestHasBlocks:
-    """Which pages are made of free blocks."""
+class TestBaseKib:
+    """The size of small pages, of this host and of others."""
 
     @pytest.mark.parametrize(
         ('base_kib', 'orders', 'largest_kib'),
@@ -352,15 +375,52 @@ class TestHasBlocks:
             pytest.param(64, 14, 524288, id='arm64, 64 KiB'),
         ],
     )
-    def test_it_depends_on_the_size_of_small_pages(
+    def test_the_files_of_a_host_tell_it(
         self,
-        monkeypatch: pytest.MonkeyPatch,
+        real: hostfs.HostFS,
         base_kib: int,
         orders: int,
         largest_kib: int,
     ) -> None:
-        monkeypatch.setattr(fragmentation, 'BASE_KIB', base_kib)
-        blocks = (0,) * orders
+        _write_pages(real, base_kib)
+        row = '1 ' * orders
+        (real.proc / 'buddyinfo').write_text(f'Node 0, zone Normal {row}\n')
 
+        (zone,) = fragmentation.zones(real)
+
+        assert fragmentation.base_kib(real) == base_kib
+        assert zone.free_kib == 49000 * base_kib
+        assert zone.high_kib == 22000 * base_kib
+        blocks = fragmentation.free_blocks(real)[0]
         assert fragmentation.has_blocks(blocks, largest_kib)
         assert not fragmentation.has_blocks(blocks, 2 * largest_kib)
+        free = 2**orders - 1
+        assert fragmentation.unusable_permille(blocks, 2048) == (
+            1000 * (2048 // base_kib - 1) // free
+        )
+
+    def test_the_files_of_the_running_kernel_need_not_tell_it(self) -> None:
+        assert fragmentation.base_kib(hostfs.HostFS()) == (
+            resource.getpagesize() // 1024
+        )
+
+    def test_files_of_two_hosts(self, real: hostfs.HostFS) -> None:
+        _write_pages(real, 6)
+
+        with pytest.raises(exception.KernelError) as caught:
+            fragmentation.base_kib(real)
+
+        assert str(caught.value) == (
+            f'{real.proc}/zoneinfo: expected {6270946 * 6} KiB of memory, as '
+            'in meminfo of the nodes, in pages of 4, 8, 16, 32, 64, 256 KiB, '
+            'found 6270946 managed pages'
+        )
+
+
+def _write_pages(fs: hostfs.HostFS, base_kib: int) -> None:
+    """Write what memory the nodes have, in pages of a size."""
+    for node, pages in enumerate((6170946, 100000)):
+        (fs.node_folder(node) / 'meminfo').write_text(
+            f'Node {node} MemTotal: {pages * base_kib} kB\n'
+            f'Node {node} MemFree: 0 kB\n'
+        )

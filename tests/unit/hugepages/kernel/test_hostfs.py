@@ -41,7 +41,9 @@ class TestIds:
     def test_a_list(self, text: str, found: list[int]) -> None:
         assert hostfs.parse_ids(text) == found
 
-    @pytest.mark.parametrize('text', ['a', '1-', '-1', '3-1', '1 2', '0-3:2'])
+    @pytest.mark.parametrize(
+        'text', ['a', '1-', '-1', '3-1', '1 2', '0-3:2', '0-65536']
+    )
     def test_something_else(self, text: str) -> None:
         with pytest.raises(ValueError, match=text.split('-')[0]):
             hostfs.parse_ids(text)
