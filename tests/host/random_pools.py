@@ -60,12 +60,14 @@ _GUEST = model.Purpose.GUEST
 _RESIZE = model.Purpose.RESIZE
 _FAULTS = (errno.ENOSPC, errno.EIO)
 
+_RUN = os.getpid()
+
 Holds = dict[tuple[str, model.Purpose], int]
 
 
 def uuid(number: int) -> str:
-    """Name a guest."""
-    return f'00000000-0000-4000-8000-{number:012d}'
+    """Name a guest, as no other run does."""
+    return f'{_RUN:08x}-0000-4000-8000-{number:012d}'
 
 
 _APPLIANCE = uuid(90)
