@@ -208,6 +208,7 @@ def _check_options(options: argparse.Namespace) -> None:
 def _check_libraries(options: argparse.Namespace) -> None:
     """Check that the libraries of the extra ``simulate`` are installed."""
     needed = {
+        'numpy': 'A simulation',
         'rich': 'A simulation',
         'nova_numa_hugepages.simulate.scenario_file': 'A simulation',
     }
