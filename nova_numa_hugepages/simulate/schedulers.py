@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import copy
 from typing import Any
 from typing import NamedTuple
 from typing import TypeAlias
@@ -145,6 +146,8 @@ class Scheduler:
         hosts = [self._hosts[place] for place in places]
         for host in hosts:
             host.allocation_candidates = [{'mappings': {}}]
+        if self._ours is None:
+            _copy_less(spec)
         passing = list(self._filter.filter_all(hosts, spec))
         found.known[places] = True
         found.passes[places] = False
@@ -199,6 +202,21 @@ def _looks_at_one_host(weigher: nova_weights.BaseHostWeigher) -> bool:
         kind.__module__.startswith(f'{nova_weights.__name__}.')
         and kind.weigh_objects is nova_weights.BaseHostWeigher.weigh_objects
     )
+
+
+def _copy_less(spec: objects.RequestSpec) -> None:
+    """Make a request copy no more of itself than the filter changes.
+
+    Stock Nova's filter copies the request for each host, as its fit changes
+    the NUMA topology in it. That takes longer than the fit.
+    """
+
+    def clone() -> objects.RequestSpec:
+        copied = copy.copy(spec)
+        copied.numa_topology = copy.deepcopy(spec.numa_topology)
+        return copied
+
+    spec.obj_clone = clone
 
 
 def _normal(weigher: nova_weights.BaseHostWeigher, raw: _Array) -> _Array:
