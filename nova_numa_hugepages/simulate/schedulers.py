@@ -52,7 +52,7 @@ CONF = nova_conf.CONF
 _State: TypeAlias = host_manager.HostState
 _Array: TypeAlias = npt.NDArray[Any]
 
-_RESOURCES = ('VCPU', 'PCPU', 'MEMORY_MB')
+RESOURCES = ('VCPU', 'PCPU', 'MEMORY_MB')
 
 
 class Scheduler:
@@ -250,7 +250,13 @@ def placement_request(spec: objects.RequestSpec) -> PlacementRequest:
         siblings = True
     elif os_traits.HW_CPU_HYPERTHREADING in group.forbidden_traits:
         siblings = False
-    return PlacementRequest(request.merged_resources(), siblings)
+    # No host of a simulation has others.
+    resources = {
+        name: amount
+        for name, amount in request.merged_resources().items()
+        if name in RESOURCES
+    }
+    return PlacementRequest(resources, siblings)
 
 
 class PlacementService:
@@ -261,7 +267,7 @@ class PlacementService:
         self._free = {
             name: np.array(amounts)
             for name, *amounts in zip(
-                _RESOURCES, *map(_inventory, hosts), strict=True
+                RESOURCES, *map(_inventory, hosts), strict=True
             )
         }
         self._siblings = np.array(
@@ -274,7 +280,7 @@ class PlacementService:
         if wanted.siblings is not None:
             fits &= self._siblings == wanted.siblings
         for name, amount in wanted.resources.items():
-            fits &= self._free.get(name, 0) >= amount
+            fits &= self._free[name] >= amount
         return np.flatnonzero(fits)
 
     def allocate(
@@ -287,11 +293,12 @@ class PlacementService:
 
 
 def _inventory(host: _State) -> tuple[int, int, int]:
-    """Return the amounts of `_RESOURCES`."""
+    """Return the amounts of `RESOURCES`."""
     shared = sum(len(cell.cpuset) for cell in host.numa_topology.cells)
     dedicated = sum(len(cell.pcpuset) for cell in host.numa_topology.cells)
     return (
         int(shared * host.cpu_allocation_ratio),
         dedicated,
-        int(host.total_usable_ram_mb * host.ram_allocation_ratio),
+        # Of an empty host, all but what is reserved.
+        int(host.free_ram_mb * host.ram_allocation_ratio),
     )

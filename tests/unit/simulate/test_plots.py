@@ -176,7 +176,8 @@ def test_figures_are_those_of_the_tables():
     assert texts(drawn['placed']).count('300') >= 2
     refusals = texts(drawn['refusals-churn'])
     assert refusals.count('1.0 %') == 2
-    sentence = refusals[0].replace('\n', ' ').replace('\xa0', ' ')
+    sentence = drawn['refusals-churn'].get_suptitle()
+    sentence = sentence.replace('\n', ' ').replace('\xa0', ' ')
     assert f'{sentence}.' in table
 
 
