@@ -84,7 +84,14 @@ class Engine:
         self._hosts = list(fleet.hosts(task.play.hosts))
         self._placement = schedulers.PlacementService(self._hosts)
         self._scheduler = schedulers.Scheduler(
-            task.policy, self._demand(mix), self._hosts
+            task.policy,
+            self._demand(mix),
+            self._hosts,
+            types=[
+                number
+                for number, kind in enumerate(task.play.hosts)
+                for _ in range(kind.count)
+            ],
         )
         self._leaving: list[tuple[float, int, _Placed]] = []
         self._building: list[tuple[float, int, _State]] = []

@@ -41,15 +41,19 @@ class KeptWeigher(weights.NUMAHugepagesWeigher):
     """Gives the weights of `weights.NUMAHugepagesWeigher`.
 
     :param hosts: all of the fleet
+    :param alike: a number for each, the same for those that are alike; may
+        change later
     """
 
     def __init__(
         self,
         learned: demand.Demand,
         hosts: Sequence[host_manager.HostState],
+        alike: _Array,
     ) -> None:
         super().__init__(learned)
         self._hosts = hosts
+        self._alike = alike
         # In an order that stays when that of the demand changes.
         self._kinds: tuple[guest_kinds.GuestKind, ...] = ()
         self._kept: dict[str, _Kept] = {}
@@ -97,14 +101,15 @@ class KeptWeigher(weights.NUMAHugepagesWeigher):
         self, kept: _Kept, places: _Array, spec: request_spec.RequestSpec
     ) -> None:
         """Find what a guest takes of some hosts."""
-        cache = self._cache([self._hosts[place] for place in places], spec)
+        asked, copies = one_of_each(places, self._alike)
+        cache = self._cache([self._hosts[place] for place in asked], spec)
         scorer = score.Scorer(
             self._counter_of(self._kinds),
             [0.0] * len(self._kinds),
             cache.hosts(),
             cache.fitter,
         )
-        for place in places:
+        for place in asked:
             scored = scorer.score(self._hosts[place])
             assert scored is not None, self._hosts[place]
             kept.known[place] = True
@@ -114,6 +119,8 @@ class KeptWeigher(weights.NUMAHugepagesWeigher):
             scorer.add_imbalance(scored)
             kept.lost[place] = np.subtract(scored.before, scored.after).clip(0)
             _, kept.grow_kib[place], kept.imbalance[place] = scored.score
+        for array in kept:
+            array[places] = array[copies]
 
 
 class _Kept(NamedTuple):
@@ -141,6 +148,19 @@ def _nothing(hosts: int, kinds: int) -> _Kept:
         np.zeros(hosts, int),
         np.zeros(hosts),
     )
+
+
+def one_of_each(places: _Array, alike: _Array) -> tuple[_Array, _Array]:
+    """Pick one of the hosts that are alike.
+
+    :param alike: a number for each host of the fleet
+    :returns: the places that were picked, and for each of the given places
+        the one that was picked for it
+    """
+    _, first, inverse = np.unique(
+        alike[places], return_index=True, return_inverse=True
+    )
+    return places[first], places[first][inverse]
 
 
 def _ranks(first: _Array, second: _Array) -> _Array:

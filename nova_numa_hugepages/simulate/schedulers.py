@@ -60,10 +60,13 @@ class Scheduler:
 
     Next to nothing of a fleet changes from one guest to the next. What the
     filter and the weighers have found of a host is kept by flavor until the
-    host changes; the choice is the same as if they looked at all again.
+    host changes, and holds for those that are alike; the choice is the same
+    as if they looked at all again.
 
     :param learned: the demand, for ours
     :param hosts: all of the fleet
+    :param types: a number for each of these empty hosts, from 0, the same for
+        those that are alike
     """
 
     def __init__(
@@ -71,8 +74,10 @@ class Scheduler:
         policy: results.PlacementPolicy,
         learned: demand.Demand,
         hosts: Sequence[_State],
+        types: Sequence[int],
     ) -> None:
         self._hosts = hosts
+        self._alike = np.array(types)
         self._places = {host.host: place for place, host in enumerate(hosts)}
         kinds = nova_weights.HostWeightHandler().get_matching_classes(
             CONF.filter_scheduler.weight_classes
@@ -89,13 +94,15 @@ class Scheduler:
             self._filter = numa_topology_filter.NUMATopologyFilter()
         else:
             numa_fit.install()
-            self._ours = kept_weigher.KeptWeigher(learned, hosts)
+            self._ours = kept_weigher.KeptWeigher(learned, hosts, self._alike)
             self._filter = filters.NUMAHugepagesFilter(learned)
         self._found: dict[str, _Found] = {}
 
     def changed(self, host: _State) -> None:
         """Forget what was found of a host."""
         place = self._places[host.host]
+        # No other has this number.
+        self._alike[place] = -1 - place
         for found in self._found.values():
             found.known[place] = False
         if self._ours is not None:
@@ -122,6 +129,9 @@ class Scheduler:
                     self._hosts[0]
                 ) * _normal(self._ours, raw)
             passing = passing[np.argsort(-total, kind='stable')]
+        # The claim takes what the filter leaves with a host.
+        chosen = passing[: CONF.scheduler.max_attempts]
+        self._judge(chosen[self._alike[chosen] >= 0], spec)
         return [self._hosts[place] for place in passing]
 
     def _nothing_found(self) -> _Found:
@@ -143,19 +153,28 @@ class Scheduler:
 
         The filter counts the guest for the demand even if there is no host.
         """
+        asked, copies = kept_weigher.one_of_each(places, self._alike)
+        passing = self._judge(asked, spec)
+        good = [self._places[host.host] for host in passing]
+        found.passes[asked] = False
+        found.passes[good] = True
+        weighed = [nova_weights.WeighedHost(host, 0.0) for host in passing]
+        for weigher, raw in found.raw.items():
+            raw[good] = weigher.weigh_objects(weighed, spec)
+        for array in (found.passes, *found.raw.values()):
+            array[places] = array[copies]
+        found.known[places] = True
+
+    def _judge(
+        self, places: _Array, spec: objects.RequestSpec
+    ) -> list[_State]:
+        """Return the hosts that pass the filter."""
         hosts = [self._hosts[place] for place in places]
         for host in hosts:
             host.allocation_candidates = [{'mappings': {}}]
         if self._ours is None:
             _copy_less(spec)
-        passing = list(self._filter.filter_all(hosts, spec))
-        found.known[places] = True
-        found.passes[places] = False
-        good = [self._places[host.host] for host in passing]
-        found.passes[good] = True
-        weighed = [nova_weights.WeighedHost(host, 0.0) for host in passing]
-        for weigher, raw in found.raw.items():
-            raw[good] = weigher.weigh_objects(weighed, spec)
+        return list(self._filter.filter_all(hosts, spec))
 
     def _add(
         self,
