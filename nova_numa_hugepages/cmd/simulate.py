@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import json
 import os
 import pathlib
 import sys
@@ -49,9 +50,8 @@ instances are placed before the first one is refused, how often each flavor is
 refused while instances come and go, and how much of the CPUs and huge pages is
 in use or stranded.
 
-FILE is YAML and describes hosts, flavors and arrivals; the example that comes
-with this package explains itself: share/nova-numa-hugepages/simulate.yaml in
-the Python environment, etc/nova-numa-hugepages/simulate.yaml in the sources.
+FILE is YAML and describes hosts, flavors and arrivals. --example prints one
+that explains itself.
 With --from-nova hosts and flavors are read from a running cloud instead, whose
 databases nova.conf names. Nothing is changed there.
 """
@@ -104,6 +104,25 @@ class Simulate(command.Command):
             help='which scheduler to simulate (default: %(default)s)',
         )
         parser.add_argument(
+            '--phase',
+            choices=('both', 'fill', 'churn'),
+            default='both',
+            help=(
+                'fill the fleet, or let instances come and go, instead of '
+                'both (default: %(default)s)'
+            ),
+        )
+        parser.add_argument(
+            '--scale',
+            type=_share,
+            default=1.0,
+            metavar='SHARE',
+            help=(
+                'simulate a part of the fleet, and of the instances, for '
+                'example 0.1 (default: all)'
+            ),
+        )
+        parser.add_argument(
             '--demand',
             choices=('learned', 'flavors', 'pinned'),
             default='flavors',
@@ -135,6 +154,16 @@ class Simulate(command.Command):
             type=pathlib.Path,
             metavar='FOLDER',
             help='write plots, as PNG and SVG',
+        )
+        parser.add_argument(
+            '--example',
+            action='store_true',
+            help='print the scenario that comes as an example',
+        )
+        parser.add_argument(
+            '--schema',
+            action='store_true',
+            help='print what a scenario may have, as JSON schema',
         )
         parser.add_argument(
             '--jobs',
@@ -192,11 +221,31 @@ def _positive(text: str) -> int:
     return number
 
 
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    # Also false for what is no number.
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(
+            f'found {text!r}, expected a number above 0, up to 1'
+        )
+    return number
+
+
 def _check_options(options: argparse.Namespace) -> None:
     """Check options that need or exclude others."""
-    if (options.file is None) == (not options.from_nova):
+    given = (
+        options.file is not None,
+        options.from_nova,
+        options.example,
+        options.schema,
+    )
+    if sum(given) != 1:
         raise _Failure(
-            'Give either the FILE of a scenario, or --from-nova. See --help.',
+            'Give either the FILE of a scenario, or --from-nova, --example or '
+            '--schema. See --help.',
             EXIT_BAD_INPUT,
         )
     if options.save is not None and not options.from_nova:
@@ -208,6 +257,7 @@ def _check_options(options: argparse.Namespace) -> None:
 def _check_libraries(options: argparse.Namespace) -> None:
     """Check that the libraries of the extra ``simulate`` are installed."""
     needed = {
+        'numpy': 'A simulation',
         'rich': 'A simulation',
         'nova_numa_hugepages.simulate.scenario_file': 'A simulation',
     }
@@ -270,7 +320,20 @@ def _simulate(options: argparse.Namespace) -> int:
     from nova_numa_hugepages.simulate import results
     from nova_numa_hugepages.simulate import runner
     from nova_numa_hugepages.simulate import scenario
+    from nova_numa_hugepages.simulate import scenario_file
+    from nova_numa_hugepages.yamlfile import validation
 
+    if options.example:
+        print(scenario_file.example(), end='')
+        return 0
+    if options.schema:
+        print(
+            json.dumps(
+                {'$schema': validation.DIALECT, **scenario_file.SCHEMA},
+                indent=2,
+            )
+        )
+        return 0
     # The report goes to stdout, all else to stderr.
     notes = rich.Console(stderr=True, highlight=False, markup=False)
     # Most mistakes are reported before Nova is loaded.
@@ -278,19 +341,38 @@ def _simulate(options: argparse.Namespace) -> int:
     play = None
     if options.file is not None:
         play = _with_seeds(_load(options.file), options.seeds)
+        _check_phase(options, play)
     _check_inputs_stay(options, play)
     _load_nova(options.config_file, notes)
     if play is None:
         play = _read_cloud(notes, options.seeds)
-        if options.save is not None:
-            return _save(play, options.save, notes)
+        notes.print(
+            'The networks of instances are not read, nor what hosts have of '
+            'traits, devices and aggregates.',
+            soft_wrap=True,
+        )
+    _tell_unjudged(play, notes)
+    if options.save is not None:
+        return _save(play, options.save, notes)
+    if options.scale != 1:
+        play = _scaled(play, options.scale, notes)
     play = _without_unplaceable(play, notes)
     policies = [
         policy
         for policy in results.PlacementPolicy
         if options.policy in ('both', policy.value)
     ]
-    planned = runner.plan(play, policies, scenario.Learning(options.demand))
+    planned = runner.plan(
+        play,
+        policies,
+        scenario.Learning(options.demand),
+        phases=[
+            phase
+            for phase in results.Phase
+            if options.phase in ('both', phase.value)
+        ],
+    )
+    notes.print(runner.estimate(planned), soft_wrap=True)
     with runner.progress_bar(notes, planned) as report:
         found = runner.run(
             planned,
@@ -332,6 +414,43 @@ def _with_seeds(
             play.arrivals, seeds=tuple(range(1, seeds + 1))
         ),
     )
+
+
+def _tell_unjudged(play: scenario.Scenario, notes: Any) -> None:
+    from nova_numa_hugepages.simulate import unjudged
+
+    if words := unjudged.describe(play.flavors):
+        notes.print(words, soft_wrap=True)
+
+
+def _check_phase(options: argparse.Namespace, play: scenario.Scenario) -> None:
+    """Check that the scenario has what the options ask for."""
+    for name, given in (
+        ('--phase', options.phase != 'both'),
+        ('--scale', options.scale != 1),
+    ):
+        if given and play.trace is not None:
+            raise _Failure(f'{name} does not go with a trace.', EXIT_BAD_INPUT)
+    if options.phase == 'churn' and play.arrivals.mean_lifetime is None:
+        raise _Failure(
+            "--phase churn needs a 'mean_lifetime' in the arrivals: without "
+            'one all instances stay.',
+            EXIT_BAD_INPUT,
+        )
+
+
+def _scaled(
+    play: scenario.Scenario, share: float, notes: Any
+) -> scenario.Scenario:
+    from nova_numa_hugepages.simulate import scenario
+
+    found = scenario.scaled(play, share)
+    before, after = (
+        sum(host.count for host in hosts)
+        for hosts in (play.hosts, found.hosts)
+    )
+    notes.print(f'{after} of {before} hosts are simulated.')
+    return found
 
 
 def _load_nova(config_files: list[str], notes: Any) -> None:

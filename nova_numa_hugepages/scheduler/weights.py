@@ -71,7 +71,7 @@ LOG = logging.getLogger(__name__)
 # Hosts further back in the order count as equal. With as many hosts or more,
 # a place in the order is so worth at least 10 times the weight of a default
 # weigher of Nova's, if the multiplier is the default.
-_PLACES = 1000
+PLACES = 1000
 
 # A host without a NUMA topology has nothing that is scarce, and one on which
 # the guest doesn't fit is the last one to go to.
@@ -129,7 +129,7 @@ class NUMAHugepagesWeigher(weights.BaseHostWeigher):
         places = {
             score: place for place, score in enumerate(sorted(set(scores)))
         }
-        last = min(len(places), _PLACES) - 1
+        last = min(len(places), PLACES) - 1
         return [float(last - min(places[score], last)) for score in scores]
 
     def _scores(

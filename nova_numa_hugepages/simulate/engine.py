@@ -83,7 +83,16 @@ class Engine:
         self._gauge = gauge.Gauge(mix)
         self._hosts = list(fleet.hosts(task.play.hosts))
         self._placement = schedulers.PlacementService(self._hosts)
-        self._scheduler = schedulers.Scheduler(task.policy, self._demand(mix))
+        self._scheduler = schedulers.Scheduler(
+            task.policy,
+            self._demand(mix),
+            self._hosts,
+            types=[
+                number
+                for number, kind in enumerate(task.play.hosts)
+                for _ in range(kind.count)
+            ],
+        )
         self._leaving: list[tuple[float, int, _Placed]] = []
         self._building: list[tuple[float, int, _State]] = []
         self._numbers = itertools.count()
@@ -163,9 +172,7 @@ class Engine:
         """
         asked = self._asked[guest.flavor]
         spec = fleet.request(self._flavors[guest.flavor])
-        hosts = self._scheduler.select(
-            self._placement.candidates(self._hosts, asked), spec
-        )
+        hosts = self._scheduler.select(self._placement.candidates(asked), spec)
         # As many hosts as Nova tries, one after the other.
         for host in hosts[: CONF.scheduler.max_attempts]:
             placed = self._claim(host, self._flavors[guest.flavor])
@@ -173,7 +180,7 @@ class Engine:
                 continue
             self._there += 1
             if self._task.play.arrivals.build_s:
-                host.num_io_ops += 1
+                self._build(host, 1)
                 done = guest.at + self._task.play.arrivals.build_s
                 entry = done, next(self._numbers), host
                 heapq.heappush(self._building, entry)
@@ -222,12 +229,17 @@ class Engine:
         host.vcpus_used += sign * flavor.vcpus
         host.num_instances += sign
         self._placement.allocate(host, self._asked[flavor.name], sign)
+        self._scheduler.changed(host)
+
+    def _build(self, host: _State, sign: int) -> None:
+        host.num_io_ops += sign
+        self._scheduler.changed(host)
 
     def _leave(self) -> None:
         """End the builds and remove the guests whose time has come."""
         while self._building and self._building[0][0] <= self._now:
             _, _, host = heapq.heappop(self._building)
-            host.num_io_ops -= 1
+            self._build(host, -1)
         while self._leaving and self._leaving[0][0] <= self._now:
             _, _, placed = heapq.heappop(self._leaving)
             self._account(placed, -1)

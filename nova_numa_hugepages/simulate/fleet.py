@@ -55,7 +55,7 @@ def _host_state(kind: scenario.HostType, name: str) -> host_manager.HostState:
     state.ram_allocation_ratio = kind.ram_ratio
     state.disk_allocation_ratio = 1.0
     state.total_usable_ram_mb = sum(node.memory_mib for node in kind.nodes)
-    state.free_ram_mb = state.total_usable_ram_mb
+    state.free_ram_mb = state.total_usable_ram_mb - kind.reserved_memory_mib
     state.vcpus_total = sum(
         len(cell.cpuset | cell.pcpuset) for cell in topology.cells
     )

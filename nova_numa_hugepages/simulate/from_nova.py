@@ -22,11 +22,13 @@ from collections import Counter
 from collections import defaultdict
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from collections.abc import Set
 import dataclasses
 import json
 import logging
+import sys
 from typing import Any
 
 from nova import conf as nova_conf
@@ -92,6 +94,7 @@ def read(
         ) from error
     rows: list[dict[str, Any]] = []
     instances: Counter[int] = Counter()
+    placed_mib: Counter[tuple[str, str]] = Counter()
     for cell in cells:
         # No host is there, and guests that found none.
         if cell.is_cell0():
@@ -100,13 +103,18 @@ def read(
         try:
             with nova_context.target_cell(context, cell) as cell_context:
                 rows.extend(db.compute_node_get_all(cell_context))
-                instances.update(_instances(cell_context))
+                for instance in _instances(cell_context):
+                    placed_mib[instance.host, instance.node] += (
+                        instance.memory_mb
+                    )
+                    if _counts(instance):
+                        instances[instance.instance_type_id] += 1
         except Exception as error:
             raise CloudError(
                 f'the database of the cell {cell.name or cell.uuid} cannot '
                 f'be read: {_first_line(error)}'
             ) from error
-    return _host_types(rows), _flavors(flavors, instances)
+    return _host_types(rows, placed_mib), _flavors(flavors, instances)
 
 
 def _first_line(error: Exception) -> str:
@@ -115,22 +123,30 @@ def _first_line(error: Exception) -> str:
 
 
 @db.pick_context_manager_reader
-def _instances(context: nova_context.RequestContext) -> Iterable[int]:
-    """Return the ids of the flavors of all instances of a cell.
+def _instances(context: nova_context.RequestContext) -> Sequence[Any]:
+    """Return the instances of a cell.
 
     Only what is needed is read, as there may be a hundred thousand of them.
     """
-    rows = context.session.query(
-        models.Instance.instance_type_id,
-        models.Instance.vm_state,
-        models.Instance.hidden,
-    ).filter_by(deleted=0)
+    rows: Sequence[Any] = (
+        context.session.query(
+            models.Instance.instance_type_id,
+            models.Instance.vm_state,
+            models.Instance.hidden,
+            models.Instance.host,
+            models.Instance.node,
+            models.Instance.memory_mb,
+        )
+        .filter_by(deleted=0)
+        .all()
+    )
+    return rows
+
+
+def _counts(instance: Any) -> bool:
+    """Check whether an instance is one that is asked for."""
     # A hidden one is shown in another cell, from or to which it is moved.
-    return [
-        flavor_id
-        for flavor_id, state, hidden in rows.all()
-        if state != vm_states.SOFT_DELETED and not hidden
-    ]
+    return instance.vm_state != vm_states.SOFT_DELETED and not instance.hidden
 
 
 # Hosts.
@@ -138,18 +154,30 @@ def _instances(context: nova_context.RequestContext) -> Iterable[int]:
 
 def _host_types(
     rows: Sequence[dict[str, Any]],
+    placed_mib: Mapping[tuple[str, str], int],
 ) -> tuple[scenario.HostType, ...]:
+    """Return the hosts, those of equal hardware together.
+
+    :param placed_mib: memory of the instances on each host and node
+    """
     notes: dict[str, list[str]] = defaultdict(list)
     types: dict[str, tuple[scenario.HostType, list[str]]] = {}
-    for name, host, host_notes in sorted(
-        map(_host, rows), key=lambda found: found[0]
-    ):
+    reserved_mib: dict[str, int] = {}
+    for row in sorted(rows, key=_name):
+        name = _name(row)
+        host, host_notes = _host(row)
         for note in host_notes:
             notes[note].append(name)
         if host is not None:
             # The nodes hold dictionaries, which have no hash; these are
             # ordered by page size.
-            types.setdefault(repr(host), (host, []))[1].append(name)
+            kind = repr(host)
+            types.setdefault(kind, (host, []))[1].append(name)
+            # An instance that moves is counted on two hosts in Nova.
+            reserved_mib[kind] = min(
+                reserved_mib.get(kind, sys.maxsize),
+                _reserved_mib(row, placed_mib),
+            )
     for note, names in notes.items():
         LOG.warning(
             '%(hosts)s: %(note)s', {'hosts': _some(names), 'note': note}
@@ -164,8 +192,9 @@ def _host_types(
             host,
             name=f'type{number} ({_first_of(names)})',
             count=len(names),
+            reserved_memory_mib=reserved_mib[kind],
         )
-        for number, (host, names) in enumerate(types.values(), 1)
+        for number, (kind, (host, names)) in enumerate(types.items(), 1)
     )
 
 
@@ -181,17 +210,34 @@ def _some(names: Sequence[str]) -> str:
     return f'{shown} and {rest} more' if rest > 0 else shown
 
 
+def _name(row: dict[str, Any]) -> str:
+    name: str = row['host'] or row['hypervisor_hostname'] or row['uuid']
+    return name
+
+
+def _reserved_mib(
+    row: dict[str, Any], placed_mib: Mapping[tuple[str, str], int]
+) -> int:
+    """Find what ``reserved_host_memory_mb`` is on a host.
+
+    Nova counts it among the memory in use.
+    """
+    used = row['memory_mb_used'] or 0
+    return max(
+        0, used - placed_mib.get((row['host'], row['hypervisor_hostname']), 0)
+    )
+
+
 def _host(
     row: dict[str, Any],
-) -> tuple[str, scenario.HostType | None, list[str]]:
+) -> tuple[scenario.HostType | None, list[str]]:
     """Read a row of the compute nodes.
 
-    :returns: the name, the host as a type of its own and without a name, None
-        if it can't be simulated, and what to warn of
+    :returns: the host as a type of its own and without a name, None if it
+        can't be simulated, and what to warn of
     """
-    name = row['host'] or row['hypervisor_hostname'] or row['uuid']
     if not row['numa_topology']:
-        return name, None, ['it reports no NUMA nodes and is left out']
+        return None, ['it reports no NUMA nodes and is left out']
     notes: list[str] = []
     known = _facts(row, notes)
     try:
@@ -204,13 +250,12 @@ def _host(
         # An object of a Nova that is newer, or much older.
         reason = _first_line(error)
         return (
-            name,
             None,
             [f'its NUMA nodes cannot be read ({reason}); it is left out'],
         )
     nodes, distances = read_hardware(topology, notes)
     if not nodes:
-        return name, None, ['it has no CPU for instances and is left out']
+        return None, ['it has no CPU for instances and is left out']
     host = scenario.HostType(
         name='',
         count=1,
@@ -220,7 +265,7 @@ def _host(
         cpu_ratio=_ratio(row, 'cpu_allocation_ratio'),
         ram_ratio=_ratio(row, 'ram_allocation_ratio'),
     )
-    return name, host, notes
+    return host, notes
 
 
 def _facts(
@@ -264,24 +309,18 @@ def read_hardware(topology: model.HostTopology, notes: list[str]) -> Hardware:
 
     :param notes: takes what the nodes can't tell, each a sentence without its
         subject, the host
-    :returns: the nodes that have CPUs for guests, and their distances, None if
-        they are not known
+    :returns: the nodes, none if no node has CPUs for guests, and their
+        distances, None if they are not known
     """
-    kept = []
-    for place, cell in enumerate(topology.cells):
-        if cell.shared_cpus or cell.dedicated_cpus:
-            kept.append(place)
-        else:
-            notes.append(
-                f'its node {cell.id} has no CPU for instances and is left out'
-            )
-    cells = [topology.cells[place] for place in kept]
+    cells = topology.cells
+    if not any(cell.shared_cpus or cell.dedicated_cpus for cell in cells):
+        return (), None
     sockets = _sockets(cells)
     nodes = tuple(
         _node(cell, socket, notes)
         for cell, socket in zip(cells, sockets, strict=True)
     )
-    return nodes, _distances(topology, kept, notes)
+    return nodes, _distances(topology, notes)
 
 
 def _sockets(cells: Sequence[model.HostCell]) -> list[int | None]:
@@ -296,11 +335,11 @@ def _sockets(cells: Sequence[model.HostCell]) -> list[int | None]:
 
 
 def _distances(
-    topology: model.HostTopology, kept: Sequence[int], notes: list[str]
+    topology: model.HostTopology, notes: list[str]
 ) -> tuple[tuple[int, ...], ...] | None:
     if topology.distances is None:
         return None
-    rows = tuple(tuple(topology.distances[i][j] for j in kept) for i in kept)
+    rows = tuple(map(tuple, topology.distances))
     if any(row[i] != host_stats.MIN_DISTANCE for i, row in enumerate(rows)):
         notes.append(
             'a node of it is said to be farther than '
@@ -326,7 +365,7 @@ def _node(
         memory_mib=max(
             memory_mib // _MEMORY_STEP_MIB * _MEMORY_STEP_MIB,
             -(-huge_kib // units.KIB_PER_MIB),
-            1,
+            min(memory_mib, 1),
         ),
         pages=pages,
         reserved=reserved,
@@ -337,6 +376,8 @@ def _node(
 def _cores(cell: model.HostCell, notes: list[str]) -> tuple[int, int, int]:
     """Count the cores of a cell, the threads of one, and the shared cores."""
     shared, dedicated = cell.shared_cpus, cell.dedicated_cpus
+    if not (shared or dedicated):
+        return 0, 1, 0
     if shared & dedicated:
         # Nova does so where the operator sets neither kind of CPU.
         notes.append(

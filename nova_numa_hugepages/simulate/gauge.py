@@ -104,19 +104,20 @@ class Gauge:
         self._counter = counter.Counter(
             kinds, model.Strategy(), by_placement=True
         )
+        # By host, and what they have in all.
         self._hosts: dict[str, tuple[object, _Host]] = {}
+        self._all: _Amounts = collections.Counter()
+        self._free: _Amounts = collections.Counter()
+        self._slots = [0] * len(self._takes)
 
     def sample(
         self, hosts: Sequence[_State], arrivals: int, guests: int
     ) -> results.Sample:
         """Measure the fleet as it is now."""
-        whole: _Amounts = collections.Counter()
-        free: _Amounts = collections.Counter()
-        slots = [0] * len(self._takes)
-        for host in map(self._host, hosts):
-            whole.update(host.all)
-            free.update(host.free)
-            slots = list(map(operator.add, slots, host.slots))
+        for host in hosts:
+            self._update(host)
+        whole = self._all.copy()
+        free = self._free.copy()
         cpus = whole.pop(_CPUS)
         pages = whole.total()
         free_pages = sum(free[size] for size in whole)
@@ -126,7 +127,7 @@ class Gauge:
         )
         missing = [
             max(0, _most(take, free) - count)
-            for take, count in zip(self._takes, slots, strict=True)
+            for take, count in zip(self._takes, self._slots, strict=True)
         ]
         stranded = sum(self._stranded(missing, size) for size in whole)
         return results.Sample(
@@ -154,10 +155,22 @@ class Gauge:
                 total += share * count * take[name]
         return total / weight if weight else 0.0
 
-    def _host(self, host: _State) -> _Host:
-        known = self._hosts.get(host.host)
-        if known is not None and known[0] is host.numa_topology:
-            return known[1]
+    def _update(self, host: _State) -> None:
+        """Measure a host again if it has changed."""
+        topology, before = self._hosts.get(host.host, (None, None))
+        if topology is host.numa_topology:
+            return
+        if before is not None:
+            self._all.subtract(before.all)
+            self._free.subtract(before.free)
+            self._slots = list(map(operator.sub, self._slots, before.slots))
+        found = self._measure(host)
+        self._all.update(found.all)
+        self._free.update(found.free)
+        self._slots = list(map(operator.add, self._slots, found.slots))
+        self._hosts[host.host] = host.numa_topology, found
+
+    def _measure(self, host: _State) -> _Host:
         value = host.stats.get(host_stats.STATS_KEY)
         read = translate.host_topology(
             host.numa_topology,
@@ -182,9 +195,7 @@ class Gauge:
                 whole[pool.size_kib] += _mib(pool, pool.total - pool.reserved)
                 free[pool.size_kib] += _mib(pool, pool.free)
         free[_SHARED] = sum(max(0, cell.shared.vcpus) for cell in offer.cells)
-        found = _Host(whole, free, self._counter.slots(offer))
-        self._hosts[host.host] = host.numa_topology, found
-        return found
+        return _Host(whole, free, self._counter.slots(offer))
 
 
 def _mib(pool: model.PagePool, pages: int) -> int:

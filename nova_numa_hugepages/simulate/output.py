@@ -32,7 +32,7 @@ from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import summary
 
 # Of the JSON; raised when a key changes its meaning or goes away.
-VERSION = 1
+VERSION = 2
 
 # More would only make the file larger.
 _DECIMALS = 6

@@ -252,7 +252,7 @@ def _fleet(
         runs = found.of(phase.phase, policy.policy)
         for row, (_, used, stranded) in enumerate(rows):
             _areas(grid[row][column], runs, used, stranded)
-            _mark_refusal(grid[row][column], runs, label=row == 0)
+            _mark_refusal(grid[row][column], policy, runs, label=row == 0)
         end = max(end, _end(runs))
         grid[0][column].set_title(
             wording.capital(wording.NAMES[policy.policy]), pad=20
@@ -311,13 +311,16 @@ def _curve(runs: Sequence[results.Run], field: str, arrivals: Any) -> Any:
 
 
 def _mark_refusal(
-    panel: axes.Axes, runs: Sequence[results.Run], *, label: bool
+    panel: axes.Axes,
+    policy: summary.PolicySummary,
+    runs: Sequence[results.Run],
+    *,
+    label: bool,
 ) -> None:
-    """Mark the first refusal, the median of the runs that have one."""
-    refused = [run.placed + 1 for run in runs if run.first_refused is not None]
-    if not refused:
+    """Mark the first refusal, which comes after the median of those placed."""
+    if not policy.first_refused:
         return
-    moment = statistics.median(refused)
+    moment = policy.figures[Metric.PLACED].median + 1
     panel.axvline(moment, color='black', linewidth=1.4, linestyle=':')
     if not label:
         return

@@ -60,25 +60,47 @@ def plan(
     play: scenario.Scenario,
     policies: Sequence[results.PlacementPolicy],
     learning: scenario.Learning,
+    *,
+    phases: Sequence[results.Phase] = tuple(results.Phase),
 ) -> list[scenario.Task]:
     """List the runs of a scenario.
 
     Short ones first, and both policies of a seed side by side, so that there
     is something to compare when a simulation is interrupted.
+
+    :param phases: those that are wanted, of those that the scenario has
     """
     seeds = play.arrivals.seeds
-    phases = [results.Phase.FILL]
+    has = [results.Phase.FILL]
     if play.trace is not None:
         seeds = (0,)
-        phases = [results.Phase.TRACE]
+        has = [results.Phase.TRACE]
     elif play.arrivals.mean_lifetime is not None:
-        phases.append(results.Phase.CHURN)
+        has.append(results.Phase.CHURN)
     return [
         scenario.Task(play, policy, phase, seed, learning)
-        for phase in phases
+        for phase in has
+        if phase in phases
         for seed in seeds
         for policy in policies
     ]
+
+
+def estimate(planned: Sequence[scenario.Task]) -> str:
+    """Describe how much work there is, in a sentence."""
+    play = planned[0].play
+    hosts = sum(kind.count for kind in play.hosts)
+    arrivals = {
+        results.Phase.FILL: round(scenario.holds(play.hosts, play.flavors)),
+        results.Phase.CHURN: play.arrivals.count,
+        results.Phase.TRACE: len(play.trace or ()),
+    }
+    most = sum(arrivals[task.phase] for task in planned)
+    return f'{_runs(planned)}, {hosts} hosts, about {most} arrivals at most.'
+
+
+def _runs(planned: Sequence[scenario.Task]) -> str:
+    return '1 run' if len(planned) == 1 else f'{len(planned)} runs'
 
 
 @contextlib.contextmanager
@@ -91,8 +113,8 @@ def progress_bar(
     """
     weights = [_weight(task) for task in planned]
     shares = [0.0] * len(planned)
-    runs = '1 run' if len(planned) == 1 else f'{len(planned)} runs'
-    printed = time.monotonic()
+    runs = _runs(planned)
+    begin = printed = time.monotonic()
     with rich_progress.Progress(
         rich_progress.TextColumn('{task.description}'),
         rich_progress.BarColumn(),
@@ -115,9 +137,19 @@ def progress_bar(
             now = time.monotonic()
             if bar.disable and now - printed >= _PRINT_EVERY_S:
                 printed = now
-                console.print(f'{done / sum(weights):.0%} of {runs} done')
+                part = done / sum(weights)
+                words = f'{part:.0%} of {runs} done'
+                if part:
+                    left_s = (now - begin) * (1 - part) / part
+                    words += f', about {_minutes(left_s)} left'
+                console.print(words)
 
         yield report
+
+
+def _minutes(seconds: float) -> str:
+    hours, minutes = divmod(max(1, round(seconds / 60)), 60)
+    return f'{hours} h {minutes} min' if hours else f'{minutes} min'
 
 
 def _weight(task: scenario.Task) -> float:

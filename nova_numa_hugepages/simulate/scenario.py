@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import enum
 import pathlib
@@ -39,6 +40,8 @@ class HostType:
     :ivar runs_us: whether their computes run our fit
     :ivar cpu_ratio: vCPUs to a shared CPU
     :ivar ram_ratio: guest memory to memory
+    :ivar reserved_memory_mib: memory of the whole host that no guest gets, as
+        ``reserved_host_memory_mb`` says
     """
 
     name: str
@@ -48,6 +51,7 @@ class HostType:
     runs_us: bool = True
     cpu_ratio: float = 1.0
     ram_ratio: float = 1.0
+    reserved_memory_mib: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +120,61 @@ class Scenario:
     arrivals: Arrivals
     trace: tuple[TraceEntry, ...] | None = None
     trace_file: pathlib.Path | None = None
+
+
+def holds(hosts: Sequence[HostType], flavors: Sequence[Flavor]) -> float:
+    """Guess how many guests a fleet holds.
+
+    By its CPUs and its memory, as if they were all in one place.
+    """
+    cpus = memory_mib = 0.0
+    for host in hosts:
+        for node in host.nodes:
+            own = node.cores - node.shared_cores
+            cpus += (
+                host.count
+                * node.threads
+                * (own + node.shared_cores * host.cpu_ratio)
+            )
+            memory_mib += host.count * node.memory_mib * host.ram_ratio
+        memory_mib -= host.count * host.reserved_memory_mib * host.ram_ratio
+    total = sum(flavor.share for flavor in flavors)
+    return total * min(
+        cpus / sum(flavor.share * flavor.vcpus for flavor in flavors),
+        memory_mib
+        / sum(flavor.share * flavor.memory_mib for flavor in flavors),
+    )
+
+
+def scaled(play: Scenario, share: float) -> Scenario:
+    """Return a part of a fleet with as large a part of its guests.
+
+    They come the less often and stay as long.
+
+    :param play: without a trace
+    :param share: above 0, up to 1; there is a host of each type at least
+    """
+
+    def part(count: int) -> int:
+        return max(1, round(count * share))
+
+    arrivals = play.arrivals
+    lifetime = arrivals.mean_lifetime
+    count = part(arrivals.count)
+    return dataclasses.replace(
+        play,
+        hosts=tuple(
+            dataclasses.replace(host, count=part(host.count))
+            for host in play.hosts
+        ),
+        arrivals=dataclasses.replace(
+            arrivals,
+            count=count,
+            per_hour=arrivals.per_hour * share,
+            mean_lifetime=lifetime and lifetime * share,
+            warm_up=min(round(arrivals.warm_up * share), count - 1),
+        ),
+    )
 
 
 class Learning(enum.StrEnum):

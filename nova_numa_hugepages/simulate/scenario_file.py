@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import io
 import pathlib
+import sysconfig
 from typing import Any
 
 import ruamel.yaml
@@ -57,10 +58,11 @@ _HOST = formats.host_schema(
     count=validation.integer(1, _MAX_HOSTS),
     threads=validation.one_or_list(validation.integer(1, 8), _MAX_NODES),
     memory_mib=validation.one_or_list(
-        validation.integer(1, 1 << 24), _MAX_NODES
+        validation.integer(0, 1 << 24), _MAX_NODES
     ),
     cpu_allocation_ratio=validation.positive(1000),
     ram_allocation_ratio=validation.positive(1000),
+    reserved_host_memory_mb=validation.integer(0, 1 << 30),
 )
 
 _ARRIVALS = validation.mapping(
@@ -79,7 +81,7 @@ _ARRIVALS = validation.mapping(
     required=('count',),
 )
 
-_SCENARIO = validation.mapping(
+SCHEMA = validation.mapping(
     {
         'hosts': validation.named(_HOST, _NAME),
         'flavors': validation.named(
@@ -92,6 +94,19 @@ _SCENARIO = validation.mapping(
 )
 
 
+def example() -> str:
+    """Return the scenario that comes with the package.
+
+    :raises document.UnreadableError: if it isn't installed
+    """
+    name = pathlib.Path('nova-numa-hugepages', 'simulate.yaml')
+    # In the sources, or where pip puts data.
+    path = pathlib.Path(__file__).parents[2] / 'etc' / name
+    if not path.exists():
+        path = pathlib.Path(sysconfig.get_path('data'), 'share') / name
+    return document.read_text(path)
+
+
 def load(path: pathlib.Path) -> scenario.Scenario:
     """Read a scenario file, and the trace that it names.
 
@@ -102,7 +117,7 @@ def load(path: pathlib.Path) -> scenario.Scenario:
     :raises: `document.FileError`, with every problem that was found in the
         file, or else in its trace
     """
-    read = document.read(path, _SCENARIO, _contradictions)
+    read = document.read(path, SCHEMA, _contradictions)
     data = read.data
     flavors = tuple(
         _flavor(name, flavor) for name, flavor in data['flavors'].items()
@@ -138,6 +153,7 @@ def host_type(name: str, host: Mapping[str, Any]) -> scenario.HostType:
         runs_us=host.get('compute') != 'stock',
         cpu_ratio=float(host.get('cpu_allocation_ratio', 1)),
         ram_ratio=float(host.get('ram_allocation_ratio', 1)),
+        reserved_memory_mib=host.get('reserved_host_memory_mb', 0),
     )
 
 
@@ -200,7 +216,8 @@ def _contradictions(data: Any) -> Iterator[Finding]:
         path: Path = ('hosts', name)
         given = [key for key in ('memory_gib', 'memory_mib') if key in host]
         if len(given) == 1:
-            yield from formats.host_contradictions(host, path)
+            found = [*formats.host_contradictions(host, path)]
+            yield from found or _too_little(host, path)
         else:
             yield (
                 path,
@@ -217,6 +234,24 @@ def _contradictions(data: Any) -> Iterator[Finding]:
         yield from _arrivals_contradictions(data['arrivals'])
     elif 'trace' not in data:
         yield (), "expected 'arrivals' or 'trace', found neither"
+
+
+def _too_little(host: Any, path: Path) -> Iterator[Finding]:
+    """Find a host without CPUs or memory for guests.
+
+    Some of its nodes may be without.
+    """
+    nodes = formats.build_nodes(host)
+    if not any(node.cores for node in nodes):
+        yield (*path, 'cores'), 'found no core on any node'
+    memory_mib = sum(node.memory_mib for node in nodes)
+    reserved_mib = host.get('reserved_host_memory_mb', 0)
+    if reserved_mib >= memory_mib:
+        yield (
+            path,
+            f'found {memory_mib} MiB of memory, expected more than the '
+            f'{reserved_mib} MiB that are reserved',
+        )
 
 
 def _arrivals_contradictions(arrivals: Any) -> Iterator[Finding]:
@@ -241,26 +276,10 @@ def suggest_arrivals(
 ) -> scenario.Arrivals:
     """Choose arrivals that fill a fleet nearly, and then some.
 
-    How many guests a fleet holds is guessed by its CPUs and its memory, as if
-    they were all in one place. In the mean a few less are there at a time,
+    In the mean a few less guests are there at a time than the fleet holds,
     once the first ones have begun to leave.
     """
-    cpus = memory_mib = 0.0
-    for host in hosts:
-        for node in host.nodes:
-            own = node.cores - node.shared_cores
-            cpus += (
-                host.count
-                * node.threads
-                * (own + node.shared_cores * host.cpu_ratio)
-            )
-            memory_mib += host.count * node.memory_mib * host.ram_ratio
-    total = sum(flavor.share for flavor in flavors)
-    fits = total * min(
-        cpus / sum(flavor.share * flavor.vcpus for flavor in flavors),
-        memory_mib
-        / sum(flavor.share * flavor.memory_mib for flavor in flavors),
-    )
+    fits = scenario.holds(hosts, flavors)
     # A full fleet, and twice as many again who come as others leave.
     count = min(max(round(3 * fits), 2), scenario.MAX_ARRIVALS)
     return scenario.Arrivals(
@@ -329,6 +348,8 @@ def _host_document(host: scenario.HostType) -> dict[str, Any]:
         described['sockets'] = [node.socket for node in nodes]
     if host.distances is not None:
         described['distances'] = [list(row) for row in host.distances]
+    if host.reserved_memory_mib:
+        described['reserved_host_memory_mb'] = host.reserved_memory_mib
     return {
         **described,
         'compute': 'ours' if host.runs_us else 'stock',

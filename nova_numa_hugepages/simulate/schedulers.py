@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import copy
 from typing import Any
 from typing import NamedTuple
 from typing import TypeAlias
@@ -35,79 +36,216 @@ from nova.scheduler import host_manager
 from nova.scheduler import utils
 from nova.scheduler import weights as nova_weights
 from nova.scheduler.filters import numa_topology_filter
+import numpy as np
+from numpy import typing as npt
 import os_traits
 
 from nova_numa_hugepages.nova_fit import numa_fit
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import filters
 from nova_numa_hugepages.scheduler import weights
+from nova_numa_hugepages.simulate import kept_weigher
 from nova_numa_hugepages.simulate import results
 
 CONF = nova_conf.CONF
 
 _State: TypeAlias = host_manager.HostState
+_Array: TypeAlias = npt.NDArray[Any]
+
+RESOURCES = ('VCPU', 'PCPU', 'MEMORY_MB')
 
 
 class Scheduler:
     """A filter and weighers, and the fit of this process, of one policy.
 
+    Next to nothing of a fleet changes from one guest to the next. What the
+    filter and the weighers have found of a host is kept by flavor until the
+    host changes, and holds for those that are alike; the choice is the same
+    as if they looked at all again.
+
     :param learned: the demand, for ours
+    :param hosts: all of the fleet
+    :param types: a number for each of these empty hosts, from 0, the same for
+        those that are alike
     """
 
     def __init__(
-        self, policy: results.PlacementPolicy, learned: demand.Demand
+        self,
+        policy: results.PlacementPolicy,
+        learned: demand.Demand,
+        hosts: Sequence[_State],
+        types: Sequence[int],
     ) -> None:
-        self._handler = nova_weights.HostWeightHandler()
-        self._weighers: list[Any] = [
-            weigher()
-            for weigher in self._handler.get_matching_classes(
-                CONF.filter_scheduler.weight_classes
-            )
-            if not issubclass(weigher, weights.NUMAHugepagesWeigher)
+        self._hosts = hosts
+        self._alike = np.array(types)
+        self._places = {host.host: place for place, host in enumerate(hosts)}
+        kinds = nova_weights.HostWeightHandler().get_matching_classes(
+            CONF.filter_scheduler.weight_classes
+        )
+        self._weighers = [
+            kind()
+            for kind in kinds
+            if not issubclass(kind, weights.NUMAHugepagesWeigher)
         ]
-        self._stock = policy is results.PlacementPolicy.STOCK
+        self._ours: kept_weigher.KeptWeigher | None = None
         self._filter: Any
-        if self._stock:
+        if policy is results.PlacementPolicy.STOCK:
             numa_fit.uninstall()
             self._filter = numa_topology_filter.NUMATopologyFilter()
         else:
             numa_fit.install()
-            self._weighers.append(weights.NUMAHugepagesWeigher(learned))
+            self._ours = kept_weigher.KeptWeigher(learned, hosts, self._alike)
             self._filter = filters.NUMAHugepagesFilter(learned)
-        self._verdicts: dict[tuple[str, str], tuple[Any, bool]] = {}
+        self._found: dict[str, _Found] = {}
+
+    def changed(self, host: _State) -> None:
+        """Forget what was found of a host."""
+        place = self._places[host.host]
+        # No other has this number.
+        self._alike[place] = -1 - place
+        for found in self._found.values():
+            found.known[place] = False
+        if self._ours is not None:
+            self._ours.changed(place)
 
     def select(
-        self, hosts: Sequence[_State], spec: objects.RequestSpec
+        self, candidates: _Array, spec: objects.RequestSpec
     ) -> list[_State]:
         """Choose hosts for a guest.
 
-        :param hosts: those that Placement proposes
+        :param candidates: places of the hosts that Placement proposes
         :returns: those that pass, the best one first
         """
+        found = self._found.setdefault(spec.flavor.name, self._nothing_found())
+        self._look(found, candidates[~found.known[candidates]], spec)
+        passing = candidates[found.passes[candidates]]
+        if len(passing) > 1:
+            total = np.zeros(len(passing))
+            for weigher in self._weighers:
+                self._add(found, weigher, passing, total, spec)
+            if self._ours is not None:
+                raw = self._ours.weigh(candidates, passing, spec)
+                total += self._ours.weight_multiplier(
+                    self._hosts[0]
+                ) * _normal(self._ours, raw)
+            passing = passing[np.argsort(-total, kind='stable')]
+        # The claim takes what the filter leaves with a host.
+        chosen = passing[: CONF.scheduler.max_attempts]
+        self._judge(chosen[self._alike[chosen] >= 0], spec)
+        return [self._hosts[place] for place in passing]
+
+    def _nothing_found(self) -> _Found:
+        count = len(self._hosts)
+        return _Found(
+            np.zeros(count, bool),
+            np.zeros(count, bool),
+            {
+                weigher: np.zeros(count)
+                for weigher in self._weighers
+                if _looks_at_one_host(weigher)
+            },
+        )
+
+    def _look(
+        self, found: _Found, places: _Array, spec: objects.RequestSpec
+    ) -> None:
+        """Let the filter and Nova's weighers look at some hosts.
+
+        The filter counts the guest for the demand even if there is no host.
+        """
+        asked, copies = kept_weigher.one_of_each(places, self._alike)
+        passing = self._judge(asked, spec)
+        good = [self._places[host.host] for host in passing]
+        found.passes[asked] = False
+        found.passes[good] = True
+        weighed = [nova_weights.WeighedHost(host, 0.0) for host in passing]
+        for weigher, raw in found.raw.items():
+            raw[good] = weigher.weigh_objects(weighed, spec)
+        for array in (found.passes, *found.raw.values()):
+            array[places] = array[copies]
+        found.known[places] = True
+
+    def _judge(
+        self, places: _Array, spec: objects.RequestSpec
+    ) -> list[_State]:
+        """Return the hosts that pass the filter."""
+        hosts = [self._hosts[place] for place in places]
         for host in hosts:
             host.allocation_candidates = [{'mappings': {}}]
-        if self._stock:
-            passing = [host for host in hosts if self._passes(host, spec)]
+        if self._ours is None:
+            _copy_less(spec)
+        return list(self._filter.filter_all(hosts, spec))
+
+    def _add(
+        self,
+        found: _Found,
+        weigher: nova_weights.BaseHostWeigher,
+        passing: _Array,
+        total: _Array,
+        spec: objects.RequestSpec,
+    ) -> None:
+        """Add the weights of one weigher, as Nova does."""
+        if weigher in found.raw:
+            # No host is in an aggregate, which could have another multiplier.
+            multiplier = weigher.weight_multiplier(self._hosts[0])
+            raw = found.raw[weigher][passing]
         else:
-            passing = list(self._filter.filter_all(hosts, spec))
-        weighed = self._handler.get_weighed_objects(
-            self._weighers, passing, spec
-        )
-        return [host.obj for host in weighed]
+            hosts = [self._hosts[place] for place in passing]
+            weighed = [nova_weights.WeighedHost(host, 0.0) for host in hosts]
+            raw = np.array(weigher.weigh_objects(weighed, spec), float)
+            multiplier = np.array(list(map(weigher.weight_multiplier, hosts)))
+        total += multiplier * _normal(weigher, raw)
 
-    def _passes(self, host: _State, spec: objects.RequestSpec) -> bool:
-        """Return whether a host passes stock Nova's filter.
 
-        It judges each host for itself, and takes a millisecond for it. Hosts
-        on which nothing has changed since the last guest of the same flavor
-        are not judged again.
-        """
-        key = host.host, spec.flavor.name
-        seen, verdict = self._verdicts.get(key, (None, False))
-        if seen is not host.numa_topology:
-            verdict = bool(list(self._filter.filter_all([host], spec)))
-            self._verdicts[key] = host.numa_topology, verdict
-        return verdict
+class _Found(NamedTuple):
+    """What is known of each host of the fleet, for guests of one flavor.
+
+    :ivar known: whether anything is
+    :ivar passes: whether it passes the filter
+    :ivar raw: its weight by each weigher that looks at one host at a time, if
+        it passes
+    """
+
+    known: _Array
+    passes: _Array
+    raw: dict[nova_weights.BaseHostWeigher, _Array]
+
+
+def _looks_at_one_host(weigher: nova_weights.BaseHostWeigher) -> bool:
+    """Check whether a weight depends on the flavor and the host alone.
+
+    Nova's do. An operator may have others.
+    """
+    kind = type(weigher)
+    return (
+        kind.__module__.startswith(f'{nova_weights.__name__}.')
+        and kind.weigh_objects is nova_weights.BaseHostWeigher.weigh_objects
+    )
+
+
+def _copy_less(spec: objects.RequestSpec) -> None:
+    """Make a request copy no more of itself than the filter changes.
+
+    Stock Nova's filter copies the request for each host, as its fit changes
+    the NUMA topology in it. That takes longer than the fit.
+    """
+
+    def clone() -> objects.RequestSpec:
+        copied = copy.copy(spec)
+        copied.numa_topology = copy.deepcopy(spec.numa_topology)
+        return copied
+
+    spec.obj_clone = clone
+
+
+def _normal(weigher: nova_weights.BaseHostWeigher, raw: _Array) -> _Array:
+    """Return weights as `nova.weights.normalize` does."""
+    least, most = weigher.minval, weigher.maxval
+    least = float(raw.min() if least is None else least)
+    most = float(raw.max() if most is None else most)
+    if least == most:
+        return np.zeros(len(raw))
+    return (raw - least) / (most - least)
 
 
 class PlacementRequest(NamedTuple):
@@ -131,47 +269,55 @@ def placement_request(spec: objects.RequestSpec) -> PlacementRequest:
         siblings = True
     elif os_traits.HW_CPU_HYPERTHREADING in group.forbidden_traits:
         siblings = False
-    return PlacementRequest(request.merged_resources(), siblings)
+    # No host of a simulation has others.
+    resources = {
+        name: amount
+        for name, amount in request.merged_resources().items()
+        if name in RESOURCES
+    }
+    return PlacementRequest(resources, siblings)
 
 
 class PlacementService:
     """Placement: inventories, and what is used of them."""
 
     def __init__(self, hosts: Sequence[_State]) -> None:
-        self._free = {host.host: _inventory(host) for host in hosts}
-        self._siblings = {
-            host.host: host.numa_topology.has_threads for host in hosts
-        }
-
-    def candidates(
-        self, hosts: Sequence[_State], wanted: PlacementRequest
-    ) -> list[_State]:
-        """List the hosts that have what a guest asks for."""
-        resources = list(wanted.resources.items())
-        return [
-            host
-            for host in hosts
-            if wanted.siblings in (None, self._siblings[host.host])
-            and all(
-                self._free[host.host].get(name, 0) >= amount
-                for name, amount in resources
+        self._places = {host.host: place for place, host in enumerate(hosts)}
+        self._free = {
+            name: np.array(amounts)
+            for name, *amounts in zip(
+                RESOURCES, *map(_inventory, hosts), strict=True
             )
-        ]
+        }
+        self._siblings = np.array(
+            [host.numa_topology.has_threads for host in hosts], bool
+        )
+
+    def candidates(self, wanted: PlacementRequest) -> _Array:
+        """List the places of the hosts that have what a guest asks for."""
+        fits = np.ones(len(self._places), bool)
+        if wanted.siblings is not None:
+            fits &= self._siblings == wanted.siblings
+        for name, amount in wanted.resources.items():
+            fits &= self._free[name] >= amount
+        return np.flatnonzero(fits)
 
     def allocate(
         self, host: _State, wanted: PlacementRequest, sign: int = 1
     ) -> None:
         """Take resources of a host; with a sign of -1 free them."""
-        free = self._free[host.host]
+        place = self._places[host.host]
         for name, amount in wanted.resources.items():
-            free[name] -= sign * amount
+            self._free[name][place] -= sign * amount
 
 
-def _inventory(host: _State) -> dict[str, int]:
+def _inventory(host: _State) -> tuple[int, int, int]:
+    """Return the amounts of `RESOURCES`."""
     shared = sum(len(cell.cpuset) for cell in host.numa_topology.cells)
     dedicated = sum(len(cell.pcpuset) for cell in host.numa_topology.cells)
-    return {
-        'VCPU': int(shared * host.cpu_allocation_ratio),
-        'PCPU': dedicated,
-        'MEMORY_MB': int(host.total_usable_ram_mb * host.ram_allocation_ratio),
-    }
+    return (
+        int(shared * host.cpu_allocation_ratio),
+        dedicated,
+        # Of an empty host, all but what is reserved.
+        int(host.free_ram_mb * host.ram_allocation_ratio),
+    )

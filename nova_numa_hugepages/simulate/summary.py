@@ -35,6 +35,8 @@ from nova_numa_hugepages.simulate import results
 _SEED = 20260101
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
+# From fewer seeds, percentiles of medians are little more than the values.
+_LEAST_CONFIDENT = 5
 
 
 class Metric(enum.StrEnum):
@@ -67,17 +69,30 @@ _SHARES = (
 )
 
 
+class Interval(enum.StrEnum):
+    """What lies between the two ends that go with a median.
+
+    CONFIDENCE: its 95 % confidence interval. RANGE: all values, since there
+    are too few for that.
+    """
+
+    CONFIDENCE = 'confidence'
+    RANGE = 'range'
+
+
 @dataclasses.dataclass(frozen=True)
 class Figure:
     """A median over seeds.
 
-    :ivar low: where its 95 % confidence interval begins, None with one seed
+    :ivar low: where its interval begins, None with one seed
     :ivar high: where it ends
+    :ivar interval: which one it is
     """
 
     median: float
     low: float | None = None
     high: float | None = None
+    interval: Interval | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +128,15 @@ class PolicySummary:
     figures: Mapping[Metric, Figure]
     by_flavor: tuple[FlavorRefusals, ...]
     first_refused: tuple[tuple[str, int], ...]
+
+    @property
+    def refusals(self) -> FlavorRefusals:
+        """Return those of all flavors together."""
+        return FlavorRefusals(
+            'all',
+            sum(one.arrivals for one in self.by_flavor),
+            sum(one.refused for one in self.by_flavor),
+        )
 
     @property
     def unrefused(self) -> int:
@@ -251,21 +275,26 @@ def _figures(
 
 
 def figure(values: Sequence[float]) -> Figure:
-    """Return the median, and its confidence interval if there are several.
+    """Return the median, and its interval if there are several values.
 
-    The interval is that of the bootstrap: between percentiles of the medians
-    of samples drawn from the values, with replacement (B. Efron, "Bootstrap
-    Methods: Another Look at the Jackknife", Annals of Statistics 7, 1979).
+    The confidence interval is that of the bootstrap: between percentiles of
+    the medians of samples drawn from the values, with replacement (B. Efron,
+    "Bootstrap Methods: Another Look at the Jackknife", Annals of Statistics 7,
+    1979).
 
     :param values: one for each seed, at least one
     """
     median = statistics.median(values)
     if len(values) == 1:
         return Figure(median)
+    if len(values) < _LEAST_CONFIDENT:
+        return Figure(median, min(values), max(values), Interval.RANGE)
     dice = random.Random(_SEED)
     medians = sorted(
         statistics.median(dice.choices(values, k=len(values)))
         for _ in range(_RESAMPLES)
     )
     outside = round((1 - _CONFIDENCE) / 2 * _RESAMPLES)
-    return Figure(median, medians[outside], medians[-1 - outside])
+    return Figure(
+        median, medians[outside], medians[-1 - outside], Interval.CONFIDENCE
+    )

@@ -36,6 +36,11 @@ _ROWS: tuple[tuple[Metric, str], ...] = (
     (Metric.PAGES_STRANDED_PERCENT, 'pages stranded'),
 )
 
+_INTERVALS = {
+    summary.Interval.RANGE: 'ranges from the least to the most',
+    summary.Interval.CONFIDENCE: '95 % confidence intervals',
+}
+
 _STRANDED = (
     'Stranded: free, but in the wrong place for an average instance of the '
     'mix.'
@@ -84,11 +89,7 @@ def _print_phase(phase: summary.PhaseSummary, console: rich.Console) -> None:
     if phase.phase is results.Phase.FILL:
         for policy in phase.policies:
             _print(console, _first_refused(policy))
-    elif any(
-        refusals.refused
-        for policy in phase.policies
-        for refusals in policy.by_flavor
-    ):
+    elif any(policy.refusals.refused for policy in phase.policies):
         console.print(_refusals(phase), highlight=False)
     else:
         _print(console, 'No instance was refused.')
@@ -149,7 +150,17 @@ def _medians(phase: summary.PhaseSummary) -> str:
     if max(seeds) == 1:
         return 'Of one run.' if len(seeds) == 1 else 'Of one run each.'
     runs = ' and '.join(map(str, dict.fromkeys(seeds)))
-    text = f'Medians of {runs} runs, with 95 % confidence intervals'
+    intervals = {
+        figure.interval
+        for policy in phase.policies
+        for figure in policy.figures.values()
+    }
+    words = ' or '.join(
+        description
+        for interval, description in _INTERVALS.items()
+        if interval in intervals
+    )
+    text = f'Medians of {runs} runs, with {words}'
     if len(seeds) > 1:
         text += '; ratios of the same seeds'
     return f'{text}.'
@@ -186,15 +197,9 @@ def _refusals(phase: summary.PhaseSummary) -> table.Table:
             *(_refused(refusals.get(flavor)) for refusals in by_policy),
             end_section=number == len(flavors),
         )
-    totals = [
-        summary.FlavorRefusals(
-            'all',
-            sum(one.arrivals for one in refusals.values()),
-            sum(one.refused for one in refusals.values()),
-        )
-        for refusals in by_policy
-    ]
-    grid.add_row('all', *map(_refused, totals))
+    grid.add_row(
+        'all', *(_refused(policy.refusals) for policy in phase.policies)
+    )
     return grid
 
 

@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import summary
 from nova_numa_hugepages.simulate.summary import Metric
@@ -117,20 +119,23 @@ def _placed_by_each(phase: summary.PhaseSummary) -> str:
 
 def refused_sentence(phase: summary.PhaseSummary) -> str:
     """Return how many guests are refused."""
-    shares = {
-        NAMES[policy.policy]: policy.figures[Metric.REFUSED_PERCENT].median
-        for policy in reversed(phase.policies)
-    }
-    if len(shares) > 1 and not any(shares.values()):
-        return f'{DURING[phase.phase]} neither policy refuses an instance.'
+    if not any(policy.refusals.refused for policy in phase.policies):
+        who = f'{NAMES[phase.policies[0].policy]} refuses no instance'
+        if len(phase.policies) > 1:
+            who = 'neither policy refuses an instance'
+        return f'{DURING[phase.phase]} {who}.'
     parts: list[str] = []
-    for name, share in shares.items():
-        refused = f'{percent(share)} %' if share else 'none'
-        parts.append(
-            f'{name} {refused}'
-            if parts
-            else f'{name} refuses {refused} of the instances'
-        )
+    for policy in reversed(phase.policies):
+        share = policy.figures[Metric.REFUSED_PERCENT].median
+        _, arrivals, refused = dataclasses.astuple(policy.refusals)
+        words = f'{percent(share)} %' if refused else 'none'
+        # Some runs refuse some, but not the one in the middle.
+        more = ''
+        if refused and not share:
+            more = f' in the median ({refused} of {arrivals} in all)'
+        if not parts:
+            words = f'refuses {words} of the instances'
+        parts.append(f'{NAMES[policy.policy]} {words}{more}')
     return f'{DURING[phase.phase]} {", ".join(parts)}.'
 
 

@@ -103,10 +103,10 @@ def host_schema(
     return validation.mapping(
         {
             'nodes': validation.integer(1, nodes),
-            'cores': per_node(1, cores),
+            'cores': per_node(0, cores),
             'threads': validation.integer(1, 8),
             'shared_cores': per_node(0, cores),
-            'memory_gib': per_node(1, 1 << 14),
+            'memory_gib': per_node(0, 1 << 14),
             'pages': pages,
             'reserved': pages,
             'sockets': {

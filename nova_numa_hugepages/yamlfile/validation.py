@@ -30,6 +30,10 @@ Path = tuple[str | int, ...]
 Finding = tuple[Path, str]
 
 
+# What the schemas are written in.
+DIALECT: str = jsonschema.Draft202012Validator.META_SCHEMA['$id']
+
+
 def integer(least: int, most: int) -> dict[str, Any]:
     """Return the schema of an integer from ``least`` to ``most``."""
     return {'type': 'integer', 'minimum': least, 'maximum': most}

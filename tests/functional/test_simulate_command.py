@@ -22,12 +22,19 @@ import subprocess
 import sys
 import time
 
+import jsonschema
 import pytest
+import ruamel.yaml
 
+from nova_numa_hugepages.simulate import scenario_file
 from tests.functional import commands
 
 PIP = "pip install 'nova-numa-hugepages[simulate]'"
-USE = 'Give either the FILE of a scenario, or --from-nova. See --help.\n'
+USE = (
+    'Give either the FILE of a scenario, or --from-nova, --example or '
+    '--schema. See --help.\n'
+)
+ONE_RUN = '1 run, 2 hosts, about 11 arrivals at most.\n'
 
 
 @pytest.fixture
@@ -64,7 +71,9 @@ def test_everything_at_once(folder: pathlib.Path) -> None:
         'out/results.json',
         *(f'out/{name}.{kind}' for name in plots for kind in ('png', 'svg')),
     ]
-    assert err == ''.join(f'Written: {name}\n' for name in written)
+    estimate, *reported = err.splitlines()
+    assert estimate == '8 runs, 2 hosts, about 124 arrivals at most.'
+    assert reported == [f'Written: {name}' for name in written]
     assert names(folder) == sorted(['fleet.yaml', 'out', *written])
     # and the JSON has all runs.
     document = json.loads((folder / 'out' / 'results.json').read_text())
@@ -90,7 +99,7 @@ def test_one_policy(folder: pathlib.Path) -> None:
         folder, 'simulate', 'fleet.yaml', '--policy', 'ours', '--jobs', '1'
     )
 
-    assert (code, err) == (0, '')
+    assert (code, err) == (0, ONE_RUN)
     assert 'stock Nova' not in out
     assert out.splitlines()[-1].startswith('This package places ')
     assert names(folder) == ['fleet.yaml']
@@ -118,7 +127,7 @@ def test_a_reader_that_has_seen_enough(folder: pathlib.Path) -> None:
 
     # then the command ends quietly, and its files are there.
     assert process.wait() != 0
-    assert err == 'Written: results.json\n'
+    assert err == f'{ONE_RUN}Written: results.json\n'
     assert json.loads((folder / 'results.json').read_text())['complete']
 
 
@@ -248,6 +257,26 @@ def test_a_mistake_in_the_file_is_reported_before_anything_else(
             id='seeds',
         ),
         pytest.param(
+            ['fleet.yaml', '--phase', 'churn'],
+            2,
+            "--phase churn needs a 'mean_lifetime' in the arrivals: without "
+            'one all instances stay.\n',
+            id='churn',
+        ),
+        pytest.param(
+            ['trace.yaml', '--phase', 'fill'],
+            2,
+            '--phase does not go with a trace.\n',
+            id='phase-of-a-trace',
+        ),
+        pytest.param(
+            ['trace.yaml', '--scale', '0.5'],
+            2,
+            '--scale does not go with a trace.\n',
+            id='part-of-a-trace',
+        ),
+        pytest.param(['--example', '--schema'], 2, USE, id='print-both'),
+        pytest.param(
             ['fleet.yaml', '--json', './fleet.yaml'],
             2,
             '--json fleet.yaml would overwrite a file that is read here. Name '
@@ -352,6 +381,68 @@ def test_a_flavor_that_fits_on_no_host_is_left_out(
     assert all(run['placed'] > 1 for run in runs if run['phase'] == 'fill')
 
 
+@pytest.mark.parametrize('phase', ['fill', 'churn'])
+def test_one_phase_of_a_part_of_the_fleet(
+    folder: pathlib.Path, phase: str
+) -> None:
+    (folder / 'fleet.yaml').write_text(commands.SCENARIO)
+
+    code, _, err = commands.command(
+        folder,
+        *('simulate', 'fleet.yaml', '--policy', 'ours', '--phase', phase),
+        *('--scale', '0.5', '--json', 'results.json'),
+    )
+
+    assert code == 0
+    most = {'fill': 5, 'churn': 10}[phase]
+    assert err.splitlines()[:2] == [
+        '1 of 2 hosts are simulated.',
+        f'1 run, 1 hosts, about {most} arrivals at most.',
+    ]
+    document = json.loads((folder / 'results.json').read_text())
+    assert [run['phase'] for run in document['runs']] == [phase]
+
+
+def test_the_example_can_be_simulated(folder: pathlib.Path) -> None:
+    code, out, err = commands.command(folder, 'simulate', '--example')
+    assert (code, err) == (0, '')
+
+    (folder / 'example.yaml').write_text(out)
+    code, _, err = commands.command(
+        folder,
+        *('simulate', 'example.yaml', '--policy', 'ours'),
+        *('--phase', 'fill', '--scale', '0.1'),
+    )
+    assert code == 0
+    assert err.splitlines()[0] == '2 of 12 hosts are simulated.'
+
+
+def test_the_schema_takes_the_example(folder: pathlib.Path) -> None:
+    code, out, err = commands.command(folder, 'simulate', '--schema')
+
+    assert (code, err) == (0, '')
+    schema = json.loads(out)
+    checker = jsonschema.validators.validator_for(schema)
+    checker.check_schema(schema)
+    example = ruamel.yaml.YAML(typ='safe').load(scenario_file.example())
+    assert not [*checker(schema).iter_errors(example)]
+    del example['hosts']['duo']['cores']
+    assert [*checker(schema).iter_errors(example)]
+
+
+@pytest.mark.parametrize('found', ['0', '1.1', 'nan', 'half'])
+def test_parts_that_are_none(folder: pathlib.Path, found: str) -> None:
+    code, out, err = commands.command(
+        folder, 'simulate', 'fleet.yaml', f'--scale={found}'
+    )
+
+    assert (code, out) == (2, '')
+    assert err.endswith(
+        f'error: argument --scale: found {found!r}, expected a number above '
+        '0, up to 1\n'
+    )
+
+
 @pytest.mark.parametrize(
     ('option', 'found'),
     [('--jobs', '0'), ('--jobs', 'abc'), ('--seeds', '-1')],
@@ -392,6 +483,7 @@ def test_an_option_out_of_range(folder: pathlib.Path) -> None:
     [
         ('matplotlib', ['--plots', 'plots'], 'Plotting'),
         ('scipy', ['--bound'], 'The bound'),
+        ('numpy', [], 'A simulation'),
         ('rich', [], 'A simulation'),
         ('ruamel', [], 'A simulation'),
     ],
@@ -435,7 +527,7 @@ def test_without_plots_matplotlib_is_not_needed(
         PYTHONPATH=str(path),
     )
 
-    assert (code, err) == (0, '')
+    assert (code, err) == (0, ONE_RUN)
     assert 'This package places ' in out
 
 

@@ -61,7 +61,7 @@ HOSTS = (
     ),
 )
 
-# What `HOSTS` are read as; the ratios are Nova's defaults.
+# What `HOSTS` are read as; ratios and reserved memory are Nova's defaults.
 OLD = scenario.HostType(
     name='type1 (old)',
     count=1,
@@ -80,6 +80,7 @@ OLD = scenario.HostType(
     runs_us=False,
     cpu_ratio=4.0,
     ram_ratio=1.0,
+    reserved_memory_mib=512,
 )
 TWIN = scenario.HostType(
     name='type2 (twin-1 and 1 more)',
@@ -100,6 +101,7 @@ TWIN = scenario.HostType(
     runs_us=True,
     cpu_ratio=4.0,
     ram_ratio=1.0,
+    reserved_memory_mib=512,
 )
 
 PINNED = {'hw:cpu_policy': 'dedicated', 'hw:mem_page_size': '2MB'}
@@ -227,6 +229,38 @@ def test_the_command_reads_and_saves(tmp_path: pathlib.Path) -> None:
     assert scenario_file.load(path) == dataclasses.replace(
         play, file=str(path)
     )
+
+
+@pytest.mark.usefixtures('flavors')
+def test_memory_that_is_reserved_is_read(
+    admin: nova_context.RequestContext, boot: conftest.Boot
+) -> None:
+    # Given a host that keeps memory for itself, which is all the same for two
+    # alike, with guests somewhere and one of them on the move,
+    boot(vcpus=1, ram_mib=512, specs=PINNED, count=2)
+    before = {
+        name: compute_node(admin, name)['memory_mb_used']
+        for name in ('old', 'twin-1', 'twin-2')
+    }
+    for name, more in (('old', 600), ('twin-1', 700), ('twin-2', 1212)):
+        update(admin, name, memory_mb_used=before[name] + more)
+
+    # when the cloud is read,
+    empty = {
+        name: from_nova._reserved_mib(compute_node(admin, name), {})
+        for name in before
+    }
+    hosts, _ = from_nova.read(admin)
+
+    # then what guests have is not counted, and the least one holds.
+    base = [host.reserved_memory_mib for host in (OLD, TWIN)]
+    assert [host.reserved_memory_mib for host in hosts] == [
+        base[0] + 600,
+        base[1] + 700,
+    ]
+    assert sum(empty.values()) > 600 + 700 + 1212
+    for name, used in before.items():
+        update(admin, name, memory_mb_used=used)
 
 
 @pytest.mark.usefixtures('flavors')

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
-import copy
 import dataclasses
 
 from nova import conf as nova_conf
@@ -101,7 +100,7 @@ def run(*args: object, **fields: scenario.Learning) -> results.Run:
 
 def state(running: Engine) -> list[object]:
     """Return all that is used of the hosts, as Nova and Placement count it."""
-    free = running._placement._free
+    free = running._placement._free.items()
     return [
         (
             one.host,
@@ -109,7 +108,7 @@ def state(running: Engine) -> list[object]:
             one.vcpus_used,
             one.num_instances,
             one.num_io_ops,
-            copy.deepcopy(free[one.host]),
+            {name: amounts[place] for name, amounts in free},
             [
                 (
                     cell.pinned_cpus.copy(),
@@ -120,7 +119,7 @@ def state(running: Engine) -> list[object]:
                 for cell in one.numa_topology.cells
             ],
         )
-        for one in running._hosts
+        for place, one in enumerate(running._hosts)
     ]
 
 

@@ -36,8 +36,8 @@ def node(
     )
 
 
-def host(*nodes, count=1, **ratios):
-    return scenario.HostType('host', count, nodes, **ratios)
+def host(*nodes, count=1, **fields):
+    return scenario.HostType('host', count, nodes, **fields)
 
 
 def flavor(name, vcpus, memory_mib=1024, share=1.0, **specs):

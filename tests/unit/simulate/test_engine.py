@@ -130,9 +130,7 @@ def test_what_our_filter_lets_pass_can_be_claimed(seed):
     while True:
         guest = next(found)
         hosts = simulated._scheduler.select(
-            simulated._placement.candidates(
-                simulated._hosts, simulated._asked[guest.flavor]
-            ),
+            simulated._placement.candidates(simulated._asked[guest.flavor]),
             fleet.request(simulated._flavors[guest.flavor]),
         )
         if not hosts:

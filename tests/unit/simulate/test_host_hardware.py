@@ -129,22 +129,31 @@ def test_nodes_keep_their_distances_and_sockets() -> None:
     )
 
 
-def test_node_without_cpus_is_left_out() -> None:
-    # Given a host with a node of memory only between two others,
+def test_nodes_without_cpus_or_memory_are_kept() -> None:
+    # Given a host with a node of memory only, and one of CPUs only,
     found = read(
         cell(0),
         cell(1, dedicated_cpus=set(), siblings=[]),
-        cell(2),
+        cell(2, memory_mib=0, pools=(model.PagePool(4, 0),)),
         distances=((10, 14, 21), (14, 10, 24), (21, 24, 10)),
     )
 
-    # when its hardware is read, then the others are there, as far from each
-    # other as they were.
+    # when its hardware is read, then they are there.
     assert found == Hardware(
-        nodes=(node(), node()),
-        distances=((10, 21), (21, 10)),
-        notes=('its node 1 has no CPU for instances and is left out',),
+        nodes=(
+            node(),
+            node(cores=0, threads=1, shared_cores=0),
+            node(memory_mib=0, pages={}, reserved={}),
+        ),
+        distances=((10, 14, 21), (14, 10, 24), (21, 24, 10)),
+        notes=(),
     )
+
+
+def test_host_without_any_cpu() -> None:
+    found = read(cell(0, dedicated_cpus=set(), siblings=[]))
+
+    assert found == Hardware(nodes=(), distances=None, notes=())
 
 
 def test_distances_that_are_none() -> None:

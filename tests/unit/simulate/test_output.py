@@ -55,13 +55,18 @@ def test_ratios_are_written_down():
     )
 
     assert document['summary']['fill']['ratios'] == {
-        'placed': {'median': 1.5, 'low': None, 'high': None}
+        'placed': {
+            'median': 1.5,
+            'low': None,
+            'high': None,
+            'interval': None,
+        }
     }
 
 
 def test_no_runs_are_written_down():
     assert json.loads(output.dump(found(complete=False))) == {
-        'version': 1,
+        'version': 2,
         'scenario': 'fleet.yaml',
         'complete': False,
         'summary': {},

@@ -13,6 +13,7 @@
 
 """Tests of the plots."""
 
+import io
 import os
 import pathlib
 import struct
@@ -21,9 +22,12 @@ import sys
 import textwrap
 from xml.etree import ElementTree
 
+from matplotlib import text
 import pytest
+from rich import console as rich
 
 from nova_numa_hugepages.simulate import plots
+from nova_numa_hugepages.simulate import tables
 from tests.unit.simulate.simulated import churn
 from tests.unit.simulate.simulated import fill
 from tests.unit.simulate.simulated import found
@@ -139,6 +143,42 @@ def test_the_same_results_give_the_same_files(tmp_path):
 
     # then
     assert {path.name: path.read_bytes() for path in there.iterdir()} == here
+
+
+def texts(drawn) -> list[str]:
+    """Return what is written in a plot."""
+    return [one.get_text() for one in drawn.findobj(text.Text)]
+
+
+def test_figures_are_those_of_the_tables():
+    """A run without a refusal, and a median of 0 beside refusals."""
+    # given
+    results = found(
+        *(
+            churn(policy, {'large': 3} if refuses else {}, seed=seed)
+            for policy in (STOCK, OURS)
+            for seed, refuses in enumerate((True, False, False))
+        )
+    )
+    written = io.StringIO()
+
+    # when
+    tables.print_report(
+        results, rich.Console(file=written, width=200), planned=6
+    )
+    drawn = plots._plots(results)
+
+    # then: the table says how many were placed, and who was refused
+    table = [' '.join(line.split()) for line in written.getvalue().split('\n')]
+    assert 'placed before first refusal 300 (120-300) 300 (120-300) -' in table
+    assert 'large 3 of 300 (1.0 %) 3 of 300 (1.0 %)' in table
+    assert 'first refusal: instance 301' in texts(drawn['fleet-churn'])
+    assert texts(drawn['placed']).count('300') >= 2
+    refusals = texts(drawn['refusals-churn'])
+    assert refusals.count('1.0 %') == 2
+    sentence = drawn['refusals-churn'].get_suptitle()
+    sentence = sentence.replace('\n', ' ').replace('\xa0', ' ')
+    assert f'{sentence}.' in table
 
 
 def test_dollar_signs_are_no_formula():

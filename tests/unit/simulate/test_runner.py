@@ -331,5 +331,34 @@ def test_where_there_is_no_terminal_a_line_is_shown_now_and_then(
 
     # A third, as stock Nova takes twice as long.
     assert shown(0.3, 1.0, terminal=False) == (
-        '10% of 2 runs done\n33% of 2 runs done\n'
+        '10% of 2 runs done, about 1 min left\n'
+        '33% of 2 runs done, about 1 min left\n'
     )
+
+
+def test_nothing_is_estimated_from_nothing(monkeypatch):
+    monkeypatch.setattr(runner, '_PRINT_EVERY_S', 0.0)
+
+    assert shown(0.0, terminal=False) == '0% of 2 runs done\n'
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'words'),
+    [(1, '1 min'), (3599, '1 h 0 min'), (36000 + 90, '10 h 2 min')],
+)
+def test_times_are_in_minutes(seconds, words):
+    assert runner._minutes(seconds) == words
+
+
+def test_only_the_phases_that_are_wanted():
+    def phases(wanted):
+        planned = runner.plan(
+            two_seeds(mean_lifetime=4.0),
+            [OURS],
+            scenario.Learning.FLAVORS,
+            phases=wanted,
+        )
+        return [(one.phase, one.seed) for one in planned]
+
+    assert phases([CHURN]) == [(CHURN, 3), (CHURN, 5)]
+    assert phases([FILL]) == [(FILL, 3), (FILL, 5)]

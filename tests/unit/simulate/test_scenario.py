@@ -24,6 +24,7 @@ from tests.unit.simulate.running import drawn
 from tests.unit.simulate.scenes import flavor
 from tests.unit.simulate.scenes import host
 from tests.unit.simulate.scenes import node
+from tests.unit.simulate.scenes import pinned
 from tests.unit.simulate.scenes import play
 from tests.unit.simulate.simulated import CHURN
 from tests.unit.simulate.simulated import FILL
@@ -133,3 +134,43 @@ def test_a_trace_ends_also_while_it_fills_a_fleet():
         scenario.Arrival(5.0, 'rare', None),
         scenario.Arrival(5.0, 'often', None),
     ]
+
+
+def test_a_part_of_a_fleet_has_a_part_of_the_guests():
+    # given
+    scene = dataclasses.replace(
+        play([host(node(4), count=24), host(node(2), count=2)], SCENE.flavors),
+        arrivals=scenario.Arrivals(
+            1000, 60.0, build_s=9.0, mean_lifetime=250.0, warm_up=300
+        ),
+    )
+
+    # when
+    part = scenario.scaled(scene, 0.1)
+
+    # then: a guest stays as long, in hours
+    assert [one.count for one in part.hosts] == [2, 1]
+    assert part.arrivals == scenario.Arrivals(
+        100, 6.0, build_s=9.0, mean_lifetime=25.0, warm_up=30
+    )
+    assert scenario.scaled(scene, 1.0) == scene
+
+
+def test_the_least_part_counts_an_arrival():
+    scene = dataclasses.replace(
+        play([host(node(4))], SCENE.flavors),
+        arrivals=scenario.Arrivals(20, warm_up=19),
+    )
+
+    part = scenario.scaled(scene, 0.01)
+
+    assert (part.arrivals.count, part.arrivals.warm_up) == (1, 0)
+    assert part.hosts == scene.hosts
+
+
+def test_how_many_guests_a_fleet_holds():
+    machine = host(node(8, 16384, shared_cores=2), count=3, cpu_ratio=4.0)
+
+    # 14 vCPUs a host, and 16 GiB.
+    assert scenario.holds([machine], [pinned('one', 2, 1024)]) == 21
+    assert scenario.holds([machine], [pinned('big', 2, 8192)]) == 6

@@ -479,3 +479,23 @@ def test_file_that_cannot_be_read(name: str, problem: str) -> None:
 
     # then the error says why.
     assert str(error.value) == problem
+
+
+def test_nodes_without_cpus_or_memory_and_memory_that_is_reserved() -> None:
+    # Given a host with a node of memory only, and one of CPUs only,
+    text = GOOD.replace(
+        'solo: {nodes: 1, cores: 8, threads: 1, memory_mib: 8000}',
+        'solo: {nodes: 2, cores: [0, 8], threads: 1, memory_mib: [8000, 0], '
+        'reserved_host_memory_mb: 512}',
+    )
+
+    # when it is read, written, and read again,
+    found = read(text)
+    again = read(scenario_file.to_yaml(found))
+
+    # then it is there.
+    solo = found.hosts[1]
+    assert again.hosts[1] == solo
+    assert [node.cores for node in solo.nodes] == [0, 8]
+    assert [node.memory_mib for node in solo.nodes] == [8000, 0]
+    assert solo.reserved_memory_mib == 512

@@ -194,7 +194,9 @@ def test_ratios_pair_the_runs_of_a_seed():
     found_ratios = ratios(alone, *stock, *ours)
 
     # then
-    assert found_ratios[Metric.PLACED] == Figure(2, 2, 2)
+    assert found_ratios[Metric.PLACED] == Figure(
+        2, 2, 2, summary.Interval.RANGE
+    )
 
 
 def test_there_is_no_ratio_to_nothing():
@@ -230,7 +232,18 @@ def test_the_interval_lies_around_the_median_and_is_always_the_same():
 
 
 def test_equal_values_have_an_interval_of_no_width():
-    assert summary.figure([5.0] * 7) == Figure(5, 5, 5)
+    assert summary.figure([5.0] * 7) == Figure(
+        5, 5, 5, summary.Interval.CONFIDENCE
+    )
+
+
+def test_few_values_have_a_range_and_no_confidence():
+    assert summary.figure([40.0, 70.0, 50.0]) == Figure(
+        50, 40, 70, summary.Interval.RANGE
+    )
+    four, five = ([float(n) for n in range(count)] for count in (4, 5))
+    assert summary.figure(four).interval is summary.Interval.RANGE
+    assert summary.figure(five).interval is summary.Interval.CONFIDENCE
 
 
 def test_a_flavor_that_never_arrives_has_no_refusals():
@@ -315,7 +328,27 @@ def test_a_flavor_that_never_arrives_has_no_refusals():
         ),
         (
             [churn(OURS, {}, phase=TRACE)],
-            'Over the trace this package refuses none of the instances.',
+            'Over the trace this package refuses no instance.',
+        ),
+        # The middle one of three runs refuses nothing, another one does.
+        (
+            [
+                churn(policy, {'large': refused} if refused else {}, seed=seed)
+                for policy, by_seed in ((STOCK, (0, 4, 0)), (OURS, (0, 2, 0)))
+                for seed, refused in enumerate(by_seed)
+            ],
+            'Under churn this package refuses 0 % of the instances in the '
+            'median (2 of 600 in all), stock Nova 0 % in the median (4 of 600 '
+            'in all).',
+        ),
+        (
+            [
+                churn(policy, {'large': refused} if refused else {}, seed=seed)
+                for policy, by_seed in ((STOCK, (0, 2, 0)), (OURS, (0, 0, 0)))
+                for seed, refused in enumerate(by_seed)
+            ],
+            'Under churn this package refuses none of the instances, stock '
+            'Nova 0 % in the median (2 of 600 in all).',
         ),
     ],
 )

@@ -117,6 +117,19 @@ def test_several_seeds_have_intervals():
     assert 'stock Nova: first refused was large (7 of 7 runs)' in lines
 
 
+def test_few_seeds_have_ranges():
+    runs = [fill(STOCK, placed, seed=placed) for placed in (40, 50, 45)]
+
+    lines = printed(found(*runs)).splitlines()
+
+    assert ' '.join(lines[4].split()) == (
+        'placed before first refusal 45 (40-50)'
+    )
+    assert (
+        'Medians of 3 runs, with ranges from the least to the most.' in lines
+    )
+
+
 def test_an_interrupted_simulation_says_how_far_it_came():
     # given: two runs of stock Nova, and one of ours
     runs = [fill(STOCK, 40), fill(STOCK, 41, seed=2), fill(OURS, 80)]
