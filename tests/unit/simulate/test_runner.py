@@ -224,6 +224,9 @@ def test_a_process_that_is_killed():
         'A process of the simulation was killed, or ran out of '
         'memory. Try again with fewer processes (--jobs).'
     )
+    # A process takes a moment to end.
+    for child in multiprocessing.active_children():
+        child.join(10)
     assert multiprocessing.active_children() == []
 
 
