@@ -309,8 +309,13 @@ class HugePageManager:
         moving = known = None
         if any(hold.purpose is not _GUEST for hold in holds):
             moving = migrating()
-        if domains is not None and any(
-            hold.purpose is _GUEST and hold.holder not in domains
+        if any(
+            hold.purpose is _RESIZE
+            or (
+                hold.purpose is _GUEST
+                and domains is not None
+                and hold.holder not in domains
+            )
             for hold in holds
         ):
             known = here()

@@ -184,7 +184,9 @@ class Rules:
                 'has arrived on the pages that were reserved for it',
                 {_GUEST: _taken(rows), _INCOMING: ()},
             )
-        if not self._settled(rows):
+        # A deleted instance needs no revert.
+        deleted = purpose is not _INCOMING and self.present.gone(holder)
+        if not (self._settled(rows) or deleted):
             return None
         what = 'migration' if purpose is _INCOMING else 'resize'
         return Change(holder, f'has no {what} in progress', {purpose: ()})

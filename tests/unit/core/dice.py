@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 T = TypeVar('T')
 
 # Examples over all property tests of a module, by profile.
-_EXAMPLES = {'ci': 2_000, 'nightly': 20_000}
+_EXAMPLES = {'ci': 1_000, 'nightly': 20_000}
 _PROFILE = os.environ.get('HYPOTHESIS_PROFILE', 'ci')
 
 

@@ -85,6 +85,15 @@ def judge(
         (hold(), Present(NONE), {'runs': True}, None),
         (hold(RESIZE), Present(ONE, NONE), {}, 'has no resize in progress'),
         (
+            hold(RESIZE),
+            Present(NONE, NONE),
+            {'age': 1.0},
+            'has no resize in progress',
+        ),
+        (hold(RESIZE), Present(NONE, NONE, here=ONE), {'age': 1.0}, None),
+        (hold(RESIZE), Present(NONE, NONE, here=None), {'age': 1.0}, None),
+        (hold(RESIZE), Present(NONE, ONE), {}, None),
+        (
             hold(INCOMING),
             Present(NONE, NONE),
             {},
