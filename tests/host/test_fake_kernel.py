@@ -92,7 +92,7 @@ class Real:
     @contextlib.contextmanager
     def restored(self) -> Iterator[None]:
         before = self.pools.pool(self.key)
-        if before.total or self.pools.reserved(KIB):
+        if before.total or self.pools.reserved()[KIB]:
             pytest.skip('another process uses the pool of this machine')
         try:
             yield
@@ -194,7 +194,7 @@ def surplus_that_is_free(host: Host) -> Scene:
 
 def _counters(host: Host) -> tuple[int, int, int, int]:
     pool = host.pools.pool(host.key)
-    return pool.total, pool.free, pool.surplus, host.pools.reserved(KIB)
+    return pool.total, pool.free, pool.surplus, host.pools.reserved()[KIB]
 
 
 @pytest.mark.parametrize(

@@ -105,21 +105,24 @@ def test_ledger_that_was_lost(
 def test_operator_changes_pools_by_hand(
     host: virtual.VirtualHost, service: conftest.Make
 ) -> None:
-    """Pages that an operator adds stay; those taken away aren't missed."""
+    """What an operator writes is what the pools keep."""
     ours = service()
     ours.do(['hold', OTHER, [[0, 1, 2048, 50], [1, 3, 2048, 50]]])
     scene.set_pools(host, 0, 80, 0, 40)
 
     healed, pools = ours.do(['heal', [OTHER]], ['pools'])
-    assert any('30 pages of 2 MiB on NUMA node 1' in line for line in healed)
-    assert pools['1']['floor'] == 30
-    # The ten that were taken are promised, and made again.
-    assert (pools['3']['floor'], pools['3']['grown']) == (0, 50)
+    assert any(
+        '2 MiB on NUMA node 1 was set from 50 to 80 pages' in line
+        for line in healed
+    )
+    assert (pools['1']['floor'], pools['1']['grown']) == (80, 0)
+    # The ten that were taken are promised, and allocated again.
+    assert (pools['3']['floor'], pools['3']['grown']) == (40, 10)
     assert [pools[node]['promised'] for node in '0123'] == [0, 50, 0, 50]
     assert min(pools[node]['available'] for node in '0123') == 0
 
     ours.do(['release', OTHER])
-    assert scene.totals(host) == [0, 30, 0, 0]
+    assert scene.totals(host) == [0, 80, 0, 40]
 
 
 def test_reboot(host: virtual.VirtualHost, service: conftest.Make) -> None:
