@@ -298,9 +298,15 @@ class Pools:
         changes = self._accounts.refresh().changes
         for change in changes:
             LOG.warning('Huge pages: %s.', change)
-        holds = self._ledger.holds()
-        self._leaks.find(self.usage(holds=holds), self.running(), holds)
         return changes
+
+    def find_leaks(self) -> None:
+        """Find pages that guests which have ended have left in use."""
+        holds = self._ledger.holds()
+        running = self.running()
+        self._leaks.find(
+            self._usage.read(holds, running=running), running, holds
+        )
 
     def drop(self, holder: str, *purposes: model.Purpose) -> None:
         """Drop what is held for a guest; the pages stay in the pools.
@@ -308,6 +314,7 @@ class Pools:
         For the parameters see `release`.
         """
         self.refresh()
+        self.find_leaks()
         dropped = self._ledger.drop(holder, *purposes)
         LOG.info(
             'Released %s.',

@@ -147,6 +147,7 @@ class Reconciler:
         """
         done = [] if done is None else done
         done += self._pools.refresh()
+        self._pools.find_leaks()
         for change in plan.changes:
             self._pools.replace(change.holder, change.holds)
             done.append(change.sentence('were'))

@@ -122,11 +122,14 @@ class UsageReader:
         self,
         holds: Collection[model.Hold],
         without: tuple[str, model.Purpose] | None = None,
+        *,
+        running: Mapping[str, processes.GuestProcess] | None = None,
     ) -> dict[model.PoolKey, PoolUsage]:
         """Read the use of each pool.
 
         :param holds: all holds of the ledger
         :param without: a holder and a purpose whose holds don't count
+        :param running: the guests that were just found running
         :raises exception.KernelError: if the kernel's files can't be read
         """
         promised: dict[model.PoolKey, int] = collections.Counter()
@@ -137,7 +140,8 @@ class UsageReader:
         # Processes come first and pools last: a page that a starting guest
         # takes in between then counts twice, rather than not at all. So does
         # one that it has reserved.
-        running = processes.running(self._kernel.fs)
+        if running is None:
+            running = processes.running(self._kernel.fs)
         awaited = self._kernel.reserved()
         for hold in holds:
             key = hold.key

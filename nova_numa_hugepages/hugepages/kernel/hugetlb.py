@@ -141,8 +141,7 @@ def _writer_of(path: pathlib.Path) -> str | None:
     """Get the process that is writing to a file of the kernel, if any."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, PermissionError):
-        # What can't be read is written by hand only.
+    except FileNotFoundError:
         return None
     try:
         return file_locks.holder(descriptor, fcntl.F_RDLCK)
@@ -272,14 +271,13 @@ class Hugetlb:
         return pages
 
     def wait_for_writers(self, key: model.PoolKey) -> None:
-        """Wait until no process is writing to a pool.
+        """Wait until no process is setting a pool.
 
         :raises exception.KernelError: if one takes longer than any write does
         """
         for path in (
             nr_file(self.fs, *key),
             host_file(self.fs, key.size_kib),
-            demote_file(self.fs, *key),
         ):
             waited_s = 0.0
             while (process := _writer_of(path)) is not None:
