@@ -143,6 +143,10 @@ def _writer_of(path: pathlib.Path) -> str | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise exception.KernelError(
+            path, hostfs.reason(error), 'a file that can be read'
+        ) from error
     try:
         return file_locks.holder(descriptor, fcntl.F_RDLCK)
     finally:
