@@ -197,7 +197,11 @@ ARGUMENTS = [
         2,
         f'No pages are held for {command_host.THREE}. The instances that hold',
     ),
-    ('simulate', 2, 'Give either the FILE of a scenario, or --from-nova.'),
+    (
+        'simulate',
+        2,
+        'Give either the FILE of a scenario, or --from-nova, --ex',
+    ),
     ('simulate --from-nova a.yaml', 2, 'Give either the FILE of a scenario'),
     ('simulate a.yaml --save b.yaml', 2, '--save goes with --from-nova only'),
     ('simulate {0}/none', 2, '{0}/none: cannot read it: No such file'),
@@ -438,11 +442,11 @@ CHECKS = [
 
 # What is written in the place of what in the example, and what is told.
 SCENARIOS = [
-    ('hosts:', 'host:', "29: 'hosts' is a required property"),
-    ('hosts:', 'host:', '29: host: unknown key, expected one of hosts, '),
+    ('hosts:', 'host:', "{0}: 'hosts' is a required property"),
+    ('hosts:', 'host:', '{0}: host: unknown key, expected one of hosts, '),
     ('flavors:', 'flavours:', 'flavours: unknown key, expected one of hosts'),
-    ('hosts:', '\thosts:', '29: not YAML: while scanning for the next token,'),
-    ('hosts:', 'hosts: {', '31: not YAML: while parsing a flow mapping, expe'),
+    ('hosts:', '\thosts:', '{0}: not YAML: while scanning for the next toke'),
+    ('hosts:', 'hosts: {', '{2}: not YAML: while parsing a flow mapping, exp'),
 ]
 
 
@@ -686,4 +690,7 @@ def test_scenarios(capsys, tmp_path, old, new, told):
 
     found = capsys.readouterr().err
     assert found.startswith(f'{path}:')
+    hosts = text[: text.index('\nhosts:')].count('\n') + 2
+    for more in range(3):
+        told = told.replace(f'{{{more}}}', str(hosts + more))
     assert told in found
