@@ -29,7 +29,6 @@ from collections.abc import Iterator
 import contextlib
 import ctypes
 import errno
-import itertools
 import logging
 import mmap
 import os
@@ -58,6 +57,8 @@ _BYTES = KIB * 1024
 _MAP_HUGETLB = 0x40000
 _GUEST = model.Purpose.GUEST
 _RESIZE = model.Purpose.RESIZE
+# About as many system calls as an operation of the service makes.
+_CALLS = 700
 _FAULTS = (errno.ENOSPC, errno.EIO)
 
 _RUN = os.getpid()
@@ -75,6 +76,10 @@ _APPLIANCE = uuid(90)
 
 class Violation(Exception):
     """The accounts are not what they have to be."""
+
+
+class Idle(Exception):
+    """There is nothing to do for an operation, and it doesn't count."""
 
 
 def check(right: bool, what: str) -> None:
@@ -106,7 +111,10 @@ class Guest:
 
     :param pages: how many it has when it has started
     :param steps: whether it maps and touches them only when it is told to
+    :ivar ended: called when it has ended
     """
+
+    ended: Callable[[], object] = staticmethod(lambda: None)
 
     def __init__(self, name: str, pages: int, *, steps: bool = False) -> None:
         self.left = ['map', 'touch'] if steps else []
@@ -131,6 +139,7 @@ class Guest:
         os.waitpid(self.pid, 0)
         os.close(self._commands)
         os.close(self._answers)
+        self.ended()
 
 
 def _be_guest(
@@ -175,7 +184,12 @@ class World:
 
     def __init__(self, folder: pathlib.Path, seed: int) -> None:
         self.dice = random.Random(seed)
-        self.fs = hostfs.HostFS()
+        # Only our processes are looked at, so that there are not thousands of
+        # system calls for others.
+        self.fs = hostfs.HostFS(proc=folder / 'proc')
+        self.fs.proc.mkdir()
+        for name in ('buddyinfo', 'sys', 'zoneinfo'):
+            (self.fs.proc / name).symlink_to(hostfs.PROC / name)
         self.kernel = hugetlb.Hugetlb(self.fs, hugetlb.write_number)
         self.key = model.PoolKey(self.kernel.nodes()[0], KIB)
         memory = nodes.memory(self.fs)[self.key.node]
@@ -189,6 +203,14 @@ class World:
         self.dirty = False
         self.kills = self.faults = 0
         self._start()
+
+    def _guest(self, name: str, pages: int, *, steps: bool = False) -> Guest:
+        """Start a guest that the service sees."""
+        guest = Guest(name, pages, steps=steps)
+        seen = self.fs.proc / f'{guest.pid}'
+        seen.symlink_to(hostfs.PROC / seen.name)
+        guest.ended = seen.unlink
+        return guest
 
     # The service.
 
@@ -224,13 +246,14 @@ class World:
             found[holder, _GUEST] = sum(self.pools.pages_of(process).values())
         return found
 
-    # Operations. Each is a method without arguments.
+    # Operations. Each is a method without arguments, and raises `Idle` if it
+    # does nothing.
 
     def hold(self) -> None:
         """A guest comes, or comes with another size."""
         holder = self._holder()
         if holder in self.guests:
-            return
+            raise Idle
         pages = self.dice.randint(1, self.most // 3)
         before = self.kernel.pool(self.key)
         try:
@@ -253,7 +276,7 @@ class World:
         holder = self._holder()
         pages = self.held.get((holder, _GUEST))
         if pages is None or holder in self.guests:
-            return
+            raise Idle
         try:
             # As the service does each time.
             _hold(self.pools, holder, self.key, pages)
@@ -261,7 +284,8 @@ class World:
             check(self.dirty, f'{holder} lost what it holds: {error}')
             return
         self.defined.add(holder)
-        guest = Guest(holder, pages, steps=self.dice.random() < 0.3)
+        steps = self.dice.random() < 0.3
+        guest = self._guest(holder, pages, steps=steps)
         self._note(holder, guest, works=guest.works)
 
     def step(self) -> None:
@@ -270,6 +294,7 @@ class World:
             if guest.left:
                 self._note(holder, guest, works=guest.step())
                 return
+        raise Idle
 
     def _note(self, holder: str, guest: Guest, *, works: bool) -> None:
         if works:
@@ -283,11 +308,16 @@ class World:
 
     def power_off(self) -> None:
         """A guest is powered off."""
-        self._end(self._holder())
+        holder = self._holder()
+        if holder not in self.guests:
+            raise Idle
+        self._end(holder)
 
     def delete(self) -> None:
         """A guest is deleted."""
         holder = self._holder()
+        if not any(one == holder for one, _ in self.held):
+            raise Idle
         self._end(holder)
         self.defined.discard(holder)
         self.pools.release(holder)
@@ -296,19 +326,19 @@ class World:
     def resize_away(self) -> None:
         """What a guest holds is kept for a revert."""
         holder = self._holder()
+        if (holder, _GUEST) not in self.held:
+            raise Idle
         self._end(holder)
         self.pools.move(holder, _GUEST, _RESIZE)
-        if (holder, _GUEST) in self.held:
-            self.held[holder, _RESIZE] = self.held.pop((holder, _GUEST))
+        self.held[holder, _RESIZE] = self.held.pop((holder, _GUEST))
 
     def resize_back(self) -> None:
         """A resize is reverted."""
         holder = self._holder()
-        if holder in self.guests:
-            return
+        if holder in self.guests or (holder, _RESIZE) not in self.held:
+            raise Idle
         self.pools.move(holder, _RESIZE, _GUEST)
-        if (holder, _RESIZE) in self.held:
-            self.held[holder, _GUEST] = self.held.pop((holder, _RESIZE))
+        self.held[holder, _GUEST] = self.held.pop((holder, _RESIZE))
 
     def appliance(self) -> None:
         """A domain that Nova doesn't know comes or goes."""
@@ -318,20 +348,21 @@ class World:
             self.defined.discard(holder)
             return
         free = self.kernel.pool(self.key).free
-        if free and (holder, _GUEST) not in self.held:
-            guest = Guest(holder, self.dice.randint(1, free))
-            self.dirty = True
-            if guest.works:
-                self.guests[holder] = guest
-                self.defined.add(holder)
-            else:
-                guest.end()
+        if not free or (holder, _GUEST) in self.held:
+            raise Idle
+        guest = self._guest(holder, self.dice.randint(1, free))
+        self.dirty = True
+        if guest.works:
+            self.guests[holder] = guest
+            self.defined.add(holder)
+        else:
+            guest.end()
 
     def others_take(self) -> None:
         """Another program takes free pages, or only maps them."""
         free = self.kernel.pool(self.key).free
         if not free:
-            return
+            raise Idle
         pages = self.dice.randint(1, free)
         with contextlib.suppress(OSError):
             mapped = map_pages(pages)
@@ -343,9 +374,10 @@ class World:
 
     def others_give(self) -> None:
         """Another program gives its pages back."""
-        if self.others:
-            index = self.dice.randrange(len(self.others))
-            self.others.pop(index).close()
+        if not self.others:
+            raise Idle
+        index = self.dice.randrange(len(self.others))
+        self.others.pop(index).close()
 
     def operator(self) -> None:
         """An operator or a boot unit sets the pool."""
@@ -371,7 +403,12 @@ class World:
     def meanwhile(self) -> None:
         """Others take or give pages while the service works."""
         act = self.dice.choice([self.others_take, self.others_give])
-        if self._traced(meanwhile=act).happened:
+
+        def try_to() -> None:
+            with contextlib.suppress(Idle):
+                act()
+
+        if self._traced(meanwhile=try_to).happened:
             self.dirty = True
 
     def _traced(
@@ -411,7 +448,7 @@ class World:
             after = self._reconciled()
         outcome = tracer.run(
             work,
-            self.dice.randint(0, 1500),
+            self.dice.randint(0, _CALLS),
             kill=kill,
             fail=fail,
             meanwhile=meanwhile,
@@ -561,13 +598,19 @@ def main(seed: int, operations: int) -> int:
         world = World(pathlib.Path(folder), seed)
         done = 0
         try:
-            for name in itertools.islice(_names(world.dice), operations):
-                done += 1
-                getattr(world, name)()
-                world.check()
+            for name in _names(world.dice):
+                with contextlib.suppress(Idle):
+                    getattr(world, name)()
+                    done += 1
+                    world.check()
+                if done == operations:
+                    break
             world.end()
         except Violation as violation:
-            print(f'Violation at operation {done} of seed {seed}: {violation}')
+            print(
+                f'Violation after {done} operations of seed {seed}: '
+                f'{violation}'
+            )
             return 1
         finally:
             world.restore()

@@ -17,6 +17,8 @@ from __future__ import annotations
 import re
 import sys
 
+import pytest
+
 from tests.host import conftest
 from tests.host import scene
 from tests.host.rig import folders
@@ -64,6 +66,7 @@ def test_two_race_for_the_last_pages(
     assert scene.totals(host) == [0, 300, 0, 0]
 
 
+@pytest.mark.nightly
 def test_four_race_for_a_static_pool(
     host: virtual.VirtualHost, service: conftest.Make
 ) -> None:
