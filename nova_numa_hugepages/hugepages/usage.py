@@ -171,7 +171,7 @@ class UsageReader:
         }
         for key, count in returned.items():
             # Or it was still starting when the service did.
-            for process in taken[key] if count else ():
+            for process in taken.get(key, ()) if count else ():
                 free_kib = processes.untouched_kib(
                     self._maps(process), key.size_kib
                 )
