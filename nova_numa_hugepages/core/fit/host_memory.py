@@ -103,11 +103,9 @@ def needed_mib(
         if memory.on_small_pages(guest, cell, common):
             total += guest.memory_mib
         elif allocatable:
-            size_kib = (
-                common
-                if guest.page_size in model.SEVERAL_SIZES
-                else (guest.page_size)
-            )
+            size_kib = guest.page_size
+            if size_kib in model.SEVERAL_SIZES:
+                size_kib = common
             idle = memory.idle_kib(cell, size_kib, allocatable[cell.id])
             new_kib += max(0, guest.memory_mib * units.KIB_PER_MIB - idle)
     return total + math.ceil(new_kib * ram_ratio / units.KIB_PER_MIB)
