@@ -153,7 +153,12 @@ def _is_of_libvirt(fs: hostfs.HostFS, pid: int, name: str) -> bool:
     # Without control groups, or with none for guests.
     if not name or '/' in name:
         return False
-    note = _bytes(f'{fs.run}/libvirt/qemu/{name}.pid')
+    try:
+        note = _bytes(f'{fs.run}/libvirt/qemu/{name}.pid')
+    except exception.KernelError:
+        # Anybody can give a name that no file can have, and must not stop all
+        # guests of the host with it.
+        return False
     return note.strip() == b'%d' % pid
 
 

@@ -149,7 +149,12 @@ class TestRunning:
 
     @pytest.mark.parametrize(
         ('name', 'noted', 'found'),
-        [('a', '7', True), ('a', '8', False), ('../../b', '7', False)],
+        [
+            ('a', '7', True),
+            ('a', '8', False),
+            ('../../b', '7', False),
+            ('a' * 300, '7', False),
+        ],
     )
     def test_of_guests_without_control_groups_libvirt_notes_the_process(
         self, tmp_path: pathlib.Path, name: str, noted: str, found: bool
