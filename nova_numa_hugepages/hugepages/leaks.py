@@ -13,8 +13,9 @@
 """Huge pages that stay in use when their guest has ended.
 
 Some kernels lose pages of a guest that ends, and a program that the guest
-shared its memory with, such as a switch, may keep them. Nobody says whose they
-are, so they are found by what is more in use than before the guest ended.
+shared its memory with, such as a switch, may keep them. The kernel doesn't say
+whose they are, so they are found by what is more in use than before the guest
+ended.
 """
 
 from __future__ import annotations

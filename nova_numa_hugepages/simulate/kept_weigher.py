@@ -12,9 +12,9 @@
 
 """Our weigher over a fleet of which next to nothing changes.
 
-A scheduler gets its hosts anew for each request. In a simulation they stay,
-so what a guest of a flavor takes of a host is kept until the host changes.
-What that costs depends on the whole fleet, and is computed for each guest.
+A scheduler reads its hosts for each request. In a simulation they stay, so
+what a guest of a flavor takes of a host is kept until the host changes. What
+that costs depends on the whole fleet, and is computed for each guest.
 """
 
 from __future__ import annotations

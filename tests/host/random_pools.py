@@ -50,16 +50,17 @@ from nova_numa_hugepages.hugepages.reconcile import Reconciler
 from nova_numa_hugepages.hugepages.reconcile_rules import Present
 from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
+from tests.host import mapped_pages
 from tests.host import tracer
 
-KIB = 2048
-_BYTES = KIB * 1024
-_MAP_HUGETLB = 0x40000
 _GUEST = model.Purpose.GUEST
 _RESIZE = model.Purpose.RESIZE
 # About as many system calls as an operation of the service makes.
 _CALLS = 700
 _FAULTS = (errno.ENOSPC, errno.EIO)
+
+IN_USE = 2
+"""The exit status if the pool is not empty."""
 
 _RUN = os.getpid()
 
@@ -86,24 +87,6 @@ def check(right: bool, what: str) -> None:
     """Raise `Violation` if something isn't right."""
     if not right:
         raise Violation(what)
-
-
-def map_pages(pages: int) -> mmap.mmap:
-    """Map huge pages, which the kernel then keeps free.
-
-    :raises OSError: if there are too few
-    """
-    mapped = mmap.mmap(
-        -1, pages * _BYTES, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_HUGETLB
-    )
-    mapped.madvise(mmap.MADV_DONTFORK)
-    return mapped
-
-
-def touch(mapped: mmap.mmap, pages: int) -> None:
-    """Take pages that are mapped."""
-    for number in range(pages):
-        mapped[number * _BYTES] = 1
 
 
 class Guest:
@@ -147,17 +130,17 @@ def _be_guest(
 ) -> None:
     """Be the process of a guest; never returns."""
     with contextlib.suppress(BaseException):
-        # As its parent does: a pipe is at its end when nobody writes to it.
+        # As its parent does: a pipe ends with its last writer.
         os.closerange(3, min(commands, answers))
         _show_arguments('qemu', '-name', f'guest={name}', '-uuid', name)
         if steps:
             os.write(answers, b'+')
             os.read(commands, 1)
-        mapped = map_pages(pages)
+        mapped = mapped_pages.take(pages)
         if steps:
             os.write(answers, b'+')
             os.read(commands, 1)
-        touch(mapped, pages)
+        mapped_pages.touch(mapped, pages)
         os.write(answers, b'+')
         signal.pause()
     os._exit(1)
@@ -191,9 +174,9 @@ class World:
         for name in ('buddyinfo', 'sys', 'zoneinfo'):
             (self.fs.proc / name).symlink_to(hostfs.PROC / name)
         self.kernel = hugetlb.Hugetlb(self.fs, hugetlb.write_number)
-        self.key = model.PoolKey(self.kernel.nodes()[0], KIB)
+        self.key = model.PoolKey(self.kernel.nodes()[0], mapped_pages.KIB)
         memory = nodes.memory(self.fs)[self.key.node]
-        self.most = memory.total_kib // 100 // KIB
+        self.most = memory.total_kib // 100 // mapped_pages.KIB
         self.folder = folder
         self.held: Holds = {}
         self.defined: set[str] = set()
@@ -365,12 +348,12 @@ class World:
             raise Idle
         pages = self.dice.randint(1, free)
         with contextlib.suppress(OSError):
-            mapped = map_pages(pages)
+            mapped = mapped_pages.take(pages)
             self.dirty = True
             self.others.append(mapped)
             # A page that isn't there kills the process that touches it.
             if not self._reserved_by_others():
-                touch(mapped, self.dice.randint(0, pages))
+                mapped_pages.touch(mapped, self.dice.randint(0, pages))
 
     def others_give(self) -> None:
         """Another program gives its pages back."""
@@ -421,7 +404,7 @@ class World:
         holder = self._holder()
         what = self.dice.choice(['hold', 'release', 'reconcile'])
         if holder in self.guests and what != 'reconcile':
-            self.power_off_of(holder)
+            self._end(holder)
         pages = self.dice.randint(1, self.most // 3)
         after = dict(self.held)
 
@@ -468,10 +451,6 @@ class World:
         self.held = now
         self._start()
         return outcome
-
-    def power_off_of(self, holder: str) -> None:
-        """Power a certain guest off."""
-        self._end(holder)
 
     # What always holds.
 
@@ -521,10 +500,7 @@ class World:
             mapped.close()
         for guest in self.guests.values():
             guest.end()
-        total = self.kernel.pool(self.key).total
-        # Free surplus pages go if they are persistent before.
-        self.kernel.set_persistent(self.key, total)
-        self.kernel.set_persistent(self.key, 0)
+        mapped_pages.empty(self.kernel, self.key)
 
     # Helpers.
 
@@ -539,7 +515,10 @@ class World:
             guest.end()
 
     def _reserved_by_others(self) -> int:
-        return self.kernel.reserved()[KIB] > self.kernel.pool(self.key).free
+        return (
+            self.kernel.reserved()[mapped_pages.KIB]
+            > self.kernel.pool(self.key).free
+        )
 
 
 def _hold(pools: Pools, holder: str, key: model.PoolKey, pages: int) -> None:
@@ -558,8 +537,6 @@ def _reconcile(
         Present(frozenset(defined), frozenset(migrating)), starting=starting
     )
 
-
-IN_USE = 2
 
 # How often each operation is chosen.
 _WEIGHTS = {

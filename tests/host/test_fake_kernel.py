@@ -33,9 +33,9 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from tests.fixtures.kernel import FakeKernel
 from tests.fixtures.kernel import FakeNode
+from tests.host import mapped_pages
 
-KIB = 2048
-SIZE = KIB * 1024
+KIB = mapped_pages.KIB
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or hugetlb.read_only_reason(hostfs.HostFS()) is not None,
@@ -72,16 +72,9 @@ class Real:
         self._open: list[mmap.mmap] = []
 
     def take(self, count: int, *, touch: int | None = None) -> object:
-        # Not in Python before 3.13.
-        huge = getattr(mmap, 'MAP_HUGETLB', 0x40000)
-        taken = mmap.mmap(
-            -1,
-            count * SIZE,
-            mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | huge,
-        )
+        taken = mapped_pages.take(count)
         self._open.append(taken)
-        for at in range(count if touch is None else touch):
-            taken[at * SIZE] = 1
+        mapped_pages.touch(taken, count if touch is None else touch)
         return taken
 
     def give(self, taken: object) -> None:
@@ -99,10 +92,7 @@ class Real:
         finally:
             for taken in list(self._open):
                 self.give(taken)
-            # Free surplus pages go if they are persistent before.
-            total = self.pools.pool(self.key).total
-            self.pools.set_persistent(self.key, total)
-            self.pools.set_persistent(self.key, 0)
+            mapped_pages.empty(self.pools, self.key)
         assert self.pools.pool(self.key) == before
 
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Random operations on the kernel of this machine, which nobody has alone."""
+"""Random operations on the kernel of this machine, which others use, too."""
 
 from __future__ import annotations
 

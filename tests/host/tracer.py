@@ -46,13 +46,11 @@ _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, *[ctypes.c_void_p] * 2]
 class Outcome:
     """What became of a traced process.
 
-    :ivar calls: how many system calls it made
     :ivar happened: whether what was planned for it happened
     :ivar answer: what the work returned, or the traceback of its error; empty
         if it was killed
     """
 
-    calls: int
     happened: bool
     answer: str = ''
 
@@ -95,7 +93,7 @@ def run(
                 if kill:
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
-                    return Outcome(calls, True)
+                    return Outcome(True)
                 if meanwhile is not None:
                     meanwhile()
                     happened = True
@@ -106,7 +104,7 @@ def run(
                     continue
             calls += entering
             entering = not entering
-        return Outcome(calls, happened, answer.read().decode())
+        return Outcome(happened, answer.read().decode())
 
 
 def _be_traced(work: Callable[[], str], readable: int, writable: int) -> None:

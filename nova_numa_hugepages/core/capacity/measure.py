@@ -123,10 +123,9 @@ class CellMeasurer:
         if overlaps:
             exist = memory.existing_pages(cell, allocatable)
             room = memory.overlap_room_kib(cell, limits, exist)
-            for index, pool in enumerate(cell.pools[1:]):
-                kib, free = pages[index + 1]
-                idle = exist[index] - pool.used - pool.reserved
-                pages[index + 1] = kib, min(free, idle + room // kib)
+            for index, (kib, free) in enumerate(pages[1:], 1):
+                most = room + memory.idle_kib(cell, kib, exist)
+                pages[index] = kib, min(free, most // kib)
             if not self._account_small_pages:
                 exist = memory.busy_pages(cell)
                 room = memory.overlap_room_kib(cell, limits, exist)

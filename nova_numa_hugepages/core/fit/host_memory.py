@@ -106,6 +106,7 @@ def needed_mib(
             size_kib = guest.page_size
             if size_kib in model.SEVERAL_SIZES:
                 size_kib = common
-            idle = memory.idle_kib(cell, size_kib, allocatable[cell.id])
+            exist = memory.existing_pages(cell, allocatable[cell.id])
+            idle = memory.idle_kib(cell, size_kib, exist)
             new_kib += max(0, guest.memory_mib * units.KIB_PER_MIB - idle)
     return total + math.ceil(new_kib * ram_ratio / units.KIB_PER_MIB)

@@ -159,7 +159,7 @@ def small_capacity_kib(
 
 
 def _outside_kib(cell: model.HostCell, exist: Sequence[int]) -> int:
-    """Return the memory outside of pools that nobody reserves, in KiB.
+    """Return the memory that is in no pool and not reserved, in KiB.
 
     :param exist: pages of each size but the smallest
     """
@@ -192,21 +192,13 @@ def existing_pages(
 
 
 def idle_kib(
-    cell: model.HostCell,
-    size_kib: int | None,
-    allocatable: Mapping[int, int],
+    cell: model.HostCell, size_kib: int | None, exist: Sequence[int]
 ) -> int:
     """Return the memory in pages of one size that exist and are not in use.
 
-    :param allocatable: as for `small_capacity_kib`
+    :param exist: pages of each size but the smallest, see `existing_pages`
     :returns: in KiB; 0 for the smallest pages, which are in no pool
     """
-    return _idle_kib(cell, size_kib, existing_pages(cell, allocatable))
-
-
-def _idle_kib(
-    cell: model.HostCell, size_kib: int | None, exist: Sequence[int]
-) -> int:
     return sum(
         (pages - pool.used - pool.reserved) * pool.size_kib
         for pool, pages in zip(cell.pools[1:], exist, strict=True)
@@ -296,7 +288,7 @@ def _overlap_miss(
     if overcommits and limits is None:
         return None
     room = overlap_room_kib(cell, limits, exist, overcommits=overcommits)
-    room += _idle_kib(cell, pool.size_kib, exist)
+    room += idle_kib(cell, pool.size_kib, exist)
     if guest.memory_mib * units.KIB_PER_MIB <= room:
         return None
     return Miss(

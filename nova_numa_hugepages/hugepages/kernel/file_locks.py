@@ -38,6 +38,24 @@ def holder(descriptor: int, kind: int = fcntl.F_WRLCK) -> str | None:
     return None if found == fcntl.F_UNLCK else name_process(pid)
 
 
+def holder_of(path: pathlib.Path, kind: int = fcntl.F_WRLCK) -> str | None:
+    """Get the process that holds a lock on a file that this one hasn't open.
+
+    :param kind: as for `holder`
+    :returns: as `holder`; None without a file
+    :raises OSError: if it can't be opened, or the kernel doesn't say
+    """
+    try:
+        # What is no regular file is not waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return holder(descriptor, kind)
+    finally:
+        os.close(descriptor)
+
+
 def name_process(pid: int) -> str:
     """Name a process and its program, for messages.
 

@@ -140,17 +140,11 @@ def write_number(
 def _writer_of(path: pathlib.Path) -> str | None:
     """Get the process that is writing to a file of the kernel, if any."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+        return file_locks.holder_of(path, fcntl.F_RDLCK)
     except OSError as error:
         raise exception.KernelError(
             path, hostfs.reason(error), 'a file that can be read'
         ) from error
-    try:
-        return file_locks.holder(descriptor, fcntl.F_RDLCK)
-    finally:
-        os.close(descriptor)
 
 
 def refusing(reason: str) -> Writer:

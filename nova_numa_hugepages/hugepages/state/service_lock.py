@@ -114,16 +114,9 @@ def holder(folder: pathlib.Path) -> str | None:
     if (os.getpid(), path) in _held:
         return file_locks.name_process(os.getpid())
     try:
-        # What is no regular file is not waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+        return file_locks.holder_of(path)
     except OSError as error:
         raise lock.unusable(path, error) from error
-    try:
-        return file_locks.holder(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _path(folder: pathlib.Path) -> pathlib.Path:

@@ -26,16 +26,17 @@ import pytest
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from tests.unit.hugepages import page_host
+from tests.unit.hugepages.state import ledgers
 
 A = page_host.guest(1)
 POOL = page_host.pool(0)
 
-# Locks a file as its argument says, and keeps it locked until it is ended.
+# Locks a file as its arguments say, until the process is ended.
 _LOCKS = """
-import fcntl, os, sys
-descriptor = os.open(sys.argv[1], os.O_RDWR)
-fcntl.lockf(descriptor, getattr(fcntl, sys.argv[2]) | fcntl.LOCK_NB)
-print('locked', flush=True)
+import fcntl
+file = open(sys.argv[2], 'r+')
+fcntl.lockf(file, getattr(fcntl, sys.argv[3]) | fcntl.LOCK_NB)
+report('locked')
 sys.stdin.read()
 """
 
@@ -43,17 +44,9 @@ sys.stdin.read()
 @contextlib.contextmanager
 def locked(path: pathlib.Path, how: str = 'LOCK_EX') -> Iterator[None]:
     """Have another process hold a lock on a file."""
-    with subprocess.Popen(
-        [sys.executable, '-c', _LOCKS, str(path), how],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b'locked\n'
-        try:
-            yield
-        finally:
-            process.kill()
+    with ledgers.process(path.parent, _LOCKS, path, how) as running:
+        assert ledgers.next_line(running) == 'locked'
+        yield
 
 
 @pytest.fixture

@@ -1,0 +1,50 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Huge pages of 2 MiB that this process maps."""
+
+from __future__ import annotations
+
+import mmap
+
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+
+KIB = 2048
+_BYTES = KIB * 1024
+# Not in Python before 3.13.
+_MAP_HUGETLB = getattr(mmap, 'MAP_HUGETLB', 0x40000)
+
+
+def take(pages: int) -> mmap.mmap:
+    """Map pages, which the kernel then keeps free. Children don't have them.
+
+    :raises OSError: if there are too few
+    """
+    mapped = mmap.mmap(
+        -1, pages * _BYTES, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_HUGETLB
+    )
+    mapped.madvise(mmap.MADV_DONTFORK)
+    return mapped
+
+
+def touch(mapped: mmap.mmap, pages: int) -> None:
+    """Take pages that are mapped."""
+    for number in range(pages):
+        mapped[number * _BYTES] = 1
+
+
+def empty(kernel: hugetlb.Hugetlb, key: model.PoolKey) -> None:
+    """Free all pages of a pool that are not in use."""
+    # Free surplus pages go if they are persistent before.
+    kernel.set_persistent(key, kernel.pool(key).total)
+    kernel.set_persistent(key, 0)
