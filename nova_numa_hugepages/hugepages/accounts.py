@@ -20,6 +20,7 @@ Writing needs the host's lock.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -52,16 +53,30 @@ class Accounts:
 
     Each method raises `exception.KernelError` if the kernel's files can't be
     used, and `exception.LedgerError` if the ledger can't be.
+
+    :ivar settings: how often each pool was found set from outside. What we
+        did to it before that can't be undone: the number that was set is the
+        operator's.
     """
 
     def __init__(self, kernel: hugetlb.Hugetlb, ledger: Ledger) -> None:
         self._kernel = kernel
         self._ledger = ledger
+        self.settings: collections.Counter[model.PoolKey] = (
+            collections.Counter()
+        )
         # Differences that were found between two refreshes.
         self._unreported: list[str] = []
 
-    def read(self) -> AccountsCheck:
-        """Compare the pools with the ledger; changes neither."""
+    def read(
+        self, pools: Mapping[model.PoolKey, model.Pool] | None = None
+    ) -> AccountsCheck:
+        """Compare the pools with the ledger; changes neither.
+
+        :param pools: all pools, if they were just read
+        """
+        if pools is None:
+            pools = self._kernel.pools()
         last = self._ledger.boot_id
         rebooted = last is not None and last != self._kernel.fs.boot_id()
         changes: list[str] = []
@@ -74,7 +89,7 @@ class Accounts:
         known = {} if rebooted else self._ledger.accounts()
         accounts = {
             key: _in_step(pool, known.get(key), changes)
-            for key, pool in self._kernel.pools().items()
+            for key, pool in pools.items()
         }
         return AccountsCheck(accounts, tuple(changes), rebooted)
 
@@ -103,29 +118,45 @@ class Accounts:
         return dataclasses.replace(check, changes=changes)
 
     def account(self, key: model.PoolKey) -> model.Account:
-        """Get the account of a pool.
+        """Get the account of a pool, in step with it.
 
         What was announced and never settled, because the ledger could not be
         written, is settled first: the next announcement would replace it.
         """
-        account = self._ledger.account(key)
-        if account is None:
+        return self._current(key)[1]
+
+    def _current(self, key: model.PoolKey) -> tuple[model.Pool, model.Account]:
+        known = self._ledger.account(key)
+        if known is None:
             raise exception.NUMAHugepagesError(
                 f'the ledger has no account of the pool of {key}'
             )
-        if account.announced_to is not None:
+        if known.announced_to is not None:
             self._kernel.wait_for_writers(key)
-            account = _in_step(
-                self._kernel.pool(key), account, self._unreported
-            )
+        pool = self._kernel.pool(key)
+        account = self._in_step(pool, known)
+        if account != known:
             self._ledger.settle(key, account.floor, account.grown)
-        return account
+        return pool, account
 
-    def add(self, key: model.PoolKey, count: int) -> int:
-        """Add persistent pages to a pool, or remove some.
+    def _in_step(
+        self, pool: model.Pool, account: model.Account
+    ) -> model.Account:
+        changes: list[str] = []
+        found = _in_step(pool, account, changes)
+        if changes:
+            self._unreported += changes
+            self.settings[pool.key] += 1
+        return found
+
+    def add(self, key: model.PoolKey, count: int, *, of_floor: int = 0) -> int:
+        """Add persistent pages to a pool, or remove some of ours.
 
         The ledger learns of the write before it is made. Pages that the pool
-        gains are ours, and so were those that it loses.
+        gains are ours, and so were those that it loses. If the pool is found
+        set from outside, none of its pages are ours any more. Only a number
+        that is set in the milliseconds between the look at the pool and the
+        write is lost: the kernel has no way to write it on a condition.
 
         Free pages that the kernel doesn't remove it counts as surplus, and
         never removes them later. They are made persistent again, and stay
@@ -135,12 +166,20 @@ class Accounts:
 
         :param count: how many pages, below 0 to remove them; the kernel adds
             or removes as many of them as it can
-        :returns: how many persistent pages were gained, below 0 if lost
+        :param of_floor: how many may be removed that are not ours
+        :returns: how many persistent pages were gained, below 0 if lost; 0 if
+            the pool was set from outside meanwhile
         :raises exception.PoolsReadOnly: if pools can't be written here
         """
-        before = self._kernel.pool(key)
-        wanted = max(0, before.persistent + count)
+        before, account = self._current(key)
+        settings = self.settings[key]
+        count = max(count, -account.grown - min(of_floor, account.floor))
+        if not count:
+            return 0
+        wanted = before.persistent + count
         after = self._set(key, before, wanted, attempts=_ATTEMPTS)
+        if self.settings[key] != settings:
+            return 0
         return after.persistent - before.persistent
 
     def _set(
@@ -149,39 +188,45 @@ class Accounts:
         before: model.Pool,
         wanted: int,
         *,
-        attempts: int,
+        attempts: int = 0,
     ) -> model.Pool:
-        after, meant = self._write(key, before, wanted)
+        now, account = self._current(key)
+        if now.persistent != before.persistent:
+            # The number that was set meanwhile stands.
+            return now
+        after, meant = self._write(key, account, now, wanted)
         # Pages in use go when they are freed. Of the others all should.
-        to_go = min(before.free, before.persistent - wanted)
-        refused = to_go - max(0, before.total - after.total)
+        to_go = min(now.free, now.persistent - wanted)
+        refused = to_go - max(0, now.total - after.total)
         # Those that are persistent are more than was asked for.
         refused = min(refused, after.surplus)
         if refused > 0:
-            after, _ = self._write(key, after, after.persistent + refused)
-        elif attempts and wanted < after.persistent <= meant:
+            return self._set(key, after, after.persistent + refused)
+        if attempts and wanted < after.persistent <= meant:
             return self._set(key, after, wanted, attempts=attempts - 1)
         return after
 
     def _write(
-        self, key: model.PoolKey, before: model.Pool, wanted: int
+        self,
+        key: model.PoolKey,
+        account: model.Account,
+        before: model.Pool,
+        wanted: int,
     ) -> tuple[model.Pool, int]:
         """Write a pool once; what came out is accounted.
 
         :returns: the pool, and how many pages the kernel took it for at most
         """
-        account = self.account(key)
         self._ledger.announce(key, before.persistent, wanted)
         meant = self._kernel.set_persistent(key, wanted)
         after = self._kernel.pool(key)
-        settled = _in_step(
+        settled = self._in_step(
             after,
             dataclasses.replace(
                 account,
                 announced_from=before.persistent,
                 announced_to=max(wanted, min(meant, after.persistent)),
             ),
-            [],
         )
         self._ledger.settle(key, settled.floor, settled.grown)
         return after, meant
@@ -208,8 +253,8 @@ class Accounts:
         :raises: as for `add`
         """
         small_key = model.PoolKey(key.node, hugetlb.DEMOTED_KIB)
-        large, small = self.account(key), self.account(small_key)
-        before = self._kernel.pool(key)
+        small = self.account(small_key)
+        before, large = self._current(key)
         self._kernel.demote(key, count)
         split = max(0, before.total - self._kernel.pool(key).total)
         ours = min(split, large.grown)

@@ -94,6 +94,8 @@ class Growth:
         self._done: list[tuple[model.PoolKey, int]] = []
         # Large pages that were split, and how many of them were floor.
         self._split: list[tuple[model.PoolKey, int, int]] = []
+        # What is undone only in pools that weren't set from outside since.
+        self._settings = host.accounts.settings.copy()
 
     @property
     def made(self) -> dict[model.PoolKey, int]:
@@ -183,11 +185,20 @@ class Growth:
         if not self._done:
             return self._join(*self._split.pop())
         key, gained = self._done.pop()
+        if self._was_set(key):
+            return []
         rest = gained + self._accounts.add(key, -gained)
-        if not rest:
+        if not rest or self._was_set(key):
             return []
         again = 'freed again' if rest > 0 else 'allocated again'
         return [f'{abs(rest)} pages of {key} could not be {again}']
+
+    def _was_set(self, *keys: model.PoolKey) -> bool:
+        """Check whether pools were set from outside since this began."""
+        for key in keys:
+            self._accounts.account(key)
+        settings = self._accounts.settings
+        return any(settings[key] != self._settings[key] for key in keys)
 
     def _limit(self, key: model.PoolKey) -> int:
         """Return how many pages the operator's limits allow to add."""
@@ -271,19 +282,26 @@ class Growth:
         again. So are the pieces of those that can't be joined.
         """
         small = model.PoolKey(key.node, hugetlb.DEMOTED_KIB)
+        left = f'pages of {key} that were split could not be joined'
+        if self._was_set(key, small):
+            return [f'{count} {left}: a pool was set from outside']
         ratio = key.size_kib // small.size_kib
         before, small_before = map(self._accounts.account, (key, small))
         free = self._kernel.pool(small).free
-        self._accounts.add(small, -min(count * ratio, free))
+        self._accounts.add(
+            small, -min(count * ratio, free), of_floor=floor * ratio
+        )
         short = count - self._accounts.add(key, count)
         if short:
             self._accounts.add(small, short * ratio)
+        if self._was_set(key, small):
+            return [f'{short} {left}: a pool was set from outside']
         joined = min(count - short, floor)
         self._accounts.set_floor(key, before.floor + joined)
         self._accounts.set_floor(small, small_before.floor - joined * ratio)
         if not short:
             return []
-        return [f'{short} pages of {key} that were split could not be joined']
+        return [f'{short} {left}']
 
     def _hand_over(self, key: model.PoolKey, count: int) -> None:
         """Free idle pages of ours that the node has in other sizes."""

@@ -58,6 +58,8 @@ _RESIZE = model.Purpose.RESIZE
 # About as many system calls as an operation of the service makes.
 _CALLS = 700
 _FAULTS = (errno.ENOSPC, errno.EIO)
+# The answer of a service that wrote a pool which was set just before.
+_OVERWRITTEN = 'overwritten'
 
 IN_USE = 2
 """The exit status if the pool is not empty."""
@@ -157,6 +159,44 @@ def _show_arguments(*words: str) -> None:
     ctypes.memmove(start, text.ljust(end - start, b'\0'), end - start)
 
 
+class WatchedPools(hugetlb.Hugetlb):
+    """The pools of a host, with an eye on what can't be told from our writes.
+
+    :ivar overwritten: whether the pool was written that was set since it was
+        read
+    """
+
+    def __init__(self, fs: hostfs.HostFS) -> None:
+        super().__init__(fs, self._watch)
+        self.overwritten = False
+        self._read: model.Pool | None = None
+        # A child writes, and its parent wants to know.
+        self._written = mmap.mmap(-1, 1)
+
+    @property
+    def just_written(self) -> bool:
+        """Whether the pool was written and not read since."""
+        return self._written[0] != 0
+
+    def pool(self, key: model.PoolKey) -> model.Pool:
+        """Read the counters of a pool."""
+        pool = super().pool(key)
+        if key.size_kib == mapped_pages.KIB:
+            self._read = pool
+            self._written[0] = 0
+        return pool
+
+    def _watch(
+        self, path: pathlib.Path, number: int, node: int | None = None
+    ) -> None:
+        if self._read is not None:
+            now = super().pool(self._read.key)
+            if now.persistent != self._read.persistent:
+                self.overwritten = True
+        self._written[0] = 1
+        hugetlb.write_number(path, number, node)
+
+
 class World:
     """A host, its service, and the others on it.
 
@@ -173,7 +213,7 @@ class World:
         self.fs.proc.mkdir()
         for name in ('buddyinfo', 'sys', 'zoneinfo'):
             (self.fs.proc / name).symlink_to(hostfs.PROC / name)
-        self.kernel = hugetlb.Hugetlb(self.fs, hugetlb.write_number)
+        self.kernel = WatchedPools(self.fs)
         self.key = model.PoolKey(self.kernel.nodes()[0], mapped_pages.KIB)
         memory = nodes.memory(self.fs)[self.key.node]
         self.most = memory.total_kib // 100 // mapped_pages.KIB
@@ -364,6 +404,11 @@ class World:
 
     def operator(self) -> None:
         """An operator or a boot unit sets the pool."""
+        self._set_pool()
+        with self.pools.locked():
+            self.pools.refresh()
+
+    def _set_pool(self) -> None:
         number = self.dice.randint(0, self.most)
         before = self.kernel.pool(self.key).persistent
         hugetlb.write_number(hugetlb.nr_file(self.fs, *self.key), number)
@@ -371,8 +416,6 @@ class World:
         if now != before:
             self.floor = now
             self.dirty = True
-        with self.pools.locked():
-            self.pools.refresh()
 
     def killed(self) -> None:
         """The service is killed in the middle, and starts again."""
@@ -384,15 +427,24 @@ class World:
         self.faults += self._traced(fail=fault).happened
 
     def meanwhile(self) -> None:
-        """Others take or give pages while the service works."""
-        act = self.dice.choice([self.others_take, self.others_give])
+        """Others do something while the service works."""
+        act = self.dice.choice(
+            [self.others_take, self.others_give, self._set_pool]
+        )
+        lost = False
 
         def try_to() -> None:
+            nonlocal lost
+            lost = act == self._set_pool and self.kernel.just_written
             with contextlib.suppress(Idle):
                 act()
 
-        if self._traced(meanwhile=try_to).happened:
+        outcome = self._traced(meanwhile=try_to)
+        if outcome.happened:
             self.dirty = True
+        if lost or outcome.answer == _OVERWRITTEN:
+            accounts = self.pools.check_accounts().accounts
+            self.floor = accounts[self.key].floor
 
     def _traced(
         self,
@@ -418,10 +470,10 @@ class World:
                 else:
                     _reconcile(pools, self.defined, self.held, False)
             except exception.NotEnoughPages:
-                return 'refused'
+                pass
             except exception.NUMAHugepagesError as error:
                 return 'failed' if fail else repr(error)
-            return 'done'
+            return _OVERWRITTEN if self.kernel.overwritten else 'done'
 
         if what == 'hold':
             after[holder, _GUEST] = pages
@@ -437,7 +489,7 @@ class World:
             meanwhile=meanwhile,
         )
         check(
-            outcome.answer in ('', 'done', 'refused', 'failed'),
+            outcome.answer in ('', 'done', 'failed', _OVERWRITTEN),
             f'{what} ended with {outcome.answer}',
         )
         now = _held(self.pools)
@@ -554,7 +606,7 @@ _WEIGHTS = {
     'reconcile': 3,
     'killed': 1.5,
     'fault': 1,
-    'meanwhile': 0.5,
+    'meanwhile': 1.5,
 }
 
 

@@ -36,6 +36,8 @@ _SYSCALL_STOP = signal.SIGTRAP | 0x80
 _RAX, _ORIG_RAX = 10 * 8, 15 * 8
 # write, pwrite64, fsync, fdatasync, ftruncate
 _WRITES = frozenset({1, 18, 74, 75, 77})
+# read, pread64
+_READS = frozenset({0, 17})
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
@@ -68,7 +70,7 @@ def run(
     :param at: before which of its system calls something happens
     :param kill: whether it is killed then
     :param fail: the error of the next write from then on, 0 for none
-    :param meanwhile: what others do then
+    :param meanwhile: what others do before the next read from then on
     """
     readable, writable = os.pipe()
     pid = os.fork()
@@ -94,10 +96,12 @@ def run(
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
                     return Outcome(True)
+                call = _ptrace(_PEEKUSER, pid, _ORIG_RAX)
                 if meanwhile is not None:
-                    meanwhile()
-                    happened = True
-                elif _ptrace(_PEEKUSER, pid, _ORIG_RAX) in _WRITES:
+                    if call in _READS:
+                        meanwhile()
+                        happened = True
+                elif call in _WRITES:
                     _refuse(pid, fail)
                     happened = True
                     calls += 1

@@ -1,0 +1,100 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""An operator sets a pool while the service is at work on it."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from nova_numa_hugepages import exception
+from tests.unit.hugepages import page_host
+from tests.unit.hugepages.test_growth import LARGE
+from tests.unit.hugepages.test_growth import TWO_LARGE
+
+A = page_host.guest(1)
+POOL = page_host.pool(0)
+
+
+def reported(rig: page_host.Rig) -> str:
+    """Refresh the accounts, and return what is reported of them."""
+    with rig.pools.locked():
+        return '\n'.join(rig.pools.refresh())
+
+
+@pytest.mark.parametrize('number', [33, 20, 7, 0])
+def test_what_was_set_since_is_not_freed(tmp_path: pathlib.Path, number: int):
+    rig = page_host.make(tmp_path, page_host.grown(5))
+    rig.pools.hold(A, page_host.needs((0, 25)))
+    assert rig.account(0) == (5, 20)
+
+    with rig.pools.locked():
+        rig.pools.drop(A)
+        rig.kernel.operator_writes(POOL, number)
+        rig.pools.trim()
+
+    assert rig.total() == number
+    assert f'set from 25 to {number} pages' in reported(rig)
+    assert rig.account(0) == (number, 0)
+
+
+@pytest.mark.parametrize('number', [33, 20, 7, 0])
+def test_what_was_set_since_is_not_undone(tmp_path: pathlib.Path, number: int):
+    rig = page_host.make(tmp_path, page_host.grown(5))
+
+    with rig.pools.locked():
+        growth = rig.growth({POOL: 20})
+        growth.grow({POOL: 20})
+        rig.kernel.operator_writes(POOL, number)
+        assert growth.undo() == []
+
+    assert rig.total() == number
+    assert rig.account(0) == (number, 0)
+
+
+@pytest.mark.parametrize('number', [33, 0])
+def test_nor_what_an_error_cut_off(tmp_path: pathlib.Path, number: int):
+    rig = page_host.make(tmp_path, page_host.grown(5))
+
+    with rig.pools.locked():
+        growth = rig.growth({POOL: 20})
+        rig.steps.errors['settle'] = exception.LedgerError('', 'is full', '')
+        with pytest.raises(exception.LedgerError):
+            growth.grow({POOL: 20})
+        rig.steps.revive()
+        rig.kernel.operator_writes(POOL, number)
+        assert growth.undo() == []
+
+    assert rig.total() == number
+    assert rig.account(0) == (number, 0)
+
+
+@pytest.mark.parametrize('number', [900, 0])
+def test_pieces_are_not_joined_in_a_pool_that_was_set(
+    tmp_path: pathlib.Path, number: int
+):
+    rig = page_host.make(tmp_path, TWO_LARGE, demote=True)
+
+    with rig.pools.locked():
+        growth = rig.growth({POOL: 600})
+        growth.grow({POOL: 600})
+        rig.kernel.operator_writes(POOL, number)
+        before = rig.total()
+        assert growth.undo() == [
+            '2 pages of 1 GiB on NUMA node 0 that were split could not be '
+            'joined: a pool was set from outside'
+        ]
+
+    assert rig.total() == before
+    assert (rig.account(0, LARGE), rig.account(0)) == ((0, 0), (before, 0))
