@@ -107,11 +107,14 @@ def take_snapshot(
 ) -> snapshot.HostSnapshot:
     """Take a snapshot of a host, as `Pools.snapshot` does."""
     hugepages = hugetlb.Hugetlb(kernel.fs, kernel.writer)
+    accounts = Accounts(hugepages, ledger)
     return snapshot.take(
         kernel.fs,
         policy,
-        Accounts(hugepages, ledger),
-        UsageReader(hugepages, kernel.read_maps, ledger, policy.reserved),
+        accounts,
+        UsageReader(
+            hugepages, kernel.read_maps, accounts, ledger, policy.reserved
+        ),
         ledger.holds(),
         can_grow=policy.dynamic,
     )

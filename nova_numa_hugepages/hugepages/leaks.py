@@ -41,6 +41,8 @@ class LeakFinder:
         self._ledger = ledger
         # What was seen last: pages that others used, and those of the guests.
         self._occupied: Mapping[model.PoolKey, int] = {}
+        # The most that others used which was not leaked.
+        self._most: dict[model.PoolKey, int] = collections.Counter()
         self._guests: dict[
             processes.GuestProcess, dict[model.PoolKey, int]
         ] = {}
@@ -73,7 +75,11 @@ class LeakFinder:
         before = self._ledger.leaks()
         leaks = {}
         for key, now in occupied.items():
-            more = min(ended[key], now - self._occupied.get(key, now))
+            leaked = before.get(key, 0)
+            # A program for which pages are reserved may have been restarted.
+            known = min(usage[key].reserved, self._most[key]) + leaked
+            was = max(known, self._occupied.get(key, now))
+            more = min(ended[key], now - was)
             if more > 0:
                 LOG.warning(
                     'Instances have ended, and %(count)d pages of %(pool)s '
@@ -82,7 +88,8 @@ class LeakFinder:
                     'host is rebooted.',
                     {'count': more, 'pool': key},
                 )
-            leaks[key] = min(now, before.get(key, 0) + max(0, more))
+            leaks[key] = min(now, leaked + max(0, more))
+            self._most[key] = max(self._most[key], now - leaks[key])
         leaks = model.above_zero(leaks)
         if leaks != before:
             self._ledger.set_leaks(leaks)

@@ -147,7 +147,7 @@ class Account:
     out how much of the write was done.
 
     :ivar floor: persistent pages that were there before us, or that the
-        operator added; never shrunk
+        operator set since; we never remove them
     :ivar grown: persistent pages that we added
     :ivar announced_from: persistent pages before the write that is announced,
         None if none is

@@ -75,21 +75,12 @@ class PoolPolicy:
             return 0
         return memory.reclaimable_kib * self.cache_percent // 100
 
-    def room_kib(
-        self,
-        memory: nodes.NodeMemory,
-        pooled_kib: int,
-        *,
-        of_free: bool = True,
-    ) -> int:
+    def room_kib(self, memory: nodes.NodeMemory, pooled_kib: int) -> int:
         """Return how much more memory of a node may go into pools, in KiB.
 
         :param pooled_kib: memory that is in pools of whatever size
-        :param of_free: whether the pages come out of the free memory
         """
         room_kib = memory.total_kib * self.ceiling_percent // 100 - pooled_kib
-        if not of_free:
-            return room_kib
         free_kib = memory.free_kib + self.cache_kib(memory)
         return min(room_kib, free_kib - self.node_free_mib * 1024)
 

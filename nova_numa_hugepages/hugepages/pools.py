@@ -58,7 +58,7 @@ class Pools:
     and `exception.LedgerError` if the ledger can't be.
 
     :param lock: the lock of the host, over all processes
-    :param read_maps: reads the ``numa_maps`` of a process
+    :param read_maps: reads where the huge pages of a process are
     :param read_only: why the pools can't be changed here, None if they can
     :param clock: seconds since the epoch
     :param ticks: seconds of a clock that only goes forward
@@ -85,7 +85,9 @@ class Pools:
         self._clock = clock
         self._accounts = Accounts(kernel, ledger)
         self._leaks = leaks.LeakFinder(ledger)
-        self._usage = UsageReader(kernel, read_maps, ledger, policy.reserved)
+        self._usage = UsageReader(
+            kernel, read_maps, self._accounts, ledger, policy.reserved
+        )
         self._host = growth.GrowthHost(
             kernel,
             self._accounts,
@@ -301,12 +303,18 @@ class Pools:
         return changes
 
     def find_leaks(self) -> None:
-        """Find pages that guests which have ended have left in use."""
+        """Find pages that guests which have ended have left in use.
+
+        That a process can't be read is no reason to release nothing.
+        """
         holds = self._ledger.holds()
-        running = self.running()
-        self._leaks.find(
-            self._usage.read(holds, running=running), running, holds
-        )
+        try:
+            running = self.running()
+            usage = self._usage.read(holds, running=running)
+        except exception.KernelError as error:
+            LOG.warning('Cannot look for leaked huge pages: %s', error)
+            return
+        self._leaks.find(usage, running, holds)
 
     def drop(self, holder: str, *purposes: model.Purpose) -> None:
         """Drop what is held for a guest; the pages stay in the pools.

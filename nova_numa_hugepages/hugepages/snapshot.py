@@ -130,9 +130,7 @@ def take(
             room = fragmentation.allocatable_pages(fs, key, zones)
             if of_blocks:
                 room += policy.cache_kib(memory[key.node]) // key.size_kib
-            limit_kib = policy.room_kib(
-                memory[key.node], pooled_kib, of_free=of_blocks
-            )
+            limit_kib = policy.room_kib(memory[key.node], pooled_kib)
             room = min(room, limit_kib // key.size_kib)
         pools[key] = PoolSnapshot(
             found,

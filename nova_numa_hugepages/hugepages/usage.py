@@ -21,10 +21,12 @@ from __future__ import annotations
 import collections
 from collections.abc import Collection
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
@@ -42,11 +44,9 @@ class PoolUsage:
     :ivar reserved: pages that the operator holds back from guests
     :ivar floor: pages that are the operator's
     :ivar leaked: pages in use that guests have left which have ended
-    :ivar awaited: free pages that some process other than a holder has
-        reserved in the kernel and not touched yet. The kernel doesn't say on
-        which node they will be, so they count on each, among the pages that
-        weren't allocated for guests.
-    :ivar owed: those of them that can be on no other node
+    :ivar awaited: free pages that are kept for processes other than holders,
+        which have reserved them in the kernel and not touched them yet
+    :ivar owed: pages that are promised, and such processes have reserved
     """
 
     pool: model.Pool
@@ -101,8 +101,9 @@ class PoolUsage:
 class UsageReader:
     """Reads the use of the pools of a host.
 
-    :param read_maps: reads the ``numa_maps`` of a process
-    :param ledger: whose the pages are
+    :param read_maps: reads where the huge pages of a process are
+    :param accounts: whose the pages are
+    :param ledger: what guests have left
     :param reserved: pages that the operator holds back from guests
     """
 
@@ -110,11 +111,13 @@ class UsageReader:
         self,
         kernel: hugetlb.Hugetlb,
         read_maps: processes.MapsReader,
+        accounts: Accounts,
         ledger: Ledger,
         reserved: Mapping[model.PoolKey, int],
     ) -> None:
         self._kernel = kernel
         self._read_maps = read_maps
+        self._accounts = accounts
         self._ledger = ledger
         self._reserved = reserved
 
@@ -136,13 +139,14 @@ class UsageReader:
         ours: dict[model.PoolKey, int] = collections.Counter()
         starting: dict[model.PoolKey, int] = collections.Counter()
         maps: dict[str, _StartingGuest] = {}
-        taken: dict[model.PoolKey, list[processes.GuestProcess]] = {}
         # Processes come first and pools last: a page that a starting guest
         # takes in between then counts twice, rather than not at all. So does
-        # one that it has reserved.
+        # one that it reserves or takes between the first look at what is
+        # reserved and the second.
         if running is None:
             running = processes.running(self._kernel.fs)
-        awaited = self._kernel.reserved()
+        awaited = collections.Counter(self._kernel.reserved())
+        mapped: dict[int, int] = collections.Counter()
         for hold in holds:
             key = hold.key
             process = running.get(hold.holder)
@@ -150,62 +154,46 @@ class UsageReader:
                 has = 0
             elif hold.state is model.State.TAKEN:
                 has = hold.pages
-                taken.setdefault(key, []).append(process)
             else:
                 if hold.holder not in maps:
                     maps[hold.holder] = _StartingGuest(self._maps(process))
                 has, reserved = maps[hold.holder].take(key, hold.pages)
                 starting[key] += hold.pages - has
-                if key.size_kib in awaited:
-                    awaited[key.size_kib] -= reserved
+                mapped[key.size_kib] += reserved
             ours[key] += has
             if (hold.holder, hold.purpose) != without:
                 promised[key] += hold.pages - has
+        if maps:
+            awaited |= self._kernel.reserved()
+        awaited.subtract(mapped)
         pools = self._kernel.pools()
-        accounts = self._ledger.accounts()
+        accounts = self._accounts.read(pools).accounts
         leaks = self._ledger.leaks()
         # A guest that has taken its pages may return some through its balloon,
         # and takes them again whenever it likes.
         returned = {
             key: max(0, ours[key] - pool.in_use) for key, pool in pools.items()
         }
-        for key, count in returned.items():
-            # Or it was still starting when the service did.
-            for process in taken.get(key, ()) if count else ():
-                free_kib = processes.untouched_kib(
-                    self._maps(process), key.size_kib
-                )
-                awaited[key.size_kib] -= min(count, free_kib // key.size_kib)
-        # What is left of each pool for those that await pages.
-        spare = {
-            key: max(0, pool.free - promised[key] - returned[key])
-            for key, pool in pools.items()
-        }
-        found = {}
-        for key, pool in pools.items():
-            # Without an account all of its pages are the operator's.
-            account = accounts.get(key)
-            floor, grown = pool.total, 0
-            if account is not None:
-                floor, grown = account.floor, account.grown
-            await_some = max(0, awaited.get(key.size_kib, 0))
-            elsewhere = sum(
-                pages
-                for other, pages in spare.items()
-                if other.size_kib == key.size_kib and other != key
-            )
-            owed = max(0, await_some - elsewhere)
-            found[key] = PoolUsage(
+        found = {
+            key: PoolUsage(
                 pool,
                 promised[key] + returned[key],
                 starting[key],
                 ours[key] - returned[key],
                 self._reserved.get(key, 0),
-                floor,
+                accounts[key].floor,
                 leaks.get(key, 0),
-                max(owed, min(pool.free - grown, await_some)),
-                owed,
             )
+            for key, pool in pools.items()
+        }
+        for size_kib, count in awaited.items():
+            of_size = [
+                used
+                for key, used in sorted(found.items())
+                if key.size_kib == size_kib
+            ]
+            for used in _with_awaited(of_size, count, accounts):
+                found[used.pool.key] = used
         return found
 
     def pages_of(
@@ -232,6 +220,43 @@ class UsageReader:
             return self._read_maps(process.pid)
         except (exception.KernelError, ProcessLookupError):
             return ''
+
+
+def _with_awaited(
+    pools: Sequence[PoolUsage],
+    count: int,
+    accounts: Mapping[model.PoolKey, model.Account],
+) -> list[PoolUsage]:
+    """Keep pages of a size for those that have reserved them in the kernel.
+
+    The kernel counts them on the whole host, and doesn't say on which node
+    they will be. They are kept on each node among the pages that weren't
+    allocated for guests; if these are too few, others are kept on one node or
+    the other; and if all of those are promised, as many would be missing
+    wherever pages are allocated. So what is available on two nodes is
+    available on both at once.
+
+    :param count: how many pages are reserved
+    """
+    kept = []
+    for used in pools:
+        grown = accounts[used.pool.key].grown
+        spare = max(0, used.pool.free - max(used.promised, grown))
+        kept.append(min(count, spare))
+    rest = max(0, count - sum(kept))
+    for number, used in enumerate(pools):
+        spare = max(0, used.pool.free - used.promised - kept[number])
+        kept[number] += min(rest, spare)
+        rest -= min(rest, spare)
+    found = []
+    owed = rest
+    for used, there in zip(pools, kept, strict=True):
+        here = min(owed, used.promised)
+        owed -= here
+        found.append(
+            dataclasses.replace(used, awaited=there + rest, owed=here)
+        )
+    return found
 
 
 class _StartingGuest:

@@ -186,11 +186,14 @@ class Rig:
 
     def growth(self, wanted: Mapping[model.PoolKey, int]) -> growth.Growth:
         """Begin to allocate pages, beside what the pools do."""
+        accounts = Accounts(self.hugetlb, self.ledger)
         return growth.Growth(
             growth.GrowthHost(
                 self.hugetlb,
-                Accounts(self.hugetlb, self.ledger),
-                UsageReader(self.hugetlb, self.read_maps, self.ledger, {}),
+                accounts,
+                UsageReader(
+                    self.hugetlb, self.read_maps, accounts, self.ledger, {}
+                ),
                 self.ledger.holds,
                 self._tick,
                 lambda _: None,

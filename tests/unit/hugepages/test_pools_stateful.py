@@ -30,6 +30,7 @@ from hypothesis import strategies
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hugetlb
 from tests.fixtures import kernel as fake_kernel
 from tests.unit.core.dice import examples
 from tests.unit.hugepages import page_host
@@ -57,6 +58,45 @@ wishes = strategies.lists(
 ).map(lambda cells: page_host.needs(*cells))
 
 
+class _Meanwhile:
+    """An operator who sets a pool while the service is at work.
+
+    :param read: before which of the service's looks at the kernel
+    :ivar hook: the hook of the kernel before
+    :ivar lost: whether the service wrote the pool before it looked at it
+        again, or had just written it: neither can be told from its own write
+    """
+
+    def __init__(
+        self, machine: PoolsMachine, read: int, key: model.PoolKey, count: int
+    ) -> None:
+        self.hook = machine.kernel.hook
+        self.lost = False
+        self._machine = machine
+        self._left = read
+        self._set = key, count
+        self._file = hugetlb.nr_file(machine.kernel.fs, *key)
+        self._unseen = False
+        # Since it was written the counters are read once, and again.
+        self._to_read = 0
+
+    def note(self, event: fake_kernel.Event) -> None:
+        """Note what the service does."""
+        if event.kind == 'read':
+            sees = event.what == f'{self._file}'
+            self._left -= 1
+            if self._left == 0:
+                self._machine.write(*self._set)
+                self._unseen = True
+                self.lost = self._to_read > 0
+            if sees:
+                self._unseen = False
+                self._to_read -= 1
+        elif event.kind == 'write':
+            self._to_read = 2
+            self.lost = self.lost or self._unseen
+
+
 class PoolsMachine(stateful.RuleBasedStateMachine):
     """A host and its service."""
 
@@ -71,6 +111,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         self.defined: set[str] = set()
         self.running: set[str] = set()
         self.others: list[int] = []
+        self.waiting: list[int] = []
         self.floor = self.rig.persistent()
         self.clean = set(POOLS)
 
@@ -94,9 +135,13 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
             # All or nothing: every pool is as it was. But the kernel counts
             # on the whole host, and keeps a page for each that is surplus.
             if not self._refuses():
+                surplus = max(
+                    sum(pool.surplus for pool in before.values()),
+                    sum(self.kernel.pool(key).surplus for key in POOLS),
+                )
                 for key, was in before.items():
                     kept = self.kernel.pool(key).persistent - was.persistent
-                    assert 0 <= kept <= self._surplus(key.size_kib)
+                    assert 0 <= kept <= surplus
         else:
             self.held[holder, _GUEST] = wanted
             usage = self.rig.pools.usage()
@@ -154,6 +199,15 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
     @stateful.rule()
     def reconcile(self) -> None:
         self._reconcile(starting=False)
+        if self._refuses():
+            return
+        settled = {key: self.kernel.pool(key) for key in POOLS}
+        again = self._reconcile(starting=False)
+        # What can be done is done at once, and not done again.
+        assert settled == {key: self.kernel.pool(key) for key in POOLS}
+        assert not [
+            done for done in again if 'allocated' in done or 'freed' in done
+        ]
 
     # Crashes.
 
@@ -194,27 +248,73 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
 
     # Others.
 
+    @stateful.rule(
+        holder=guests,
+        needs=wishes,
+        read=strategies.integers(0, 300),
+        key=pools,
+        count=strategies.integers(0, 60),
+        what=strategies.sampled_from(['hold', 'release', 'reconcile']),
+    )
+    def operator_writes_meanwhile(
+        self,
+        holder: str,
+        needs: list[model.PageNeed],
+        read: int,
+        key: model.PoolKey,
+        count: int,
+        what: str,
+    ) -> None:
+        if holder in self.running:
+            return
+        operator = _Meanwhile(self, read, key, count)
+        self.rig.watch(operator.note)
+        try:
+            if what == 'hold':
+                self.rig.pools.hold(holder, needs)
+                self.held[holder, _GUEST] = model.by_pool(needs)
+            elif what == 'release':
+                self.rig.pools.release(holder)
+                self._forget(holder)
+            else:
+                self._reconcile(starting=False)
+        except exception.NotEnoughPages:
+            pass
+        finally:
+            self.kernel.hook = operator.hook
+        with self.rig.pools.locked():
+            self.rig.pools.refresh()
+        if operator.lost:
+            self.floor[key] = self.rig.account(key.node)[0]
+
     @stateful.rule(key=pools, share=strategies.integers(1, 100))
     def others_take(self, key: model.PoolKey, share: int) -> None:
         count = self.kernel.pool(key).free * share // 100
         if count:
-            self.clean.discard(key)
+            self._disturb(key)
             with contextlib.suppress(fake_kernel.OutOfPages):
                 self.others.append(self.kernel.take({key: count}))
 
-    @stateful.rule()
-    def others_give(self) -> None:
-        if self.others:
-            self.kernel.give(self.others.pop())
+    @stateful.rule(key=pools, share=strategies.integers(1, 100))
+    def others_reserve(self, key: model.PoolKey, share: int) -> None:
+        """They map pages, which may come from any node, and touch none."""
+        count = self.kernel.pool(key).free * share // 100
+        if count:
+            self.clean.clear()
+            with contextlib.suppress(fake_kernel.OutOfPages):
+                self.waiting.append(
+                    self.kernel.take({key: count}, touch=False)
+                )
+
+    @stateful.rule(waiting=strategies.booleans())
+    def others_give(self, waiting: bool) -> None:
+        pids = self.waiting if waiting else self.others
+        if pids:
+            self.kernel.give(pids.pop())
 
     @stateful.rule(key=pools, count=strategies.integers(0, 60))
     def operator_writes(self, key: model.PoolKey, count: int) -> None:
-        before = self.rig.persistent()
-        self.kernel.operator_writes(key, count)
-        self.clean.discard(key)
-        for changed, now in self.rig.persistent().items():
-            if now != before[changed]:
-                self.floor[changed] = now
+        self.write(key, count)
         with self.rig.pools.locked():
             self.rig.pools.refresh()
 
@@ -250,6 +350,7 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         self.kernel.reboot()
         self.running.clear()
         self.others.clear()
+        self.waiting.clear()
         self.clean.clear()
         self.floor = self.rig.persistent()
         self.rig.start()
@@ -282,17 +383,39 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
 
     # Helpers.
 
-    def _reconcile(self, *, starting: bool) -> None:
+    def _disturb(self, key: model.PoolKey) -> None:
+        """Note that others may have taken what is promised of a pool.
+
+        Who has reserved pages has them from another pool then.
+        """
+        self.clean.discard(key)
+        if self.waiting:
+            self.clean.clear()
+
+    def write(self, key: model.PoolKey, count: int) -> None:
+        """Have an operator set a pool."""
+        before = self.rig.persistent()
+        self.kernel.operator_writes(key, count)
+        self._disturb(key)
+        for changed, now in self.rig.persistent().items():
+            if now != before[changed]:
+                self.floor[changed] = now
+
+    def _reconcile(self, *, starting: bool) -> list[str]:
         for holder in self.running:
             self._see_start(holder)
         self.held = self._reconciled()
-        self.rig.reconcile(
+        done = self.rig.reconcile(
             sorted(self.defined), self._migrating(), starting=starting
         )
-        for key, used in self.rig.pools.usage().items():
+        usage = self.rig.pools.usage()
+        if self.waiting and any(usage[key].overdue for key in POOLS):
+            return done
+        for key in POOLS:
             # Surplus pages vanish with those who have them.
-            if key in POOLS and not used.overdue and not used.pool.surplus:
+            if not usage[key].overdue and not usage[key].pool.surplus:
                 self.clean.add(key)
+        return done
 
     def _reconciled(self) -> dict[tuple[str, str], dict[model.PoolKey, int]]:
         """Return what is held once everything is reconciled."""
@@ -313,13 +436,6 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         for key in [key for key in self.held if key[0] == holder]:
             del self.held[key]
 
-    def _surplus(self, size_kib: int) -> int:
-        return sum(
-            self.kernel.pool(key).surplus
-            for key in POOLS
-            if key.size_kib == size_kib
-        )
-
     def _refuses(self) -> bool:
         return any(self.kernel.refuses(key) for key in POOLS)
 
@@ -327,8 +443,9 @@ class PoolsMachine(stateful.RuleBasedStateMachine):
         """In the end there is what there was before us."""
         for key in POOLS:
             self.kernel.refuse_shrink(key, None)
-        while self.others:
-            self.others_give()
+        for pids in (self.others, self.waiting):
+            while pids:
+                self.kernel.give(pids.pop())
         for holder in GUESTS:
             self.delete(holder)
         self._reconcile(starting=True)
