@@ -83,6 +83,8 @@ class Pools:
         self._lock = lock
         self._read_only = read_only
         self._clock = clock
+        self._ticks = ticks
+        self._sleep = sleep
         self._accounts = Accounts(kernel, ledger)
         self._leaks = leaks.LeakFinder(ledger)
         self._usage = UsageReader(
@@ -438,6 +440,7 @@ class Pools:
         :raises exception.NotEnoughPages: if there are not
         """
         left: Mapping[model.PoolKey, int] = {}
+        deadline = self._ticks() + self._policy.time_limit_s
         for _ in range(_ATTEMPTS):
             usage = self.usage(without)
             short = _short(wanted, usage)
@@ -450,6 +453,10 @@ class Pools:
                 break
         usage = self.usage(without)
         short = _short(wanted, usage)
+        while _may_be_taken(short, usage) and self._ticks() < deadline:
+            self._sleep(growth.PAUSE_S)
+            usage = self.usage(without)
+            short = _short(wanted, usage)
         if short:
             # Pools that weren't tried are not what is missing.
             short = {key: short[key] for key in short.keys() & left} or short
@@ -515,3 +522,22 @@ def _short(
             for key, count in wanted.items()
         }
     )
+
+
+def _may_be_taken(
+    short: Mapping[model.PoolKey, int], usage: Usage
+) -> Collection[model.PoolKey]:
+    """List the pools in which what is missing may be a starting guest's.
+
+    A page that the kernel is clearing for it is neither free nor among the
+    guest's, and so counts twice: as promised, and as used by others.
+
+    :returns: none if pages are missing for certain
+    """
+    for key, count in short.items():
+        used = usage.get(key)
+        if used is None or count > min(
+            used.starting, used.occupied + used.awaited
+        ):
+            return ()
+    return short.keys()

@@ -192,7 +192,8 @@ class UsageReader:
                 for key, used in sorted(found.items())
                 if key.size_kib == size_kib
             ]
-            for used in _with_awaited(of_size, count, accounts):
+            # A page that is being cleared is not reserved, and not mapped yet.
+            for used in _with_awaited(of_size, max(0, count), accounts):
                 found[used.pool.key] = used
         return found
 

@@ -129,3 +129,26 @@ def test_a_number_that_is_none_is_damage(rig):
 
     with pytest.raises(exception.LedgerDamaged, match='invalid leaks'):
         rig.pools.usage()
+
+
+def test_a_program_that_is_restarted_while_a_guest_ends_is_none(rig):
+    switch = rig.kernel.take({POOL: 4})
+    rig.reconcile([A])
+    rig.kernel.give(switch)
+    rig.reconcile([A])
+    rig.kernel.stop_guest(A)
+    rig.kernel.take({POOL: 4})
+    rig.pools.release(A)
+
+    assert leaked(rig) == 0
+    assert rig.pools.usage()[POOL].held_back == 0
+
+
+def test_that_none_can_be_looked_for_stops_no_release(rig, caplog):
+    rig.kernel.stop_guest(A)
+    (rig.kernel.fs.proc / '7' / 'cmdline').mkdir(parents=True)
+
+    rig.pools.release(A)
+
+    assert rig.ledger.holds(A) == []
+    assert 'Cannot look for leaked huge pages' in caplog.text

@@ -19,6 +19,7 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
 from tests.fixtures import kernel as fake_kernel
 from tests.unit.hugepages import page_host
 
@@ -63,3 +64,14 @@ def test_none_of_it_is_offered_without_compaction(
     rig = page_host.make(tmp_path, NODE, compact=False)
 
     assert offered(rig) == 18
+
+
+@pytest.mark.parametrize(('stay_free_mib', 'pages'), [(100, 1), (1000, 0)])
+def test_memory_of_cma_is_free_memory(tmp_path, stay_free_mib, pages):
+    node = fake_kernel.FakeNode(total=2048, used=256, cma_gib=1)
+    rig = page_host.make(tmp_path, node, node_free_mib=stay_free_mib)
+    key = page_host.pool(0, fake_kernel.LARGE_KIB)
+
+    assert rig.pools.snapshot().pools[key].allocatable == pages
+    if pages:
+        rig.pools.hold(A, [model.PageNeed(0, *key, pages)])

@@ -100,3 +100,55 @@ def test_what_a_guest_returns_is_not_what_others_have_reserved(
     rig.kernel.take({HERE: 4}, touch=False)
     # Then these and those that others have reserved are left out.
     assert rig.pools.usage()[HERE].available == 6
+
+
+def test_after_a_reboot_none_are_allocated_for_guests(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a host whose pool was all ours before it was rebooted, and which
+    # has a pool from boot now of which others have reserved some.
+    rig = page_host.make(tmp_path, page_host.grown(20))
+    rig.kernel.operator_writes(HERE, 0)
+    rig.reconcile()
+    rig.pools.hold(A, page_host.needs((0, 20)))
+    rig.kernel.reboot()
+    rig.kernel.take({HERE: 6}, touch=False)
+    # Then they are the operator's, before the service starts.
+    used = rig.pools.usage()[HERE]
+    assert (used.floor, used.held_back) == (20, 6)
+
+
+class TestPageThatIsBeingCleared:
+    """It is neither free nor among the pages of the guest that takes it."""
+
+    @pytest.fixture
+    def rig(self, tmp_path: pathlib.Path) -> page_host.Rig:
+        """8 of 20 pages are for a guest that has taken 3, and takes one."""
+        rig = page_host.make(tmp_path, page_host.grown(20), dynamic=False)
+        rig.pools.hold(A, page_host.needs((0, 8)))
+        rig.kernel.start_guest(A, {HERE: 8}, touch=False)
+        rig.kernel.touch(A, 3)
+        self.cleared = rig.kernel.take({HERE: 1})
+        return rig
+
+    def test_it_is_waited_for(self, rig: page_host.Rig) -> None:
+        def go_on(_: float) -> None:
+            rig.kernel.give(self.cleared)
+            rig.kernel.touch(A)
+
+        rig.sleep = go_on
+        rig.pools.hold(B, page_host.needs((0, 12)))
+        rig.run(B)
+
+    def test_not_for_longer_than_allocating_may_take(
+        self, rig: page_host.Rig
+    ) -> None:
+        began = rig.now
+        with pytest.raises(exception.NotEnoughPages, match=r'1 of 12 pages'):
+            rig.pools.hold(B, page_host.needs((0, 12)))
+        assert rig.policy.time_limit_s <= rig.now - began < 2
+
+    def test_nor_if_more_is_missing(self, rig: page_host.Rig) -> None:
+        rig.sleep = pytest.fail
+        with pytest.raises(exception.NotEnoughPages, match=r'2 of 13 pages'):
+            rig.pools.hold(B, page_host.needs((0, 13)))
