@@ -34,6 +34,17 @@ def check_empty(host: hosts.ComputeHost) -> None:
     assert state.total == _NONE, host.name
 
 
+def wait_until_empty(host: hosts.ComputeHost) -> None:
+    """Wait until nothing is held on a host, and no page is left."""
+
+    def is_empty() -> bool:
+        state = host_state.read(host)
+        return not state.holds and not sum(state.total)
+
+    api.wait_until(is_empty, lambda: host_state.read(host), interval_s=5)
+    check_empty(host)
+
+
 def check_instance(
     client: api.Client,
     host: hosts.ComputeHost,

@@ -25,6 +25,7 @@ from tests.stack import configuration
 from tests.stack import locations
 from tests.stack import processes
 from tests.stack import services
+from tests.stack import ssh
 
 # What a Python process takes until it has loaded Nova, under emulation.
 START_S = 300.0
@@ -126,6 +127,7 @@ class ComputeHost:
         )
         command = services.nova_compute(name)
         self.machine.wait_for_libvirt()
+        ssh.start(self.machine)
         environment = ' '.join(
             f'{key}={value}' for key, value in processes.environment().items()
         )

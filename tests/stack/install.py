@@ -26,6 +26,7 @@ from tests.host.rig import packages
 from tests.host.rig import setup
 from tests.stack import locations
 from tests.stack import processes
+from tests.stack import ssh
 
 # As `packages.PROGRAMS`. The packages with the programs alone start nothing.
 PROGRAMS = {
@@ -61,6 +62,7 @@ def prepare() -> None:
     """
     setup.prepare(with_nova=True)
     packages.install(PROGRAMS)
+    ssh.prepare()
     folder = locations.folder() / 'packages'
     if not (folder / 'done').exists():
         shutil.rmtree(folder, ignore_errors=True)

@@ -64,7 +64,7 @@ def test_killed_in_a_spawn(
     assert client.allocations(spawning) == {}
 
 
-@pytest.mark.scenario(6, 'evacuation from a host that was killed')
+@pytest.mark.scenario(6, 'evacuation from a host that was killed, and back')
 def test_evacuation(
     client: api.Client,
     node1: hosts.ComputeHost,
@@ -72,23 +72,24 @@ def test_evacuation(
 ) -> None:
     server = client.boot(client.pages(cells=2, mib=256), host=node2.name)
     checks.check_instance(client, node2, server)
-    node2.power_off()
-    client.force_down(node2.name, True)
+    for gone, there in ((node2, node1), (node1, node2)):
+        gone.power_off()
+        client.force_down(gone.name, True)
 
-    client.act(server, 'evacuate', {'host': node1.name})
-    # Nova leaves it off there.
-    client.wait_for_host(server, node1.name, 'SHUTOFF')
-    holds = host_state.read(node1).holds
-    client.act(server, 'os-start')
-    client.wait(server, 'ACTIVE')
-    checks.check_instance(client, node1, server, left=node2.name)
-    assert host_state.read(node1).holds == holds
+        client.act(server, 'evacuate', {'host': there.name})
+        # Nova leaves it off there.
+        client.wait_for_host(server, there.name, 'SHUTOFF')
+        holds = host_state.read(there).holds
+        client.act(server, 'os-start')
+        client.wait(server, 'ACTIVE')
+        checks.check_instance(client, there, server, left=gone.name)
+        assert host_state.read(there).holds == holds
 
-    # What came back holds nothing for it.
-    node2.boot()
-    node2.start_service()
-    node2.wait_for_service()
-    # Not before it has put its evacuations in order.
-    client.force_down(node2.name, False)
-    checks.check_empty(node2)
-    checks.check_instance(client, node1, server)
+        # What came back holds nothing for it.
+        gone.boot()
+        gone.start_service()
+        gone.wait_for_service()
+        # Not before it has put its evacuations in order.
+        client.force_down(gone.name, False)
+        checks.check_empty(gone)
+        checks.check_instance(client, there, server)

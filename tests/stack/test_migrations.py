@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 
 import pytest
@@ -25,6 +26,7 @@ from tests.stack import checks
 from tests.stack import cloud_setup
 from tests.stack import host_state
 from tests.stack import hosts
+from tests.stack import stack
 
 # MiB/s: slow enough to be stopped in time.
 _SLOW = '1'
@@ -109,3 +111,36 @@ def test_aborted_live_migration(
 
     api.wait_until(as_before, lambda: host_state.read(node2))
     assert checks.check_instance(client, node1, server) == nodes
+
+
+@pytest.mark.scenario(8, 'killed in the middle of a live migration')
+@pytest.mark.parametrize('killed', ['node1', 'node2'])
+def test_killed_in_a_live_migration(
+    client: api.Client,
+    cloud: stack.Stack,
+    node1: hosts.ComputeHost,
+    node2: hosts.ComputeHost,
+    killed: str,
+) -> None:
+    server = client.boot(
+        client.pages(mib=256), image=cloud_setup.BOOTS, host=node1.name
+    )
+    # Enough in its memory that it takes a while.
+    time.sleep(10)
+    node1.machine.virsh('migrate-setspeed', server, _SLOW)
+    client.act(
+        server,
+        'os-migrateLive',
+        {'host': node2.name, 'block_migration': 'auto'},
+    )
+    client.running_migration(server)
+    cloud.nodes[killed].stop_service(signal.SIGKILL)
+    cloud.nodes[killed].start_service()
+    cloud.nodes[killed].wait_for_service()
+
+    # Wherever it is then, its pages are there, and none elsewhere.
+    client.wait(server, 'ACTIVE')
+    where = cloud.nodes[client.host(server)]
+    [other] = set(cloud.nodes.values()) - {where}
+    checks.wait_until_empty(other)
+    checks.check_instance(client, where, server)

@@ -108,7 +108,7 @@ def test_kept_out_of_pools(
     assert 'No valid host was found' in refused['fault']['message']
     with log.open() as file:
         file.seek(before)
-        assert 'not enough memory outside of the page pools' in file.read()
+        assert 'left outside of the huge page pools' in file.read()
 
 
 @pytest.mark.scenario(11, 'plain guests are steered off scarce hosts')

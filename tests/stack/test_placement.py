@@ -32,7 +32,7 @@ from tests.stack import stack
 # Half of a node's memory may be in pages: of this there are two on each node.
 _HALF_MIB = 256
 # Of this there is one.
-_WHOLE_MIB = 512
+WHOLE_MIB = 512
 # To be faster than a host reports.
 _ATTEMPTS = 4
 # Under emulation in an emulated host.
@@ -108,7 +108,7 @@ def _boot_two_cells(
 @pytest.mark.smoke
 @pytest.mark.scenario(3, 'no room: refused with reasons; then room again')
 def test_no_room(client: api.Client, node1: hosts.ComputeHost) -> None:
-    flavor = client.pages(cells=2, mib=2 * _WHOLE_MIB)
+    flavor = client.pages(cells=2, mib=2 * WHOLE_MIB)
     log = processes.log('nova-scheduler')
     first, second = (client.boot(flavor, host='node1') for _ in range(2))
     assert sorted(
@@ -133,7 +133,7 @@ def test_no_room(client: api.Client, node1: hosts.ComputeHost) -> None:
 
 @pytest.mark.scenario(4, 'the scheduler was wrong: the next host is taken')
 def test_next_host(client: api.Client, cloud: stack.Stack) -> None:
-    flavor = client.pages(cells=4, mib=4 * _WHOLE_MIB)
+    flavor = client.pages(cells=4, mib=4 * WHOLE_MIB)
     for _ in range(_ATTEMPTS):
         # Given the host that the scheduler takes, on which since then the
         # memory of one node was scattered,

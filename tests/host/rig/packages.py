@@ -110,7 +110,13 @@ def install_dependencies(package: str, prefix: str) -> None:
     if not _exists(package):
         _apt_update()
     needed = re.findall(r'Depends: (\S+)', _depends(package))
-    _install(name for name in needed if name.startswith(prefix))
+    missing = [
+        name
+        for name in needed
+        if name.startswith(prefix) and not _is_installed(name)
+    ]
+    if missing:
+        _install(missing)
 
 
 def build_libvirt_python(folder: pathlib.Path) -> None:
@@ -240,6 +246,16 @@ def _depends(package: str) -> str:
 def _exists(package: str) -> bool:
     shown = subprocess.run(['apt-cache', 'show', package], capture_output=True)
     return shown.returncode == 0
+
+
+def _is_installed(package: str) -> bool:
+    """Check whether a package is there; what is there isn't upgraded."""
+    shown = subprocess.run(
+        ['dpkg-query', '--show', '--showformat=${db:Status-Status}', package],
+        capture_output=True,
+        text=True,
+    )
+    return shown.stdout.startswith('installed')
 
 
 def unpack(packages: list[str], folder: pathlib.Path) -> None:
