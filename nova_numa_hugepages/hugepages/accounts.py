@@ -54,9 +54,9 @@ class Accounts:
     Each method raises `exception.KernelError` if the kernel's files can't be
     used, and `exception.LedgerError` if the ledger can't be.
 
-    :ivar settings: how often each pool was found set from outside. What we
-        did to it before that can't be undone: the number that was set is the
-        operator's.
+    :ivar settings: how often each pool was found set from outside between two
+        refreshes. What we did to it before can't be undone: the number that
+        was set is the operator's.
     """
 
     def __init__(self, kernel: hugetlb.Hugetlb, ledger: Ledger) -> None:
@@ -67,6 +67,8 @@ class Accounts:
         )
         # Differences that were found between two refreshes.
         self._unreported: list[str] = []
+        # What writes have come to that the ledger could not be told.
+        self._unsettled: dict[model.PoolKey, model.Account] = {}
 
     def read(
         self, pools: Mapping[model.PoolKey, model.Pool] | None = None
@@ -86,9 +88,9 @@ class Accounts:
                 'line and the operator set them up'
             )
         # Without an account all pages of a pool belong to the floor.
-        known = {} if rebooted else self._ledger.accounts()
+        stored = {} if rebooted else self._ledger.accounts()
         accounts = {
-            key: _in_step(pool, known.get(key), changes)
+            key: _in_step(pool, self._known(stored.get(key)), changes)
             for key, pool in pools.items()
         }
         return AccountsCheck(accounts, tuple(changes), rebooted)
@@ -111,6 +113,7 @@ class Accounts:
                     self._ledger.forget_accounts()
                 for account in check.accounts.values():
                     self._ledger.put_account(account)
+        self._unsettled.clear()
         boot_id = self._kernel.fs.boot_id()
         if self._ledger.boot_id != boot_id:
             self._ledger.set_boot_id(boot_id)
@@ -126,37 +129,46 @@ class Accounts:
         return self._current(key)[1]
 
     def _current(self, key: model.PoolKey) -> tuple[model.Pool, model.Account]:
-        known = self._ledger.account(key)
-        if known is None:
+        stored = self._ledger.account(key)
+        known = self._known(stored)
+        if stored is None or known is None:
             raise exception.NUMAHugepagesError(
                 f'the ledger has no account of the pool of {key}'
             )
         if known.announced_to is not None:
             self._kernel.wait_for_writers(key)
         pool = self._kernel.pool(key)
-        account = self._in_step(pool, known)
-        if account != known:
-            self._ledger.settle(key, account.floor, account.grown)
+        changes: list[str] = []
+        account = _in_step(pool, known, changes)
+        if account != stored:
+            self._settle(account, changes)
         return pool, account
 
-    def _in_step(
-        self, pool: model.Pool, account: model.Account
-    ) -> model.Account:
-        changes: list[str] = []
-        found = _in_step(pool, account, changes)
-        if changes:
-            self._unreported += changes
-            self.settings[pool.key] += 1
-        return found
+    def _known(self, stored: model.Account | None) -> model.Account | None:
+        """Get what is known of an account of the ledger."""
+        if stored is None or stored.announced_to is None:
+            return stored
+        return self._unsettled.get(stored.key, stored)
+
+    def _settle(self, account: model.Account, changes: Sequence[str]) -> None:
+        """Note the account of a pool.
+
+        :param changes: sentences on what was found of it
+        """
+        self._unsettled[account.key] = account
+        self._ledger.settle(account.key, account.floor, account.grown)
+        del self._unsettled[account.key]
+        self._unreported += changes
+        self.settings[account.key] += bool(changes)
 
     def add(self, key: model.PoolKey, count: int, *, of_floor: int = 0) -> int:
         """Add persistent pages to a pool, or remove some of ours.
 
         The ledger learns of the write before it is made. Pages that the pool
         gains are ours, and so were those that it loses. If the pool is found
-        set from outside, none of its pages are ours any more. Only a number
-        that is set in the milliseconds between the look at the pool and the
-        write is lost: the kernel has no way to write it on a condition.
+        set from outside, none of its pages are ours any more. A number that is
+        set between the look at the pool and the end of the write can't always
+        be told from ours.
 
         Free pages that the kernel doesn't remove it counts as surplus, and
         never removes them later. They are made persistent again, and stay
@@ -220,15 +232,17 @@ class Accounts:
         self._ledger.announce(key, before.persistent, wanted)
         meant = self._kernel.set_persistent(key, wanted)
         after = self._kernel.pool(key)
-        settled = self._in_step(
+        changes: list[str] = []
+        settled = _in_step(
             after,
             dataclasses.replace(
                 account,
                 announced_from=before.persistent,
                 announced_to=max(wanted, min(meant, after.persistent)),
             ),
+            changes,
         )
-        self._ledger.settle(key, settled.floor, settled.grown)
+        self._settle(settled, changes)
         return after, meant
 
     def set_floor(self, key: model.PoolKey, floor: int) -> None:

@@ -111,7 +111,6 @@ def take_snapshot(
     return snapshot.take(
         kernel.fs,
         policy,
-        accounts,
         UsageReader(
             hugepages, kernel.read_maps, accounts, ledger, policy.reserved
         ),

@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+from typing import NamedTuple
 
 from oslo_log import log as logging
 
@@ -61,6 +62,18 @@ class GrowthHost:
     sleep: Callable[[float], None]
 
 
+class _Step(NamedTuple):
+    """Something that was done to a pool.
+
+    :ivar pages: persistent pages that were gained
+    :ivar settings: how often it had been set from outside by then
+    """
+
+    key: model.PoolKey
+    pages: int
+    settings: int
+
+
 class Growth:
     """One attempt to allocate pages, all of them or none.
 
@@ -87,23 +100,21 @@ class Growth:
         self._wanted = wanted
         self._without = without
         self._deadline = host.clock() + policy.time_limit_s
-        # A write that an error has ended: pool, and what was ours before it.
-        self._cut_off: tuple[model.PoolKey, int] | None = None
-        # What is to be undone: pool and persistent pages gained, in the order
-        # in which it was done.
-        self._done: list[tuple[model.PoolKey, int]] = []
-        # Large pages that were split, and how many of them were floor.
-        self._split: list[tuple[model.PoolKey, int, int]] = []
-        # What is undone only in pools that weren't set from outside since.
-        self._settings = host.accounts.settings.copy()
+        # A write that an error has ended, with what was ours before it.
+        self._cut_off: _Step | None = None
+        # What is to be undone, in the order in which it was done.
+        self._done: list[_Step] = []
+        # Large pages that were split, how many of them were floor, and of the
+        # pool of the pieces only how often it was set.
+        self._split: list[tuple[_Step, int, _Step]] = []
 
     @property
     def made(self) -> dict[model.PoolKey, int]:
         """How many persistent pages were gained, by pool."""
         made: dict[model.PoolKey, int] = {}
-        for key, count in self._done:
-            if count > 0:
-                made[key] = made.get(key, 0) + count
+        for step in self._done:
+            if step.pages > 0:
+                made[step.key] = made.get(step.key, 0) + step.pages
         return made
 
     def grow(
@@ -177,28 +188,34 @@ class Growth:
     def _undo_one(self) -> list[str]:
         """Undo the last step, which is not tried again if that fails."""
         if self._cut_off is not None:
-            (key, before), self._cut_off = self._cut_off, None
-            gained = self._accounts.account(key).grown - before
+            step, self._cut_off = self._cut_off, None
+            gained = self._accounts.account(step.key).grown - step.pages
             if gained:
-                self._done.append((key, gained))
+                self._done.append(step._replace(pages=gained))
             return []
         if not self._done:
             return self._join(*self._split.pop())
-        key, gained = self._done.pop()
-        if self._was_set(key):
+        step = self._done.pop()
+        if self._was_set(step):
             return []
-        rest = gained + self._accounts.add(key, -gained)
-        if not rest or self._was_set(key):
+        rest = step.pages + self._accounts.add(step.key, -step.pages)
+        if not rest or self._was_set(step):
             return []
         again = 'freed again' if rest > 0 else 'allocated again'
-        return [f'{abs(rest)} pages of {key} could not be {again}']
+        return [f'{abs(rest)} pages of {step.key} could not be {again}']
 
-    def _was_set(self, *keys: model.PoolKey) -> bool:
-        """Check whether pools were set from outside since this began."""
-        for key in keys:
-            self._accounts.account(key)
+    def _step(self, key: model.PoolKey, pages: int) -> _Step:
+        return _Step(key, pages, self._accounts.settings[key])
+
+    def _was_set(self, *steps: _Step) -> bool:
+        """Check whether pools were set from outside since something was done.
+
+        It can't be undone then.
+        """
+        for step in steps:
+            self._accounts.account(step.key)
         settings = self._accounts.settings
-        return any(settings[key] != self._settings[key] for key in keys)
+        return any(settings[step.key] != step.settings for step in steps)
 
     def _limit(self, key: model.PoolKey) -> int:
         """Return how many pages the operator's limits allow to add."""
@@ -209,8 +226,10 @@ class Growth:
 
     def _idle(self, key: model.PoolKey) -> int:
         """Return how many free pages of a pool are not promised or wanted."""
-        usage = self._host.usage.read(self._host.holds(), self._without)
-        return usage[key].available - self._wanted.get(key, 0)
+        usage = self._host.usage.read(
+            self._host.holds(), self._without, wanted=self._wanted
+        )
+        return usage[key].available
 
     def _enlarge(
         self, goals: Mapping[model.PoolKey, int], left: Iterable[model.PoolKey]
@@ -237,11 +256,12 @@ class Growth:
 
     def _add(self, key: model.PoolKey, count: int) -> int:
         """Add persistent pages to a pool, so that it can be undone."""
-        self._cut_off = key, self._accounts.account(key).grown
+        grown = self._accounts.account(key).grown
+        self._cut_off = self._step(key, grown)
         gained = self._accounts.add(key, count)
         self._cut_off = None
         if gained:
-            self._done.append((key, gained))
+            self._done.append(self._step(key, gained))
         return gained
 
     def _demote(self, missing: Mapping[model.PoolKey, int]) -> None:
@@ -273,35 +293,36 @@ class Growth:
                 LOG.info(
                     'Split idle huge pages: %s.', model.in_words({large: done})
                 )
-                self._split.append((large, done, floor))
+                small = large._replace(size_kib=hugetlb.DEMOTED_KIB)
+                self._split.append(
+                    (self._step(large, done), floor, self._step(small, 0))
+                )
 
-    def _join(self, key: model.PoolKey, count: int, floor: int) -> list[str]:
+    def _join(self, split: _Step, floor: int, pieces: _Step) -> list[str]:
         """Allocate large pages again in place of those that were split.
 
         Those that were the operator's come first, and are the operator's
         again. So are the pieces of those that can't be joined.
         """
-        small = model.PoolKey(key.node, hugetlb.DEMOTED_KIB)
+        (key, count, _), small = split, pieces.key
         left = f'pages of {key} that were split could not be joined'
-        if self._was_set(key, small):
+        if self._was_set(split, pieces):
             return [f'{count} {left}: a pool was set from outside']
         ratio = key.size_kib // small.size_kib
         before, small_before = map(self._accounts.account, (key, small))
         free = self._kernel.pool(small).free
-        self._accounts.add(
+        removed = -self._accounts.add(
             small, -min(count * ratio, free), of_floor=floor * ratio
         )
         short = count - self._accounts.add(key, count)
         if short:
-            self._accounts.add(small, short * ratio)
-        if self._was_set(key, small):
+            self._accounts.add(small, min(short * ratio, removed))
+        if self._was_set(split, pieces):
             return [f'{short} {left}: a pool was set from outside']
         joined = min(count - short, floor)
         self._accounts.set_floor(key, before.floor + joined)
         self._accounts.set_floor(small, small_before.floor - joined * ratio)
-        if not short:
-            return []
-        return [f'{short} {left}']
+        return [f'{short} {left}'] if short else []
 
     def _hand_over(self, key: model.PoolKey, count: int) -> None:
         """Free idle pages of ours that the node has in other sizes."""

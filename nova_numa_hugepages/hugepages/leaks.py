@@ -89,7 +89,8 @@ class LeakFinder:
                     {'count': more, 'pool': key},
                 )
             leaks[key] = min(now, leaked + max(0, more))
-            self._most[key] = max(self._most[key], now - leaks[key])
+            if not usage[key].starting:
+                self._most[key] = max(self._most[key], now - leaks[key])
         leaks = model.above_zero(leaks)
         if leaks != before:
             self._ledger.set_leaks(leaks)

@@ -19,6 +19,7 @@ killed in between leaves nothing that can't be found out.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
@@ -48,6 +49,10 @@ LOG = logging.getLogger(__name__)
 _ATTEMPTS = 2
 
 Usage = Mapping[model.PoolKey, PoolUsage]
+
+
+class _MayPass(exception.NotEnoughPages):
+    """There may be enough pages in a moment."""
 
 
 class Pools:
@@ -188,7 +193,6 @@ class Pools:
         return snapshot.take(
             self._kernel.fs,
             self._policy,
-            self._accounts,
             self._usage,
             self._ledger.holds(),
             can_grow=self.can_grow,
@@ -245,12 +249,13 @@ class Pools:
         :raises exception.PoolsReadOnly: if it has too few, and the pools turn
             out to be read-only; they are from then on
         """
+        deadline = self._ticks() + self._policy.time_limit_s
         try:
             if not needs:
                 self.release(holder, purpose)
                 return
-            with self._lock:
-                self._hold(holder, needs, purpose)
+            while not self._holds(holder, needs, purpose, deadline):
+                self._sleep(growth.PAUSE_S)
         except exception.PoolsReadOnly as error:
             # The scheduler must not be offered pages to be allocated.
             self.make_read_only(error.reason)
@@ -286,7 +291,14 @@ class Pools:
         if self.holds(holder, *purposes):
             with self._lock:
                 self.drop(holder, *purposes)
-                self.trim()
+                try:
+                    self.trim()
+                except exception.KernelError as error:
+                    LOG.warning(
+                        'Cannot free idle huge pages now; will retry: %s',
+                        error,
+                        instance_uuid=holder,
+                    )
 
     # Changing in steps, by a caller that has the lock.
 
@@ -307,7 +319,7 @@ class Pools:
     def find_leaks(self) -> None:
         """Find pages that guests which have ended have left in use.
 
-        That a process can't be read is no reason to release nothing.
+        If a process can't be read, none are found.
         """
         holds = self._ledger.holds()
         try:
@@ -376,7 +388,11 @@ class Pools:
         """
         freed = {} if freed is None else freed
         for key, pages in self.freeable().items():
+            settings = self._accounts.settings[key]
             count = -self._accounts.add(key, -pages)
+            if self._accounts.settings[key] != settings:
+                # None of its pages are ours any more.
+                continue
             if count > 0:
                 freed[key] = count
                 LOG.info(
@@ -388,6 +404,27 @@ class Pools:
                     '%(pool)s; will retry.',
                     {'count': count, 'idle': pages, 'pool': key},
                 )
+
+    def _holds(
+        self,
+        holder: str,
+        needs: Sequence[model.PageNeed],
+        purpose: model.Purpose,
+        deadline: float,
+    ) -> bool:
+        """Promise pages.
+
+        :param deadline: until when to try again
+        :returns: whether that could be done; if not, it may be in a moment
+        """
+        with self._lock:
+            try:
+                self._hold(holder, needs, purpose)
+            except _MayPass:
+                if self._ticks() >= deadline:
+                    raise
+                return False
+        return True
 
     def _hold(
         self,
@@ -440,10 +477,8 @@ class Pools:
         :raises exception.NotEnoughPages: if there are not
         """
         left: Mapping[model.PoolKey, int] = {}
-        deadline = self._ticks() + self._policy.time_limit_s
         for _ in range(_ATTEMPTS):
-            usage = self.usage(without)
-            short = _short(wanted, usage)
+            usage, short = self._short(wanted, without)
             if not short:
                 return
             if not self.can_grow or short.keys() - usage.keys():
@@ -451,16 +486,13 @@ class Pools:
             left = attempt.grow(short)
             if left:
                 break
-        usage = self.usage(without)
-        short = _short(wanted, usage)
-        while _may_be_taken(short, usage) and self._ticks() < deadline:
-            self._sleep(growth.PAUSE_S)
-            usage = self.usage(without)
-            short = _short(wanted, usage)
+        usage, short = self._short(wanted, without)
         if short:
             # Pools that weren't tried are not what is missing.
             short = {key: short[key] for key in short.keys() & left} or short
-            raise exception.NotEnoughPages(
+            may_pass = _may_pass(short, usage)
+            usage = self.usage(without)
+            raise (_MayPass if may_pass else exception.NotEnoughPages)(
                 [
                     f'{count} of {wanted[key]} pages of {key} are missing'
                     + self._explain(
@@ -469,6 +501,23 @@ class Pools:
                     for key, count in sorted(short.items())
                 ]
             )
+
+    def _short(
+        self,
+        wanted: Mapping[model.PoolKey, int],
+        without: tuple[str, model.Purpose],
+    ) -> tuple[Usage, dict[model.PoolKey, int]]:
+        """Find out which pages are missing.
+
+        :returns: the use of the pools with what is wanted, and pages by pool
+        """
+        usage = self._usage.read(self._ledger.holds(), without, wanted=wanted)
+        return usage, model.above_zero(
+            {
+                key: -usage[key].available if key in usage else count
+                for key, count in wanted.items()
+            }
+        )
 
     def _explain(
         self, key: model.PoolKey, usage: PoolUsage | None, made: int
@@ -513,31 +562,20 @@ class Pools:
         return rows
 
 
-def _short(
-    wanted: Mapping[model.PoolKey, int], usage: Usage
-) -> dict[model.PoolKey, int]:
-    return model.above_zero(
-        {
-            key: count - (usage[key].available if key in usage else 0)
-            for key, count in wanted.items()
-        }
-    )
+def _may_pass(short: Mapping[model.PoolKey, int], usage: Usage) -> bool:
+    """Check whether what is missing may be pages of a guest that is starting.
 
-
-def _may_be_taken(
-    short: Mapping[model.PoolKey, int], usage: Usage
-) -> Collection[model.PoolKey]:
-    """List the pools in which what is missing may be a starting guest's.
-
-    A page that the kernel is clearing for it is neither free nor among the
-    guest's, and so counts twice: as promised, and as used by others.
-
-    :returns: none if pages are missing for certain
+    Those that it takes while it is looked at, or that the kernel is clearing
+    for it, count as promised to it and as used or reserved by others.
     """
-    for key, count in short.items():
-        used = usage.get(key)
-        if used is None or count > min(
-            used.starting, used.occupied + used.awaited
-        ):
-            return ()
-    return short.keys()
+    twice: dict[int, int] = collections.Counter()
+    starting = set()
+    for key, used in usage.items():
+        taken = min(used.starting, used.occupied)
+        twice[key.size_kib] += taken + used.awaited + used.owed
+        if used.starting:
+            starting.add(key.size_kib)
+    return all(
+        key.size_kib in starting and count <= twice[key.size_kib]
+        for key, count in short.items()
+    )

@@ -19,7 +19,6 @@ from collections.abc import Mapping
 import dataclasses
 
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import nodes
@@ -36,7 +35,6 @@ class PoolSnapshot:
     """One pool.
 
     :ivar usage: what is promised of it, and what is in use
-    :ivar account: how many of its pages are ours
     :ivar allocatable: pages that could be allocated now
     :ivar unusable_permille: share of the node's free memory that is in blocks
         too small for a page of this size
@@ -46,11 +44,15 @@ class PoolSnapshot:
     """
 
     usage: PoolUsage
-    account: model.Account
     allocatable: int
     unusable_permille: int
     of_blocks: bool
     holds: tuple[model.Hold, ...]
+
+    @property
+    def account(self) -> model.Account:
+        """How many of its pages are ours."""
+        return self.usage.account
 
     @property
     def offered(self) -> int:
@@ -61,7 +63,7 @@ class PoolSnapshot:
         have a right to beyond what is reserved.
         """
         usage = self.usage
-        there = usage.pool.total + self.allocatable
+        there = usage.pool.total + self.allocatable - usage.missing
         others = usage.occupied + usage.held_back - usage.reserved
         return max(0, there - max(0, others))
 
@@ -100,7 +102,6 @@ class HostSnapshot:
 def take(
     fs: hostfs.HostFS,
     policy: PoolPolicy,
-    accounts: Accounts,
     usage: UsageReader,
     holds: Collection[model.Hold],
     *,
@@ -113,7 +114,6 @@ def take(
     :raises exception.KernelError: if the kernel's files can't be read
     :raises exception.LedgerError: if the ledger can't be read
     """
-    accounted = accounts.read().accounts
     used = usage.read(holds)
     memory = nodes.memory(fs)
     blocks = fragmentation.free_blocks(fs)
@@ -134,9 +134,6 @@ def take(
             room = min(room, limit_kib // key.size_kib)
         pools[key] = PoolSnapshot(
             found,
-            accounted.get(
-                key, model.Account(*key, floor=found.pool.persistent)
-            ),
             max(0, room),
             fragmentation.unusable_permille(free, key.size_kib),
             of_blocks,

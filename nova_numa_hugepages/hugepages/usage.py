@@ -31,33 +31,46 @@ from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 
+# How often what is reserved and what is free are read, as guests that start
+# take pages meanwhile.
+_LOOKS = 10
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PoolUsage:
     """The use of a pool.
 
     :ivar pool: the counters of the kernel
+    :ivar account: whose its pages are
     :ivar promised: free pages that holders have a right to; pages that a
         running guest has returned for now are among them
     :ivar starting: those of them whose holder is taking them right now
+    :ivar mapped: those of these for which the kernel keeps a page, on whatever
+        node, or which it is clearing
     :ivar ours: pages in use that belong to a hold
     :ivar reserved: pages that the operator holds back from guests
-    :ivar floor: pages that are the operator's
     :ivar leaked: pages in use that guests have left which have ended
     :ivar awaited: free pages that are kept for processes other than holders,
         which have reserved them in the kernel and not touched them yet
-    :ivar owed: pages that are promised, and such processes have reserved
+    :ivar missing: pages of this size of which the host has too few for all
+        that is promised and reserved; the next that are allocated are those
+    :ivar owed: those of them that are to be allocated in this pool
+    :ivar spare: pages of this size that are free on the host, and neither
+        promised nor reserved
     """
 
     pool: model.Pool
+    account: model.Account
     promised: int = 0
     starting: int = 0
+    mapped: int = 0
     ours: int = 0
     reserved: int = 0
-    floor: int = 0
     leaked: int = 0
     awaited: int = 0
+    missing: int = 0
     owed: int = 0
+    spare: int = 0
 
     @property
     def occupied(self) -> int:
@@ -72,20 +85,21 @@ class PoolUsage:
         leaked. Pages that aren't the operator's are not allocated to be kept
         from guests.
         """
-        reserved = min(self.reserved, self.floor)
+        reserved = min(self.reserved, self.account.floor)
         used = max(0, self.occupied - self.leaked)
         return max(0, reserved - used, self.awaited)
 
     @property
     def overdue(self) -> int:
         """Pages that are promised and missing, as others have them."""
-        needed = self.promised - self.starting + self.owed
+        needed = self.promised - self.starting + self.awaited + self.owed
         return max(0, min(self.promised, needed - self.pool.free))
 
     @property
     def available(self) -> int:
         """Free pages that can be promised; below 0 if too many are."""
-        return self.pool.free - self.promised - self.held_back
+        kept = self.promised + self.held_back + self.owed
+        return min(self.pool.free - kept, self.spare)
 
     def __str__(self) -> str:
         parts = [f'{self.pool.total} there, {self.pool.free} free']
@@ -103,7 +117,7 @@ class UsageReader:
 
     :param read_maps: reads where the huge pages of a process are
     :param accounts: whose the pages are
-    :param ledger: what guests have left
+    :param ledger: what guests have left in use
     :param reserved: pages that the operator holds back from guests
     """
 
@@ -127,26 +141,25 @@ class UsageReader:
         without: tuple[str, model.Purpose] | None = None,
         *,
         running: Mapping[str, processes.GuestProcess] | None = None,
+        wanted: Mapping[model.PoolKey, int] | None = None,
     ) -> dict[model.PoolKey, PoolUsage]:
         """Read the use of each pool.
 
         :param holds: all holds of the ledger
         :param without: a holder and a purpose whose holds don't count
         :param running: the guests that were just found running
+        :param wanted: pages that count as promised, too
         :raises exception.KernelError: if the kernel's files can't be read
         """
-        promised: dict[model.PoolKey, int] = collections.Counter()
+        promised: dict[model.PoolKey, int] = collections.Counter(wanted)
         ours: dict[model.PoolKey, int] = collections.Counter()
         starting: dict[model.PoolKey, int] = collections.Counter()
+        mapped: dict[model.PoolKey, int] = collections.Counter()
         maps: dict[str, _StartingGuest] = {}
         # Processes come first and pools last: a page that a starting guest
-        # takes in between then counts twice, rather than not at all. So does
-        # one that it reserves or takes between the first look at what is
-        # reserved and the second.
+        # takes in between then counts twice, rather than not at all.
         if running is None:
             running = processes.running(self._kernel.fs)
-        awaited = collections.Counter(self._kernel.reserved())
-        mapped: dict[int, int] = collections.Counter()
         for hold in holds:
             key = hold.key
             process = running.get(hold.holder)
@@ -159,43 +172,52 @@ class UsageReader:
                     maps[hold.holder] = _StartingGuest(self._maps(process))
                 has, reserved = maps[hold.holder].take(key, hold.pages)
                 starting[key] += hold.pages - has
-                mapped[key.size_kib] += reserved
+                mapped[key] += reserved
             ours[key] += has
             if (hold.holder, hold.purpose) != without:
                 promised[key] += hold.pages - has
-        if maps:
-            awaited |= self._kernel.reserved()
-        awaited.subtract(mapped)
-        pools = self._kernel.pools()
+        reserved_now, pools = self._counters()
+        taken = _taken_meanwhile(mapped, reserved_now)
         accounts = self._accounts.read(pools).accounts
         leaks = self._ledger.leaks()
-        # A guest that has taken its pages may return some through its balloon,
-        # and takes them again whenever it likes.
-        returned = {
-            key: max(0, ours[key] - pool.in_use) for key, pool in pools.items()
-        }
-        found = {
-            key: PoolUsage(
+        found = {}
+        for key, pool in pools.items():
+            more = taken.get(key, 0)
+            has = ours[key] + more
+            # A guest that has taken its pages may return some through its
+            # balloon, and takes them again whenever it likes.
+            returned = max(0, has - pool.in_use)
+            found[key] = PoolUsage(
                 pool,
-                promised[key] + returned[key],
-                starting[key],
-                ours[key] - returned[key],
+                accounts[key],
+                promised[key] - more + returned,
+                starting[key] - more,
+                mapped[key] - more,
+                has - returned,
                 self._reserved.get(key, 0),
-                accounts[key].floor,
                 leaks.get(key, 0),
             )
-            for key, pool in pools.items()
-        }
-        for size_kib, count in awaited.items():
+        for size_kib, count in reserved_now.items():
             of_size = [
                 used
                 for key, used in sorted(found.items())
                 if key.size_kib == size_kib
             ]
-            # A page that is being cleared is not reserved, and not mapped yet.
-            for used in _with_awaited(of_size, max(0, count), accounts):
+            for used in _with_awaited(of_size, count, wanted or ()):
                 found[used.pool.key] = used
         return found
+
+    def _counters(
+        self,
+    ) -> tuple[dict[int, int], dict[model.PoolKey, model.Pool]]:
+        """Read what is reserved and what is free, at one time if possible."""
+        reserved = self._kernel.reserved()
+        for _ in range(_LOOKS):
+            pools = self._kernel.pools()
+            before, reserved = reserved, self._kernel.reserved()
+            if before == reserved:
+                break
+        return reserved, pools
 
     def pages_of(
         self, process: processes.GuestProcess
@@ -223,39 +245,84 @@ class UsageReader:
             return ''
 
 
+def _taken_meanwhile(
+    mapped: Mapping[model.PoolKey, int], reserved: Mapping[int, int]
+) -> dict[model.PoolKey, int]:
+    """Count pages that starting guests have taken since they were looked at.
+
+    Or that the kernel is clearing for them: these are free and reserved no
+    more, and not mapped yet. They show when the kernel keeps fewer pages than
+    all those guests have mapped, and if it can be told which pool they are in.
+
+    :param mapped: pages that they have mapped and not taken, by pool
+    :param reserved: pages that the kernel keeps, by size
+    """
+    found = {}
+    for key, count in mapped.items():
+        alone = not any(
+            others
+            for other, others in mapped.items()
+            if other.size_kib == key.size_kib and other != key
+        )
+        if alone:
+            found[key] = max(0, count - reserved.get(key.size_kib, 0))
+    return found
+
+
 def _with_awaited(
     pools: Sequence[PoolUsage],
-    count: int,
-    accounts: Mapping[model.PoolKey, model.Account],
+    reserved: int,
+    wanted: Collection[model.PoolKey],
 ) -> list[PoolUsage]:
     """Keep pages of a size for those that have reserved them in the kernel.
 
     The kernel counts them on the whole host, and doesn't say on which node
     they will be. They are kept on each node among the pages that weren't
     allocated for guests; if these are too few, others are kept on one node or
-    the other; and if all of those are promised, as many would be missing
-    wherever pages are allocated. So what is available on two nodes is
-    available on both at once.
+    the other; and if all of those are promised, as many are missing. So what
+    is available on two nodes is available on both at once.
 
-    :param count: how many pages are reserved
+    :param reserved: how many pages the kernel keeps, also for guests that are
+        starting
+    :param wanted: the pools in which those that are missing can be allocated;
+        those in which pages are promised if empty
     """
+    count = max(0, reserved - sum(used.mapped for used in pools))
     kept = []
     for used in pools:
-        grown = accounts[used.pool.key].grown
-        spare = max(0, used.pool.free - max(used.promised, grown))
-        kept.append(min(count, spare))
+        promised = max(used.promised, used.account.grown)
+        kept.append(max(0, min(count, used.pool.free - promised)))
     rest = max(0, count - sum(kept))
     for number, used in enumerate(pools):
         spare = max(0, used.pool.free - used.promised - kept[number])
         kept[number] += min(rest, spare)
         rest -= min(rest, spare)
+    # What the kernel is clearing may hide some of what others have reserved,
+    # but not this: who maps pages is refused if fewer are free and not kept.
+    needs = [used.promised - used.mapped for used in pools]
+    here = sum(
+        max(0, need - used.pool.free)
+        for need, used in zip(needs, pools, strict=True)
+    )
+    unreserved = sum(used.pool.free for used in pools) - reserved
+    spare = unreserved - sum(needs) + here
+    missing = max(rest, -spare)
     found = []
-    owed = rest
+    left = missing
     for used, there in zip(pools, kept, strict=True):
-        here = min(owed, used.promised)
-        owed -= here
+        if wanted:
+            owed = left if used.pool.key in wanted else 0
+        else:
+            owed = min(left, used.promised)
+        left -= owed
         found.append(
-            dataclasses.replace(used, awaited=there + rest, owed=here)
+            dataclasses.replace(
+                used,
+                awaited=there,
+                missing=missing,
+                owed=owed,
+                spare=max(0, spare),
+            )
         )
     return found
 

@@ -24,6 +24,7 @@ from typing import Any
 from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
+from nova.compute import task_states
 from nova.objects import fields
 from nova.pci import stats as pci_stats
 from nova.virt.libvirt import host as libvirt_host
@@ -72,7 +73,9 @@ def migrating_instances(host: str, node: str) -> frozenset[str] | None:
     """Return the uuids of instances that migrate to or from a host.
 
     Those whose resize or cold migration failed are included until an operator
-    or user resolves it, as Nova still accounts for them.
+    or user resolves it, as Nova still accounts for them. Live migrations are
+    not whose instance is at rest: Nova leaves their record as it was when a
+    service is killed.
 
     :param host: the name of the compute service
     :param node: the name of the compute node
@@ -92,10 +95,25 @@ def migrating_instances(host: str, node: str) -> frozenset[str] | None:
     return frozenset(
         migration.instance_uuid
         for migration in migrations
-        if migration.status != 'error'
-        or migration.migration_type
-        in (fields.MigrationType.MIGRATION, fields.MigrationType.RESIZE)
+        if _is_in_progress(migration)
     )
+
+
+def _is_in_progress(migration: objects.Migration) -> bool:
+    if migration.migration_type in (
+        fields.MigrationType.MIGRATION,
+        fields.MigrationType.RESIZE,
+    ):
+        return True
+    if migration.status == 'error':
+        return False
+    if migration.migration_type != fields.MigrationType.LIVE_MIGRATION:
+        return True
+    try:
+        task_state = migration.instance.task_state
+    except nova_exception.InstanceNotFound:
+        return False
+    return bool(task_state == task_states.MIGRATING)
 
 
 def instances_on(host: str, node: str) -> frozenset[str] | None:

@@ -37,6 +37,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
@@ -237,11 +238,18 @@ class World:
 
     # The service.
 
-    def _open(self) -> Pools:
+    def _open(
+        self, *, dynamic: bool = True, time_limit_s: float = 0.0
+    ) -> Pools:
         return Pools(
             self.kernel,
             Ledger.open(self.folder / 'ledger.sqlite'),
-            PoolPolicy(ceiling_percent=1, time_limit_s=0.0, start_limit_s=0.0),
+            PoolPolicy(
+                dynamic=dynamic,
+                ceiling_percent=1,
+                time_limit_s=time_limit_s,
+                start_limit_s=0.0,
+            ),
             lock=lock.HostLock(self.folder),
             read_maps=processes.MapsFile(self.fs),
         )
@@ -328,6 +336,35 @@ class World:
         guest.end()
         self.guests.pop(holder, None)
         check(self.dirty, f'{holder} did not get the pages that it holds')
+
+    def rush(self) -> None:
+        """A guest comes that needs all that is left, while another starts."""
+        starts, comes = map(uuid, self.dice.sample(range(4), 2))
+        pages = self.held.get((starts, _GUEST))
+        if (
+            self.dirty
+            or pages is None
+            or self.pools.usage()[self.key].available < 1
+            or {starts, comes} & self.guests.keys()
+            or (comes, _GUEST) in self.held
+        ):
+            raise Idle
+        _hold(self.pools, starts, self.key, pages)
+        left = self.pools.usage()[self.key].available
+        self.defined.add(starts)
+        guest = self._guest(starts, pages, steps=True)
+        works = [guest.step()]
+        taking = threading.Thread(target=lambda: works.append(guest.step()))
+        taking.start()
+        try:
+            pools = self._open(dynamic=False, time_limit_s=60.0)
+            _hold(pools, comes, self.key, left)
+        except exception.NotEnoughPages as error:
+            raise Violation(f'refused what was available: {error}') from None
+        finally:
+            taking.join()
+            self._note(starts, guest, works=all(works))
+        self.held[comes, _GUEST] = left
 
     def power_off(self) -> None:
         """A guest is powered off."""
@@ -595,6 +632,7 @@ _WEIGHTS = {
     'hold': 24,
     'start': 18,
     'step': 8,
+    'rush': 6,
     'power_off': 8,
     'delete': 14,
     'resize_away': 4,

@@ -23,6 +23,7 @@ from tests.stack import api
 from tests.stack import checks
 from tests.stack import host_state
 from tests.stack import hosts
+from tests.stack import stack
 from tests.stack.test_placement import WHOLE_MIB
 
 pytestmark = pytest.mark.scenario(7, '')
@@ -32,8 +33,10 @@ _RESIZE = 'resize'
 
 @pytest.fixture
 def server(client: api.Client, node1: hosts.ComputeHost) -> str:
-    """A server with two cells on the first host."""
-    return client.boot(client.pages(cells=2, mib=256), host=node1.name)
+    """A server with two cells on the first host, for the real ones only."""
+    return client.boot(
+        client.pages(cells=2, mib=256), host=node1.name, zone=stack.REAL
+    )
 
 
 @pytest.fixture

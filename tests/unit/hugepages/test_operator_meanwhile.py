@@ -63,7 +63,7 @@ def test_what_was_set_since_is_not_undone(tmp_path: pathlib.Path, number: int):
     assert rig.account(0) == (number, 0)
 
 
-@pytest.mark.parametrize('number', [33, 0])
+@pytest.mark.parametrize('number', [33, 20, 7, 0])
 def test_nor_what_an_error_cut_off(tmp_path: pathlib.Path, number: int):
     rig = page_host.make(tmp_path, page_host.grown(5))
 
@@ -98,3 +98,48 @@ def test_pieces_are_not_joined_in_a_pool_that_was_set(
 
     assert rig.total() == before
     assert (rig.account(0, LARGE), rig.account(0)) == ((0, 0), (before, 0))
+
+
+def test_what_was_done_after_it_is_undone(tmp_path: pathlib.Path):
+    rig = page_host.make(tmp_path, page_host.grown(5))
+
+    with rig.pools.locked():
+        growth = rig.growth({POOL: 20})
+        growth.grow({POOL: 10})
+        rig.kernel.operator_writes(POOL, 30)
+        growth.grow({POOL: 20})
+        assert rig.total() == 50
+        assert growth.undo() == []
+
+    assert rig.total() == 30
+
+
+def test_it_is_reported_once_though_the_ledger_fails(tmp_path: pathlib.Path):
+    rig = page_host.make(tmp_path, page_host.grown(5))
+    rig.pools.hold(A, page_host.needs((0, 25)))
+
+    with rig.pools.locked():
+        rig.pools.drop(A)
+        rig.kernel.operator_writes(POOL, 12)
+        rig.steps.errors['settle'] = exception.LedgerError('', 'is full', '')
+        for _ in range(3):
+            with pytest.raises(exception.LedgerError):
+                rig.pools.trim()
+        rig.steps.revive()
+
+    assert reported(rig).count('set from 25 to 12 pages') == 1
+
+
+def test_nothing_is_said_of_pages_that_are_not_freed(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level('INFO')
+    rig = page_host.make(tmp_path, page_host.grown(5))
+    rig.pools.hold(A, page_host.needs((0, 25)))
+
+    with rig.pools.locked():
+        rig.pools.drop(A)
+        rig.kernel.operator_writes(POOL, 33)
+        rig.pools.trim()
+
+    assert 'will retry' not in caplog.text

@@ -102,6 +102,58 @@ def test_what_a_guest_returns_is_not_what_others_have_reserved(
     assert rig.pools.usage()[HERE].available == 6
 
 
+def test_pages_that_are_kept_are_missing_for_those_that_are_promised(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a guest that is off, and a program that has reserved 10 of 20 pages
+    # of which 15 are promised.
+    rig = page_host.make(tmp_path, page_host.grown(20))
+    rig.pools.hold(A, page_host.needs((0, 15)))
+    rig.kernel.take({HERE: 10}, touch=False)
+    assert rig.pools.usage()[HERE].overdue == 5
+    rig.reconcile([A])
+    assert rig.total() == 25
+    assert rig.reconcile([A]) == []
+    rig.run(A)
+
+
+def test_missing_pages_may_be_on_any_node(tmp_path: pathlib.Path) -> None:
+    # Given a guest that is off, a program that has reserved its pages, and a
+    # node without memory.
+    rig = page_host.make(tmp_path)
+    rig.pools.hold(A, page_host.needs((0, 5), (1, 5)))
+    rig.kernel.take({HERE: 3}, touch=False)
+    rig.kernel.use_memory(0, 1 << 30)
+    rig.reconcile([A])
+    assert (rig.total(0), rig.total(1)) == (5, 8)
+    assert rig.reconcile([A]) == []
+    rig.run(A)
+
+
+def test_what_is_kept_on_a_node_stays_there(tmp_path: pathlib.Path) -> None:
+    # Given 10 idle pages on node 1 of which others have reserved 5.
+    rig = page_host.make(tmp_path, warm_mib=20)
+    rig.pools.hold(A, page_host.needs((1, 10)))
+    rig.pools.release(A)
+    rig.kernel.take({THERE: 5}, touch=False)
+    # When a guest needs all that can be had of node 0, Then it gets it.
+    offered = rig.pools.snapshot().pools[HERE].offered
+    rig.pools.hold(B, page_host.needs((0, offered)))
+    assert (rig.total(0), rig.total(1)) == (offered, 10)
+    rig.run(B)
+
+
+def test_missing_pages_are_allocated_once_for_all_cells(
+    tmp_path: pathlib.Path,
+) -> None:
+    rig = page_host.make(tmp_path)
+    rig.pools.hold(A, page_host.needs((0, 5), (1, 5)))
+    rig.kernel.take({HERE: 5}, touch=False)
+    rig.pools.hold(B, page_host.needs((0, 10), (1, 10)))
+    assert rig.total(0) + rig.total(1) == 35
+    rig.run(B)
+
+
 def test_after_a_reboot_none_are_allocated_for_guests(
     tmp_path: pathlib.Path,
 ) -> None:
@@ -115,40 +167,78 @@ def test_after_a_reboot_none_are_allocated_for_guests(
     rig.kernel.take({HERE: 6}, touch=False)
     # Then they are the operator's, before the service starts.
     used = rig.pools.usage()[HERE]
-    assert (used.floor, used.held_back) == (20, 6)
+    assert (used.account.floor, used.account.grown) == (20, 0)
 
 
-class TestPageThatIsBeingCleared:
-    """It is neither free nor among the pages of the guest that takes it."""
+class TestPagesThatAreBeingCleared:
+    """They are free no more, and not among those of the guest that takes them.
+
+    Nor does the kernel keep a page for them any longer.
+    """
 
     @pytest.fixture
     def rig(self, tmp_path: pathlib.Path) -> page_host.Rig:
-        """8 of 20 pages are for a guest that has taken 3, and takes one."""
-        rig = page_host.make(tmp_path, page_host.grown(20), dynamic=False)
+        """8 of 20 pages are for a guest that has 3, and gets 2 others."""
+        rig = page_host.make(
+            tmp_path,
+            page_host.grown(20),
+            page_host.grown(20),
+            dynamic=False,
+        )
         rig.pools.hold(A, page_host.needs((0, 8)))
         rig.kernel.start_guest(A, {HERE: 8}, touch=False)
         rig.kernel.touch(A, 3)
-        self.cleared = rig.kernel.take({HERE: 1})
+        before = rig.kernel.read_maps(rig.kernel.pid(A))
+        rig.kernel.touch(A, 2)
+        self.cleared = False
+        rig.read_maps = lambda pid: (
+            rig.kernel.read_maps(pid) if self.cleared else before
+        )
+        rig.start()
         return rig
 
-    def test_it_is_waited_for(self, rig: page_host.Rig) -> None:
-        def go_on(_: float) -> None:
-            rig.kernel.give(self.cleared)
-            rig.kernel.touch(A)
-
-        rig.sleep = go_on
-        rig.pools.hold(B, page_host.needs((0, 12)))
+    def test_they_count_once(self, rig: page_host.Rig) -> None:
+        rig.sleep = pytest.fail
+        rig.pools.hold(B, page_host.needs((0, 12), (1, 20)))
+        self.cleared = True
         rig.run(B)
 
+    def test_what_others_have_reserved_is_not_hidden(
+        self, rig: page_host.Rig
+    ) -> None:
+        rig.kernel.take({THERE: 1}, touch=False)
+        with pytest.raises(exception.NotEnoughPages):
+            rig.pools.hold(B, page_host.needs((0, 12), (1, 20)))
+        self.cleared = True
+        rig.pools.hold(B, page_host.needs((0, 11), (1, 19)))
+        rig.run(B)
+
+    @pytest.fixture
+    def others(self, rig: page_host.Rig) -> None:
+        """So many are reserved by others that it can't be told."""
+        rig.kernel.take({THERE: 8}, touch=False)
+
+    @pytest.mark.usefixtures('others')
+    def test_they_are_waited_for(self, rig: page_host.Rig) -> None:
+        def go_on(_: float) -> None:
+            self.cleared = True
+
+        rig.sleep = go_on
+        rig.pools.hold(B, page_host.needs((0, 4)))
+        rig.run(B)
+
+    @pytest.mark.usefixtures('others')
     def test_not_for_longer_than_allocating_may_take(
         self, rig: page_host.Rig
     ) -> None:
         began = rig.now
-        with pytest.raises(exception.NotEnoughPages, match=r'1 of 12 pages'):
+        with pytest.raises(exception.NotEnoughPages, match=r'of 12 pages'):
             rig.pools.hold(B, page_host.needs((0, 12)))
         assert rig.policy.time_limit_s <= rig.now - began < 2
 
-    def test_nor_if_more_is_missing(self, rig: page_host.Rig) -> None:
+    def test_nor_if_nothing_is_used_by_others(
+        self, rig: page_host.Rig
+    ) -> None:
         rig.sleep = pytest.fail
-        with pytest.raises(exception.NotEnoughPages, match=r'2 of 13 pages'):
+        with pytest.raises(exception.NotEnoughPages, match=r'1 of 13 pages'):
             rig.pools.hold(B, page_host.needs((0, 13)))

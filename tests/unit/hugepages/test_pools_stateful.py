@@ -75,6 +75,7 @@ class _Meanwhile:
         self._machine = machine
         self._left = read
         self._set = key, count
+        self._node = str(key.node)
         self._file = hugetlb.nr_file(machine.kernel.fs, *key)
         self._unseen = False
         # Since it was written the counters are read once, and again.
@@ -92,7 +93,7 @@ class _Meanwhile:
             if sees:
                 self._unseen = False
                 self._to_read -= 1
-        elif event.kind == 'write':
+        elif event.kind == 'write' and event.what.split()[1] == self._node:
             self._to_read = 2
             self.lost = self.lost or self._unseen
 

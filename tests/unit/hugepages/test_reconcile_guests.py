@@ -230,7 +230,7 @@ def test_a_guest_that_starts_while_the_service_does(
     rig.start()
     # Then it is not taken for one that has its pages,
     assert rig.reconcile([A], starting=True) == []
-    used = rig.pools.usage()[pool]
+    used = rig.pools.snapshot().pools[pool].usage
     assert (used.ours, used.promised, used.awaited) == (3, 7, 0)
     # until it has.
     rig.kernel.touch(A)
