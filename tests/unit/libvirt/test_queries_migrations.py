@@ -37,7 +37,7 @@ class Record:
         self,
         migration_type: str,
         status: str,
-        task_state: str | None | Exception,
+        task_state: str | Exception | None,
     ) -> None:
         self.migration_type = migration_type
         self.status = status
@@ -73,7 +73,7 @@ def test_migrations(
     monkeypatch: pytest.MonkeyPatch,
     migration_type: str,
     status: str,
-    task_state: str | None | Exception,
+    task_state: str | Exception | None,
     counts: bool,
 ) -> None:
     record = Record(migration_type, status, task_state)
