@@ -109,6 +109,10 @@ class PoolUsage:
             parts.append(f'{self.held_back} held back')
         if self.occupied:
             parts.append(f'{self.occupied} used by others')
+        if self.missing:
+            parts.append(
+                f'{self.missing} more reserved on the host than are free'
+            )
         return ', '.join(parts)
 
 
@@ -290,8 +294,8 @@ def _with_awaited(
     count = max(0, reserved - sum(used.mapped for used in pools))
     kept = []
     for used in pools:
-        promised = max(used.promised, used.account.grown)
-        kept.append(max(0, min(count, used.pool.free - promised)))
+        for_guests = max(used.promised, used.account.grown)
+        kept.append(max(0, min(count, used.pool.free - for_guests)))
     rest = max(0, count - sum(kept))
     for number, used in enumerate(pools):
         spare = max(0, used.pool.free - used.promised - kept[number])
@@ -299,7 +303,7 @@ def _with_awaited(
         rest -= min(rest, spare)
     # What the kernel is clearing may hide some of what others have reserved,
     # but not this: who maps pages is refused if fewer are free and not kept.
-    needs = [used.promised - used.mapped for used in pools]
+    needs = [max(0, used.promised - used.mapped) for used in pools]
     here = sum(
         max(0, need - used.pool.free)
         for need, used in zip(needs, pools, strict=True)
