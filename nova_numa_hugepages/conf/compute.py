@@ -241,7 +241,8 @@ Seconds to spend on allocating huge pages for an instance.
 
 When the time is over, pages allocated so far are freed, and Nova tries the
 next host. It is also the longest time to wait until another instance that is
-starting has its pages, where it cannot be told before whether there are enough.
+starting has its pages, where it cannot be told before whether there are
+enough.
 
 Possible values:
 
