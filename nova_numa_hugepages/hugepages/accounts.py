@@ -67,8 +67,9 @@ class Accounts:
         )
         # Differences that were found between two refreshes.
         self._unreported: list[str] = []
-        # What writes have come to that the ledger could not be told.
-        self._unsettled: dict[model.PoolKey, model.Account] = {}
+        # What writes have come to that the ledger could not be told, by the
+        # announcement that is there.
+        self._unsettled: dict[model.Account, model.Account] = {}
 
     def read(
         self, pools: Mapping[model.PoolKey, model.Pool] | None = None
@@ -141,25 +142,19 @@ class Accounts:
         changes: list[str] = []
         account = _in_step(pool, known, changes)
         if account != stored:
-            self._settle(account, changes)
+            self._ledger.settle(key, account.floor, account.grown)
+            self._unsettled.pop(stored, None)
+            self._note(key, changes)
         return pool, account
 
     def _known(self, stored: model.Account | None) -> model.Account | None:
         """Get what is known of an account of the ledger."""
-        if stored is None or stored.announced_to is None:
-            return stored
-        return self._unsettled.get(stored.key, stored)
+        return stored and self._unsettled.get(stored, stored)
 
-    def _settle(self, account: model.Account, changes: Sequence[str]) -> None:
-        """Note the account of a pool.
-
-        :param changes: sentences on what was found of it
-        """
-        self._unsettled[account.key] = account
-        self._ledger.settle(account.key, account.floor, account.grown)
-        del self._unsettled[account.key]
+    def _note(self, key: model.PoolKey, changes: Sequence[str]) -> None:
+        """Note that a pool was set from outside, if it was."""
         self._unreported += changes
-        self.settings[account.key] += bool(changes)
+        self.settings[key] += bool(changes)
 
     def add(self, key: model.PoolKey, count: int, *, of_floor: int = 0) -> int:
         """Add persistent pages to a pool, or remove some of ours.
@@ -230,19 +225,24 @@ class Accounts:
         :returns: the pool, and how many pages the kernel took it for at most
         """
         self._ledger.announce(key, before.persistent, wanted)
+        announced = dataclasses.replace(
+            account, announced_from=before.persistent, announced_to=wanted
+        )
         meant = self._kernel.set_persistent(key, wanted)
         after = self._kernel.pool(key)
         changes: list[str] = []
         settled = _in_step(
             after,
             dataclasses.replace(
-                account,
-                announced_from=before.persistent,
+                announced,
                 announced_to=max(wanted, min(meant, after.persistent)),
             ),
             changes,
         )
-        self._settle(settled, changes)
+        self._note(key, changes)
+        self._unsettled[announced] = settled
+        self._ledger.settle(key, settled.floor, settled.grown)
+        del self._unsettled[announced]
         return after, meant
 
     def set_floor(self, key: model.PoolKey, floor: int) -> None:

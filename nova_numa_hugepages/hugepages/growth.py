@@ -74,6 +74,17 @@ class _Step(NamedTuple):
     settings: int
 
 
+class _Split(NamedTuple):
+    """Large pages that were split.
+
+    :ivar floor: how many of them were floor
+    """
+
+    large: _Step
+    small: _Step
+    floor: int
+
+
 class Growth:
     """One attempt to allocate pages, all of them or none.
 
@@ -104,9 +115,7 @@ class Growth:
         self._cut_off: _Step | None = None
         # What is to be undone, in the order in which it was done.
         self._done: list[_Step] = []
-        # Large pages that were split, how many of them were floor, and of the
-        # pool of the pieces only how often it was set.
-        self._split: list[tuple[_Step, int, _Step]] = []
+        self._split: list[_Split] = []
 
     @property
     def made(self) -> dict[model.PoolKey, int]:
@@ -194,7 +203,7 @@ class Growth:
                 self._done.append(step._replace(pages=gained))
             return []
         if not self._done:
-            return self._join(*self._split.pop())
+            return self._join(self._split.pop())
         step = self._done.pop()
         if self._was_set(step):
             return []
@@ -204,7 +213,7 @@ class Growth:
         again = 'freed again' if rest > 0 else 'allocated again'
         return [f'{abs(rest)} pages of {step.key} could not be {again}']
 
-    def _step(self, key: model.PoolKey, pages: int) -> _Step:
+    def _step(self, key: model.PoolKey, pages: int = 0) -> _Step:
         return _Step(key, pages, self._accounts.settings[key])
 
     def _was_set(self, *steps: _Step) -> bool:
@@ -295,18 +304,19 @@ class Growth:
                 )
                 small = large._replace(size_kib=hugetlb.DEMOTED_KIB)
                 self._split.append(
-                    (self._step(large, done), floor, self._step(small, 0))
+                    _Split(self._step(large, -done), self._step(small), floor)
                 )
 
-    def _join(self, split: _Step, floor: int, pieces: _Step) -> list[str]:
+    def _join(self, split: _Split) -> list[str]:
         """Allocate large pages again in place of those that were split.
 
         Those that were the operator's come first, and are the operator's
         again. So are the pieces of those that can't be joined.
         """
-        (key, count, _), small = split, pieces.key
+        key, small = split.large.key, split.small.key
+        count, floor = -split.large.pages, split.floor
         left = f'pages of {key} that were split could not be joined'
-        if self._was_set(split, pieces):
+        if self._was_set(split.large, split.small):
             return [f'{count} {left}: a pool was set from outside']
         ratio = key.size_kib // small.size_kib
         before, small_before = map(self._accounts.account, (key, small))
@@ -317,7 +327,7 @@ class Growth:
         short = count - self._accounts.add(key, count)
         if short:
             self._accounts.add(small, min(short * ratio, removed))
-        if self._was_set(split, pieces):
+        if self._was_set(split.large, split.small):
             return [f'{short} {left}: a pool was set from outside']
         joined = min(count - short, floor)
         self._accounts.set_floor(key, before.floor + joined)

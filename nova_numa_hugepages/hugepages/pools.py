@@ -255,7 +255,7 @@ class Pools:
                 self.release(holder, purpose)
                 return
             while not self._holds(holder, needs, purpose, deadline):
-                self._sleep(growth.PAUSE_S)
+                self._wait(holder, needs, purpose, deadline)
         except exception.PoolsReadOnly as error:
             # The scheduler must not be offered pages to be allocated.
             self.make_read_only(error.reason)
@@ -365,7 +365,8 @@ class Pools:
         """Allocate pages that are promised and missing, as far as possible.
 
         :param quick: whether to take only what the kernel has at hand
-        :param allocated: receives what was allocated if an error ends it
+        :param allocated: what was allocated is added to it, also if an error
+            ends it
         :returns: how many are still missing, by pool
         """
         if not missing or not self.can_grow:
@@ -374,9 +375,9 @@ class Pools:
         attempt = growth.Growth(self._host, policy, missing)
         try:
             return attempt.grow(missing)
-        except BaseException:
-            allocated |= attempt.made
-            raise
+        finally:
+            for key, count in attempt.made.items():
+                allocated[key] = allocated.get(key, 0) + count
 
     def trim(self, freed: dict[model.PoolKey, int] | None = None) -> None:
         """Free the idle pages that we allocated, as far as the kernel does.
@@ -425,6 +426,21 @@ class Pools:
                     raise
                 return False
         return True
+
+    def _wait(
+        self,
+        holder: str,
+        needs: Sequence[model.PageNeed],
+        purpose: model.Purpose,
+        deadline: float,
+    ) -> None:
+        """Wait until it is known whether there are enough pages."""
+        wanted = model.by_pool(needs)
+        while self._ticks() < deadline:
+            self._sleep(growth.PAUSE_S)
+            usage, short = self._short(wanted, (holder, purpose))
+            if not (short and _may_pass(short, usage)):
+                break
 
     def _hold(
         self,
@@ -494,7 +510,8 @@ class Pools:
             usage = self.usage(without)
             raise (_MayPass if may_pass else exception.NotEnoughPages)(
                 [
-                    f'{count} of {wanted[key]} pages of {key} are missing'
+                    f'{min(count, wanted[key])} of {wanted[key]} pages of '
+                    f'{key} are missing'
                     + self._explain(
                         key, usage.get(key), attempt.made.get(key, 0)
                     )
@@ -569,13 +586,13 @@ def _may_pass(short: Mapping[model.PoolKey, int], usage: Usage) -> bool:
     for it, count as promised to it and as used or reserved by others.
     """
     twice: dict[int, int] = collections.Counter()
-    starting = set()
+    starting: dict[int, int] = collections.Counter()
     for key, used in usage.items():
         taken = min(used.starting, used.occupied)
         twice[key.size_kib] += taken + used.awaited + used.owed
-        if used.starting:
-            starting.add(key.size_kib)
+        # As promised and used, and as promised and reserved.
+        starting[key.size_kib] += 2 * used.starting
     return all(
-        key.size_kib in starting and count <= twice[key.size_kib]
+        count <= min(twice[key.size_kib], starting[key.size_kib])
         for key, count in short.items()
     )

@@ -23,7 +23,6 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import itertools
 
 from oslo_log import log as logging
 
@@ -264,13 +263,14 @@ class Reconciler:
                 self._pools.allocate(wanted, quick=quick, allocated=allocated)
             )
             # What others have reserved may be on any node.
-            for key, other in itertools.permutations(usage, 2):
-                owed = min(missing.get(key, 0), usage[key].owed)
-                if owed and key.size_kib == other.size_kib:
-                    left = self._pools.allocate(
-                        {other: owed}, quick=quick, allocated=allocated
-                    )
-                    missing[key] -= owed - left.get(other, 0)
+            for key in [*missing]:
+                for other in usage:
+                    owed = min(missing[key], usage[key].owed)
+                    if owed and other.size_kib == key.size_kib:
+                        left = self._pools.allocate(
+                            {other: owed}, quick=quick, allocated=allocated
+                        )
+                        missing[key] -= owed - left.get(other, 0)
             missing = model.above_zero(missing)
         except BaseException:
             done += _logged(

@@ -159,6 +159,7 @@ class UsageReader:
         ours: dict[model.PoolKey, int] = collections.Counter()
         starting: dict[model.PoolKey, int] = collections.Counter()
         mapped: dict[model.PoolKey, int] = collections.Counter()
+        mapped_without: dict[int, int] = collections.Counter()
         maps: dict[str, _StartingGuest] = {}
         # Processes come first and pools last: a page that a starting guest
         # takes in between then counts twice, rather than not at all.
@@ -175,12 +176,18 @@ class UsageReader:
                 if hold.holder not in maps:
                     maps[hold.holder] = _StartingGuest(self._maps(process))
                 has, reserved = maps[hold.holder].take(key, hold.pages)
-                starting[key] += hold.pages - has
-                mapped[key] += reserved
+                if (hold.holder, hold.purpose) == without:
+                    mapped_without[key.size_kib] += reserved
+                else:
+                    starting[key] += hold.pages - has
+                    mapped[key] += reserved
             ours[key] += has
             if (hold.holder, hold.purpose) != without:
                 promised[key] += hold.pages - has
         reserved_now, pools = self._counters()
+        for size_kib, count in mapped_without.items():
+            left = reserved_now.get(size_kib, 0) - count
+            reserved_now[size_kib] = max(0, left)
         taken = _taken_meanwhile(mapped, reserved_now)
         accounts = self._accounts.read(pools).accounts
         leaks = self._ledger.leaks()
@@ -254,23 +261,23 @@ def _taken_meanwhile(
 ) -> dict[model.PoolKey, int]:
     """Count pages that starting guests have taken since they were looked at.
 
-    Or that the kernel is clearing for them: these are free and reserved no
-    more, and not mapped yet. They show when the kernel keeps fewer pages than
-    all those guests have mapped, and if it can be told which pool they are in.
+    Or that the kernel is clearing for them: these are neither free nor
+    reserved any more, and not mapped yet. They show when the kernel keeps
+    fewer pages than all those guests have mapped, and if it can be told which
+    pool they are in.
 
     :param mapped: pages that they have mapped and not taken, by pool
     :param reserved: pages that the kernel keeps, by size
     """
-    found = {}
+    by_size: dict[int, list[model.PoolKey]] = {}
     for key, count in mapped.items():
-        alone = not any(
-            others
-            for other, others in mapped.items()
-            if other.size_kib == key.size_kib and other != key
-        )
-        if alone:
-            found[key] = max(0, count - reserved.get(key.size_kib, 0))
-    return found
+        if count:
+            by_size.setdefault(key.size_kib, []).append(key)
+    return {
+        keys[0]: max(0, mapped[keys[0]] - reserved.get(size_kib, 0))
+        for size_kib, keys in by_size.items()
+        if len(keys) == 1
+    }
 
 
 def _with_awaited(
@@ -291,29 +298,26 @@ def _with_awaited(
     :param wanted: the pools in which those that are missing can be allocated;
         those in which pages are promised if empty
     """
+    # Who maps pages is refused if fewer are free than are reserved already.
+    spare = -reserved + sum(
+        max(0, used.pool.free - max(0, used.promised - used.mapped))
+        for used in pools
+    )
+    missing = max(0, -spare)
+    # What is being cleared for guests may hide some of it.
     count = max(0, reserved - sum(used.mapped for used in pools))
     kept = []
     for used in pools:
         for_guests = max(used.promised, used.account.grown)
         kept.append(max(0, min(count, used.pool.free - for_guests)))
     rest = max(0, count - sum(kept))
-    for number, used in enumerate(pools):
-        spare = max(0, used.pool.free - used.promised - kept[number])
-        kept[number] += min(rest, spare)
-        rest -= min(rest, spare)
-    # What the kernel is clearing may hide some of what others have reserved,
-    # but not this: who maps pages is refused if fewer are free and not kept.
-    needs = [max(0, used.promised - used.mapped) for used in pools]
-    here = sum(
-        max(0, need - used.pool.free)
-        for need, used in zip(needs, pools, strict=True)
-    )
-    unreserved = sum(used.pool.free for used in pools) - reserved
-    spare = unreserved - sum(needs) + here
-    missing = max(rest, -spare)
     found = []
     left = missing
     for used, there in zip(pools, kept, strict=True):
+        idle = max(0, used.pool.free - used.promised - there)
+        # None is idle if some are missing.
+        more = idle if missing else min(rest, idle)
+        rest -= min(rest, more)
         if wanted:
             owed = left if used.pool.key in wanted else 0
         else:
@@ -322,7 +326,7 @@ def _with_awaited(
         found.append(
             dataclasses.replace(
                 used,
-                awaited=there,
+                awaited=there + more,
                 missing=missing,
                 owed=owed,
                 spare=max(0, spare),

@@ -85,6 +85,11 @@ def migrating_instances(host: str, node: str) -> frozenset[str] | None:
         migrations = objects.MigrationList.get_in_progress_and_error(
             nova_context.get_admin_context(), host, node
         )
+        return frozenset(
+            migration.instance_uuid
+            for migration in migrations
+            if _is_in_progress(migration)
+        )
     except Exception as error:
         LOG.warning(
             'Could not list in-progress migrations; keeping their '
@@ -92,11 +97,6 @@ def migrating_instances(host: str, node: str) -> frozenset[str] | None:
             error,
         )
         return None
-    return frozenset(
-        migration.instance_uuid
-        for migration in migrations
-        if _is_in_progress(migration)
-    )
 
 
 def _is_in_progress(migration: objects.Migration) -> bool:

@@ -19,6 +19,7 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages import exception
+from tests.fixtures import kernel as fake_kernel
 from tests.unit.hugepages import page_host
 from tests.unit.hugepages.test_growth import LARGE
 from tests.unit.hugepages.test_growth import TWO_LARGE
@@ -143,3 +144,58 @@ def test_nothing_is_said_of_pages_that_are_not_freed(
         rig.pools.trim()
 
     assert 'will retry' not in caplog.text
+
+
+@pytest.mark.parametrize('number', [50, 40, 33, 7])
+def test_a_ledger_that_fails_right_after_it(
+    tmp_path: pathlib.Path, number: int
+):
+    rig = page_host.make(tmp_path, page_host.grown(5))
+    rig.pools.hold(A, page_host.needs((0, 15)))
+    set_to = [number]
+
+    def set_it(event: fake_kernel.Event) -> None:
+        if event.kind == 'written' and set_to:
+            rig.kernel.operator_writes(POOL, set_to.pop())
+
+    with rig.pools.locked():
+        rig.watch(set_it)
+        # 33 is what the kernel may have come to, had it run short.
+        outside = not 15 <= number <= 35
+        rig.steps.errors['settle'] = exception.LedgerError('', 'is full', '')
+        with pytest.raises(exception.LedgerError):
+            rig.pools.allocate({POOL: 20}, quick=True, allocated={})
+        rig.steps.revive()
+        told = '\n'.join(rig.pools.refresh())
+
+    assert rig.total() == number
+    assert ('from outside' in told) == outside
+    assert rig.account(0)[0] == (number if outside else 5)
+
+
+def test_what_could_not_be_noted_once_is_not_taken_for_news_later(
+    tmp_path: pathlib.Path,
+):
+    # Given a number that could not be noted, and was written back since.
+    rig = page_host.make(tmp_path, page_host.grown(5))
+    rig.pools.hold(A, page_host.needs((0, 15)))
+    rig.kernel.operator_writes(POOL, 33)
+    rig.steps.errors['settle'] = exception.LedgerError('', 'is full', '')
+    with rig.pools.locked(), pytest.raises(exception.LedgerError):
+        rig.pools.allocate({POOL: 1}, quick=True, allocated={})
+    rig.steps.revive()
+    rig.kernel.operator_writes(POOL, 15)
+    events: list[str] = []
+
+    def fail(event: fake_kernel.Event) -> None:
+        events.append(event.kind)
+        if events[-2:] == ['written', 'read']:
+            raise exception.KernelError('nr_hugepages', 'an error', 'none')
+
+    # When a write is cut off then, Then what it made is ours.
+    rig.watch(fail)
+    with rig.pools.locked():
+        with pytest.raises(exception.KernelError):
+            rig.pools.allocate({POOL: 10}, quick=True, allocated={})
+        rig.pools.refresh()
+    assert rig.account(0) == (5, 20)

@@ -22,6 +22,8 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.reconcile_rules import Present
 from tests.fixtures import kernel as fake_kernel
 from tests.unit.hugepages import page_host
 
@@ -242,3 +244,111 @@ class TestPagesThatAreBeingCleared:
         rig.sleep = pytest.fail
         with pytest.raises(exception.NotEnoughPages, match=r'1 of 13 pages'):
             rig.pools.hold(B, page_host.needs((0, 13)))
+
+
+def look_of(rig: page_host.Rig, holder: str) -> None:
+    """Have a guest seen as it is now from now on."""
+    pid = rig.kernel.pid(holder)
+    before = rig.kernel.read_maps(pid)
+    rig.read_maps = lambda other: (
+        before if other == pid else rig.kernel.read_maps(other)
+    )
+    rig.start()
+
+
+def test_the_last_idle_page_is_not_given_for_one_that_is_missing(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given that 2 of 9 pages are being cleared, and that others have reserved
+    # 7, of which 2 are hidden by that.
+    rig = page_host.make(tmp_path, page_host.grown(9), page_host.grown(10))
+    rig.pools.hold(A, page_host.needs((0, 9)))
+    rig.kernel.start_guest(A, {HERE: 9}, touch=False)
+    look_of(rig, A)
+    rig.kernel.touch(A, 2)
+    rig.kernel.take({THERE: 7}, touch=False)
+    rig.pools.hold(B, page_host.needs((1, 4)))
+    rig.run(B)
+
+
+def test_a_guest_whose_own_hold_does_not_count(tmp_path: pathlib.Path) -> None:
+    rig = page_host.make(tmp_path, page_host.grown(20), dynamic=False)
+    rig.pools.hold(A, page_host.needs((0, 8)))
+    rig.kernel.start_guest(A, {HERE: 8}, touch=False)
+    look_of(rig, A)
+    rig.kernel.touch(A, 2)
+    used = rig.pools.usage((A, model.Purpose.GUEST))[HERE]
+    assert (used.promised, used.owed, used.starting) == (0, 0, 0)
+
+
+def test_no_more_is_waited_for_than_a_guest_may_take(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a guest that lacks one page, and others who have reserved 100.
+    rig = page_host.make(tmp_path, page_host.grown(200), dynamic=False)
+    rig.pools.hold(A, page_host.needs((0, 8)))
+    rig.kernel.start_guest(A, {HERE: 8}, touch=False)
+    rig.kernel.touch(A, 7)
+    rig.kernel.take({HERE: 100}, touch=False)
+    rig.sleep = pytest.fail
+    with pytest.raises(exception.NotEnoughPages, match=r'58 of 150 pages'):
+        rig.pools.hold(B, page_host.needs((0, 150)))
+
+
+def test_memory_is_not_compacted_while_it_is_waited(
+    tmp_path: pathlib.Path,
+) -> None:
+    rig = page_host.make(tmp_path, page_host.grown(20), page_host.NODE)
+    rig.pools.hold(A, page_host.needs((0, 8)))
+    rig.kernel.start_guest(A, {HERE: 8}, touch=False)
+    look_of(rig, A)
+    rig.kernel.touch(A, 3)
+    rig.kernel.take({THERE: 9}, touch=False)
+    for node in (0, 1):
+        rig.kernel.use_memory(node, 1 << 30)
+    written: list[str] = []
+    rig.watch(
+        lambda event: (
+            written.append(event.what) if event.kind == 'write' else None
+        )
+    )
+    with pytest.raises(exception.NotEnoughPages):
+        rig.pools.hold(B, page_host.needs((0, 8)))
+    # Each time that it is tried, which is once more at the end.
+    assert 0 < written.count('write_compact 0') <= 2
+
+
+def test_what_was_allocated_is_reported_though_another_node_fails(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given 5 pages that are missing, of which 2 can be had on node 0.
+    rig = page_host.make(tmp_path, page_host.grown(5), page_host.grown(5))
+    rig.pools.hold(A, page_host.needs((0, 5), (1, 5)))
+    rig.kernel.take({HERE: 5}, touch=False)
+    spare_kib = rig.kernel.memory(0).spare
+    rig.kernel.use_memory(
+        0, spare_kib - rig.policy.node_free_mib * 1024 - 2 * 2048
+    )
+
+    def fail(event: fake_kernel.Event) -> None:
+        if event.kind == 'write' and event.what.startswith('write_nr 1'):
+            raise exception.KernelError('nr_hugepages', 'an error', 'none')
+
+    rig.watch(fail)
+    done: list[str] = []
+    with rig.pools.locked():
+        plan = rig.reconciler.plan(Present(frozenset([A]), frozenset()))
+        with pytest.raises(exception.KernelError):
+            rig.reconciler.apply(plan, done=done)
+    assert done == ['2 pages of 2 MiB on NUMA node 0 were allocated']
+
+
+def test_no_more_are_missing_than_are_wanted(tmp_path: pathlib.Path) -> None:
+    rig = page_host.make(tmp_path, page_host.grown(5), dynamic=False)
+    rig.pools.hold(A, page_host.needs((0, 5)))
+    rig.kernel.take({HERE: 5}, touch=False)
+    with pytest.raises(
+        exception.NotEnoughPages,
+        match=r'1 of 1 pages .*5 more reserved on the host than are free',
+    ):
+        rig.pools.hold(B, page_host.needs((0, 1)))

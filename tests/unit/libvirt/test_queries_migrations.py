@@ -88,6 +88,20 @@ def test_migrations(
     assert found == (frozenset({UUID}) if counts else frozenset())
 
 
+def test_nothing_is_known_of_a_migration_if_nova_does_not_answer_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = Record('live-migration', 'running', OSError('no route to host'))
+    monkeypatch.setattr(
+        objects.MigrationList,
+        'get_in_progress_and_error',
+        lambda *_: [record],
+    )
+
+    assert queries.migrating_instances('host', 'node') is None
+    assert 'Could not list in-progress migrations' in caplog.text
+
+
 def test_nothing_is_known_if_nova_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
