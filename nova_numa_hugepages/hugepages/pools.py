@@ -292,13 +292,15 @@ class Pools:
             with self._lock:
                 self.drop(holder, *purposes)
                 try:
-                    self.trim()
+                    idle = self.freeable()
                 except exception.KernelError as error:
                     LOG.warning(
                         'Cannot free idle huge pages now; will retry: %s',
                         error,
                         instance_uuid=holder,
                     )
+                else:
+                    self._free(idle, {})
 
     # Changing in steps, by a caller that has the lock.
 
@@ -387,8 +389,14 @@ class Pools:
         :param freed: receives how many pages were freed, pool by pool, also
             if an error ends it
         """
-        freed = {} if freed is None else freed
-        for key, pages in self.freeable().items():
+        self._free(self.freeable(), {} if freed is None else freed)
+
+    def _free(
+        self,
+        idle: Mapping[model.PoolKey, int],
+        freed: dict[model.PoolKey, int],
+    ) -> None:
+        for key, pages in idle.items():
             settings = self._accounts.settings[key]
             count = -self._accounts.add(key, -pages)
             if self._accounts.settings[key] != settings:

@@ -161,7 +161,8 @@ class Rig:
         self.steps = Steps()
         self.now = 1000.0
         self.sleep: Callable[[float], object] = lambda _: None
-        self.read_maps = read_maps or self.kernel.read_maps
+        self._looks: dict[int, str] = {}
+        self.read_maps = read_maps or self._read_maps
         self.ledger = stepping(ledger or Ledger.in_memory(), self.steps)
         self.start()
 
@@ -250,6 +251,24 @@ class Rig:
             counts = found.setdefault((hold.holder, hold.purpose.value), {})
             counts[hold.key] = counts.get(hold.key, 0) + hold.pages
         return found
+
+    def keep_look(self, holder: str) -> None:
+        """Have the maps of a guest read as they are now, until `look_again`.
+
+        As the kernel shows them while it clears pages for the guest, or as
+        they were read before it went on.
+        """
+        pid = self.kernel.pid(holder)
+        self._looks[pid] = self.kernel.read_maps(pid)
+
+    def look_again(self) -> None:
+        """Have the maps of all guests read as they are."""
+        self._looks.clear()
+
+    def _read_maps(self, pid: int) -> str:
+        if pid in self._looks:
+            return self._looks[pid]
+        return self.kernel.read_maps(pid)
 
     def run(self, holder: str, *, taken: bool = True) -> None:
         """Start a guest on the pages that are held for it."""

@@ -49,10 +49,7 @@ def cells(dice: Dice) -> list[model.PageNeed]:
 
 
 class Host:
-    """A host with two nodes.
-
-    :ivar cleared: whether the guest that is there is seen as it is
-    """
+    """A host with two nodes."""
 
     def __init__(self, folder: str, dice: Dice) -> None:
         self.dice = dice
@@ -73,7 +70,6 @@ class Host:
         if dice.chance(50):
             for node in (0, 1):
                 self.kernel.use_memory(node, dice.number(700, 960) * 1024)
-        self.cleared = True
         self.off: set[str] = set()
 
     def come(self) -> None:
@@ -99,17 +95,8 @@ class Host:
         self.kernel.start_guest(THERE, counts, touch=False)
         self.off.remove(THERE)
         self.kernel.touch(THERE, self.dice.number(0, 6))
-        pid = self.kernel.pid(THERE)
-        before = self.kernel.read_maps(pid)
-        taken = self.dice.number(0, 4)
-        self.kernel.touch(THERE, taken)
-        self.cleared = not taken
-        self.rig.read_maps = lambda other: (
-            self.kernel.read_maps(other)
-            if self.cleared or other != pid
-            else before
-        )
-        self.rig.start()
+        self.rig.keep_look(THERE)
+        self.kernel.touch(THERE, self.dice.number(0, 4))
 
     def _reserve(self) -> None:
         count = self.dice.number(0, 12)
@@ -136,22 +123,18 @@ def test_holds(data: st.DataObject) -> None:
             if all_of_it
             else cells(dice)
         )
-
-        def clear(_: float) -> None:
-            host.cleared = True
-
-        rig.sleep = clear
+        rig.sleep = lambda _: rig.look_again()
         try:
             rig.pools.hold(NEW, needs)
         except exception.NotEnoughPages:
             assert not all_of_it
-            clear(0)
+            rig.look_again()
             # Nor is it given when all is clear.
             with contextlib.suppress(exception.NotEnoughPages):
                 rig.pools.hold(NEW, needs)
                 raise AssertionError('refused at first') from None
             return
-        clear(0)
+        rig.look_again()
         rig.run(NEW)
         if THERE in host.kernel.guests():
             host.kernel.touch(THERE)

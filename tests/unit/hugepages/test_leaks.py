@@ -151,10 +151,8 @@ def test_pages_of_a_guest_that_starts_are_no_use_of_others(rig):
     rig.run(A)
     rig.pools.hold(B, page_host.needs((0, 8)))
     rig.kernel.start_guest(B, {POOL: 8}, touch=False)
-    pid = rig.kernel.pid(B)
-    before = rig.kernel.read_maps(pid)
+    rig.keep_look(B)
     rig.kernel.touch(B, 4)
-    rig.read_maps = lambda _: before
     rig.start()
     rig.reconcile([A, B], busy=[B])
     rig.kernel.touch(B)
@@ -183,3 +181,16 @@ def test_that_none_can_be_looked_for_stops_no_release(
     assert rig.ledger.holds(A) == []
     assert 'Cannot look for leaked huge pages' in caplog.text
     assert ('Cannot free idle huge pages now' in caplog.text) == dynamic
+
+
+def test_that_pages_cannot_be_freed_is_an_error(tmp_path):
+    rig = page_host.make(tmp_path)
+    rig.pools.hold(A, page_host.needs((0, 16)))
+
+    def fail():
+        raise exception.KernelError('nr_hugepages', 'an error', 'none')
+
+    rig.at_first_write(fail)
+
+    with pytest.raises(exception.KernelError, match='an error'):
+        rig.pools.release(A)

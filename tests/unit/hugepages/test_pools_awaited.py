@@ -190,19 +190,14 @@ class TestPagesThatAreBeingCleared:
         rig.pools.hold(A, page_host.needs((0, 8)))
         rig.kernel.start_guest(A, {HERE: 8}, touch=False)
         rig.kernel.touch(A, 3)
-        before = rig.kernel.read_maps(rig.kernel.pid(A))
+        rig.keep_look(A)
         rig.kernel.touch(A, 2)
-        self.cleared = False
-        rig.read_maps = lambda pid: (
-            rig.kernel.read_maps(pid) if self.cleared else before
-        )
-        rig.start()
         return rig
 
     def test_they_count_once(self, rig: page_host.Rig) -> None:
         rig.sleep = pytest.fail
         rig.pools.hold(B, page_host.needs((0, 12), (1, 20)))
-        self.cleared = True
+        rig.look_again()
         rig.run(B)
 
     def test_what_others_have_reserved_is_not_hidden(
@@ -211,7 +206,7 @@ class TestPagesThatAreBeingCleared:
         rig.kernel.take({THERE: 1}, touch=False)
         with pytest.raises(exception.NotEnoughPages):
             rig.pools.hold(B, page_host.needs((0, 12), (1, 20)))
-        self.cleared = True
+        rig.look_again()
         rig.pools.hold(B, page_host.needs((0, 11), (1, 19)))
         rig.run(B)
 
@@ -222,10 +217,7 @@ class TestPagesThatAreBeingCleared:
 
     @pytest.mark.usefixtures('others')
     def test_they_are_waited_for(self, rig: page_host.Rig) -> None:
-        def go_on(_: float) -> None:
-            self.cleared = True
-
-        rig.sleep = go_on
+        rig.sleep = lambda _: rig.look_again()
         rig.pools.hold(B, page_host.needs((0, 4)))
         rig.run(B)
 
@@ -246,16 +238,6 @@ class TestPagesThatAreBeingCleared:
             rig.pools.hold(B, page_host.needs((0, 13)))
 
 
-def look_of(rig: page_host.Rig, holder: str) -> None:
-    """Have a guest seen as it is now from now on."""
-    pid = rig.kernel.pid(holder)
-    before = rig.kernel.read_maps(pid)
-    rig.read_maps = lambda other: (
-        before if other == pid else rig.kernel.read_maps(other)
-    )
-    rig.start()
-
-
 def test_the_last_idle_page_is_not_given_for_one_that_is_missing(
     tmp_path: pathlib.Path,
 ) -> None:
@@ -264,7 +246,7 @@ def test_the_last_idle_page_is_not_given_for_one_that_is_missing(
     rig = page_host.make(tmp_path, page_host.grown(9), page_host.grown(10))
     rig.pools.hold(A, page_host.needs((0, 9)))
     rig.kernel.start_guest(A, {HERE: 9}, touch=False)
-    look_of(rig, A)
+    rig.keep_look(A)
     rig.kernel.touch(A, 2)
     rig.kernel.take({THERE: 7}, touch=False)
     rig.pools.hold(B, page_host.needs((1, 4)))
@@ -275,7 +257,7 @@ def test_a_guest_whose_own_hold_does_not_count(tmp_path: pathlib.Path) -> None:
     rig = page_host.make(tmp_path, page_host.grown(20), dynamic=False)
     rig.pools.hold(A, page_host.needs((0, 8)))
     rig.kernel.start_guest(A, {HERE: 8}, touch=False)
-    look_of(rig, A)
+    rig.keep_look(A)
     rig.kernel.touch(A, 2)
     used = rig.pools.usage((A, model.Purpose.GUEST))[HERE]
     assert (used.promised, used.owed, used.starting) == (0, 0, 0)
@@ -301,7 +283,7 @@ def test_memory_is_not_compacted_while_it_is_waited(
     rig = page_host.make(tmp_path, page_host.grown(20), page_host.NODE)
     rig.pools.hold(A, page_host.needs((0, 8)))
     rig.kernel.start_guest(A, {HERE: 8}, touch=False)
-    look_of(rig, A)
+    rig.keep_look(A)
     rig.kernel.touch(A, 3)
     rig.kernel.take({THERE: 9}, touch=False)
     for node in (0, 1):
