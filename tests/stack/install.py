@@ -64,12 +64,7 @@ def prepare() -> None:
     packages.install(PROGRAMS)
     ssh.prepare()
     folder = locations.folder() / 'packages'
-    if not (folder / 'done').exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        packages.install_dependencies(_BROKER, 'erlang-')
-        packages.unpack([_BROKER], folder / _BROKER)
-        (folder / 'done').touch()
+    packages.unpack_once(_BROKER, 'erlang-', folder / _BROKER)
 
 
 def install_wheel() -> str:

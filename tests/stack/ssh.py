@@ -18,7 +18,6 @@ machine that the virtual hosts run on.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 from tests.host.rig import packages
@@ -62,17 +61,13 @@ def prepare() -> None:
     """Install what is missing, and make the key. Idempotent."""
     packages.install(PROGRAMS)
     folder = locations.folder() / 'ssh'
-    if (folder / 'done').exists():
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    packages.install_dependencies(_SERVER, 'lib')
-    packages.unpack([_SERVER], folder / _SERVER)
-    subprocess.run(
-        ['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', folder / 'key'],
-        check=True,
-    )
-    (folder / 'done').touch()
+    packages.unpack_once(_SERVER, 'lib', folder / _SERVER)
+    key = folder / 'key'
+    if not key.exists():
+        subprocess.run(
+            ['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', key],
+            check=True,
+        )
 
 
 def start(machine: virtual.VirtualHost) -> None:

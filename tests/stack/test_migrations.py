@@ -45,6 +45,21 @@ def _occupy(client: api.Client, host: hosts.ComputeHost, node: int) -> None:
     client.delete(booted[:-1])
 
 
+def _migrate(client: api.Client, server: str, host: hosts.ComputeHost) -> None:
+    client.act(
+        server,
+        'os-migrateLive',
+        {'host': host.name, 'block_migration': 'auto'},
+    )
+
+
+def _slow_down(host: hosts.ComputeHost, server: str) -> None:
+    """Have the live migration of a server that was just booted take long."""
+    # Until there is enough in its memory.
+    time.sleep(10)
+    host.machine.virsh('migrate-setspeed', server, _SLOW)
+
+
 @pytest.mark.smoke
 @pytest.mark.scenario(7, 'live migration, onto other nodes')
 def test_live_migration(
@@ -59,11 +74,7 @@ def test_live_migration(
     logged = len(node2.log)
 
     # when it moves there,
-    client.act(
-        server,
-        'os-migrateLive',
-        {'host': node2.name, 'block_migration': 'auto'},
-    )
+    _migrate(client, server, node2)
     client.wait_for_host(server, node2.name)
 
     # then it has pages on another node there, which were held first, and
@@ -89,15 +100,9 @@ def test_aborted_live_migration(
     # Where it is to go, it would be on another node.
     _occupy(client, node2, nodes[0])
     before = host_state.read(node2)
-    # Enough in its memory that it takes a while.
-    time.sleep(10)
-    node1.machine.virsh('migrate-setspeed', server, _SLOW)
+    _slow_down(node1, server)
 
-    client.act(
-        server,
-        'os-migrateLive',
-        {'host': node2.name, 'block_migration': 'auto'},
-    )
+    _migrate(client, server, node2)
     migration = client.running_migration(server)
     holds = host_state.read(node2).holds
     assert holds.keys() - before.holds.keys() == {(server, _INCOMING)}
@@ -125,14 +130,8 @@ def test_killed_in_a_live_migration(
     server = client.boot(
         client.pages(mib=256), image=cloud_setup.BOOTS, host=node1.name
     )
-    # Enough in its memory that it takes a while.
-    time.sleep(10)
-    node1.machine.virsh('migrate-setspeed', server, _SLOW)
-    client.act(
-        server,
-        'os-migrateLive',
-        {'host': node2.name, 'block_migration': 'auto'},
-    )
+    _slow_down(node1, server)
+    _migrate(client, server, node2)
     client.running_migration(server)
     cloud.nodes[killed].stop_service(signal.SIGKILL)
     cloud.nodes[killed].start_service()

@@ -64,25 +64,9 @@ def test_cold_migration(
     node2: hosts.ComputeHost,
     server: str,
 ) -> None:
-    pages = host_state.read(node1).holds[server, checks.GUEST]
-
-    client.act(server, 'migrate', {'host': node2.name})
-    client.wait(server, 'VERIFY_RESIZE')
-    checks.check_instance(client, node2, server)
-    check_kept(node1, server, pages)
-
-    client.act(server, 'revertResize')
-    client.wait(server, 'ACTIVE')
-    checks.check_instance(client, node1, server)
-    assert host_state.read(node1).holds == {(server, checks.GUEST): pages}
-    checks.check_empty(node2)
-
-    client.act(server, 'migrate', {'host': node2.name})
-    client.wait(server, 'VERIFY_RESIZE')
-    client.act(server, 'confirmResize')
-    client.wait(server, 'ACTIVE')
-    checks.check_instance(client, node2, server)
-    checks.check_empty(node1)
+    _move_twice(
+        client, (node1, node2), server, 'migrate', {'host': node2.name}, 128
+    )
 
 
 @pytest.mark.scenario(7, 'resize across hosts, revert; resize, confirm')
@@ -93,26 +77,43 @@ def test_resize_across_hosts(
     server: str,
     elsewhere: None,
 ) -> None:
-    pages = host_state.read(node1).holds[server, checks.GUEST]
-    larger = client.pages(cells=2, mib=512)
+    larger = {'flavorRef': client.pages(cells=2, mib=512)}
+    _move_twice(client, (node1, node2), server, 'resize', larger, 256)
 
-    client.act(server, 'resize', {'flavorRef': larger})
+
+def _move_twice(
+    client: api.Client,
+    nodes: tuple[hosts.ComputeHost, hosts.ComputeHost],
+    server: str,
+    action: str,
+    body: dict[str, str],
+    pages: int,
+) -> None:
+    """Move a server to the other host and back, and there for good.
+
+    :param pages: how many it has there
+    """
+    here, there = nodes
+    before = host_state.read(here).holds[server, checks.GUEST]
+
+    client.act(server, action, body)
     client.wait(server, 'VERIFY_RESIZE')
-    checks.check_instance(client, node2, server)
-    assert sum(host_state.read(node2).total) == 256
-    check_kept(node1, server, pages)
+    checks.check_instance(client, there, server)
+    assert sum(host_state.read(there).total) == pages
+    check_kept(here, server, before)
 
     client.act(server, 'revertResize')
     client.wait(server, 'ACTIVE')
-    checks.check_instance(client, node1, server)
-    checks.check_empty(node2)
+    checks.check_instance(client, here, server)
+    assert host_state.read(here).holds == {(server, checks.GUEST): before}
+    checks.check_empty(there)
 
-    client.act(server, 'resize', {'flavorRef': larger})
+    client.act(server, action, body)
     client.wait(server, 'VERIFY_RESIZE')
     client.act(server, 'confirmResize')
     client.wait(server, 'ACTIVE')
-    checks.check_instance(client, node2, server)
-    checks.check_empty(node1)
+    checks.check_instance(client, there, server)
+    checks.check_empty(here)
 
 
 @pytest.mark.scenario(7, 'resize across hosts, deleted before it is confirmed')

@@ -262,11 +262,31 @@ def unpack(packages: list[str], folder: pathlib.Path) -> None:
     """Fetch packages and unpack them into a new folder."""
     print(f'Fetching {" ".join(packages)}…', flush=True)
     debs = folder.with_suffix('.debs')
+    # Of a run that was killed.
+    shutil.rmtree(debs, ignore_errors=True)
     debs.mkdir()
     _apt('apt-get', 'download', *packages, cwd=debs)
     for deb in debs.glob('*.deb'):
         _run('dpkg-deb', '-x', str(deb), str(folder))
     shutil.rmtree(debs)
+
+
+def unpack_once(package: str, prefix: str, folder: pathlib.Path) -> None:
+    """Unpack a package that would start a server if it was installed.
+
+    What it needs is installed. Idempotent.
+
+    :param prefix: of the packages that are wanted of that
+    :param folder: where to; made if it isn't there
+    """
+    done = folder.with_suffix('.done')
+    if done.exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    install_dependencies(package, prefix)
+    unpack([package], folder)
+    done.touch()
 
 
 def _install(packages: Iterable[str]) -> None:
