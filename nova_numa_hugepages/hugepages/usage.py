@@ -23,6 +23,7 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+from typing import NamedTuple
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
@@ -45,8 +46,9 @@ class PoolUsage:
     :ivar promised: free pages that holders have a right to; pages that a
         running guest has returned for now are among them
     :ivar starting: those of them whose holder is taking them right now
-    :ivar mapped: those of these for which the kernel keeps a page, on whatever
-        node, or which it is clearing
+    :ivar mapped: promised pages for which the kernel keeps one, on whatever
+        node, or which it is clearing: guests are taking them right now, or
+        have returned them
     :ivar ours: pages in use that belong to a hold
     :ivar reserved: pages that the operator holds back from guests
     :ivar leaked: pages in use that guests have left which have ended
@@ -155,39 +157,34 @@ class UsageReader:
         :param wanted: pages that count as promised, too
         :raises exception.KernelError: if the kernel's files can't be read
         """
-        promised: dict[model.PoolKey, int] = collections.Counter(wanted)
-        ours: dict[model.PoolKey, int] = collections.Counter()
-        starting: dict[model.PoolKey, int] = collections.Counter()
-        mapped: dict[model.PoolKey, int] = collections.Counter()
-        mapped_without: dict[int, int] = collections.Counter()
-        maps: dict[str, _StartingGuest] = {}
         # Processes come first and pools last: a page that a starting guest
         # takes in between then counts twice, rather than not at all.
         if running is None:
             running = processes.running(self._kernel.fs)
-        for hold in holds:
-            key = hold.key
-            process = running.get(hold.holder)
-            if hold.purpose is model.Purpose.RESIZE or process is None:
-                has = 0
-            elif hold.state is model.State.TAKEN:
-                has = hold.pages
-            else:
-                if hold.holder not in maps:
-                    maps[hold.holder] = _StartingGuest(self._maps(process))
-                has, reserved = maps[hold.holder].take(key, hold.pages)
-                if (hold.holder, hold.purpose) == without:
-                    mapped_without[key.size_kib] += reserved
-                else:
-                    starting[key] += hold.pages - has
-                    mapped[key] += reserved
-            ours[key] += has
-            if (hold.holder, hold.purpose) != without:
-                promised[key] += hold.pages - has
+        shares = self._shares(holds, running)
         reserved_now, pools = self._counters()
-        for size_kib, count in mapped_without.items():
-            left = reserved_now.get(size_kib, 0) - count
-            reserved_now[size_kib] = max(0, left)
+        kept_sizes = self._sizes_kept(pools.values())
+        promised: dict[model.PoolKey, int] = collections.Counter(wanted)
+        ours: dict[model.PoolKey, int] = collections.Counter()
+        starting: dict[model.PoolKey, int] = collections.Counter()
+        mapped: dict[model.PoolKey, int] = collections.Counter()
+        kept: dict[model.PoolKey, int] = collections.Counter()
+        for share in shares:
+            key = share.hold.key
+            reserved = share.reserved
+            if not share.starting and key.size_kib not in kept_sizes:
+                reserved = 0
+            ours[key] += share.has
+            if (share.hold.holder, share.hold.purpose) == without:
+                left = reserved_now.get(key.size_kib, 0) - reserved
+                reserved_now[key.size_kib] = max(0, left)
+                continue
+            promised[key] += share.missing
+            if share.starting:
+                starting[key] += share.missing
+                mapped[key] += reserved
+            else:
+                kept[key] += reserved
         taken = _taken_meanwhile(mapped, reserved_now)
         accounts = self._accounts.read(pools).accounts
         leaks = self._ledger.leaks()
@@ -195,16 +192,15 @@ class UsageReader:
         for key, pool in pools.items():
             more = taken.get(key, 0)
             has = ours[key] + more
-            # A guest that has taken its pages may return some through its
-            # balloon, and takes them again whenever it likes.
-            returned = max(0, has - pool.in_use)
+            # What it has returned since it was looked at.
+            back = max(0, has - pool.in_use)
             found[key] = PoolUsage(
                 pool,
                 accounts[key],
-                promised[key] - more + returned,
+                promised[key] - more + back,
                 starting[key] - more,
-                mapped[key] - more,
-                has - returned,
+                mapped[key] - more + kept[key],
+                has - back,
                 self._reserved.get(key, 0),
                 leaks.get(key, 0),
             )
@@ -230,6 +226,39 @@ class UsageReader:
                 break
         return reserved, pools
 
+    def _shares(
+        self,
+        holds: Collection[model.Hold],
+        running: Mapping[str, processes.GuestProcess],
+    ) -> list[_Share]:
+        """Find out which pages guests have of those that are held for them."""
+        guests: dict[str, _GuestPages | None] = {}
+        shares = []
+        for hold in holds:
+            process = running.get(hold.holder)
+            if hold.purpose is model.Purpose.RESIZE or process is None:
+                shares.append(_Share(hold))
+                continue
+            taken = hold.state is model.State.TAKEN
+            if hold.holder not in guests:
+                guests[hold.holder] = self._look(process, taken=taken)
+            guest = guests[hold.holder]
+            if guest is not None:
+                has, reserved = guest.take(hold.key, hold.pages)
+                shares.append(_Share(hold, has, reserved, starting=not taken))
+            elif taken:
+                shares.append(_Share(hold, hold.pages))
+            else:
+                shares.append(_Share(hold, starting=True))
+        return shares
+
+    def _sizes_kept(self, pools: Collection[model.Pool]) -> set[int]:
+        """List the page sizes of which the kernel keeps what is returned."""
+        if not self._kernel.keeps_returned():
+            return set()
+        surplus = {pool.size_kib for pool in pools if pool.surplus}
+        return {pool.size_kib for pool in pools} - surplus
+
     def pages_of(
         self, process: processes.GuestProcess
     ) -> dict[model.PoolKey, int]:
@@ -244,16 +273,43 @@ class UsageReader:
             return {}
         return processes.pages_of(text)
 
-    def _maps(self, process: processes.GuestProcess) -> str:
-        """Read where the huge pages of a guest are that is taking them.
+    def _look(
+        self, process: processes.GuestProcess, *, taken: bool
+    ) -> _GuestPages | None:
+        """Read where the huge pages of a guest are.
 
-        If that can't be read, those that it has count twice: as promised, and
-        as used by others. That lasts until it has started, and is logged then.
+        If that can't be read, those that it is taking count twice: as
+        promised, and as used by others. That lasts until it has started, and
+        is logged then. A guest that has started counts as having all of its
+        pages.
+
+        :param taken: whether it has started
         """
         try:
-            return self._read_maps(process.pid)
+            maps = self._read_maps(process.pid)
         except (exception.KernelError, ProcessLookupError):
-            return ''
+            return None
+        return _GuestPages(maps, taken=taken)
+
+
+class _Share(NamedTuple):
+    """What a guest has of the pages that are held for it.
+
+    :ivar has: how many of them it has; none if it doesn't run
+    :ivar reserved: for how many of the others the kernel keeps a page, if it
+        keeps those that a guest has returned
+    :ivar starting: whether it is taking them right now
+    """
+
+    hold: model.Hold
+    has: int = 0
+    reserved: int = 0
+    starting: bool = False
+
+    @property
+    def missing(self) -> int:
+        """The pages that it doesn't have."""
+        return self.hold.pages - self.has
 
 
 def _taken_meanwhile(
@@ -312,7 +368,16 @@ def _with_awaited(
         kept.append(max(0, min(count, used.pool.free - for_guests)))
     rest = max(0, count - sum(kept))
     found = []
-    left = missing
+    # Those for which the kernel keeps a page are missing in their own pool,
+    # unless they are being cleared.
+    left = missing - sum(
+        min(
+            used.mapped,
+            max(0, used.promised - used.starting - used.pool.free),
+        )
+        for used in pools
+    )
+    left = max(0, left)
     for used, there in zip(pools, kept, strict=True):
         idle = max(0, used.pool.free - used.promised - there)
         # None is idle if some are missing.
@@ -335,14 +400,17 @@ def _with_awaited(
     return found
 
 
-class _StartingGuest:
-    """The pages of a guest that is taking them.
+class _GuestPages:
+    """The pages of a guest.
 
     :param maps: as `processes.huge_maps` reads it
+    :param taken: whether it has had all of its pages; what it doesn't have any
+        more is kept for it only in memory that no other process can map
     """
 
-    def __init__(self, maps: str) -> None:
+    def __init__(self, maps: str, *, taken: bool) -> None:
         self._maps = maps
+        self._taken = taken
         self._pages = processes.pages_of(maps)
         self._reserved: dict[int, int] = {}
 
@@ -351,17 +419,18 @@ class _StartingGuest:
 
         :param held: how many pages it holds
         :returns: how many of these it has, and for how many of the others the
-            kernel keeps a page. It maps one cell after the other, and touches
-            each before it maps the next one.
+            kernel keeps a page. A guest that starts maps one cell after the
+            other, and touches each before it maps the next one.
         """
         left = self._pages.get(key, 0)
         has = min(held, left)
         self._pages[key] = left - has
         size_kib = key.size_kib
         if size_kib not in self._reserved:
-            self._reserved[size_kib] = (
-                processes.untouched_kib(self._maps, size_kib) // size_kib
+            untouched_kib = processes.untouched_kib(
+                self._maps, size_kib, private=self._taken
             )
+            self._reserved[size_kib] = untouched_kib // size_kib
         reserved = min(held - has, self._reserved[size_kib])
         self._reserved[size_kib] -= reserved
         return has, reserved

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 
 from nova_numa_hugepages.hugepages import model
@@ -25,13 +26,15 @@ _BYTES = KIB * 1024
 _MAP_HUGETLB = getattr(mmap, 'MAP_HUGETLB', 0x40000)
 
 
-def take(pages: int) -> mmap.mmap:
+def take(pages: int, *, private: bool = False) -> mmap.mmap:
     """Map pages, which the kernel then keeps free. Children don't have them.
 
+    :param private: whether no other process can map them
     :raises OSError: if there are too few
     """
+    sharing = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
     mapped = mmap.mmap(
-        -1, pages * _BYTES, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_HUGETLB
+        -1, pages * _BYTES, sharing | mmap.MAP_ANONYMOUS | _MAP_HUGETLB
     )
     mapped.madvise(mmap.MADV_DONTFORK)
     return mapped
@@ -41,6 +44,17 @@ def touch(mapped: mmap.mmap, pages: int) -> None:
     """Take pages that are mapped."""
     for number in range(pages):
         mapped[number * _BYTES] = 1
+
+
+def give_back(mapped: mmap.mmap, pages: int) -> None:
+    """Return pages that are mapped, and may be touched again.
+
+    As QEMU does for a balloon, in private memory or in shared memory.
+    """
+    for advice in (mmap.MADV_DONTNEED, mmap.MADV_REMOVE):
+        # Private memory can't be removed.
+        with contextlib.suppress(PermissionError):
+            mapped.madvise(advice, 0, pages * _BYTES)
 
 
 def empty(kernel: hugetlb.Hugetlb, key: model.PoolKey) -> None:

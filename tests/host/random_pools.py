@@ -13,10 +13,10 @@
 """Random operations on the pools of the host that this runs on.
 
 ``python -m tests.host.random_pools SEED OPERATIONS`` has guests come, start,
-go and be resized, while the service is killed at system calls or its writes
-fail, an operator sets the pool, other programs and an appliance take pages and
-give them back. After each operation the accounts are compared with a model.
-The pool is as before at its end.
+return pages, go and be resized, while the service is killed at system calls or
+its writes fail, an operator sets the pool, other programs and an appliance
+take pages and give them back. After each operation the accounts are compared
+with a model. The pool is as before at its end.
 
 The first violation ends it, with the seed and the number of the operation. The
 same seed does the same again, as far as the kernel does.
@@ -96,19 +96,27 @@ class Guest:
     """A process that looks like the QEMU of a guest.
 
     :param pages: how many it has when it has started
+    :param private: whether no other process can map them
     :param steps: whether it maps and touches them only when it is told to
     :ivar ended: called when it has ended
     """
 
     ended: Callable[[], object] = staticmethod(lambda: None)
 
-    def __init__(self, name: str, pages: int, *, steps: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        pages: int,
+        *,
+        private: bool = False,
+        steps: bool = False,
+    ) -> None:
         self.left = ['map', 'touch'] if steps else []
         commands, self._commands = os.pipe()
         self._answers, answers = os.pipe()
         self.pid = os.fork()
         if not self.pid:
-            _be_guest(name, pages, steps, commands, answers)
+            _be_guest(name, pages, private, steps, commands, answers)
         os.close(commands)
         os.close(answers)
         self.works = os.read(self._answers, 1) == b'+'
@@ -116,7 +124,18 @@ class Guest:
     def step(self) -> bool:
         """Have it map or touch its pages; return whether it could."""
         self.left.pop(0)
-        os.write(self._commands, b'.')
+        return self._tell(b'.')
+
+    def give_back(self) -> bool:
+        """Have it return half of its pages; return whether it could."""
+        return self._tell(b'-')
+
+    def take_again(self) -> bool:
+        """Have it touch all of its pages; return whether it could."""
+        return self._tell(b'.')
+
+    def _tell(self, command: bytes) -> bool:
+        os.write(self._commands, command)
         return os.read(self._answers, 1) == b'+'
 
     def end(self) -> None:
@@ -129,7 +148,12 @@ class Guest:
 
 
 def _be_guest(
-    name: str, pages: int, steps: bool, commands: int, answers: int
+    name: str,
+    pages: int,
+    private: bool,
+    steps: bool,
+    commands: int,
+    answers: int,
 ) -> None:
     """Be the process of a guest; never returns."""
     with contextlib.suppress(BaseException):
@@ -139,13 +163,18 @@ def _be_guest(
         if steps:
             os.write(answers, b'+')
             os.read(commands, 1)
-        mapped = mapped_pages.take(pages)
+        mapped = mapped_pages.take(pages, private=private)
         if steps:
             os.write(answers, b'+')
             os.read(commands, 1)
-        mapped_pages.touch(mapped, pages)
-        os.write(answers, b'+')
-        signal.pause()
+        command = b'.'
+        while command:
+            if command == b'-':
+                mapped_pages.give_back(mapped, -(-pages // 2))
+            else:
+                mapped_pages.touch(mapped, pages)
+            os.write(answers, b'+')
+            command = os.read(commands, 1)
     os._exit(1)
 
 
@@ -230,7 +259,8 @@ class World:
 
     def _guest(self, name: str, pages: int, *, steps: bool = False) -> Guest:
         """Start a guest that the service sees."""
-        guest = Guest(name, pages, steps=steps)
+        private = self.dice.random() < 0.7
+        guest = Guest(name, pages, private=private, steps=steps)
         seen = self.fs.proc / f'{guest.pid}'
         seen.symlink_to(hostfs.PROC / seen.name)
         guest.ended = seen.unlink
@@ -336,6 +366,24 @@ class World:
         guest.end()
         self.guests.pop(holder, None)
         check(self.dirty, f'{holder} did not get the pages that it holds')
+
+    def give_back(self) -> None:
+        """A guest returns pages through its balloon."""
+        holder = self._balloon()
+        check(self.guests[holder].give_back(), f'{holder} returned nothing')
+
+    def take_again(self) -> None:
+        """A guest takes the pages that it has returned."""
+        holder = self._balloon()
+        guest = self.guests[holder]
+        self._note(holder, guest, works=guest.take_again())
+
+    def _balloon(self) -> str:
+        """Choose a guest that has its pages, or had them before."""
+        holder = self._holder()
+        if holder not in self.guests or self.guests[holder].left:
+            raise Idle
+        return holder
 
     def rush(self) -> None:
         """A guest comes that needs all that is left, while another starts."""
@@ -633,6 +681,8 @@ _WEIGHTS = {
     'start': 18,
     'step': 8,
     'rush': 6,
+    'give_back': 4,
+    'take_again': 4,
     'power_off': 8,
     'delete': 14,
     'resize_away': 4,

@@ -289,13 +289,26 @@ class Hugetlb:
                 self._sleep(_POLL_S)
                 waited_s += _POLL_S
 
+    def keeps_returned(self) -> bool:
+        """Check whether pages are kept for a process that returns some.
+
+        If it does so with ``MADV_DONTNEED``, in a private mapping, and there
+        are no surplus pages of this size on the host. A kernel that was
+        patched to do so is not recognized.
+
+        :raises exception.KernelError: if its release can't be read
+        """
+        return self._release() >= (6, 9)
+
     def _is_exact(self) -> bool:
         """Check whether what is written for a node is right in any case."""
+        return self._release() >= (6, 7)
+
+    def _release(self) -> tuple[int, int]:
+        """Read the release of the kernel; an old one if it isn't known."""
         path = self.fs.proc / 'sys/kernel/osrelease'
         release = _RELEASE.match(self.fs.text(path))
-        return release is not None and (
-            (int(release[1]), int(release[2])) >= (6, 7)
-        )
+        return (int(release[1]), int(release[2])) if release else (0, 0)
 
     def _on_others(self, key: model.PoolKey) -> tuple[int, int]:
         """Read the persistent and the surplus pages of a size elsewhere."""

@@ -24,6 +24,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import errno
 import os
@@ -40,7 +41,9 @@ MapsReader = Callable[[int], str]
 
 # As libvirt and Nova write it.
 _UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
-_MAPPING = re.compile(rb'^([0-9a-f]+)-([0-9a-f]+) ', re.MULTILINE)
+_MAPPING = re.compile(
+    rb'^([0-9a-f]+)-([0-9a-f]+) [r-][w-][x-]([ps]) ', re.MULTILINE
+)
 # Its control group, by systemd or by libvirt alone.
 _GROUP = re.compile(r'machine-qemu\\x2d.+\.scope|.+\.libvirt-qemu')
 # The real user.
@@ -166,22 +169,26 @@ def huge_maps(fs: hostfs.HostFS, pid: int) -> str:
     """Read where the huge pages of a process are.
 
     :returns: the lines of its ``numa_maps`` on huge pages, each with the size
-        of the mapping at its end, as ``mapped_kB=4096``; 0 if it isn't known
+        of the mapping at its end, as ``mapped_kB=4096``, or as
+        ``private_kB=4096`` if it is private; 0 if it isn't known
     :raises OSError: if a file can't be read
     """
     folder = fs.proc / f'{pid:d}'
     sizes = {}
     # It comes first: what is mapped in between is not counted.
     with contextlib.suppress(FileNotFoundError):
-        for first, last in _MAPPING.findall((folder / 'maps').read_bytes()):
-            sizes[int(first, 16)] = (int(last, 16) - int(first, 16)) // 1024
+        maps = (folder / 'maps').read_bytes()
+        for first, last, sharing in _MAPPING.findall(maps):
+            mapped_kib = (int(last, 16) - int(first, 16)) // 1024
+            name = 'private' if sharing == b'p' else 'mapped'
+            sizes[int(first, 16)] = f'{name}_kB={mapped_kib}'
     lines = []
     text = (folder / 'numa_maps').read_text('ascii', 'replace')
     for line in text.splitlines():
         words = line.split()
         if 'huge' in words:
-            mapped_kib = sizes.get(int(words[0], 16), 0)
-            lines.append(f'{line} mapped_kB={mapped_kib}\n')
+            size = sizes.get(int(words[0], 16), 'mapped_kB=0')
+            lines.append(f'{line} {size}\n')
     return ''.join(lines)
 
 
@@ -220,48 +227,64 @@ def pages_of(maps: str) -> dict[model.PoolKey, int]:
     :returns: pages by pool; pools without are left out
     """
     found: dict[model.PoolKey, int] = collections.Counter()
-    for size_kib, counts, _ in _mappings(maps):
-        for node, count in counts.items():
-            found[model.PoolKey(node, size_kib)] += count
+    for mapping in _mappings(maps):
+        for node, count in mapping.pages.items():
+            found[model.PoolKey(node, mapping.size_kib)] += count
     return dict(found)
 
 
-def untouched_kib(maps: str, size_kib: int) -> int:
-    """Return the memory that a process has mapped and not touched yet.
+def untouched_kib(maps: str, size_kib: int, *, private: bool = False) -> int:
+    """Return the memory that a process has mapped, and has no pages for.
 
-    The kernel keeps free pages for it.
+    The kernel keeps free pages for it, unless the process has returned some.
 
     :param maps: as `huge_maps` reads it
     :param size_kib: the page size; that of a mapping is not known before it is
         touched, so those count as well
+    :param private: whether to count only what no other process can map
     """
     return sum(
-        max(0, mapped_kib - size_kib * sum(counts.values()))
-        for size, counts, mapped_kib in _mappings(maps)
-        if size in (0, size_kib)
+        max(0, mapping.mapped_kib - size_kib * sum(mapping.pages.values()))
+        for mapping in _mappings(maps)
+        if mapping.size_kib in (0, size_kib)
+        and (mapping.private or not private)
     )
 
 
-def _mappings(maps: str) -> Iterator[tuple[int, dict[int, int], int]]:
-    """Read the mappings on huge pages.
+class _Mapping(NamedTuple):
+    """Memory on huge pages that a process has mapped.
 
-    :returns: the page size in KiB, 0 if it isn't known; pages by node; the
-        size of the mapping in KiB, 0 if it isn't known
+    :ivar size_kib: of its pages, 0 if it isn't known
+    :ivar pages: how many it has, by node
+    :ivar mapped_kib: its own size, 0 if it isn't known
+    :ivar private: whether no other process can map it
     """
+
+    size_kib: int
+    pages: Mapping[int, int]
+    mapped_kib: int
+    private: bool
+
+
+def _mappings(maps: str) -> Iterator[_Mapping]:
+    """Read the mappings on huge pages."""
     for line in maps.splitlines():
         counts: dict[int, int] = collections.Counter()
         size_kib = mapped_kib = 0
+        private = False
         for word in line.split()[2:]:
             name, _, value = word.partition('=')
             if not value.isdigit():
                 continue
             if name == 'kernelpagesize_kB':
                 size_kib = int(value)
-            elif name == 'mapped_kB':
+            elif name in ('mapped_kB', 'private_kB'):
                 mapped_kib = int(value)
+                private = name == 'private_kB'
             elif name[:1] == 'N' and name[1:].isdigit():
                 counts[int(name[1:])] += int(value)
-        yield size_kib, counts if size_kib else {}, mapped_kib
+        pages = counts if size_kib else {}
+        yield _Mapping(size_kib, pages, mapped_kib, private)
 
 
 def _argument(words: list[str], option: str) -> str:

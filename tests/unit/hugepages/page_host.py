@@ -140,7 +140,7 @@ class Rig:
     :ivar sleep: how it waits
     :param read_maps: reads the ``numa_maps`` of a process; as the kernel has
         it if None
-    :param before_6_7: as in `fake_kernel.FakeKernel`
+    :param release: as in `fake_kernel.FakeKernel`
     """
 
     def __init__(
@@ -151,11 +151,9 @@ class Rig:
         ledger: Ledger | None = None,
         read_maps: processes.MapsReader | None = None,
         *,
-        before_6_7: bool = False,
+        release: tuple[int, int] = (6, 12),
     ) -> None:
-        self.kernel = fake_kernel.FakeKernel(
-            root, nodes, before_6_7=before_6_7
-        )
+        self.kernel = fake_kernel.FakeKernel(root, nodes, release=release)
         self.kernel.hook = self._event
         self.policy = policy
         self.steps = Steps()
@@ -314,6 +312,7 @@ class Rig:
 def make(
     path: pathlib.Path,
     *nodes: fake_kernel.FakeNode,
+    release: tuple[int, int] = (6, 12),
     **policy: object,
 ) -> Rig:
     """Make a host with these nodes, two empty ones if none."""
@@ -321,6 +320,7 @@ def make(
         path,
         dict(enumerate(nodes or (NODE, NODE))),
         dataclasses.replace(POLICY, **policy),
+        release=release,
     )
     rig.reconcile(starting=True)
     return rig

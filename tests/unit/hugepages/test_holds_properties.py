@@ -13,7 +13,8 @@
 """A hold that is given starts, and one for what is available is given.
 
 Beside guests that are off, that are starting and of which an older look is all
-there is, and others who have reserved pages on the host.
+there is, that have returned pages, and others who have reserved pages on the
+host.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from tests.unit.core.dice import examples
 from tests.unit.core.dice import Focus
 from tests.unit.hugepages import page_host
 
-NEW, THERE, OTHER = map(page_host.guest, (1, 2, 3))
+NEW, THERE, OTHER, BALLOON = map(page_host.guest, range(1, 5))
 POOLS = [page_host.pool(node) for node in (0, 1)]
 
 
@@ -64,6 +65,7 @@ class Host:
                 dynamic=dice.chance(50),
                 warm_mib=dice.pick([0, 20]),
             ),
+            release=dice.pick([(6, 1), (6, 12)]),
         )
         self.kernel = self.rig.kernel
         self.rig.reconcile(starting=True)
@@ -74,6 +76,8 @@ class Host:
 
     def come(self) -> None:
         """Have guests and others come."""
+        if self.dice.chance(30):
+            self._return()
         with contextlib.suppress(exception.NotEnoughPages):
             self.rig.pools.hold(OTHER, cells(self.dice))
             self.off.add(OTHER)
@@ -90,6 +94,16 @@ class Host:
             if self.dice.chance(70):
                 self._start(model.by_pool(needs))
         self._reserve()
+
+    def _return(self) -> None:
+        with contextlib.suppress(exception.NotEnoughPages):
+            needs = cells(self.dice)
+            self.rig.pools.hold(BALLOON, needs)
+            has = model.by_pool(needs)
+            self.kernel.start_guest(BALLOON, has, shared=self.dice.chance(30))
+            self.rig.pools.mark_taken(BALLOON)
+            for key, count in has.items():
+                self.kernel.discard(BALLOON, key, self.dice.number(0, count))
 
     def _start(self, counts: dict[model.PoolKey, int]) -> None:
         self.kernel.start_guest(THERE, counts, touch=False)
@@ -138,6 +152,10 @@ def test_holds(data: st.DataObject) -> None:
         rig.run(NEW)
         if THERE in host.kernel.guests():
             host.kernel.touch(THERE)
+        if BALLOON in host.kernel.guests() and not any(
+            used.overdue for used in usage.values()
+        ):
+            host.kernel.touch(BALLOON)
         for holder in host.off:
             # Others may have taken what was promised before.
             if not any(used.overdue for used in usage.values()):

@@ -91,16 +91,82 @@ def test_a_guest_that_goes_on_while_it_is_looked_at(
     assert rig.pools.usage()[HERE].available <= 14
 
 
+@pytest.mark.parametrize('release', [(6, 8), (6, 9)])
+@pytest.mark.parametrize('shared', [True, False])
 def test_what_a_guest_returns_is_not_what_others_have_reserved(
-    tmp_path: pathlib.Path,
+    tmp_path: pathlib.Path, release: tuple[int, int], shared: bool
 ) -> None:
-    # Given a guest that has returned 5 of its pages through its balloon.
-    rig = page_host.make(tmp_path, page_host.grown(20), dynamic=False)
+    # Given a guest that has returned 5 of its pages through its balloon, for
+    # which the kernel keeps others if they are private, since Linux 6.9.
+    rig = page_host.make(tmp_path, page_host.grown(20), release=release)
     rig.pools.hold(A, page_host.needs((0, 10)))
-    rig.run(A)
+    rig.kernel.start_guest(A, {HERE: 10}, shared=shared)
+    rig.pools.mark_taken(A)
     rig.kernel.discard(A, HERE, 5)
     rig.kernel.take({HERE: 4}, touch=False)
-    # Then these and those that others have reserved are left out.
+    # Then these and those that others have reserved are left out, once each.
+    used = rig.pools.usage()[HERE]
+    assert (used.promised, used.available, used.missing) == (5, 6, 0)
+    # And none are allocated for them, until the pool is used up.
+    assert rig.reconcile([A]) == []
+    rig.pools.hold(B, page_host.needs((0, 6)))
+    assert rig.total() == 20
+    rig.run(B)
+    rig.kernel.touch(A)
+
+
+def test_what_others_use_does_not_hide_what_a_guest_returns(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a guest that has returned as many pages as a program uses.
+    rig = page_host.make(tmp_path, page_host.grown(20), dynamic=False)
+    rig.pools.hold(A, page_host.needs((0, 10)))
+    rig.kernel.start_guest(A, {HERE: 10}, shared=True)
+    rig.pools.mark_taken(A)
+    rig.kernel.take({HERE: 5})
+    rig.kernel.discard(A, HERE, 5)
+    # Then they are kept for it.
+    used = rig.pools.usage()[HERE]
+    assert (used.promised, used.occupied, used.available) == (5, 5, 5)
+    rig.pools.hold(B, page_host.needs((0, 5)))
+    rig.run(B)
+    rig.kernel.touch(A)
+
+
+def test_a_guest_that_cannot_be_looked_at_has_its_pages(
+    tmp_path: pathlib.Path,
+) -> None:
+    def refuse(pid: int) -> str:
+        raise exception.KernelError(f'/proc/{pid}/numa_maps', 'no', 'a file')
+
+    rig = page_host.Rig(
+        tmp_path,
+        {0: page_host.grown(20)},
+        page_host.POLICY,
+        read_maps=refuse,
+    )
+    rig.reconcile(starting=True)
+    rig.pools.hold(A, page_host.needs((0, 10)))
+    rig.run(A)
+    used = rig.pools.usage()[HERE]
+    assert (used.promised, used.occupied, used.available) == (0, 0, 10)
+
+
+def test_what_a_guest_returns_beside_surplus_pages_is_not_kept_for_it(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given surplus pages on the host when a guest returns 5 pages.
+    rig = page_host.make(
+        tmp_path, page_host.grown(20), page_host.grown(3), dynamic=False
+    )
+    rig.pools.hold(A, page_host.needs((0, 10)))
+    rig.run(A)
+    rig.kernel.take({THERE: 3})
+    rig.kernel.operator_writes(THERE, 0)
+    rig.kernel.discard(A, HERE, 5)
+    assert rig.kernel.reserved() == 0
+    rig.kernel.take({HERE: 4}, touch=False)
+    # Then what a program has reserved is kept all the same.
     assert rig.pools.usage()[HERE].available == 6
 
 

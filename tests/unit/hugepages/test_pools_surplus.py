@@ -30,7 +30,7 @@ A, B, C = map(page_host.guest, (1, 2, 3))
 HERE, THERE = page_host.pool(1), page_host.pool(0)
 
 
-@pytest.fixture(params=[True, False], ids=['before 6.7', 'since 6.7'])
+@pytest.fixture(params=[(6, 1), (6, 7)], ids=['before 6.7', 'since 6.7'])
 def rig(
     request: pytest.FixtureRequest, tmp_path: pathlib.Path
 ) -> page_host.Rig:
@@ -38,7 +38,7 @@ def rig(
     rig = page_host.Rig(
         tmp_path,
         {0: page_host.NODE, 1: page_host.NODE},
-        before_6_7=request.param,
+        release=request.param,
     )
     rig.reconcile(starting=True)
     rig.pools.hold(A, page_host.needs((0, 200)))

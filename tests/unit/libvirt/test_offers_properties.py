@@ -126,7 +126,7 @@ def test_what_is_offered_a_hold_gets(data: st.DataObject) -> None:
             pathlib.Path(folder),
             {node: make_node(dice) for node in (0, 1)},
             dataclasses.replace(page_host.POLICY, **make_policy(dice)),
-            before_6_7=dice.chance(30),
+            release=(6, 1) if dice.chance(30) else (6, 12),
         )
         rig.reconcile(starting=True)
         accounted = fill(dice, rig)

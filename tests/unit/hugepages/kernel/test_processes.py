@@ -277,7 +277,7 @@ class TestPages:
         (folder / 'maps').write_text(
             '100000000000-100000800000 rw-s 00000000 00:0f 7 /memfd:a\n'
             '200000000000-200080000000 rw-s 00000000 00:0f 8 /memfd:b\n'
-            '300000000000-300000200000 rw-s 00000000 00:0f 9 /memfd:c\n'
+            '300000000000-300000200000 rw-p 00000000 00:0f 9 /memfd:c\n'
             '400000000000-400000200000 rw-p 00000000 00:00 0\n'
         )
         (folder / 'numa_maps').write_text(
@@ -293,6 +293,9 @@ class TestPages:
         )
 
         assert processes.untouched_kib(maps, size_kib) == expected
+        # No other process can map the one page that isn't known.
+        private = processes.untouched_kib(maps, size_kib, private=True)
+        assert private == KIB
 
     def test_a_process_without(self) -> None:
         assert processes.pages_of('') == {}
