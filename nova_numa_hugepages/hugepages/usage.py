@@ -163,7 +163,7 @@ class UsageReader:
             running = processes.running(self._kernel.fs)
         shares = self._shares(holds, running)
         reserved_now, pools = self._counters()
-        kept_sizes = self._sizes_kept(pools.values())
+        kept_sizes = self._sizes_kept(shares, pools.values())
         promised: dict[model.PoolKey, int] = collections.Counter(wanted)
         ours: dict[model.PoolKey, int] = collections.Counter()
         starting: dict[model.PoolKey, int] = collections.Counter()
@@ -252,9 +252,14 @@ class UsageReader:
                 shares.append(_Share(hold, starting=True))
         return shares
 
-    def _sizes_kept(self, pools: Collection[model.Pool]) -> set[int]:
-        """List the page sizes of which the kernel keeps what is returned."""
-        if not self._kernel.keeps_returned():
+    def _sizes_kept(
+        self, shares: Collection[_Share], pools: Collection[model.Pool]
+    ) -> set[int]:
+        """List the page sizes of which the kernel keeps what was returned."""
+        if not (
+            any(share.reserved and not share.starting for share in shares)
+            and self._kernel.keeps_returned()
+        ):
             return set()
         surplus = {pool.size_kib for pool in pools if pool.surplus}
         return {pool.size_kib for pool in pools} - surplus
