@@ -1,0 +1,114 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The huge pages that a kubelet on the host has promised to its pods.
+
+Its memory manager notes them in a file, for pods whose containers ask for as
+much as they may use. What it promises the kernel doesn't know before the pod
+has taken it.
+
+Source: ``pkg/kubelet/cm/memorymanager/state`` of Kubernetes, whose file has
+looked the same since 1.21.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+from typing import Any
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
+
+STATE = pathlib.Path('/var/lib/kubelet/memory_manager_state')
+
+# 1 GiB is 1Gi, 2 MiB is 2Mi, 64 KiB is 64Ki.
+_TYPE = re.compile(r'hugepages-([1-9][0-9]*)([KMG])i', re.ASCII)
+_KIB = {'K': 1, 'M': 1024, 'G': 1024 * 1024}
+# No host has more pods than fit in that.
+_MOST_BYTES = 16 * 1024 * 1024
+
+
+def promised(
+    path: pathlib.Path = STATE,
+) -> dict[str, dict[model.PoolKey, int]]:
+    """Read the huge pages that pods were promised.
+
+    A container whose pages may be on several nodes has them counted on each,
+    since each may have to give all of them.
+
+    :param path: the file of the kubelet
+    :returns: by the uid of the pod: pages by pool; empty without a kubelet, or
+        if its memory manager promises nothing
+    :raises exception.KernelError: if the file can't be read, or is another one
+        than is known
+    """
+    try:
+        with path.open('rb') as file:
+            text = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise exception.KernelError(
+            path, hostfs.reason(error), 'a file that can be read'
+        ) from error
+    try:
+        if len(text) > _MOST_BYTES:
+            raise ValueError(f'over {_MOST_BYTES} bytes')
+        entries = json.loads(text).get('entries')
+        entries = {} if entries is None else _table(entries)
+        return {
+            pod: found
+            for pod, containers in entries.items()
+            if (found := _pages(_table(containers)))
+        }
+    except (
+        AttributeError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise exception.KernelError(
+            path,
+            f'{type(error).__name__}: {error}',
+            'the state of a memory manager of Kubernetes 1.21 or later',
+        ) from error
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f'{value!r:.40} is no object')
+    return value
+
+
+def _pages(containers: dict[str, Any]) -> dict[model.PoolKey, int]:
+    """Add up the huge pages of the containers of a pod."""
+    found: dict[model.PoolKey, int] = {}
+    for blocks in containers.values():
+        for block in blocks:
+            match = _TYPE.fullmatch(block['type'])
+            if match is None:
+                # Small pages.
+                continue
+            size_kib = int(match[1]) * _KIB[match[2]]
+            size = block['size']
+            if type(size) is not int or size < 0:
+                raise ValueError(f'{size!r:.40} is no size in bytes')
+            pages = -(-size // (size_kib * 1024))
+            for node in block['numaAffinity']:
+                if type(node) is not int or node < 0:
+                    raise ValueError(f'{node!r:.40} is no node')
+                key = model.PoolKey(node, size_kib)
+                found[key] = found.get(key, 0) + pages
+    return {key: pages for key, pages in found.items() if pages}
