@@ -79,13 +79,20 @@ class InvalidOption(NUMAHugepagesError):
 
 
 class InvalidDomain(NUMAHugepagesError):
-    """The XML of a domain doesn't say where its huge pages are to be."""
+    """The XML of a domain doesn't say what has to be known of it."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(
-            'the XML of the domain does not say which huge pages it needs: '
-            + reason
-        )
+        super().__init__(f'the XML of the domain cannot be used: {reason}')
+
+
+class LibvirtError(NUMAHugepagesError):
+    """Libvirt doesn't answer, or not with what was asked for.
+
+    :param uri: how it is reached
+    """
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(f'virsh -c {uri}: {reason}')
 
 
 class KernelError(NUMAHugepagesError):

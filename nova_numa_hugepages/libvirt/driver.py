@@ -40,10 +40,10 @@ from nova_numa_hugepages import conf
 from nova_numa_hugepages import exception
 from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.hugepages import domain_xml
 from nova_numa_hugepages.hugepages.assembly import KernelAccess
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
-from nova_numa_hugepages.libvirt import domain_xml
 from nova_numa_hugepages.libvirt import guest_config
 from nova_numa_hugepages.libvirt import migration
 from nova_numa_hugepages.libvirt import queries

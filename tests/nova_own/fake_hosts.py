@@ -31,12 +31,12 @@ import nova.conf
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.tests.functional.libvirt import base
 
+from nova_numa_hugepages.hugepages import domain_xml
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.assembly import KernelAccess
 from nova_numa_hugepages.hugepages.manager import HugePageManager
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
-from nova_numa_hugepages.libvirt import domain_xml
 from nova_numa_hugepages.libvirt import setup
 from tests.fixtures import kernel as fake_kernel
 

@@ -151,3 +151,20 @@ def parse_ids(text: str) -> list[int]:
             raise ValueError(f'{high} is above {_LARGEST_ID}')
         found.update(range(low, high + 1))
     return sorted(found)
+
+
+def parse_set(text: str) -> set[int]:
+    """Read a set of numbers as libvirt writes it.
+
+    :param text: for example ``0-3,^2,8``, which is 0, 1, 3 and 8
+    :raises ValueError: if it is something else, or empty
+    """
+    wanted: set[int] = set()
+    unwanted: set[int] = set()
+    for part in text.split(','):
+        numbers = part.strip().removeprefix('^')
+        chosen = wanted if numbers == part.strip() else unwanted
+        chosen.update(parse_ids(numbers))
+    if not wanted - unwanted:
+        raise ValueError(f'{text!r} has no numbers')
+    return wanted - unwanted

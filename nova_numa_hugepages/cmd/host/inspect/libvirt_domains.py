@@ -15,15 +15,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-import re
-import shutil
-import subprocess
 
-TIME_LIMIT_S = 10
-
-_UUID = re.compile(
-    r'[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}'
-)
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import virsh
 
 
 class DomainsUnknown(Exception):
@@ -48,7 +42,10 @@ def defined(
     """
     if uri is None:
         raise DomainsUnknown('libvirt is not asked with --root')
-    found = _list(uri)
+    try:
+        found = virsh.Virsh(uri).uuids()
+    except exception.LibvirtError as error:
+        raise DomainsUnknown(str(error)) from error
     missing = sorted(set(running) - found)
     if missing:
         raise DomainsUnknown(
@@ -61,33 +58,3 @@ def defined(
             'if that is right, add --force'
         )
     return found
-
-
-def _list(uri: str) -> frozenset[str]:
-    """List the domains with virsh, which is ended if libvirt hangs."""
-    program = shutil.which('virsh')
-    if program is None:
-        raise DomainsUnknown(
-            'virsh is not installed; it is in the package libvirt-clients or '
-            'libvirt-client'
-        )
-    try:
-        done = subprocess.run(
-            [program, '-q', '-r', '-c', uri, 'list', '--all', '--uuid'],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise DomainsUnknown(
-            f'virsh -c {uri} had no answer within {TIME_LIMIT_S} s; see '
-            'whether libvirt hangs'
-        ) from None
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ['it failed']
-        raise DomainsUnknown(
-            f'virsh -c {uri}: {lines[-1]}; see whether libvirt is running'
-        )
-    return frozenset(_UUID.findall(done.stdout))

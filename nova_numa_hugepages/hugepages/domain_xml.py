@@ -23,11 +23,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from nova import exception as nova_exception
-from nova.virt import hardware
-
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
 
 # libvirt's units of memory, in bytes.
 _UNITS = {
@@ -146,12 +144,11 @@ def _host_node(root: ElementTree.Element, cell: int) -> int:
 
 def _numbers(text: str) -> set[int]:
     try:
-        numbers: set[int] = hardware.parse_cpu_spec(text)
-    except nova_exception.Invalid:
-        numbers = set()
-    if not numbers:
-        raise exception.InvalidDomain(f'{text!r} is no set of nodes')
-    return numbers
+        return hostfs.parse_set(text)
+    except ValueError as error:
+        raise exception.InvalidDomain(
+            f'{text!r} is no set of nodes: {error}'
+        ) from error
 
 
 def _bytes(count: str | None, unit: str | None, of_what: str) -> int:

@@ -17,8 +17,8 @@ from __future__ import annotations
 import pytest
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import domain_xml
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.libvirt import domain_xml
 
 
 def describe(backing='', tune='', cells='', memory='<memory>2097152</memory>'):
@@ -109,10 +109,28 @@ def test_a_domain_on_small_pages_needs_none():
     assert domain_xml.page_needs('<domain/>') == []
 
 
+def test_a_set_of_cells_may_leave_some_out():
+    xml = describe(
+        huge('<page size="2048" nodeset="0-1, ^0"/>'),
+        NODES_3_AND_1,
+        TWO_CELLS,
+    )
+    assert domain_xml.page_needs(xml) == [model.PageNeed(1, 1, 2048, 256)]
+
+
 @pytest.mark.parametrize(
     ('xml', 'problem'),
     [
         pytest.param('<domain', 'no XML', id='no-xml'),
+        pytest.param(
+            describe(
+                huge('<page size="2048" nodeset="1,^1"/>'),
+                NODES_3_AND_1,
+                TWO_CELLS,
+            ),
+            "'1,\\^1' is no set of nodes",
+            id='none-left',
+        ),
         pytest.param(
             describe('<hugepages/>', NODES_3_AND_1, TWO_CELLS),
             'no page size',
