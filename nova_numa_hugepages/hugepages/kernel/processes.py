@@ -165,12 +165,25 @@ def _is_of_libvirt(fs: hostfs.HostFS, pid: int, name: str) -> bool:
     return note.strip() == b'%d' % pid
 
 
-def huge_maps(fs: hostfs.HostFS, pid: int) -> str:
-    """Read where the huge pages of a process are.
+class ProcessMemory(NamedTuple):
+    """Where the memory of a process is.
 
-    :returns: the lines of its ``numa_maps`` on huge pages, each with the size
-        of the mapping at its end, as ``mapped_kB=4096``, or as
+    :ivar huge_maps: the lines of its ``numa_maps`` on huge pages, each with
+        the size of the mapping at its end, as ``mapped_kB=4096``, or as
         ``private_kB=4096`` if it is private; 0 if it isn't known
+    :ivar small_kib: its memory in other pages, in KiB by node
+    """
+
+    huge_maps: str
+    small_kib: Mapping[int, int]
+
+
+def memory(fs: hostfs.HostFS, pid: int) -> ProcessMemory:
+    """Read where the memory of a process is.
+
+    The kernel walks all of its pages for that, which takes a second for some
+    64 GiB of small ones.
+
     :raises OSError: if a file can't be read
     """
     folder = fs.proc / f'{pid:d}'
@@ -182,14 +195,30 @@ def huge_maps(fs: hostfs.HostFS, pid: int) -> str:
             mapped_kib = (int(last, 16) - int(first, 16)) // 1024
             name = 'private' if sharing == b'p' else 'mapped'
             sizes[int(first, 16)] = f'{name}_kB={mapped_kib}'
-    lines = []
+    huge = []
+    small: list[str] = []
     text = (folder / 'numa_maps').read_text('ascii', 'replace')
     for line in text.splitlines():
         words = line.split()
         if 'huge' in words:
             size = sizes.get(int(words[0], 16), 'mapped_kB=0')
-            lines.append(f'{line} {size}\n')
-    return ''.join(lines)
+            huge.append(f'{line} {size}\n')
+        elif ' N' in line:
+            small.append(line)
+    small_kib: dict[int, int] = collections.Counter()
+    for mapping in _mappings('\n'.join(small)):
+        for node, count in mapping.pages.items():
+            small_kib[node] += count * mapping.size_kib
+    return ProcessMemory(''.join(huge), dict(small_kib))
+
+
+def huge_maps(fs: hostfs.HostFS, pid: int) -> str:
+    """Read where the huge pages of a process are.
+
+    :returns: as in `ProcessMemory`
+    :raises OSError: if a file can't be read
+    """
+    return memory(fs, pid).huge_maps
 
 
 class MapsFile:

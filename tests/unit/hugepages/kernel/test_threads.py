@@ -41,7 +41,8 @@ def fs(tmp_path: pathlib.Path) -> hostfs.HostFS:
         folder.mkdir(parents=True)
         (folder / 'comm').write_text(f'{name}\n')
         (folder / 'status').write_text(
-            f'Name:\t{name}\nCpus_allowed:\tff\nCpus_allowed_list:\t{allowed}\n'
+            f'Name:\t{name}\nCpus_allowed:\tff\n'
+            f'Cpus_allowed_list:\t{allowed}\n'
         )
     return fs
 

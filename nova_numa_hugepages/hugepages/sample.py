@@ -1,0 +1,333 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A sample of a host: what each instance and node has, uses and loses.
+
+One pass over the host makes one immutable value. What is promised, what is in
+place and what is used inside stand side by side in it.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+import functools
+import pathlib
+import re
+from typing import NamedTuple
+from typing import TypeVar
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.domain_plan import DomainPlan
+from nova_numa_hugepages.hugepages.kernel import cgroups
+from nova_numa_hugepages.hugepages.kernel import counters
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import kubelet
+from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.hugepages.kernel import threads
+from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
+
+Counts = Mapping[model.PoolKey, int]
+
+_T = TypeVar('_T')
+# No count of KiB or of faults is larger.
+_NUMBER = re.compile(r'[0-9]{1,18}')
+
+
+class MemoryInside(NamedTuple):
+    """What the kernel of a guest says of its memory.
+
+    Amounts are in KiB, and None where it doesn't say.
+
+    :ivar available_kib: all that it can see
+    :ivar usable_kib: what programs can have without swapping
+    :ivar unused_kib: what nobody has
+    :ivar caches_kib: cached files, which it can drop
+    :ivar swap_in_kib: read back since its boot
+    :ivar swap_out_kib: swapped out since its boot
+    :ivar major_faults: accesses since its boot that waited for a disk
+    :ivar age_s: how old that is, in seconds
+    """
+
+    available_kib: int | None
+    usable_kib: int | None
+    unused_kib: int | None
+    caches_kib: int | None
+    swap_in_kib: int | None
+    swap_out_kib: int | None
+    major_faults: int | None
+    age_s: float
+
+    @property
+    def used_kib(self) -> int | None:
+        """What its programs have and can't be without."""
+        if self.available_kib is None or self.usable_kib is None:
+            return None
+        return max(0, self.available_kib - self.usable_kib)
+
+
+class SmallMemory(NamedTuple):
+    """The memory of a QEMU that isn't in huge pages.
+
+    :ivar kib: by node
+    :ivar age_s: how old that is, in seconds
+    """
+
+    kib: Mapping[int, int]
+    age_s: float
+
+
+class Domain(NamedTuple):
+    """What libvirt has of a domain.
+
+    :ivar plan: what Nova wrote about it
+    :ivar needs: the huge pages that it was started with; None if its XML
+        doesn't say where they are
+    """
+
+    plan: DomainPlan
+    needs: tuple[model.PageNeed, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InstanceSample:
+    """An instance that runs.
+
+    :ivar domain: None if libvirt doesn't know it, or wasn't asked
+    :ivar promised: the pages that are held for it, or without a ledger those
+        that it was started with; empty if neither is known
+    :ivar in_place: the pages that it has; None if that can't be read
+    :ivar small: the rest of its memory; None if that isn't known yet
+    :ivar inside: what its kernel says; None if it says nothing
+    :ivar vcpus: the CPUs that each of its vCPUs may run on
+    """
+
+    process: processes.GuestProcess
+    domain: Domain | None
+    promised: Counts
+    in_place: Counts | None
+    small: SmallMemory | None
+    inside: MemoryInside | None
+    vcpus: Mapping[int, frozenset[int]]
+
+    @property
+    def astray(self) -> dict[model.PoolKey, int]:
+        """Pages that it has where none are promised to it, by pool."""
+        return model.above_zero(
+            {
+                key: count - self.promised.get(key, 0)
+                for key, count in (self.in_place or {}).items()
+            }
+        )
+
+    @property
+    def absent(self) -> dict[model.PoolKey, int]:
+        """Pages that are promised to it and that it doesn't have, by pool."""
+        if self.in_place is None:
+            return {}
+        return model.above_zero(
+            {
+                key: count - self.in_place.get(key, 0)
+                for key, count in self.promised.items()
+            }
+        )
+
+    @property
+    def off_plan(self) -> dict[int, frozenset[int]]:
+        """The CPUs of each vCPU that may run where it is not pinned."""
+        pins = self.domain.plan.vcpus if self.domain else {}
+        return {
+            number: cpus - pins[number]
+            for number, cpus in self.vcpus.items()
+            if number in pins and cpus - pins[number]
+        }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostSample:
+    """A host.
+
+    :ivar time: when it was looked at, in seconds since the epoch
+    :ivar snapshot: its nodes and pools, and who holds what
+    :ivar has_ledger: whether a ledger was read; without one nothing is held,
+        and no pages are ours
+    :ivar instances: those that run, by uuid
+    :ivar others: who else has pages, by pool
+    :ivar pods: the pages that a kubelet promised, by the uid of the pod
+    :ivar node_counters: how often each node gave small pages
+    :ivar host_counters: how often the host was short of memory in one piece; None
+        if that can't be read
+    :ivar pressure: how much tasks wait for memory; None if the kernel doesn't
+        say
+    :ivar problems: what could not be read, and why, a sentence each
+    """
+
+    time: float
+    snapshot: HostSnapshot
+    has_ledger: bool
+    instances: Mapping[str, InstanceSample]
+    others: Mapping[model.PoolKey, Mapping[str, int]]
+    pods: Mapping[str, Counts]
+    node_counters: Mapping[int, counters.NodeCounters]
+    host_counters: counters.HostCounters | None
+    pressure: counters.Pressure | None
+    problems: tuple[str, ...]
+
+
+class Problems:
+    """What can't be read while a sample is taken. The rest goes on."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def read(self, read: Callable[[], _T], otherwise: _T) -> _T:
+        """Read something; return what stands in for it if it can't be."""
+        try:
+            return read()
+        except exception.NUMAHugepagesError as error:
+            self.found.append(str(error))
+            return otherwise
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LibvirtSample:
+    """What libvirt and looks at processes say of the instances.
+
+    :ivar domains: by uuid
+    :ivar stats: as `virsh.Virsh.stats` gets them
+    :ivar small: by uuid
+    """
+
+    domains: Mapping[str, Domain] = dataclasses.field(default_factory=dict)
+    stats: Mapping[str, Mapping[str, str]] = dataclasses.field(
+        default_factory=dict
+    )
+    small: Mapping[str, SmallMemory] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sampler:
+    """Takes a sample of a host. Changes nothing.
+
+    :ivar fs: the files of its kernel
+    :ivar read_maps: reads where the huge pages of a process are
+    :ivar kubelet_state: the file of the kubelet's memory manager
+    """
+
+    fs: hostfs.HostFS
+    read_maps: processes.MapsReader
+    kubelet_state: pathlib.Path = kubelet.STATE
+
+    def take(
+        self,
+        snapshot: HostSnapshot,
+        libvirt: LibvirtSample,
+        *,
+        now: float,
+        has_ledger: bool,
+        problems: Problems,
+    ) -> HostSample:
+        """Take it.
+
+        :param now: in seconds since the epoch
+        :param has_ledger: whether what is held is in the snapshot
+        :param problems: has what could not be read so far, and gets the rest
+        """
+        fs = self.fs
+        instances = {}
+        ours: dict[model.PoolKey, int] = collections.Counter()
+        for uuid, process in snapshot.guests.items():
+            domain = libvirt.domains.get(uuid)
+            needs = (domain.needs if domain else None) or ()
+            in_place = problems.read(
+                functools.partial(self._pages, process), None
+            )
+            instances[uuid] = InstanceSample(
+                process,
+                domain,
+                _held(snapshot, uuid) if has_ledger else model.by_pool(needs),
+                in_place,
+                libvirt.small.get(uuid),
+                inside(libvirt.stats.get(process.name, {}), now),
+                problems.read(
+                    functools.partial(threads.vcpu_affinity, fs, process.pid),
+                    {},
+                ),
+            )
+            for key, count in (in_place or {}).items():
+                ours[key] += count
+        return HostSample(
+            now,
+            snapshot,
+            has_ledger,
+            instances,
+            cgroups.occupants(
+                fs,
+                {key: pool.usage.pool for key, pool in snapshot.pools.items()},
+                ours,
+                {process.pid for process in snapshot.guests.values()},
+            ),
+            problems.read(lambda: kubelet.promised(self.kubelet_state), {}),
+            problems.read(lambda: counters.of_nodes(fs), {}),
+            problems.read(lambda: counters.of_host(fs), None),
+            problems.read(lambda: counters.pressure(fs), None),
+            tuple(dict.fromkeys(problems.found)),
+        )
+
+    def _pages(self, process: processes.GuestProcess) -> Counts | None:
+        """Read the huge pages of a guest; None if it has ended."""
+        try:
+            return processes.pages_of(self.read_maps(process.pid))
+        except ProcessLookupError:
+            return None
+
+
+def _held(snapshot: HostSnapshot, uuid: str) -> dict[model.PoolKey, int]:
+    """Count the pages that are held for an instance that runs here."""
+    return model.by_pool(
+        hold
+        for pool in snapshot.pools.values()
+        for hold in pool.holds
+        if hold.holder == uuid and hold.purpose is not model.Purpose.RESIZE
+    )
+
+
+def inside(stats: Mapping[str, str], now: float) -> MemoryInside | None:
+    """Read what the kernel of a guest says of its memory.
+
+    :param stats: those of its domain, as libvirt has them
+    :param now: in seconds since the epoch
+    :returns: None if it has never said anything: it has no balloon, or no
+        driver for it, or its statistics are switched off
+    """
+
+    def number(name: str) -> int | None:
+        text = stats.get(f'balloon.{name}', '')
+        # A guest can say anything.
+        return int(text) if _NUMBER.fullmatch(text) else None
+
+    updated = number('last-update')
+    if not updated:
+        return None
+    return MemoryInside(
+        number('available'),
+        number('usable'),
+        number('unused'),
+        number('disk_caches'),
+        number('swap_in'),
+        number('swap_out'),
+        number('major_fault'),
+        max(0.0, now - updated),
+    )
