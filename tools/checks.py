@@ -22,6 +22,8 @@ what the modules of a folder may import:
   every service has.
 * NNH103: ``nova_fit`` and ``scheduler`` import nothing of ``hugepages`` and
   ``libvirt``, since the scheduler changes nothing on a host.
+* NNH104: ``monitor`` imports what ``hugepages`` may and ``prometheus_client``,
+  and not ``hugepages.pools``, since the monitor changes nothing.
 """
 
 import ast
@@ -84,6 +86,20 @@ def _allowed_in_hugepages(name: str) -> bool:
     )
 
 
+def _allowed_in_monitor(name: str) -> bool:
+    return (
+        _in_standard_library(name)
+        or _below(name, *_LIBRARIES, 'prometheus_client')
+        or (
+            _below(
+                name,
+                *_of_package('monitor', 'hugepages', 'core', 'exception'),
+            )
+            and not _below(name, *_of_package('hugepages.pools'))
+        )
+    )
+
+
 def _allowed_in_scheduler(name: str) -> bool:
     return not _below(name, *_of_package('hugepages', 'libvirt'))
 
@@ -100,6 +116,12 @@ RULES = (
         'hugepages',
         _allowed_in_hugepages,
         'is not among what works without Nova',
+    ),
+    Rule(
+        'NNH104',
+        'monitor',
+        _allowed_in_monitor,
+        'is not among what works without Nova and changes nothing',
     ),
     *(
         Rule('NNH103', folder, _allowed_in_scheduler, 'belongs to the driver')

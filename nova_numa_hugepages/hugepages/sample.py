@@ -167,8 +167,8 @@ class HostSample:
     :ivar others: who else has pages, by pool
     :ivar pods: the pages that a kubelet promised, by the uid of the pod
     :ivar node_counters: how often each node gave small pages
-    :ivar host_counters: how often the host was short of memory in one piece; None
-        if that can't be read
+    :ivar host_counters: how often the host was short of memory in one piece;
+        None if that can't be read
     :ivar pressure: how much tasks wait for memory; None if the kernel doesn't
         say
     :ivar problems: what could not be read, and why, a sentence each

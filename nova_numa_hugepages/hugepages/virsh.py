@@ -25,6 +25,7 @@ from collections.abc import Mapping
 import re
 import shutil
 import subprocess
+from typing import Protocol
 
 from nova_numa_hugepages import exception
 
@@ -33,6 +34,19 @@ TIME_LIMIT_S = 10.0
 _UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 _DOMAIN = re.compile(r"Domain: '(.*)'")
 _VALUE = re.compile(r'  ([a-z0-9_.-]+)=(.*)')
+
+
+class Libvirt(Protocol):
+    """What is asked of libvirt about domains that run.
+
+    Each method raises `exception.LibvirtError` if there is no answer.
+    """
+
+    def xml(self, uuid: str) -> str:
+        """Get the XML of a domain, as it runs if it does."""
+
+    def stats(self) -> Mapping[str, Mapping[str, str]]:
+        """Get statistics: by the name of the domain, then of the value."""
 
 
 class Virsh:

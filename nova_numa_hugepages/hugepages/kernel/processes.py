@@ -30,6 +30,7 @@ import errno
 import os
 import re
 from typing import NamedTuple
+from typing import TypeVar
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
@@ -38,6 +39,8 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 # Reads what `huge_maps` does. Raises ProcessLookupError if there is no such
 # process any more, exception.KernelError if a file can't be read.
 MapsReader = Callable[[int], str]
+
+_T = TypeVar('_T')
 
 # As libvirt and Nova write it.
 _UUID = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
@@ -225,7 +228,7 @@ class MapsFile:
     """Reads where the memory of a process is, in this process."""
 
     def __init__(self, fs: hostfs.HostFS) -> None:
-        self._fs = fs
+        self._read = translated(lambda pid: huge_maps(fs, pid), fs)
 
     def __call__(self, pid: int) -> str:
         """Read where the huge pages of a process are, as `huge_maps`.
@@ -233,18 +236,32 @@ class MapsFile:
         :raises ProcessLookupError: if there is no such process any more
         :raises exception.KernelError: if it can't be read
         """
+        return self._read(pid)
+
+
+def translated(
+    read: Callable[[int], _T], fs: hostfs.HostFS
+) -> Callable[[int], _T]:
+    """Return a reader of processes whose errors are those of `MapsReader`.
+
+    :param read: raises OSError
+    """
+
+    def read_process(pid: int) -> _T:
         try:
-            return huge_maps(self._fs, pid)
+            return read(pid)
         except OSError as error:
             if error.errno in _GONE:
                 raise ProcessLookupError(
                     errno.ESRCH, os.strerror(errno.ESRCH)
                 ) from error
             raise exception.KernelError(
-                self._fs.proc / f'{pid:d}' / 'numa_maps',
+                fs.proc / f'{pid:d}' / 'numa_maps',
                 hostfs.reason(error),
                 'a file that can be read',
             ) from error
+
+    return read_process
 
 
 def pages_of(maps: str) -> dict[model.PoolKey, int]:

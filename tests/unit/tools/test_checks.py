@@ -109,6 +109,29 @@ def test_hugepages_imports_nothing_of_nova(source, name):
     ]
 
 
+def test_the_monitor_changes_nothing():
+    source = (
+        'import prometheus_client\n'
+        'from oslo_log import log as logging\n'
+        'from nova_numa_hugepages.hugepages import sample\n'
+        'from nova_numa_hugepages.hugepages import pools\n'
+        'from nova_numa_hugepages.hugepages.pools import Pools\n'
+        'from nova_numa_hugepages.libvirt import driver\n'
+        'import nova\n'
+    )
+
+    assert in_folder(source, 'monitor') == [
+        f'NNH104 monitor imports {name}, which is not among what works '
+        'without Nova and changes nothing'
+        for name in (
+            'nova_numa_hugepages.hugepages.pools',
+            'nova_numa_hugepages.hugepages.pools.Pools',
+            'nova_numa_hugepages.libvirt.driver',
+            'nova',
+        )
+    ]
+
+
 @pytest.mark.parametrize('folder', ['nova_fit', 'scheduler'])
 def test_the_scheduler_imports_nothing_of_the_driver(folder):
     source = (
