@@ -189,9 +189,10 @@ releasenotes: $(STAMP) ## check the release notes and build them
 	echo "The release notes are in releasenotes/build/html/index.html"
 
 .PHONY: genconfig
-genconfig: $(STAMP) ## write the sample configuration file
+genconfig: $(STAMP) ## write the sample configuration file and the table of metrics
 	@$(BIN) -m oslo_config.generator --config-file \
 		etc/nova-numa-hugepages/nova-numa-hugepages-config-generator.conf
+	$(BIN) -m tools.metrics >doc/source/reference/metrics.inc
 
 .PHONY: clean
 clean: ## remove everything that was made here

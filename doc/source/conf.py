@@ -46,6 +46,7 @@ man_pages = [
     )
     for name, text in (
         ('host', 'huge pages of a compute host'),
+        ('monitor', 'watch a compute host and its instances'),
         ('simulate', 'try a fleet before changing it'),
         ('status', 'check the configuration of the scheduler'),
     )

@@ -179,6 +179,7 @@ def test_the_entry_points(wheel):
             'host_reconcile': f'{PACKAGE}.cmd.host.reconcile:Reconcile',
             'host_release': f'{PACKAGE}.cmd.host.release:Release',
             'host_show': f'{PACKAGE}.cmd.host.show:Show',
+            'monitor': f'{PACKAGE}.cmd.monitor:Monitor',
             'simulate': f'{PACKAGE}.cmd.simulate:Simulate',
         },
         'oslo.config.opts': {
