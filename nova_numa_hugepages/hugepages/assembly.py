@@ -22,10 +22,12 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import pods
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import kubelet
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
@@ -45,12 +47,14 @@ class KernelAccess:
     :ivar read_maps: reads where the memory of a process is
     :ivar check: checks the privileges that these two need; raises
         `exception.PoolsReadOnly` if they are missing
+    :ivar read_pods: reads what a kubelet promised to pods
     """
 
     fs: hostfs.HostFS
     writer: hugetlb.Writer
     read_maps: processes.MapsReader
     check: Callable[[], None] = lambda: None
+    read_pods: pods.PromisesReader = kubelet.promised
 
     def read_only_reason(self) -> str | None:
         """Return why pools can't be changed, None if they can.
@@ -98,6 +102,7 @@ def open_pools(
             waiting=waiting,
         ),
         read_maps=kernel.read_maps,
+        pod_pages=pods.PodPages(kernel.fs, kernel.read_pods),
         read_only=read_only,
     )
 
@@ -112,7 +117,12 @@ def take_snapshot(
         kernel.fs,
         policy,
         UsageReader(
-            hugepages, kernel.read_maps, accounts, ledger, policy.reserved
+            hugepages,
+            kernel.read_maps,
+            accounts,
+            ledger,
+            policy.reserved,
+            pods.PodPages(kernel.fs, kernel.read_pods),
         ),
         ledger.holds(),
         can_grow=policy.dynamic,

@@ -33,6 +33,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import growth
 from nova_numa_hugepages.hugepages import leaks
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import pods
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.accounts import AccountsCheck
@@ -64,6 +65,7 @@ class Pools:
 
     :param lock: the lock of the host, over all processes
     :param read_maps: reads where the huge pages of a process are
+    :param pod_pages: the pages of pods, None if there are none
     :param read_only: why the pools can't be changed here, None if they can
     :param clock: seconds since the epoch
     :param ticks: seconds of a clock that only goes forward
@@ -77,6 +79,7 @@ class Pools:
         *,
         lock: contextlib.AbstractContextManager[object],
         read_maps: processes.MapsReader,
+        pod_pages: pods.PodPages | None = None,
         read_only: str | None = None,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
@@ -93,7 +96,12 @@ class Pools:
         self._accounts = Accounts(kernel, ledger)
         self._leaks = leaks.LeakFinder(ledger)
         self._usage = UsageReader(
-            kernel, read_maps, self._accounts, ledger, policy.reserved
+            kernel,
+            read_maps,
+            self._accounts,
+            ledger,
+            policy.reserved,
+            pod_pages,
         )
         self._host = growth.GrowthHost(
             kernel,

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import pods
 from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
@@ -52,6 +53,8 @@ class PoolUsage:
     :ivar ours: pages in use that belong to a hold
     :ivar reserved: pages that the operator holds back from guests
     :ivar leaked: pages in use that guests have left which have ended
+    :ivar pods: pages that a kubelet promised to pods, and that these don't
+        have yet
     :ivar awaited: free pages that are kept for processes other than holders,
         which have reserved them in the kernel and not touched them yet
     :ivar missing: pages of this size of which the host has too few for all
@@ -69,6 +72,7 @@ class PoolUsage:
     ours: int = 0
     reserved: int = 0
     leaked: int = 0
+    pods: int = 0
     awaited: int = 0
     missing: int = 0
     owed: int = 0
@@ -89,7 +93,7 @@ class PoolUsage:
         """
         reserved = min(self.reserved, self.account.floor)
         used = max(0, self.occupied - self.leaked)
-        return max(0, reserved - used, self.awaited)
+        return max(0, reserved - used, self.awaited + self.pods)
 
     @property
     def overdue(self) -> int:
@@ -125,6 +129,7 @@ class UsageReader:
     :param accounts: whose the pages are
     :param ledger: what guests have left in use
     :param reserved: pages that the operator holds back from guests
+    :param pod_pages: the pages of pods, None if there are none
     """
 
     def __init__(
@@ -134,8 +139,10 @@ class UsageReader:
         accounts: Accounts,
         ledger: Ledger,
         reserved: Mapping[model.PoolKey, int],
+        pod_pages: pods.PodPages | None = None,
     ) -> None:
         self._kernel = kernel
+        self._pod_pages = pod_pages
         self._read_maps = read_maps
         self._accounts = accounts
         self._ledger = ledger
@@ -188,6 +195,7 @@ class UsageReader:
         taken = _taken_meanwhile(mapped, reserved_now)
         accounts = self._accounts.read(pools).accounts
         leaks = self._ledger.leaks()
+        of_pods = self._pod_pages.absent(pools) if self._pod_pages else {}
         found = {}
         for key, pool in pools.items():
             more = taken.get(key, 0)
@@ -203,6 +211,7 @@ class UsageReader:
                 has - back,
                 self._reserved.get(key, 0),
                 leaks.get(key, 0),
+                of_pods.get(key, 0),
             )
         for size_kib, count in reserved_now.items():
             of_size = [
@@ -210,7 +219,7 @@ class UsageReader:
                 for key, used in sorted(found.items())
                 if key.size_kib == size_kib
             ]
-            for used in _with_awaited(of_size, count, wanted or ()):
+            for used in _with_awaited(of_size, count, wanted or {}):
                 found[used.pool.key] = used
         return found
 
@@ -344,7 +353,7 @@ def _taken_meanwhile(
 def _with_awaited(
     pools: Sequence[PoolUsage],
     reserved: int,
-    wanted: Collection[model.PoolKey],
+    wanted: Mapping[model.PoolKey, int],
 ) -> list[PoolUsage]:
     """Keep pages of a size for those that have reserved them in the kernel.
 
@@ -356,8 +365,8 @@ def _with_awaited(
 
     :param reserved: how many pages the kernel keeps, also for guests that are
         starting
-    :param wanted: the pools in which those that are missing can be allocated;
-        those in which pages are promised if empty
+    :param wanted: pages that count as promised, in pools in which those that
+        are missing can be allocated; that is where pages are promised if empty
     """
     # Who maps pages is refused if fewer are free than are reserved already.
     spare = -reserved + sum(
@@ -367,12 +376,8 @@ def _with_awaited(
     missing = max(0, -spare)
     # What is being cleared for guests may hide some of it.
     count = max(0, reserved - sum(used.mapped for used in pools))
-    kept = []
-    for used in pools:
-        for_guests = max(used.promised, used.account.grown)
-        kept.append(max(0, min(count, used.pool.free - for_guests)))
-    rest = max(0, count - sum(kept))
-    found = []
+    # None is idle if some are missing.
+    kept = _keep(pools, count, {}, all_idle=missing > 0)
     # Those for which the kernel keeps a page are missing in their own pool,
     # unless they are being cleared.
     left = missing - sum(
@@ -382,27 +387,65 @@ def _with_awaited(
         )
         for used in pools
     )
-    left = max(0, left)
-    for used, there in zip(pools, kept, strict=True):
-        idle = max(0, used.pool.free - used.promised - there)
-        # None is idle if some are missing.
-        more = idle if missing else min(rest, idle)
-        rest -= min(rest, more)
-        if wanted:
-            owed = left if used.pool.key in wanted else 0
-        else:
-            owed = min(left, used.promised)
-        left -= owed
-        found.append(
-            dataclasses.replace(
-                used,
-                awaited=there + more,
-                missing=missing,
-                owed=owed,
-                spare=max(0, spare),
+    owed = [0] * len(pools)
+    # First where they would be kept without what is wanted: there no more can
+    # be had than what was available.
+    for most in (
+        [
+            there if used.pool.key in wanted else 0
+            for used, there in zip(
+                pools, _keep(pools, count, wanted), strict=True
             )
+        ],
+        [
+            (missing if used.pool.key in wanted else 0)
+            if wanted
+            else used.promised
+            for used in pools
+        ],
+    ):
+        for index, limit in enumerate(most):
+            more = max(0, min(left, limit))
+            owed[index] += more
+            left -= more
+    return [
+        dataclasses.replace(
+            used,
+            awaited=there,
+            missing=missing,
+            owed=due,
+            spare=max(0, spare),
         )
-    return found
+        for used, there, due in zip(pools, kept, owed, strict=True)
+    ]
+
+
+def _keep(
+    pools: Sequence[PoolUsage],
+    count: int,
+    wanted: Mapping[model.PoolKey, int],
+    *,
+    all_idle: bool = False,
+) -> list[int]:
+    """Choose where free pages are kept for those that have reserved them.
+
+    :param count: how many they have reserved
+    :param wanted: pages that count as promised, and not here
+    :param all_idle: whether to keep all that isn't promised
+    :returns: how many are kept, pool by pool
+    """
+    promised = [used.promised - wanted.get(used.pool.key, 0) for used in pools]
+    kept = [
+        max(0, min(count, used.pool.free - max(guests, used.account.grown)))
+        for used, guests in zip(pools, promised, strict=True)
+    ]
+    rest = max(0, count - sum(kept))
+    for index, used in enumerate(pools):
+        idle = max(0, used.pool.free - promised[index] - kept[index])
+        more = idle if all_idle else min(rest, idle)
+        rest -= min(rest, more)
+        kept[index] += more
+    return kept
 
 
 class _GuestPages:

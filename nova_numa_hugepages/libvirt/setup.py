@@ -44,6 +44,7 @@ def kernel_access() -> KernelAccess:
         privsep.write_number,
         privsep.numa_maps,
         privsep.check,
+        privsep.pod_promises,
     )
 
 

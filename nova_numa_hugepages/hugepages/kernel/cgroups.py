@@ -65,7 +65,7 @@ def occupants(
         key: pool.in_use - ours.get(key, 0) for key, pool in pools.items()
     }
     if any(count > 0 for count in others.values()):
-        for path, key, count in _attributed(fs, pools, skip_pids):
+        for path, key, count in users(fs, pools, skip_pids):
             found.setdefault(key, {})[path] = count
     for key, count in others.items():
         rest = count - sum(found.get(key, {}).values())
@@ -74,12 +74,18 @@ def occupants(
     return found
 
 
-def _attributed(
+def users(
     fs: hostfs.HostFS,
-    pools: Mapping[model.PoolKey, model.Pool],
-    skip_pids: Collection[int],
+    pools: Collection[model.PoolKey],
+    skip_pids: Collection[int] = (),
 ) -> Iterator[tuple[str, model.PoolKey, int]]:
-    """Find the pages of each cgroup that isn't one of our guests."""
+    """Find the pages of each cgroup that isn't one of our guests.
+
+    :param pools: those that there are
+    :param skip_pids: the processes of our guests, whose cgroups are left out
+    :returns: the path of a cgroup, a pool, and how many pages it has of it,
+        without those of the cgroups in it
+    """
     tree = _tree(fs)
     if tree is None:
         return

@@ -21,6 +21,7 @@ looked the same since 1.21.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import json
 import pathlib
 import re
@@ -39,29 +40,50 @@ _KIB = {'K': 1, 'M': 1024, 'G': 1024 * 1024}
 _MOST_BYTES = 16 * 1024 * 1024
 
 
-def promised(
-    path: pathlib.Path = STATE,
-) -> dict[str, dict[model.PoolKey, int]]:
+Promises = Mapping[str, Mapping[model.PoolKey, int]]
+"""The huge pages that pods were promised: by the uid of the pod, and pool."""
+
+
+def read(path: pathlib.Path = STATE) -> bytes | None:
+    """Read the file of the kubelet.
+
+    :returns: None without a kubelet
+    :raises OSError: if it can't be read
+    """
+    try:
+        with path.open('rb') as file:
+            return file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        return None
+
+
+def promised(path: pathlib.Path = STATE) -> Promises:
     """Read the huge pages that pods were promised.
 
-    A container whose pages may be on several nodes has them counted on each,
-    since each may have to give all of them.
-
-    :param path: the file of the kubelet
-    :returns: by the uid of the pod: pages by pool; empty without a kubelet, or
-        if its memory manager promises nothing
     :raises exception.KernelError: if the file can't be read, or is another one
         than is known
     """
     try:
-        with path.open('rb') as file:
-            text = file.read(_MOST_BYTES + 1)
-    except FileNotFoundError:
-        return {}
+        return parse(read(path), path)
     except OSError as error:
         raise exception.KernelError(
             path, hostfs.reason(error), 'a file that can be read'
         ) from error
+
+
+def parse(text: bytes | None, path: pathlib.Path = STATE) -> Promises:
+    """Get the huge pages that pods were promised out of the file.
+
+    A container whose pages may be on several nodes has them counted on each,
+    since each may have to give all of them.
+
+    :param text: as `read` gets it
+    :returns: empty without a kubelet, or if its memory manager promises
+        nothing
+    :raises exception.KernelError: if it is another file than is known
+    """
+    if text is None:
+        return {}
     try:
         if len(text) > _MOST_BYTES:
             raise ValueError(f'over {_MOST_BYTES} bytes')

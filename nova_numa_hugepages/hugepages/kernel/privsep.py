@@ -33,6 +33,7 @@ from oslo_privsep import priv_context
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import kubelet
 from nova_numa_hugepages.hugepages.kernel import nodes
 from nova_numa_hugepages.hugepages.kernel import processes
 
@@ -85,6 +86,28 @@ def numa_maps(pid: int) -> str:
             path, hostfs.reason(error), 'a file that can be read'
         ) from error
     return text
+
+
+def pod_promises() -> kubelet.Promises:
+    """Read which huge pages a kubelet promised to pods, through the helper.
+
+    :raises exception.KernelError: if that can't be read
+    """
+    # Most hosts have none, and the helper need not be asked.
+    if not kubelet.STATE.parent.exists():
+        return {}
+    try:
+        text: bytes | None = _kubelet_state()
+    except (daemon.FailedToDropPrivileges, FileNotFoundError) as error:
+        # What isn't found is the command: see `kubelet.read`.
+        raise exception.KernelError(
+            kubelet.STATE, _not_started(error), 'a file that can be read'
+        ) from error
+    except OSError as error:
+        raise exception.KernelError(
+            kubelet.STATE, hostfs.reason(error), 'a file that can be read'
+        ) from error
+    return kubelet.parse(text)
 
 
 def write_number(
@@ -165,6 +188,11 @@ def _largest_numbers() -> dict[tuple[str, int | None], int]:
             host_file = hugetlb.host_file(_FS, size_kib)
             found[host_file, node] = on_host // size_kib
     return {(str(path), node): most for (path, node), most in found.items()}
+
+
+@context.entrypoint
+def _kubelet_state() -> bytes | None:
+    return kubelet.read()
 
 
 @context.entrypoint

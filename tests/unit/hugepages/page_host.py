@@ -25,6 +25,7 @@ from typing import Any
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import growth
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import pods
 from nova_numa_hugepages.hugepages import reconcile
 from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.kernel import hugetlb
@@ -138,6 +139,7 @@ class Rig:
     :ivar pools: of the process that lives
     :ivar steps: its writes
     :ivar sleep: how it waits
+    :ivar promises: reads what a kubelet promised
     :param read_maps: reads the ``numa_maps`` of a process; as the kernel has
         it if None
     :param release: as in `fake_kernel.FakeKernel`
@@ -159,6 +161,7 @@ class Rig:
         self.steps = Steps()
         self.now = 1000.0
         self.sleep: Callable[[float], object] = lambda _: None
+        self.promises: pods.PromisesReader = dict
         self._looks: dict[int, str] = {}
         self.read_maps = read_maps or self._read_maps
         self.ledger = stepping(ledger or Ledger.in_memory(), self.steps)
@@ -176,6 +179,7 @@ class Rig:
             self.policy,
             lock=threading.RLock(),
             read_maps=self.read_maps,
+            pod_pages=pods.PodPages(self.kernel.fs, lambda: self.promises()),
             read_only=read_only,
             clock=lambda: self.now,
             ticks=self._tick,

@@ -211,6 +211,25 @@ def test_what_is_kept_on_a_node_stays_there(tmp_path: pathlib.Path) -> None:
     rig.run(B)
 
 
+@pytest.mark.parametrize('reserved_on', [0, 1])
+def test_all_that_two_nodes_offer_is_held_at_once(
+    tmp_path: pathlib.Path, reserved_on: int
+) -> None:
+    # Given that others have reserved all pages of one node.
+    nodes = [page_host.NODE, page_host.NODE]
+    nodes[reserved_on] = page_host.grown(2)
+    rig = page_host.make(
+        tmp_path, *nodes, node_free_mib=0, ceiling_percent=100
+    )
+    rig.kernel.take({page_host.pool(reserved_on): 2}, touch=False)
+    pools = rig.pools.snapshot().pools
+    rig.pools.hold(
+        A,
+        page_host.needs((0, pools[HERE].offered), (1, pools[THERE].offered)),
+    )
+    rig.run(A)
+
+
 def test_missing_pages_are_allocated_once_for_all_cells(
     tmp_path: pathlib.Path,
 ) -> None:

@@ -53,7 +53,7 @@ def fs(tmp_path: pathlib.Path) -> hostfs.HostFS:
     for node in (0, 1):
         (fs.node_folder(node) / 'numastat').write_text(NUMASTAT)
     (fs.proc / 'vmstat').write_text(VMSTAT)
-    (fs.proc / 'pressure').mkdir()
+    (fs.proc / 'pressure').mkdir(exist_ok=True)
     (fs.proc / 'pressure/memory').write_text(PRESSURE)
     return fs
 

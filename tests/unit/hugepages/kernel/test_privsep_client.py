@@ -33,6 +33,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import kubelet
 from nova_numa_hugepages.hugepages.kernel import privsep
 from tests.fixtures.kernel import FakeKernel
 from tests.fixtures.kernel import FakeNode
@@ -177,6 +178,44 @@ class TestClient:
             privsep.numa_maps(7)
 
         assert str(caught.value) == text
+
+    @pytest.mark.parametrize(
+        ('raised', 'text'),
+        [
+            (
+                PermissionError(errno.EACCES, 'Permission denied'),
+                'found Permission denied',
+            ),
+            (
+                daemon.FailedToDropPrivileges('helper exited (1)'),
+                'cannot be started: helper exited',
+            ),
+            (
+                FileNotFoundError(errno.ENOENT, 'No such file', 'sudo'),
+                "cannot be started: .*'sudo'",
+            ),
+        ],
+    )
+    def test_a_kubelet_that_can_not_be_read(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: pathlib.Path,
+        raised: Exception,
+        text: str,
+    ) -> None:
+        monkeypatch.setattr(kubelet, 'STATE', tmp_path / 'state')
+        monkeypatch.setattr(privsep, '_kubelet_state', failing(raised))
+
+        with pytest.raises(exception.KernelError, match=text):
+            privsep.pod_promises()
+
+    def test_without_a_kubelet_the_helper_is_not_asked(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+    ) -> None:
+        monkeypatch.setattr(kubelet, 'STATE', tmp_path / 'none' / 'state')
+        monkeypatch.setattr(privsep, '_kubelet_state', failing(OSError()))
+
+        assert privsep.pod_promises() == {}
 
     def test_the_helper_is_looked_for_first(
         self, monkeypatch: pytest.MonkeyPatch
