@@ -17,6 +17,7 @@ The kernel counts these on the whole host.
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -216,8 +217,15 @@ def test_all_that_two_nodes_offer_is_held_at_once(
     tmp_path: pathlib.Path, reserved_on: int
 ) -> None:
     # Given that others have reserved all pages of one node.
-    nodes = [page_host.NODE, page_host.NODE]
-    nodes[reserved_on] = page_host.grown(2)
+    nodes = [
+        dataclasses.replace(
+            page_host.NODE,
+            min_kib=0,
+            high_kib=0,
+            pools={2048: 2 * (node == reserved_on)},
+        )
+        for node in (0, 1)
+    ]
     rig = page_host.make(
         tmp_path, *nodes, node_free_mib=0, ceiling_percent=100
     )
