@@ -203,18 +203,16 @@ class Problems:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LibvirtSample:
-    """What libvirt and looks at processes say of the instances.
+    """What libvirt says of the instances.
 
     :ivar domains: by uuid
     :ivar stats: as `virsh.Virsh.stats` gets them
-    :ivar small: by uuid
     """
 
     domains: Mapping[str, Domain] = dataclasses.field(default_factory=dict)
     stats: Mapping[str, Mapping[str, str]] = dataclasses.field(
         default_factory=dict
     )
-    small: Mapping[str, SmallMemory] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -223,11 +221,13 @@ class Sampler:
 
     :ivar fs: the files of its kernel
     :ivar read_maps: reads where the huge pages of a process are
+    :ivar small: gets the rest of the memory of a guest, after that was read
     :ivar kubelet_state: the file of the kubelet's memory manager
     """
 
     fs: hostfs.HostFS
     read_maps: processes.MapsReader
+    small: Callable[[processes.GuestProcess], SmallMemory | None]
     kubelet_state: pathlib.Path = kubelet.STATE
 
     def take(
@@ -259,7 +259,7 @@ class Sampler:
                 domain,
                 _held(snapshot, uuid) if has_ledger else model.by_pool(needs),
                 in_place,
-                libvirt.small.get(uuid),
+                self.small(process),
                 inside(libvirt.stats.get(process.name, {}), now),
                 problems.read(
                     functools.partial(threads.vcpu_affinity, fs, process.pid),

@@ -112,10 +112,10 @@ class Collector:
                 self._policy,
             )
         return sample.Sampler(
-            self._fs, self._memory, self._kubelet_state
+            self._fs, self._memory, self._memory.small, self._kubelet_state
         ).take(
             snapshot,
-            sample.LibvirtSample(domains, stats, self._memory.small(guests)),
+            sample.LibvirtSample(domains, stats),
             now=self._clock(),
             has_ledger=has_ledger,
             problems=problems,
@@ -232,19 +232,16 @@ class _MemoryReader:
         return self._now[pid].huge_maps
 
     def small(
-        self, guests: Mapping[str, processes.GuestProcess]
-    ) -> dict[str, sample.SmallMemory]:
-        """Return where the small pages of guests are, as far as known."""
-        now = self._ticks()
-        found = {}
-        for uuid, process in guests.items():
-            if process.pid in self._now:
-                memory = self._now[process.pid]
-                found[uuid] = sample.SmallMemory(memory.small_kib, 0.0)
-            elif process in self._found:
-                then, memory = self._found[process]
-                found[uuid] = sample.SmallMemory(memory.small_kib, now - then)
-        return found
+        self, process: processes.GuestProcess
+    ) -> sample.SmallMemory | None:
+        """Return where the small pages of a guest are, as far as known."""
+        if process.pid in self._now:
+            memory = self._now[process.pid]
+            return sample.SmallMemory(memory.small_kib, 0.0)
+        if process in self._found:
+            then, memory = self._found[process]
+            return sample.SmallMemory(memory.small_kib, self._ticks() - then)
+        return None
 
     def _age_first(self, process: processes.GuestProcess) -> float:
         found = self._found.get(process)

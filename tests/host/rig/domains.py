@@ -52,7 +52,7 @@ def describe(
         the same.
     :param user: the id of the user that its QEMU runs as
     :param balloon: whether its balloon reports free pages, ``on`` or
-        ``off``; without, it has none
+        ``off``; without, it has none. It reports statistics each second.
     """
     vcpus = 0
     numa, memnodes, pins = [], [], []
@@ -82,7 +82,8 @@ def describe(
     memballoon = "<memballoon model='none'/>"
     if balloon is not None:
         memballoon = (
-            f"<memballoon model='virtio' freePageReporting='{balloon}'/>"
+            f"<memballoon model='virtio' freePageReporting='{balloon}'>"
+            "<stats period='1'/></memballoon>"
         )
     emulator = packages.program('qemu-system-x86_64')
     return f"""
