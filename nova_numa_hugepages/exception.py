@@ -88,10 +88,14 @@ class InvalidDomain(NUMAHugepagesError):
 class LibvirtError(NUMAHugepagesError):
     """Libvirt doesn't answer, or not with what was asked for.
 
+    :ivar timed_out: whether it took too long, and so may the next time
     :param uri: how it is reached
     """
 
-    def __init__(self, uri: str, reason: str) -> None:
+    def __init__(
+        self, uri: str, reason: str, *, timed_out: bool = False
+    ) -> None:
+        self.timed_out = timed_out
         super().__init__(f'virsh -c {uri}: {reason}')
 
 

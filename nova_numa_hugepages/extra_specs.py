@@ -28,6 +28,7 @@ from nova_numa_hugepages.core import host_stats
 
 MAX_DISTANCE: Final = 'numa_hugepages:max_distance'
 GUEST_DISTANCES: Final = 'numa_hugepages:guest_distances'
+ALARM_USED_PERCENT: Final = 'numa_hugepages:alarm_used_percent'
 
 
 def max_distance(extra_specs: Mapping[str, str]) -> int | None:
@@ -38,22 +39,41 @@ def max_distance(extra_specs: Mapping[str, str]) -> int | None:
     :raises: :class:`nova_numa_hugepages.exception.InvalidExtraSpec` if the
         value is not an integer in that range
     """
-    value = extra_specs.get(MAX_DISTANCE)
+    return _integer(
+        extra_specs,
+        MAX_DISTANCE,
+        host_stats.MIN_DISTANCE,
+        host_stats.MAX_DISTANCE,
+    )
+
+
+def alarm_used_percent(extra_specs: Mapping[str, str]) -> int | None:
+    """Return the share of its memory above which an instance raises an alarm.
+
+    :param extra_specs: the extra specs of a flavor
+    :returns: 1 to 100 percent, or None for that of the host
+    :raises: :class:`nova_numa_hugepages.exception.InvalidExtraSpec` if the
+        value is not an integer in that range
+    """
+    return _integer(extra_specs, ALARM_USED_PERCENT, 1, 100)
+
+
+def _integer(
+    extra_specs: Mapping[str, str], name: str, least: int, most: int
+) -> int | None:
+    value = extra_specs.get(name)
     if value is None:
         return None
     # As Nova's API reads an integer.
     try:
-        distance = int(value)
+        number = int(value)
     except ValueError:
-        distance = 0
-    if not host_stats.MIN_DISTANCE <= distance <= host_stats.MAX_DISTANCE:
+        number = least - 1
+    if not least <= number <= most:
         raise exception.InvalidExtraSpec(
-            MAX_DISTANCE,
-            value,
-            f'an integer from {host_stats.MIN_DISTANCE} to '
-            f'{host_stats.MAX_DISTANCE}',
+            name, value, f'an integer from {least} to {most}'
         )
-    return distance
+    return number
 
 
 def guest_distances(extra_specs: Mapping[str, str]) -> bool:

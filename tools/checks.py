@@ -22,8 +22,9 @@ what the modules of a folder may import:
   every service has.
 * NNH103: ``nova_fit`` and ``scheduler`` import nothing of ``hugepages`` and
   ``libvirt``, since the scheduler changes nothing on a host.
-* NNH104: ``monitor`` imports what ``hugepages`` may and ``prometheus_client``,
-  and not ``hugepages.pools``, since the monitor changes nothing.
+* NNH104: ``monitor`` imports what ``hugepages`` may, the extra specs, and
+  ``prometheus_client`` and ``stevedore``, and not ``hugepages.pools``, since it
+  changes nothing.
 """
 
 import ast
@@ -89,11 +90,12 @@ def _allowed_in_hugepages(name: str) -> bool:
 def _allowed_in_monitor(name: str) -> bool:
     return (
         _in_standard_library(name)
-        or _below(name, *_LIBRARIES, 'prometheus_client')
+        or _below(name, *_LIBRARIES, 'prometheus_client', 'stevedore')
         or (
             _below(
                 name,
                 *_of_package('monitor', 'hugepages', 'core', 'exception'),
+                *_of_package('extra_specs'),
             )
             and not _below(name, *_of_package('hugepages.pools'))
         )

@@ -56,10 +56,27 @@ distance_validators = [
     ),
 ]
 
+alarm_validators = [
+    base.ExtraSpecValidator(
+        name=extra_specs.ALARM_USED_PERCENT,
+        description=(
+            'The share of its memory, in percent, above which an instance '
+            'raises an alarm, in place of that of the compute host. '
+            'Only supported by nova-numa-hugepages monitor.'
+        ),
+        value={
+            'type': int,
+            'description': 'The share in percent.',
+            'min': 1,
+            'max': 100,
+        },
+    ),
+]
+
 
 def register() -> list[base.ExtraSpecValidator]:
     """Return the validators, for Nova's API.
 
     :returns: one validator for each extra spec of the namespace
     """
-    return list(distance_validators)
+    return [*distance_validators, *alarm_validators]

@@ -128,6 +128,7 @@ class Monitor(command.Command):
         try:
             import prometheus_client
 
+            from nova_numa_hugepages.monitor import alarms
             from nova_numa_hugepages.monitor import collector
             from nova_numa_hugepages.monitor import service
         except ImportError as error:
@@ -147,6 +148,7 @@ class Monitor(command.Command):
                 found.ledger,
                 virsh.Virsh(found.libvirt_uri) if found.libvirt_uri else None,
             ).collect,
+            alarms.AlarmBook(alarms.load(found.thresholds)),
             options.interval,
             options.textfile,
         )
@@ -226,25 +228,23 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace, monitor: service.Monitor) -> None:
-    """Serve the metrics, in threads.
+    """Serve what the monitor has found, in threads.
 
     :raises errors.BadInput: if that can't be
     """
-    import prometheus_client
+    from nova_numa_hugepages.monitor import web
 
     address = options.listen or LOOPBACK
     port = PORT if options.port is None else options.port
     tls = options.tls_certificate
-    client_ca = options.tls_client_ca
     try:
-        prometheus_client.start_http_server(
-            port,
+        web.serve(
+            monitor,
             address,
-            monitor.registry,
-            certfile=tls and str(tls),
-            keyfile=tls and str(options.tls_key),
-            client_cafile=client_ca and str(client_ca),
-            client_auth_required=client_ca is not None,
+            port,
+            certificate=tls,
+            key=options.tls_key,
+            client_ca=options.tls_client_ca,
         )
     except OSError as error:
         remedy = (
@@ -258,6 +258,7 @@ def _serve(options: argparse.Namespace, monitor: service.Monitor) -> None:
         ) from error
     print(
         f'Serving metrics on http{"s" if tls else ""}://'
-        f'{f"[{address}]" if ":" in address else address}:{port}/metrics',
+        f'{f"[{address}]" if ":" in address else address}:{port}'
+        f'{web.METRICS}',
         file=sys.stderr,
     )

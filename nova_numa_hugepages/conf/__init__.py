@@ -28,6 +28,7 @@ from oslo_log import log as logging
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.conf import compute
 from nova_numa_hugepages.conf import group
+from nova_numa_hugepages.conf import monitor
 from nova_numa_hugepages.conf import scheduler
 from nova_numa_hugepages.conf import spelling
 
@@ -36,7 +37,7 @@ LOG = logging.getLogger(__name__)
 demand_shares = scheduler.demand_shares
 written = spelling.written
 
-_ALL = (*scheduler.ALL, *compute.ALL)
+_ALL = (*scheduler.ALL, *compute.ALL, *monitor.ALL)
 _NAMES = frozenset(opt.dest for opt in _ALL)
 
 

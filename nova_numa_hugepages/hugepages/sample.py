@@ -21,6 +21,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 import pathlib
@@ -171,6 +172,9 @@ class HostSample:
         None if that can't be read
     :ivar pressure: how much tasks wait for memory; None if the kernel doesn't
         say
+    :ivar drift: how ledger and kernel are apart, a sentence each
+    :ivar libvirt_problem: why libvirt doesn't answer; empty if it does, or
+        wasn't asked
     :ivar problems: what could not be read, and why, a sentence each
     """
 
@@ -183,6 +187,8 @@ class HostSample:
     node_counters: Mapping[int, counters.NodeCounters]
     host_counters: counters.HostCounters | None
     pressure: counters.Pressure | None
+    drift: tuple[str, ...]
+    libvirt_problem: str
     problems: tuple[str, ...]
 
 
@@ -207,12 +213,14 @@ class LibvirtSample:
 
     :ivar domains: by uuid
     :ivar stats: as `virsh.Virsh.stats` gets them
+    :ivar problem: why it doesn't answer; empty if it does, or wasn't asked
     """
 
     domains: Mapping[str, Domain] = dataclasses.field(default_factory=dict)
     stats: Mapping[str, Mapping[str, str]] = dataclasses.field(
         default_factory=dict
     )
+    problem: str = ''
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -237,12 +245,14 @@ class Sampler:
         *,
         now: float,
         has_ledger: bool,
+        drift: Sequence[str],
         problems: Problems,
     ) -> HostSample:
         """Take it.
 
         :param now: in seconds since the epoch
         :param has_ledger: whether what is held is in the snapshot
+        :param drift: how ledger and kernel are apart, a sentence each
         :param problems: has what could not be read so far, and gets the rest
         """
         fs = self.fs
@@ -283,6 +293,8 @@ class Sampler:
             problems.read(lambda: counters.of_nodes(fs), {}),
             problems.read(lambda: counters.of_host(fs), None),
             problems.read(lambda: counters.pressure(fs), None),
+            tuple(drift),
+            libvirt.problem,
             tuple(dict.fromkeys(problems.found)),
         )
 

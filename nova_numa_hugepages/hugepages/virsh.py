@@ -108,9 +108,11 @@ class Virsh:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise self._error(
+            raise exception.LibvirtError(
+                self.uri,
                 f'no answer within {self._time_limit_s:g} s; see whether '
-                'libvirt hangs'
+                'libvirt hangs',
+                timed_out=True,
             ) from None
         except OSError as error:
             raise self._error(f'cannot be run: {error}') from error

@@ -25,6 +25,7 @@ import pathlib
 import time
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import accounts
 from nova_numa_hugepages.hugepages import assembly
 from nova_numa_hugepages.hugepages import domain_plan
 from nova_numa_hugepages.hugepages import domain_xml
@@ -90,35 +91,62 @@ class Collector:
         """
         problems = sample.Problems()
         guests = processes.running(self._fs)
-        domains = self._look_up(guests, problems)
-        stats: Mapping[str, Mapping[str, str]] = {}
-        if self._libvirt is not None and guests and not problems.found:
-            stats = problems.read(self._libvirt.stats, {})
+        libvirt = self._ask(guests, problems)
         ledger = problems.read(self._open, None)
         has_ledger = ledger is not None
+        writer = hugetlb.refusing('the monitor only reads')
         with ledger or Ledger.in_memory() as opened:
             self._memory.begin(
                 guests,
                 on_huge_pages={hold.holder for hold in opened.holds()}
-                | {uuid for uuid, domain in domains.items() if domain.needs},
+                | {
+                    uuid
+                    for uuid, domain in libvirt.domains.items()
+                    if domain.needs
+                },
             )
             snapshot = assembly.take_snapshot(
-                assembly.KernelAccess(
-                    self._fs,
-                    hugetlb.refusing('the monitor only reads'),
-                    self._memory,
-                ),
+                assembly.KernelAccess(self._fs, writer, self._memory),
                 opened,
                 self._policy,
             )
+            kernel = hugetlb.Hugetlb(self._fs, writer)
+            drift = accounts.Accounts(kernel, opened).read().changes
         return sample.Sampler(
             self._fs, self._memory, self._memory.small, self._kubelet_state
         ).take(
             snapshot,
-            sample.LibvirtSample(domains, stats),
+            libvirt,
             now=self._clock(),
             has_ledger=has_ledger,
+            drift=drift if has_ledger else (),
             problems=problems,
+        )
+
+    def _ask(
+        self,
+        guests: Mapping[str, processes.GuestProcess],
+        problems: sample.Problems,
+    ) -> sample.LibvirtSample:
+        """Ask libvirt, until it doesn't answer: that takes as long each."""
+        self._domains = {
+            process: domain
+            for process, domain in self._domains.items()
+            if guests.get(process.uuid) == process
+        }
+        stats: Mapping[str, Mapping[str, str]] = {}
+        problem = ''
+        try:
+            if self._libvirt is not None and guests:
+                stats = self._libvirt.stats()
+                self._look_up(self._libvirt, guests, problems)
+        except exception.LibvirtError as error:
+            problem = str(error)
+            problems.found.append(problem)
+        return sample.LibvirtSample(
+            {process.uuid: found for process, found in self._domains.items()},
+            stats,
+            problem,
         )
 
     def _open(self) -> Ledger | None:
@@ -130,26 +158,24 @@ class Collector:
 
     def _look_up(
         self,
+        libvirt: virsh.Libvirt,
         guests: Mapping[str, processes.GuestProcess],
         problems: sample.Problems,
-    ) -> dict[str, sample.Domain]:
-        """Read the plans of the domains that aren't known yet."""
-        known = {
-            process: domain
-            for process, domain in self._domains.items()
-            if guests.get(process.uuid) == process
-        }
+    ) -> None:
+        """Read the plans of the domains that aren't known yet.
+
+        :raises exception.LibvirtError: if libvirt takes too long
+        """
         for uuid, process in guests.items():
-            if self._libvirt is None or process in known:
+            if process in self._domains:
                 continue
             try:
-                known[process] = _domain(self._libvirt.xml(uuid), problems)
+                self._domains[process] = _domain(libvirt.xml(uuid), problems)
             except exception.LibvirtError as error:
+                if error.timed_out:
+                    raise
+                # It may have ended, or be of somebody else.
                 problems.found.append(str(error))
-                # Each that hangs takes as long as the limit.
-                break
-        self._domains = known
-        return {process.uuid: domain for process, domain in known.items()}
 
 
 def _domain(xml: str, problems: sample.Problems) -> sample.Domain:

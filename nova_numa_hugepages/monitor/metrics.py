@@ -25,6 +25,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
 from prometheus_client import core as prometheus
 from prometheus_client import registry
@@ -87,6 +88,26 @@ class SampleMetrics(registry.Collector):
         if sample is not None:
             for metric in METRICS:
                 yield metric.family(sample)
+
+
+class AlarmMetrics(registry.Collector):
+    """The alarms that are raised.
+
+    :param alarms: lists them, as `alarms.Raised.as_json` has them
+    """
+
+    def __init__(self, alarms: Callable[[], list[dict[str, Any]]]) -> None:
+        self._alarms = alarms
+
+    def collect(self) -> Iterator[prometheus.Metric]:
+        """Write them."""
+        labels = ('alarm', 'severity', 'resource', 'node', 'page_size')
+        family = prometheus.GaugeMetricFamily(
+            f'{PREFIX}alarm', 'An alarm that is raised.', labels=labels
+        )
+        for alarm in self._alarms():
+            family.add_metric([alarm[label] for label in labels], 1)
+        yield family
 
 
 def page_size(size_kib: int) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 import pathlib
 import threading
 import time
+from typing import Any
 
 from oslo_log import log as logging
 import prometheus_client
@@ -26,6 +27,8 @@ from prometheus_client import registry as prometheus_registry
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages.sample import HostSample
+from nova_numa_hugepages.monitor.alarms import AlarmBook
+from nova_numa_hugepages.monitor.metrics import AlarmMetrics
 from nova_numa_hugepages.monitor.metrics import PREFIX
 from nova_numa_hugepages.monitor.metrics import SampleMetrics
 
@@ -40,6 +43,7 @@ class Monitor:
 
     :ivar registry: the metrics
     :param collect: takes a sample
+    :param book: the alarms
     :param interval_s: the interval, in seconds
     :param textfile: the folder for `TEXTFILE`, if it is to be written
     :param ticks: seconds of a clock that only goes forward
@@ -48,12 +52,15 @@ class Monitor:
     def __init__(
         self,
         collect: Callable[[], HostSample],
+        book: AlarmBook,
         interval_s: float,
         textfile: pathlib.Path | None = None,
         *,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._collect = collect
+        self._book = book
+        self._alarms: list[dict[str, Any]] = []
         self._interval_s = interval_s
         self._textfile = textfile
         self._ticks = ticks
@@ -61,6 +68,7 @@ class Monitor:
         self._metrics = SampleMetrics()
         self.registry = prometheus_registry.CollectorRegistry()
         self.registry.register(self._metrics)
+        self.registry.register(AlarmMetrics(self.alarms))
         prometheus_client.ProcessCollector(registry=self.registry)
         self._failures = prometheus_client.Counter(
             f'{PREFIX}monitor_failures',
@@ -72,6 +80,10 @@ class Monitor:
             'How long the last sample took.',
             registry=self.registry,
         )
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """List the alarms that are raised, the oldest first, for JSON."""
+        return self._alarms
 
     def run(self, stop: threading.Event) -> None:
         """Go on until it is stopped."""
@@ -97,6 +109,8 @@ class Monitor:
         else:
             self._metrics.sample = sample
             problems.update(sample.problems)
+            self._book.update(sample)
+            self._alarms = [one.as_json() for one in self._book.raised]
         done = self._metrics.sample is not None
         self._duration.set(self._ticks() - began)
         if self._textfile is not None:

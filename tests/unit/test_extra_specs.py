@@ -25,6 +25,7 @@ from nova_numa_hugepages.api import extra_specs as api_extra_specs
 
 NAME = 'numa_hugepages:max_distance'
 DISTANCES = 'numa_hugepages:guest_distances'
+USED = 'numa_hugepages:alarm_used_percent'
 
 GOOD = {'10': 10, '21': 21, '255': 255, ' 40 ': 40}
 BAD = ['9', '256', '-21', '0', '', 'near', '21.0', '2 1', '0x15', '9' * 5000]
@@ -68,7 +69,25 @@ def test_the_api_refuses_names_that_are_not_ours_to_have():
 def test_the_validators_cover_the_namespace():
     names = [validator.name for validator in api_extra_specs.register()]
 
-    assert names == [NAME, DISTANCES]
+    assert names == [NAME, DISTANCES, USED]
+
+
+@pytest.mark.parametrize(
+    ('value', 'percent'), [('1', 1), ('75', 75), ('100', 100)]
+)
+def test_the_monitor_reads_a_share(value, percent):
+    validators.validate(USED, value)
+
+    assert extra_specs.alarm_used_percent({USED: value}) == percent
+    assert extra_specs.alarm_used_percent({}) is None
+
+
+@pytest.mark.parametrize('value', ['', '0', '101', '-5', '7.5', 'much'])
+def test_a_share_that_is_none_is_refused(value):
+    with pytest.raises(exception.InvalidExtraSpec, match='from 1 to 100'):
+        extra_specs.alarm_used_percent({USED: value})
+    with pytest.raises(nova_exception.ValidationError):
+        validators.validate(USED, value)
 
 
 def test_distances_are_not_exposed_by_default():

@@ -33,6 +33,7 @@ from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.policy import read
+from nova_numa_hugepages.monitor.thresholds import Thresholds
 
 _DEFAULT = 'DEFAULT'
 _GROUP = 'numa_hugepages'
@@ -109,6 +110,16 @@ class Configuration:
         """Return how libvirt is reached, None if it is not set."""
         uri: str | None = self._value('libvirt', 'connection_uri')
         return uri
+
+    def thresholds(self) -> Thresholds:
+        """Return when the monitor raises alarms."""
+        ours = self._conf[_GROUP]
+        return Thresholds(
+            ours.alarm_used_percent,
+            ours.alarm_unused_percent,
+            ours.alarm_free_percent,
+            float(ours.alarm_after),
+        )
 
     def policy(self) -> PoolPolicy:
         """Return the operator's policy for the pools.

@@ -26,6 +26,8 @@ from nova_numa_hugepages.cmd.host.inspect import host_root
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.state import schema
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
+from nova_numa_hugepages.monitor import thresholds
+from nova_numa_hugepages.monitor.thresholds import Thresholds
 
 # Where nova-compute looks for its configuration, except for the home of its
 # user, who is another one: of each name the first that exists counts.
@@ -50,6 +52,7 @@ class Settings:
     :ivar policy: the operator's policy for the pools
     :ivar libvirt_uri: how libvirt is reached; None with `--root`, as it may
         be that of another host
+    :ivar thresholds: when the monitor raises alarms
     :ivar notes: sentences about what could not be read
     :ivar files: the files of the configuration that were read
     :ivar unread: whether there are files that this user may not read
@@ -60,6 +63,7 @@ class Settings:
     ledger: pathlib.Path
     policy: PoolPolicy
     libvirt_uri: str | None = LIBVIRT_URI
+    thresholds: Thresholds = thresholds.DEFAULTS
     notes: tuple[str, ...] = ()
     files: tuple[pathlib.Path, ...] = ()
     unread: bool = False
@@ -154,7 +158,7 @@ def read(options: argparse.Namespace) -> Settings:
     files = _files(options, notes)
     unread = bool(notes)
     ledger = _named_ledger(options)
-    policy, uri = PoolPolicy(), LIBVIRT_URI
+    policy, limits, uri = PoolPolicy(), thresholds.DEFAULTS, LIBVIRT_URI
     configured: tuple[pathlib.Path, ...] = ()
     if files:
         # Loaded late, as it takes time.
@@ -162,6 +166,7 @@ def read(options: argparse.Namespace) -> Settings:
 
         conf = configuration.Configuration(files)
         policy = conf.policy()
+        limits = conf.thresholds()
         notes += conf.unknown_names()
         uri = conf.libvirt_uri() or LIBVIRT_URI
         try:
@@ -193,6 +198,7 @@ def read(options: argparse.Namespace) -> Settings:
         ledger,
         policy,
         uri if options.root is None else None,
+        limits,
         tuple(notes),
         tuple(files),
         unread,

@@ -49,6 +49,10 @@ def test_the_defaults(tmp_path):
 
     assert dict(conf.numa_hugepages) == {
         'account_small_pages': True,
+        'alarm_after': 300,
+        'alarm_free_percent': 5,
+        'alarm_unused_percent': 75,
+        'alarm_used_percent': 90,
         'stock_claim_search_limit': 5000,
         'rejection_reasons': 5,
         'weight_multiplier': 10000.0,
@@ -270,6 +274,10 @@ def test_the_list_for_the_generator_is_a_copy():
         'start_time_limit',
         'powered_off_pages',
         'prealloc_threads',
+        'alarm_used_percent',
+        'alarm_unused_percent',
+        'alarm_free_percent',
+        'alarm_after',
     ]
 
 

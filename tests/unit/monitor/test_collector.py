@@ -102,23 +102,46 @@ def test_a_ledger_that_is_damaged(
 def test_a_libvirt_that_hangs_is_asked_once(host: watched.Watched) -> None:
     host.spawn(A, (0, 10))
     host.spawn(B, (0, 10))
-    host.libvirt.hangs = True
+    host.libvirt.hang_after = 0
     found = host.look()
     assert len(host.libvirt.asked) == 1
     assert found.problems == ('virsh -c test:///: no answer within 10 s',)
     assert found.instances[B].promised == {HERE: 10}
     assert found.instances[B].in_place == {HERE: 10}
     assert found.instances[B].inside is None
+    assert found.libvirt_problem == found.problems[0]
     # When it is back, so are its answers.
-    host.libvirt.hangs = False
+    host.libvirt.hang_after = None
     assert host.look().instances[B].domain is not None
+
+
+def test_a_plan_that_takes_too_long_is_the_last_one(
+    host: watched.Watched,
+) -> None:
+    host.spawn(A, (0, 10))
+    host.spawn(B, (0, 10))
+    host.libvirt.hang_after = 1
+    found = host.look()
+    assert len(host.libvirt.asked) == 2
+    assert found.libvirt_problem
+
+
+def test_a_domain_that_libvirt_does_not_know(host: watched.Watched) -> None:
+    host.spawn(A, (0, 10))
+    host.spawn(B, (0, 10))
+    del host.libvirt.domains[A]
+    found = host.look()
+    assert found.problems == (f'virsh -c test:///: no domain {A}',)
+    assert found.libvirt_problem == ''
+    assert found.instances[A].domain is None
+    assert found.instances[B].domain is not None
 
 
 def test_the_plan_of_a_domain_is_read_once(host: watched.Watched) -> None:
     host.spawn(A, (0, 10))
     host.look()
     host.look()
-    assert host.libvirt.asked == [A, 'stats', 'stats']
+    assert host.libvirt.asked == ['stats', A, 'stats']
     # It is another one when its QEMU is.
     host.kernel.stop_guest(A)
     host.look()

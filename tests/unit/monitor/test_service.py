@@ -23,9 +23,12 @@ import pytest
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import sample
+from nova_numa_hugepages.monitor import alarms
 from nova_numa_hugepages.monitor import service
 from tests.unit.hugepages import page_host
 from tests.unit.monitor import watched
+
+BOOK = alarms.AlarmBook([])
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_it_goes_on_until_it_is_stopped(host: watched.Watched) -> None:
             stop.set()
         return host.look()
 
-    service.Monitor(look, 0.001).run(stop)
+    service.Monitor(look, BOOK, 0.001).run(stop)
     assert looks == 3
 
 
@@ -63,7 +66,7 @@ def test_what_fails_is_not_shown_as_if_it_were_new(
             raise exception.KernelError('/sys/node', 'nothing', 'nodes')
         return host.look()
 
-    monitor = service.Monitor(look, 1.0)
+    monitor = service.Monitor(look, BOOK, 1.0)
     assert monitor.step()
     assert 'numa_hugepages_pool_pages{' in shown(monitor)
     works = False
@@ -86,7 +89,7 @@ def test_a_file_for_node_exporter(
 ) -> None:
     folder = tmp_path / 'textfile'
     folder.mkdir()
-    assert service.Monitor(host.look, 1.0, folder).step()
+    assert service.Monitor(host.look, BOOK, 1.0, folder).step()
     # Nothing half-written is left beside it.
     assert [path.name for path in folder.iterdir()] == [service.TEXTFILE]
     assert (
@@ -99,7 +102,7 @@ def test_a_file_that_cannot_be_written(
     tmp_path: pathlib.Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monitor = service.Monitor(host.look, 1.0, tmp_path / 'none')
+    monitor = service.Monitor(host.look, BOOK, 1.0, tmp_path / 'none')
     assert not monitor.step()
     assert 'No such file' in caplog.text
     # The sample is there all the same.

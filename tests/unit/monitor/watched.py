@@ -79,14 +79,14 @@ class FakeLibvirt:
 
     :ivar domains: the XML that it has, by uuid
     :ivar values: its statistics, by the name of the domain
-    :ivar hangs: whether it doesn't answer
+    :ivar hang_after: how often it answers
     :ivar asked: what it was asked for
     """
 
     def __init__(self) -> None:
         self.domains: dict[str, str] = {}
         self.values: dict[str, Mapping[str, str]] = {}
-        self.hangs = False
+        self.hang_after: int | None = None
         self.asked: list[str] = []
 
     def xml(self, uuid: str) -> str:
@@ -103,8 +103,11 @@ class FakeLibvirt:
 
     def _ask(self, what: str) -> None:
         self.asked.append(what)
-        if self.hangs:
-            raise exception.LibvirtError('test:///', 'no answer within 10 s')
+        limit = self.hang_after
+        if limit is not None and len(self.asked) > limit:
+            raise exception.LibvirtError(
+                'test:///', 'no answer within 10 s', timed_out=True
+            )
 
 
 class Watched:

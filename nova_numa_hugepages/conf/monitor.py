@@ -1,0 +1,115 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Options of the monitor."""
+
+from oslo_config import cfg
+
+alarm_opts = [
+    cfg.IntOpt(
+        'alarm_used_percent',
+        default=90,
+        min=1,
+        max=100,
+        help="""
+Share of its memory, in percent, above which an instance raises an alarm.
+
+What an instance uses is what its kernel reports through its balloon: memory
+that programs couldn't have without swapping. The alarm is over when the share
+is a twentieth lower. An instance that swaps raises the alarm as well.
+
+Possible values:
+
+* An integer from 1 to 100.
+
+For example, with the default an instance with 64 GiB raises the alarm when its
+programs use more than 57.6 GiB.
+
+Related options:
+
+* ``[numa_hugepages] alarm_after``
+* flavor extra spec ``numa_hugepages:alarm_used_percent``, which overrides it
+""",
+    ),
+    cfg.IntOpt(
+        'alarm_unused_percent',
+        default=75,
+        min=1,
+        max=100,
+        help="""
+Share of its memory, in percent, that an instance has to leave unused for a day
+before that is reported.
+
+Possible values:
+
+* An integer from 1 to 100; ``100`` reports none.
+
+For example, with the default an instance with 64 GiB is reported if its
+programs used less than 16 GiB for a day.
+
+Related options:
+
+* ``[numa_hugepages] alarm_used_percent``
+""",
+    ),
+    cfg.IntOpt(
+        'alarm_free_percent',
+        default=5,
+        min=0,
+        max=100,
+        help="""
+Share of the memory of a NUMA node, in percent, below which what new instances
+can have of it raises an alarm.
+
+What they can have are huge pages of one size, free ones and those that can be
+allocated. The alarm is over when they can have half as much again.
+
+Possible values:
+
+* An integer from 0 to 100; ``0`` raises none.
+
+For example, with the default a NUMA node with 256 GiB raises the alarm when
+instances can have less than 12.8 GiB of it.
+
+Related options:
+
+* ``[numa_hugepages] alarm_after``
+""",
+    ),
+    cfg.IntOpt(
+        'alarm_after',
+        default=300,
+        min=0,
+        max=86400,
+        help="""
+Time, in seconds, for which something has to be wrong before an alarm is
+raised.
+
+Alarms on what can't be right even for a moment are raised after 30 seconds,
+whatever this option says.
+
+Possible values:
+
+* An integer from 0 to 86400.
+
+For example, with the default an instance that uses all of its memory for four
+minutes raises no alarm.
+
+Related options:
+
+* ``[numa_hugepages] alarm_used_percent``
+* ``[numa_hugepages] alarm_free_percent``
+""",
+    ),
+]
+
+ALL = tuple(alarm_opts)

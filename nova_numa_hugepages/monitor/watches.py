@@ -1,0 +1,352 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The alarms that come with this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+import contextlib
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages import extra_specs
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.sample import HostSample
+from nova_numa_hugepages.hugepages.sample import InstanceSample
+from nova_numa_hugepages.monitor import alarms
+from nova_numa_hugepages.monitor.alarms import Finding
+from nova_numa_hugepages.monitor.alarms import Subject
+from nova_numa_hugepages.monitor.metrics import page_size
+
+_DAY_S = 86400.0
+# A second look, so that what changes while it is looked at is not raised.
+_SOON_S = 30.0
+
+
+def _of_instance(uuid: str) -> Subject:
+    return Subject(resource=uuid)
+
+
+def _of_pool(key: model.PoolKey) -> Subject:
+    return Subject(node=str(key.node), page_size=page_size(key.size_kib))
+
+
+class MemoryMisplaced(alarms.Alarm):
+    """An instance has its memory on another node than was promised."""
+
+    name = 'memory_misplaced'
+    severity = alarms.CRITICAL
+    after_s = _SOON_S
+
+    def check(
+        self, sample: HostSample, before: HostSample | None
+    ) -> Iterator[Finding]:
+        """Look for it."""
+        for uuid, instance in sample.instances.items():
+            if instance.in_place is None:
+                yield Finding(_of_instance(uuid), None)
+            elif instance.astray and instance.absent:
+                yield Finding(
+                    _of_instance(uuid),
+                    1,
+                    f'it has {model.in_words(instance.astray)}, and is '
+                    f'missing {model.in_words(instance.absent)}.',
+                    'Its CPUs reach that memory slowly. Restart it (hard '
+                    'reboot), or migrate it.',
+                )
+
+
+class MemoryBeyond(alarms.Alarm):
+    """An instance has more huge pages than are held for it."""
+
+    name = 'memory_beyond'
+    after_s = _SOON_S
+
+    def check(
+        self, sample: HostSample, before: HostSample | None
+    ) -> Iterator[Finding]:
+        """Look for it."""
+        for uuid, instance in sample.instances.items():
+            if instance.in_place is None:
+                yield Finding(_of_instance(uuid), None)
+            elif instance.astray and not instance.absent:
+                yield Finding(
+                    _of_instance(uuid),
+                    1,
+                    f'it has {model.in_words(instance.astray)} beyond what is '
+                    'held for it.',
+                    'If it is an instance of Nova, run nova-numa-hugepages '
+                    'host reconcile --dry-run.',
+                )
+
+
+class MemoryAbsent(alarms.Alarm):
+    """An instance has fewer huge pages than were promised to it."""
+
+    name = 'memory_absent'
+
+    def check(
+        self, sample: HostSample, before: HostSample | None
+    ) -> Iterator[Finding]:
+        """Look for it."""
+        for uuid, instance in sample.instances.items():
+            if instance.in_place is None:
+                yield Finding(_of_instance(uuid), None)
+            elif instance.absent and not instance.astray:
+                yield Finding(
+                    _of_instance(uuid),
+                    1,
+                    f'{model.in_words(instance.absent)} of what was promised '
+                    'to it are not in place.',
+                    'It has not started, or has returned them through its '
+                    'balloon; they are kept for it.',
+                )
+
+
+class MemoryUsed(alarms.Alarm):
+    """An instance uses nearly all of its memory, or swaps."""
+
+    name = 'memory_used'
+    ends_below = 0.95
+
+    def check(
+        self, sample: HostSample, before: HostSample | None
+    ) -> Iterator[Finding]:
+        """Look for it."""
+        for uuid, instance in sample.instances.items():
+            subject = _of_instance(uuid)
+            percent = _used_percent(instance)
+            if percent is None:
+                yield Finding(subject, None)
+                continue
+            swapped_kib = _swapped_kib(sample, before, uuid)
+            most = self._most(instance)
+            text = f'it uses {percent:.0f} % of its memory'
+            if swapped_kib:
+                text += f' and has swapped out {swapped_kib} KiB since'
+            yield Finding(
+                subject,
+                1.0 if swapped_kib else percent / most,
+                f'{text} (the threshold is {most} %).',
+                'Resize it to a flavor with more memory, or find out which '
+                'program takes it.',
+            )
+
+    def _most(self, instance: InstanceSample) -> int:
+        """Return the threshold of an instance; its flavor may have one."""
+        specs = instance.domain.plan.extra_specs if instance.domain else {}
+        # The API refuses what is none, from microversion 2.86 on.
+        with contextlib.suppress(exception.InvalidExtraSpec):
+            percent = extra_specs.alarm_used_percent(specs)
+            if percent is not None:
+                return percent
+        return self.thresholds.used_percent
+
+
+class MemoryUnused(alarms.Alarm):
+    """An instance leaves most of its memory unused for a day."""
+
+    name = 'memory_unused'
+    severity = alarms.INFO
+    ends_below = 0.9
+    after_s = _DAY_S
+
+    def check(
+        self, sample: HostSample, before: HostSample | None
+    ) -> Iterator[Finding]:
+        """Look for it."""
+        for uuid, instance in sample.instances.items():
+            percent = _used_percent(instance)
+            if percent is None:
+                yield Finding(_of_instance(uuid), None)
+                continue
+            least = self.thresholds.unused_percent
+            yield Finding(
+                _of_instance(uuid),
+                (100 - percent) / least if least else 1.0,
+                f'it has left {100 - percent:.0f} % of its memory unused for '
+                'a day.',
+                'A smaller flavor would do.',
+            )
+
+
+class NodeExhausted(alarms.Alarm):
+    """Instances can have hardly any more memory of a NUMA node.
+
+    As huge pages of the size of which they can have most.
+    """
+
+    name = 'node_exhausted'
+    # It is over when there is half as much again.
+    ends_below = 1 / 1.5
+
+    def check(
+        self, sample: HostSample, before: HostSample | None
+    ) -> Iterator[Finding]:
+        """Look for it."""
+        least = self.thresholds.free_percent
+        for node, memory in sample.snapshot.memory.items():
+            free = [
+                (max(0, pool.usage.available) + pool.allocatable)
+                * key.size_kib
+                for key, pool in sample.snapshot.pools.items()
+                if key.node == node
+            ]
+            if not free or not memory.total_kib:
+                continue
+            percent = 100 * max(free) / memory.total_kib
+            yield Finding(
+                Subject(node=str(node)),
+                least / percent if percent else float(least > 0),
+                f'instances can have {max(free) // 1024} MiB more of NUMA '
+                f'node {node}, {percent:.1f} % of its memory (the threshold '
+                f'is {least} %).',
+                'New instances go elsewhere. Migrate some away, or add hosts.',
+            )
+
+
+class PagesTaken(alarms.Alarm):
+    """Others have pages that were promised to instances."""
+
+    name = 'pages_taken'
+    severity = alarms.CRITICAL
+    after_s = _SOON_S
+
+    def check(
+        self, sample: HostSample, before: HostSample | None
+    ) -> Iterator[Finding]:
+        """Look for it."""
+        for key, pool in sample.snapshot.pools.items():
+            if pool.usage.overdue:
+                users = ', '.join(sample.others.get(key, {})) or 'unknown'
+                yield Finding(
+                    _of_pool(key),
+                    1,
+                    f'{pool.usage.overdue} pages of {key} that are promised '
+                    f'to instances are missing; others have pages: {users}.',
+                    'Instances that are off may not start. Make room, or set '
+                    'reserved_huge_pages for those programs.',
+                )
+
+
+class PagesLeaked(alarms.Alarm):
+    """Pages are in use that were left by instances which have ended."""
+
+    name = 'pages_leaked'
+
+    def check(
+        self, sample: HostSample, before: HostSample | None
+    ) -> Iterator[Finding]:
+        """Look for it."""
+        for key, pool in sample.snapshot.pools.items():
+            if pool.usage.leaked:
+                yield Finding(
+                    _of_pool(key),
+                    1,
+                    f'{pool.usage.leaked} pages of {key} were left in use by '
+                    'instances that have ended.',
+                    'Look for files in mounts of hugetlbfs, and for processes '
+                    'that hold them: nova-numa-hugepages host show names '
+                    'control groups.',
+                )
+
+
+class CPUsOffPlan(alarms.Alarm):
+    """vCPUs of an instance may run where they are not pinned."""
+
+    name = 'cpus_off_plan'
+    after_s = _SOON_S
+
+    def check(
+        self, sample: HostSample, before: HostSample | None
+    ) -> Iterator[Finding]:
+        """Look for it."""
+        for uuid, instance in sample.instances.items():
+            if instance.domain is None:
+                yield Finding(_of_instance(uuid), None)
+            elif instance.off_plan:
+                extra = frozenset().union(*instance.off_plan.values())
+                yield Finding(
+                    _of_instance(uuid),
+                    1,
+                    f'{len(instance.off_plan)} of its vCPUs may run on CPUs '
+                    f'that they are not pinned to, such as {min(extra)}.',
+                    'Something has changed the affinity of its threads. '
+                    'Restart it (hard reboot).',
+                )
+
+
+class LibvirtSilent(alarms.Alarm):
+    """Libvirt doesn't answer."""
+
+    name = 'libvirt_silent'
+    severity = alarms.CRITICAL
+    after_s = _SOON_S
+
+    def check(
+        self, sample: HostSample, before: HostSample | None
+    ) -> Iterable[Finding]:
+        """Look for it."""
+        if sample.libvirt_problem:
+            yield Finding(
+                Subject(),
+                1,
+                f'{sample.libvirt_problem}.',
+                'Nova cannot start or stop instances here meanwhile.',
+            )
+
+
+class LedgerApart(alarms.Alarm):
+    """The ledger and the kernel are apart for more than two rounds.
+
+    ``nova-compute`` brings them in step once a minute.
+    """
+
+    name = 'ledger_apart'
+    after_s = 150.0
+
+    def check(
+        self, sample: HostSample, before: HostSample | None
+    ) -> Iterable[Finding]:
+        """Look for it."""
+        if sample.drift:
+            yield Finding(
+                Subject(),
+                1,
+                f'the ledger is not in step with the kernel: '
+                f'{"; ".join(sample.drift)}.',
+                'See whether nova-compute runs, and its log; or run '
+                'nova-numa-hugepages host reconcile --dry-run.',
+            )
+
+
+def _used_percent(instance: InstanceSample) -> float | None:
+    """Return which share of its memory an instance uses, if it is known."""
+    inside = instance.inside
+    if inside is None or inside.used_kib is None or not inside.available_kib:
+        return None
+    return 100 * inside.used_kib / inside.available_kib
+
+
+def _swapped_kib(
+    sample: HostSample, before: HostSample | None, uuid: str
+) -> int:
+    """Return how much an instance has swapped out since the sample before."""
+    now = sample.instances[uuid].inside
+    old = before.instances.get(uuid) if before else None
+    then = old.inside if old else None
+    if now is None or now.swap_out_kib is None:
+        return 0
+    if then is None or then.swap_out_kib is None:
+        return 0
+    return max(0, now.swap_out_kib - then.swap_out_kib)
