@@ -22,9 +22,9 @@ what the modules of a folder may import:
   every service has.
 * NNH103: ``nova_fit`` and ``scheduler`` import nothing of ``hugepages`` and
   ``libvirt``, since the scheduler changes nothing on a host.
-* NNH104: ``monitor`` imports what ``hugepages`` may, the extra specs, and
-  ``prometheus_client`` and ``stevedore``, and not ``hugepages.pools``, since it
-  changes nothing.
+* NNH104: ``monitor`` imports what ``hugepages`` may, the extra specs,
+  ``prometheus_client`` and ``stevedore``. It changes nothing, and so doesn't
+  import ``hugepages.pools``.
 """
 
 import ast
