@@ -213,7 +213,7 @@ ARGUMENTS = [
     ('simulate a.yaml --demand all', 2, "'all' (choose from 'learned', '"),
     ('simulate a.yaml --json {0}/none/x', 1, 'Make the folder {0}/none first'),
     ('host shw', 2, "'host shw' is not a nova-numa-hugepages command. See"),
-    ('hosts show', 2, 'Did you mean one of these?\n  host alarms\n  host reconcile'),
+    ('hosts show', 2, 'Did you mean one of these?\n  host alarms'),
     ('--root / show', 2, "'--root / show' is not a nova-numa-hugepages comm"),
 ]
 
