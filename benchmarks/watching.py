@@ -1,0 +1,138 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the monitor costs, as a share of one CPU at its default interval.
+
+On this machine, with a libvirt of its own and 60 guests on huge pages; and on
+a simulated host with 8 nodes and 60 guests, whose files are read from memory.
+The time of ``virsh`` counts, that of the daemon of libvirt doesn't.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import resource
+import sys
+import tempfile
+
+from nova_numa_hugepages.cmd import monitor
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import virsh
+from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.policy import PoolPolicy
+from nova_numa_hugepages.monitor import alarms
+from nova_numa_hugepages.monitor import collector
+from nova_numa_hugepages.monitor import service
+from nova_numa_hugepages.monitor.thresholds import DEFAULTS
+from tests.fixtures import kernel as fake_kernel
+from tests.host import scene
+from tests.host.rig import domains
+from tests.host.rig import local
+from tests.host.rig import setup
+from tests.unit.hugepages import page_host
+from tests.unit.monitor import watched
+
+GUESTS = 60
+NODES = 8
+_PAGES = 8
+_SAMPLES = 20
+_GOAL_PERCENT = 2.0
+
+
+def _cpu_s() -> float:
+    """Return the time that this process and its children took."""
+    return sum(
+        used.ru_utime + used.ru_stime
+        for used in map(
+            resource.getrusage,
+            (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN),
+        )
+    )
+
+
+def _measure(collect: collector.Collector) -> tuple[float, float]:
+    """Take samples.
+
+    :returns: seconds of CPU for the first one, and for each other
+    """
+    watching = service.Monitor(
+        collect.collect,
+        alarms.AlarmBook(alarms.load(DEFAULTS)),
+        monitor.INTERVAL_S,
+    )
+    began = _cpu_s()
+    assert watching.step()
+    first = _cpu_s() - began
+    began = _cpu_s()
+    for _ in range(_SAMPLES):
+        assert watching.step()
+    return first, (_cpu_s() - began) / _SAMPLES
+
+
+def here() -> tuple[float, float]:
+    """Measure it on this machine."""
+    setup.prepare()
+    with (
+        contextlib.ExitStack() as stack,
+        tempfile.TemporaryDirectory() as folder,
+        local.LocalHost() as machine,
+    ):
+        scene.set_pools(machine, GUESTS * _PAGES)
+        for _ in range(GUESTS):
+            guest = scene.Guest(machine, domains.Cell(0, 2 * _PAGES, [0]))
+            guest.start()
+            stack.callback(guest.destroy)
+        return _measure(
+            collector.Collector(
+                hostfs.HostFS(),
+                PoolPolicy(),
+                pathlib.Path(folder) / 'none.sqlite',
+                virsh.Virsh(machine.uri),
+            )
+        )
+
+
+def simulated() -> tuple[float, float]:
+    """Measure it on a host with more nodes, with a ledger."""
+    with tempfile.TemporaryDirectory(dir='/dev/shm') as folder:
+        host = watched.Watched(
+            pathlib.Path(folder), *[page_host.grown(100)] * NODES
+        )
+        for number in range(GUESTS):
+            uuid = page_host.guest(number)
+            first, second = number % NODES, (number + 1) % NODES
+            host.spawn(uuid, (first, 5), (second, 5))
+        assert host.kernel.pool(model.PoolKey(0, fake_kernel.SMALL_KIB)).free
+        return _measure(host.collector)
+
+
+def main() -> int:
+    """Measure both; return the exit status."""
+    status = 0
+    for name, measure in (
+        (f'{GUESTS} guests on this machine', here),
+        (f'{GUESTS} guests on a simulated host with {NODES} nodes', simulated),
+    ):
+        first, each = measure()
+        percent = 100 * each / monitor.INTERVAL_S
+        print(
+            f'{name}: first sample {first * 1000:.0f} ms of CPU, each other '
+            f'{each * 1000:.0f} ms: {percent:.2f} % of one CPU each '
+            f'{monitor.INTERVAL_S:g} s (goal: {_GOAL_PERCENT:g} %)'
+        )
+        status |= percent > _GOAL_PERCENT
+    return status
+
+
+if __name__ == '__main__':
+    sys.exit(main())
