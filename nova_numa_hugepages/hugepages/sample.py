@@ -191,6 +191,23 @@ class HostSample:
     libvirt_problem: str
     problems: tuple[str, ...]
 
+    def available_kib(self, node: int) -> int | None:
+        """Return how much of a NUMA node new instances can have.
+
+        As huge pages of one size, of that of which they can have most.
+
+        :returns: in KiB; None if it has no pools
+        """
+        return max(
+            (
+                (max(0, pool.usage.available) + pool.allocatable)
+                * key.size_kib
+                for key, pool in self.snapshot.pools.items()
+                if key.node == node
+            ),
+            default=None,
+        )
+
 
 class Problems:
     """What can't be read while a sample is taken. The rest goes on."""

@@ -245,6 +245,13 @@ def _distances(sample: HostSample) -> Iterator[Row]:
             yield (str(node.id), str(other)), distance
 
 
+def _available(sample: HostSample) -> Iterator[Row]:
+    for node in sample.snapshot.nodes:
+        free_kib = sample.available_kib(node)
+        if free_kib is not None:
+            yield (str(node),), free_kib * 1024
+
+
 def _allocations(sample: HostSample) -> Iterator[Row]:
     for node, counts in sample.node_counters.items():
         for name, count in counts._asdict().items():
@@ -300,6 +307,13 @@ METRICS = (
         lambda sample, node: (
             sample.snapshot.memory[node].reclaimable_kib * 1024
         ),
+    ),
+    Metric(
+        'node_available_bytes',
+        'Memory of a NUMA node that new instances can have, as huge pages of '
+        'the size of which they can have most.',
+        ('node',),
+        _available,
     ),
     _node(
         'node_cpus',

@@ -196,19 +196,14 @@ class NodeExhausted(alarms.Alarm):
         """Look for it."""
         least = self.thresholds.free_percent
         for node, memory in sample.snapshot.memory.items():
-            free = [
-                (max(0, pool.usage.available) + pool.allocatable)
-                * key.size_kib
-                for key, pool in sample.snapshot.pools.items()
-                if key.node == node
-            ]
-            if not free or not memory.total_kib:
+            free_kib = sample.available_kib(node)
+            if free_kib is None or not memory.total_kib:
                 continue
-            percent = 100 * max(free) / memory.total_kib
+            percent = 100 * free_kib / memory.total_kib
             yield Finding(
                 Subject(node=str(node)),
                 least / percent if percent else float(least > 0),
-                f'instances can have {max(free) // 1024} MiB more of NUMA '
+                f'instances can have {free_kib // 1024} MiB more of NUMA '
                 f'node {node}, {percent:.1f} % of its memory (the threshold '
                 f'is {least} %).',
                 'New instances go elsewhere. Migrate some away, or add hosts.',
