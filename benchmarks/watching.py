@@ -67,7 +67,7 @@ def _measure(collect: collector.Collector) -> tuple[float, float]:
     """
     watching = service.Monitor(
         collect.collect,
-        alarms.AlarmBook(alarms.load(DEFAULTS)),
+        alarms.load(DEFAULTS),
         monitor.INTERVAL_S,
     )
     began = _cpu_s()

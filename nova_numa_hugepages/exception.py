@@ -89,13 +89,20 @@ class LibvirtError(NUMAHugepagesError):
     """Libvirt doesn't answer, or not with what was asked for.
 
     :ivar timed_out: whether it took too long, and so may the next time
+    :ivar asked: whether it was asked at all
     :param uri: how it is reached
     """
 
     def __init__(
-        self, uri: str, reason: str, *, timed_out: bool = False
+        self,
+        uri: str,
+        reason: str,
+        *,
+        timed_out: bool = False,
+        asked: bool = True,
     ) -> None:
         self.timed_out = timed_out
+        self.asked = asked
         super().__init__(f'virsh -c {uri}: {reason}')
 
 

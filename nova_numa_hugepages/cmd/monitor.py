@@ -25,6 +25,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from cliff import command
+from oslo_config import cfg
+from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import errors
@@ -32,6 +34,7 @@ from nova_numa_hugepages.cmd.host import opening
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.cmd.host.inspect import host_root
 from nova_numa_hugepages.hugepages import virsh
+from nova_numa_hugepages.hugepages.kernel import kubelet
 
 # Loaded late: it needs what is in an extra.
 if TYPE_CHECKING:
@@ -137,6 +140,7 @@ class Monitor(command.Command):
                 "'nova-numa-hugepages[monitor]'"
             ) from error
         found = settings.read(options)
+        _log_to_stderr()
         for note in found.notes:
             print(note, file=sys.stderr)
         machine = self.app.machine or opening.Machine()
@@ -147,8 +151,13 @@ class Monitor(command.Command):
                 found.policy,
                 found.ledger,
                 virsh.Virsh(found.libvirt_uri) if found.libvirt_uri else None,
+                kubelet_state=(
+                    kubelet.STATE
+                    if options.root is None
+                    else host_root.below(options.root, kubelet.STATE)
+                ),
             ).collect,
-            alarms.AlarmBook(alarms.load(found.thresholds)),
+            alarms.load(found.thresholds),
             options.interval,
             options.textfile,
         )
@@ -165,6 +174,15 @@ class Monitor(command.Command):
             signal.signal(number, lambda *_: stop.set())
         monitor.run(stop)
         return 0
+
+
+def _log_to_stderr() -> None:
+    """Log as services do, from INFO on; cliff shows warnings only."""
+    conf = cfg.ConfigOpts()
+    logging.register_options(conf)
+    conf([], project='nova-numa-hugepages', default_config_files=[])
+    conf.set_override('use_stderr', True)
+    logging.setup(conf, 'nova_numa_hugepages')
 
 
 def _address(text: str) -> str:
@@ -230,7 +248,7 @@ def _check(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace, monitor: service.Monitor) -> None:
     """Serve what the monitor has found, in threads.
 
-    :raises errors.BadInput: if that can't be
+    :raises errors.Refused: if that can't be
     """
     from nova_numa_hugepages.monitor import web
 
@@ -252,7 +270,7 @@ def _serve(options: argparse.Namespace, monitor: service.Monitor) -> None:
             if error.errno == errno.EADDRINUSE
             else 'see --listen, --port and --tls-certificate'
         )
-        raise errors.BadInput(
+        raise errors.Refused(
             f'cannot listen on {address} port {port}: '
             f'{error.strerror or error}; {remedy}.'
         ) from error

@@ -21,11 +21,12 @@ alarm_opts = [
         min=1,
         max=100,
         help="""
-Share of its memory, in percent, above which an instance raises an alarm.
+Share of its memory, in percent, of which on an instance raises an alarm.
 
 What an instance uses is what its kernel reports through its balloon: memory
 that programs couldn't have without swapping. The alarm is over when the share
-is a twentieth lower. An instance that swaps raises the alarm as well.
+is a twentieth lower. An instance that reads more than 16 MiB back from its
+swap in two minutes raises the alarm as well.
 
 Possible values:
 

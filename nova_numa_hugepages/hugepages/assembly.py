@@ -108,9 +108,15 @@ def open_pools(
 
 
 def take_snapshot(
-    kernel: KernelAccess, ledger: Ledger, policy: PoolPolicy
+    kernel: KernelAccess,
+    ledger: Ledger,
+    policy: PoolPolicy,
+    pod_pages: pods.PodPages | None = None,
 ) -> snapshot.HostSnapshot:
-    """Take a snapshot of a host, as `Pools.snapshot` does."""
+    """Take a snapshot of a host, as `Pools.snapshot` does.
+
+    :param pod_pages: the pages of pods; as `kernel` reads them if None
+    """
     hugepages = hugetlb.Hugetlb(kernel.fs, kernel.writer)
     accounts = Accounts(hugepages, ledger)
     return snapshot.take(
@@ -122,7 +128,7 @@ def take_snapshot(
             accounts,
             ledger,
             policy.reserved,
-            pods.PodPages(kernel.fs, kernel.read_pods),
+            pod_pages or pods.PodPages(kernel.fs, kernel.read_pods),
         ),
         ledger.holds(),
         can_grow=policy.dynamic,

@@ -23,10 +23,9 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.core.printable import printable
 from nova_numa_hugepages.hugepages.kernel import hostfs
 
-# As Nova has it. Users choose names, and programs show them.
-_LONGEST = 255
 _MOST_SPECS = 1000
 
 
@@ -94,8 +93,4 @@ def _pins(root: ElementTree.Element) -> dict[int, frozenset[int]]:
 
 
 def _clean(text: str | None) -> str:
-    """Return a text without what must not be printed."""
-    return ''.join(
-        letter if letter.isprintable() else '\N{REPLACEMENT CHARACTER}'
-        for letter in (text or '').strip()[:_LONGEST]
-    )
+    return printable((text or '').strip())

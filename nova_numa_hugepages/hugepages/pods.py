@@ -22,6 +22,7 @@ import collections
 from collections.abc import Callable
 from collections.abc import Collection
 import logging
+import re
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
@@ -31,6 +32,8 @@ from nova_numa_hugepages.hugepages.kernel import kubelet
 
 # Not that of oslo.log, which commands that only read don't need.
 LOG = logging.getLogger(__name__)
+
+_POD = re.compile(r'(?:kubepods.*-)?pod([0-9a-f_-]+)(?:\.slice)?')
 
 PromisesReader = Callable[[], kubelet.Promises]
 
@@ -63,21 +66,31 @@ class PodPages:
             collections.Counter()
         )
         for path, key, count in cgroups.users(self._fs, pools):
-            # systemd has no dashes in the names of its slices.
-            name = path.replace('_', '-')
-            for pod in promised:
-                if f'pod{pod}' in name:
-                    has[pod, key] += count
+            has[_pod(path), key] += count
         found: dict[model.PoolKey, int] = collections.Counter()
-        for pod, counts in promised.items():
-            for key, count in counts.items():
-                if key in pools:
-                    found[key] += max(0, count - has[pod, key])
+        for pod, promises in promised.items():
+            # What may be on one node only takes its pages first.
+            for promise in sorted(promises, key=lambda one: len(one.nodes)):
+                left = promise.pages
+                keys = [
+                    key
+                    for node in sorted(promise.nodes)
+                    if (key := model.PoolKey(node, promise.size_kib)) in pools
+                ]
+                for key in keys:
+                    used = min(left, has[pod, key])
+                    has[pod, key] -= used
+                    left -= used
+                # Each of the nodes may have to give all of the rest.
+                for key in keys:
+                    found[key] += left
         return model.above_zero(found)
 
     def _promised(self) -> kubelet.Promises:
         try:
-            self._last = self._read()
+            self._last = {
+                pod.lower(): promises for pod, promises in self._read().items()
+            }
         except exception.KernelError as error:
             if str(error) != self._problem:
                 self._problem = str(error)
@@ -89,3 +102,21 @@ class PodPages:
         else:
             self._problem = ''
         return self._last
+
+
+def _pod(path: str) -> str:
+    """Return the uid of the pod that a control group is of; empty if of none.
+
+    Users may make groups of such names, but not among those of a kubelet.
+    """
+    parts = path.strip('/').split('/')
+    if parts[0] == 'user.slice':
+        return ''
+    for index, part in enumerate(parts):
+        if part.partition('.')[0].startswith('kubepods'):
+            for below in parts[index:]:
+                if match := _POD.fullmatch(below):
+                    # systemd has no dashes in the names of its slices.
+                    return match[1].replace('_', '-')
+            return ''
+    return ''

@@ -59,6 +59,7 @@ class MemoryInside(NamedTuple):
     :ivar swap_in_kib: read back since its boot
     :ivar swap_out_kib: swapped out since its boot
     :ivar major_faults: accesses since its boot that waited for a disk
+    :ivar updated: when it said so, in seconds since the epoch
     :ivar age_s: how old that is, in seconds
     """
 
@@ -69,6 +70,7 @@ class MemoryInside(NamedTuple):
     swap_in_kib: int | None
     swap_out_kib: int | None
     major_faults: int | None
+    updated: int
     age_s: float
 
     @property
@@ -108,35 +110,51 @@ class InstanceSample:
 
     :ivar domain: None if libvirt doesn't know it, or wasn't asked
     :ivar promised: the pages that are held for it, or without a ledger those
-        that it was started with; empty if neither is known
+        that it was started with; None if neither is known
+    :ivar starting: whether it may not have all of them yet
     :ivar in_place: the pages that it has; None if that can't be read
     :ivar small: the rest of its memory; None if that isn't known yet
     :ivar inside: what its kernel says; None if it says nothing
-    :ivar vcpus: the CPUs that each of its vCPUs may run on
+    :ivar vcpus: the CPUs that each of its vCPUs may run on; None if that can't
+        be read
     """
 
     process: processes.GuestProcess
     domain: Domain | None
-    promised: Counts
+    promised: Counts | None
+    starting: bool
     in_place: Counts | None
     small: SmallMemory | None
     inside: MemoryInside | None
-    vcpus: Mapping[int, frozenset[int]]
+    vcpus: Mapping[int, frozenset[int]] | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known what was promised to it, and what it has."""
+        return self.promised is not None and self.in_place is not None
 
     @property
     def astray(self) -> dict[model.PoolKey, int]:
-        """Pages that it has where none are promised to it, by pool."""
+        """Pages that it has where none are promised to it, by pool.
+
+        Empty if that isn't known.
+        """
+        if self.promised is None or self.in_place is None:
+            return {}
         return model.above_zero(
             {
                 key: count - self.promised.get(key, 0)
-                for key, count in (self.in_place or {}).items()
+                for key, count in self.in_place.items()
             }
         )
 
     @property
     def absent(self) -> dict[model.PoolKey, int]:
-        """Pages that are promised to it and that it doesn't have, by pool."""
-        if self.in_place is None:
+        """Pages that are promised to it and that it doesn't have, by pool.
+
+        Empty if that isn't known.
+        """
+        if self.promised is None or self.in_place is None:
             return {}
         return model.above_zero(
             {
@@ -151,7 +169,7 @@ class InstanceSample:
         pins = self.domain.plan.vcpus if self.domain else {}
         return {
             number: cpus - pins[number]
-            for number, cpus in self.vcpus.items()
+            for number, cpus in (self.vcpus or {}).items()
             if number in pins and cpus - pins[number]
         }
 
@@ -164,9 +182,11 @@ class HostSample:
     :ivar snapshot: its nodes and pools, and who holds what
     :ivar has_ledger: whether a ledger was read; without one nothing is held,
         and no pages are ours
+    :ivar ledger_problem: why a ledger that is there can't be read; empty if it
+        was, or there is none
     :ivar instances: those that run, by uuid
     :ivar others: who else has pages, by pool
-    :ivar pods: the pages that a kubelet promised, by the uid of the pod
+    :ivar pods: what a kubelet promised to pods
     :ivar node_counters: how often each node gave small pages
     :ivar host_counters: how often the host was short of memory in one piece;
         None if that can't be read
@@ -181,9 +201,10 @@ class HostSample:
     time: float
     snapshot: HostSnapshot
     has_ledger: bool
+    ledger_problem: str
     instances: Mapping[str, InstanceSample]
     others: Mapping[model.PoolKey, Mapping[str, int]]
-    pods: Mapping[str, Counts]
+    pods: kubelet.Promises
     node_counters: Mapping[int, counters.NodeCounters]
     host_counters: counters.HostCounters | None
     pressure: counters.Pressure | None
@@ -196,14 +217,18 @@ class HostSample:
 
         As huge pages of one size, of that of which they can have most.
 
-        :returns: in KiB; None if it has no pools
+        :returns: in KiB; None if it has no huge pages, and gets none
         """
+        pools = {
+            key: pool
+            for key, pool in self.snapshot.pools.items()
+            if key.node == node and (pool.usage.pool.total or pool.allocatable)
+        }
         return max(
             (
                 (max(0, pool.usage.available) + pool.allocatable)
                 * key.size_kib
-                for key, pool in self.snapshot.pools.items()
-                if key.node == node
+                for key, pool in pools.items()
             ),
             default=None,
         )
@@ -228,12 +253,14 @@ class Problems:
 class LibvirtSample:
     """What libvirt says of the instances.
 
-    :ivar domains: by uuid
+    :ivar domains: by the process of the guest
     :ivar stats: as `virsh.Virsh.stats` gets them
     :ivar problem: why it doesn't answer; empty if it does, or wasn't asked
     """
 
-    domains: Mapping[str, Domain] = dataclasses.field(default_factory=dict)
+    domains: Mapping[processes.GuestProcess, Domain] = dataclasses.field(
+        default_factory=dict
+    )
     stats: Mapping[str, Mapping[str, str]] = dataclasses.field(
         default_factory=dict
     )
@@ -262,6 +289,7 @@ class Sampler:
         *,
         now: float,
         has_ledger: bool,
+        ledger_problem: str,
         drift: Sequence[str],
         problems: Problems,
     ) -> HostSample:
@@ -269,6 +297,7 @@ class Sampler:
 
         :param now: in seconds since the epoch
         :param has_ledger: whether what is held is in the snapshot
+        :param ledger_problem: why a ledger that is there can't be read
         :param drift: how ledger and kernel are apart, a sentence each
         :param problems: has what could not be read so far, and gets the rest
         """
@@ -276,21 +305,22 @@ class Sampler:
         instances = {}
         ours: dict[model.PoolKey, int] = collections.Counter()
         for uuid, process in snapshot.guests.items():
-            domain = libvirt.domains.get(uuid)
-            needs = (domain.needs if domain else None) or ()
+            domain = libvirt.domains.get(process)
             in_place = problems.read(
                 functools.partial(self._pages, process), None
             )
+            held = _held(snapshot, uuid)
             instances[uuid] = InstanceSample(
                 process,
                 domain,
-                _held(snapshot, uuid) if has_ledger else model.by_pool(needs),
+                model.by_pool(held) if has_ledger else _started_with(domain),
+                any(hold.state is model.State.HELD for hold in held),
                 in_place,
                 self.small(process),
                 inside(libvirt.stats.get(process.name, {}), now),
                 problems.read(
                     functools.partial(threads.vcpu_affinity, fs, process.pid),
-                    {},
+                    None,
                 ),
             )
             for key, count in (in_place or {}).items():
@@ -299,6 +329,7 @@ class Sampler:
             now,
             snapshot,
             has_ledger,
+            ledger_problem,
             instances,
             cgroups.occupants(
                 fs,
@@ -323,14 +354,21 @@ class Sampler:
             return None
 
 
-def _held(snapshot: HostSnapshot, uuid: str) -> dict[model.PoolKey, int]:
-    """Count the pages that are held for an instance that runs here."""
-    return model.by_pool(
+def _held(snapshot: HostSnapshot, uuid: str) -> list[model.Hold]:
+    """List the pages that are held for an instance that runs here."""
+    return [
         hold
         for pool in snapshot.pools.values()
         for hold in pool.holds
         if hold.holder == uuid and hold.purpose is not model.Purpose.RESIZE
-    )
+    ]
+
+
+def _started_with(domain: Domain | None) -> Counts | None:
+    """Return the pages that a domain was started with, None if not known."""
+    if domain is None or domain.needs is None:
+        return None
+    return model.by_pool(domain.needs)
 
 
 def inside(stats: Mapping[str, str], now: float) -> MemoryInside | None:
@@ -358,5 +396,6 @@ def inside(stats: Mapping[str, str], now: float) -> MemoryInside | None:
         number('swap_in'),
         number('swap_out'),
         number('major_fault'),
+        updated,
         max(0.0, now - updated),
     )

@@ -36,6 +36,8 @@ from nova_numa_hugepages.hugepages.state.ledger import Ledger
 # How often what is reserved and what is free are read, as guests that start
 # take pages meanwhile.
 _LOOKS = 10
+# How often guests are looked at, as they take and return pages meanwhile.
+_LOOKS_AT_GUESTS = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,8 +90,8 @@ class PoolUsage:
         """Free pages that are kept from guests.
 
         What others use comes out of what the operator reserved, unless it is
-        leaked. Pages that aren't the operator's are not allocated to be kept
-        from guests.
+        leaked. Pages that aren't the operator's are not allocated because of
+        what he reserved; they are because of what pods were promised.
         """
         reserved = min(self.reserved, self.account.floor)
         used = max(0, self.occupied - self.leaked)
@@ -147,6 +149,8 @@ class UsageReader:
         self._accounts = accounts
         self._ledger = ledger
         self._reserved = reserved
+        # Page sizes that had surplus pages since guests have returned some.
+        self._had_surplus: set[int] = set()
 
     def read(
         self,
@@ -168,16 +172,25 @@ class UsageReader:
         # takes in between then counts twice, rather than not at all.
         if running is None:
             running = processes.running(self._kernel.fs)
-        shares = self._shares(holds, running)
-        reserved_now, pools = self._counters()
+        pools: dict[model.PoolKey, model.Pool] = {}
+        for _ in range(_LOOKS_AT_GUESTS):
+            before = pools or self._kernel.pools()
+            shares = self._shares(holds, running)
+            reserved_now, pools = self._counters()
+            # What guests return or take meanwhile would hide what others do.
+            if before == pools:
+                break
         kept_sizes = self._sizes_kept(shares, pools.values())
         promised: dict[model.PoolKey, int] = collections.Counter(wanted)
         ours: dict[model.PoolKey, int] = collections.Counter()
         starting: dict[model.PoolKey, int] = collections.Counter()
         mapped: dict[model.PoolKey, int] = collections.Counter()
         kept: dict[model.PoolKey, int] = collections.Counter()
-        for share in shares:
-            key = share.hold.key
+        free = {key: pool.free for key, pool in pools.items()}
+        for looked_at in shares:
+            key = looked_at.hold.key
+            share = looked_at.bounded(free.get(key, 0))
+            free[key] = free.get(key, 0) - share.returned
             reserved = share.reserved
             if not share.starting and key.size_kib not in kept_sizes:
                 reserved = 0
@@ -241,6 +254,11 @@ class UsageReader:
         running: Mapping[str, processes.GuestProcess],
     ) -> list[_Share]:
         """Find out which pages guests have of those that are held for them."""
+        held: dict[str, dict[int, int]] = {}
+        for hold in holds:
+            if hold.purpose is not model.Purpose.RESIZE:
+                sizes = held.setdefault(hold.holder, collections.Counter())
+                sizes[hold.size_kib] += hold.pages
         guests: dict[str, _GuestPages | None] = {}
         shares = []
         for hold in holds:
@@ -250,11 +268,16 @@ class UsageReader:
                 continue
             taken = hold.state is model.State.TAKEN
             if hold.holder not in guests:
-                guests[hold.holder] = self._look(process, taken=taken)
+                guests[hold.holder] = self._look(
+                    process, held[hold.holder], taken=taken
+                )
             guest = guests[hold.holder]
             if guest is not None:
                 has, reserved = guest.take(hold.key, hold.pages)
-                shares.append(_Share(hold, has, reserved, starting=not taken))
+                returned = hold.pages - has if taken else 0
+                shares.append(
+                    _Share(hold, has, reserved, returned, starting=not taken)
+                )
             elif taken:
                 shares.append(_Share(hold, hold.pages))
             else:
@@ -264,14 +287,20 @@ class UsageReader:
     def _sizes_kept(
         self, shares: Collection[_Share], pools: Collection[model.Pool]
     ) -> set[int]:
-        """List the page sizes of which the kernel keeps what was returned."""
-        if not (
-            any(share.reserved and not share.starting for share in shares)
-            and self._kernel.keeps_returned()
-        ):
+        """List the page sizes of which the kernel keeps what was returned.
+
+        Not one that has, or had, surplus pages: it kept none then.
+        """
+        returned = {
+            share.hold.size_kib
+            for share in shares
+            if share.reserved and not share.starting
+        }
+        self._had_surplus &= returned
+        self._had_surplus |= {pool.size_kib for pool in pools if pool.surplus}
+        if not returned or not self._kernel.keeps_returned():
             return set()
-        surplus = {pool.size_kib for pool in pools if pool.surplus}
-        return {pool.size_kib for pool in pools} - surplus
+        return {pool.size_kib for pool in pools} - self._had_surplus
 
     def pages_of(
         self, process: processes.GuestProcess
@@ -288,7 +317,11 @@ class UsageReader:
         return processes.pages_of(text)
 
     def _look(
-        self, process: processes.GuestProcess, *, taken: bool
+        self,
+        process: processes.GuestProcess,
+        held: Mapping[int, int],
+        *,
+        taken: bool,
     ) -> _GuestPages | None:
         """Read where the huge pages of a guest are.
 
@@ -297,13 +330,17 @@ class UsageReader:
         is logged then. A guest that has started counts as having all of its
         pages.
 
+        :param held: the pages that are held for it, by size
         :param taken: whether it has started
         """
         try:
             maps = self._read_maps(process.pid)
-        except (exception.KernelError, ProcessLookupError):
+        except ProcessLookupError:
+            # It has ended.
+            maps = ''
+        except exception.KernelError:
             return None
-        return _GuestPages(maps, taken=taken)
+        return _GuestPages(maps, held, taken=taken)
 
 
 class _Share(NamedTuple):
@@ -312,13 +349,28 @@ class _Share(NamedTuple):
     :ivar has: how many of them it has; none if it doesn't run
     :ivar reserved: for how many of the others the kernel keeps a page, if it
         keeps those that a guest has returned
+    :ivar returned: those that it had, and returned through its balloon
     :ivar starting: whether it is taking them right now
     """
 
     hold: model.Hold
     has: int = 0
     reserved: int = 0
+    returned: int = 0
     starting: bool = False
+
+    def bounded(self, free: int) -> _Share:
+        """Return the same with no more returned pages than are free.
+
+        It may have taken the others again by now, or the kernel doesn't show
+        them: those of shared memory that others map, too.
+        """
+        more = max(0, self.returned - free)
+        return self._replace(
+            has=self.has + more,
+            reserved=min(self.reserved, self.missing - more),
+            returned=self.returned - more,
+        )
 
     @property
     def missing(self) -> int:
@@ -436,12 +488,21 @@ def _keep(
     """
     promised = [used.promised - wanted.get(used.pool.key, 0) for used in pools]
     kept = [
-        max(0, min(count, used.pool.free - max(guests, used.account.grown)))
+        max(
+            0,
+            min(
+                count,
+                used.pool.free
+                - used.pods
+                - max(guests, used.account.grown - used.pods),
+            ),
+        )
         for used, guests in zip(pools, promised, strict=True)
     ]
     rest = max(0, count - sum(kept))
     for index, used in enumerate(pools):
-        idle = max(0, used.pool.free - promised[index] - kept[index])
+        idle = used.pool.free - used.pods - promised[index] - kept[index]
+        idle = max(0, idle)
         more = idle if all_idle else min(rest, idle)
         rest -= min(rest, more)
         kept[index] += more
@@ -452,15 +513,29 @@ class _GuestPages:
     """The pages of a guest.
 
     :param maps: as `processes.huge_maps` reads it
-    :param taken: whether it has had all of its pages; what it doesn't have any
-        more is kept for it only in memory that no other process can map
+    :param held: the pages that are held for it, by size
+    :param taken: whether it has had all of its pages. Then it has returned
+        those that it has nowhere, and what it has elsewhere takes the place of
+        what it should have. The kernel keeps pages for what it returned only
+        in memory that no other process can map.
     """
 
-    def __init__(self, maps: str, *, taken: bool) -> None:
+    def __init__(
+        self, maps: str, held: Mapping[int, int], *, taken: bool
+    ) -> None:
         self._maps = maps
         self._taken = taken
         self._pages = processes.pages_of(maps)
         self._reserved: dict[int, int] = {}
+        self._returned = {
+            size_kib: count
+            - sum(
+                pages
+                for key, pages in self._pages.items()
+                if key.size_kib == size_kib
+            )
+            for size_kib, count in held.items()
+        }
 
     def take(self, key: model.PoolKey, held: int) -> tuple[int, int]:
         """Take the pages of one of its holds out of what it has.
@@ -470,10 +545,14 @@ class _GuestPages:
             kernel keeps a page. A guest that starts maps one cell after the
             other, and touches each before it maps the next one.
         """
+        size_kib = key.size_kib
         left = self._pages.get(key, 0)
         has = min(held, left)
         self._pages[key] = left - has
-        size_kib = key.size_kib
+        if self._taken:
+            returned = max(0, min(held - has, self._returned[size_kib]))
+            self._returned[size_kib] -= returned
+            has = held - returned
         if size_kib not in self._reserved:
             untouched_kib = processes.untouched_kib(
                 self._maps, size_kib, private=self._taken

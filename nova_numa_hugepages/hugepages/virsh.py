@@ -93,9 +93,11 @@ class Virsh:
         """Run virsh, and end it if libvirt hangs."""
         program = shutil.which('virsh')
         if program is None:
-            raise self._error(
+            raise exception.LibvirtError(
+                self.uri,
                 'virsh is not installed; it is in the package libvirt-clients '
-                'or libvirt-client'
+                'or libvirt-client',
+                asked=False,
             )
         try:
             done = subprocess.run(
@@ -115,11 +117,12 @@ class Virsh:
                 timed_out=True,
             ) from None
         except OSError as error:
-            raise self._error(f'cannot be run: {error}') from error
+            raise exception.LibvirtError(
+                self.uri, f'cannot be run: {error}', asked=False
+            ) from error
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ['it failed']
-            raise self._error(f'{lines[-1]}; see whether libvirt is running')
+            raise exception.LibvirtError(
+                self.uri, f'{lines[-1]}; see whether libvirt is running'
+            )
         return done.stdout
-
-    def _error(self, reason: str) -> exception.LibvirtError:
-        return exception.LibvirtError(self.uri, reason)

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
+import math
 import time
 from typing import Any
 from typing import NamedTuple
@@ -37,9 +38,12 @@ LOG = logging.getLogger(__name__)
 
 NAMESPACE = 'nova_numa_hugepages.alarms'
 
-WARNING = 'warning'
 CRITICAL = 'critical'
+WARNING = 'warning'
 INFO = 'info'
+
+SEVERITIES = (INFO, WARNING, CRITICAL)
+"""The least severe first."""
 
 
 class Subject(NamedTuple):
@@ -93,15 +97,19 @@ class Alarm(abc.ABC):
         """How long it has to be so before it is raised, in seconds."""
         return self.thresholds.after_s
 
+    def can_tell(self, sample: HostSample) -> bool:
+        """Check whether a sample has what it looks for.
+
+        If not, it stays as it is.
+        """
+        return True
+
     @abc.abstractmethod
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterable[Finding]:
+    def check(self, sample: HostSample) -> Iterable[Finding]:
         """Look for it.
 
-        A subject that isn't among what is found is all right.
-
-        :param before: the sample before, None at first
+        A subject that isn't among what is found is all right. The same object
+        is asked each time, and may keep what it has seen.
         """
 
 
@@ -110,6 +118,11 @@ class Raised:
     """An alarm that is raised, or will be if it goes on.
 
     :ivar since: when it began, in seconds since the epoch
+    :ivar began: the same, by a clock that only goes forward
+    :ivar lasted_s: for how long it has been so, without the time in which that
+        could not be told
+    :ivar seen: when it was seen last by that clock, None if the last look
+        could not tell
     :ivar raised: whether it is raised
     """
 
@@ -117,6 +130,8 @@ class Raised:
     finding: Finding
     since: float
     began: float
+    lasted_s: float = 0.0
+    seen: float | None = None
     raised: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -146,43 +161,71 @@ def load(thresholds: Thresholds) -> list[Alarm]:
         invoke_args=(thresholds,),
         on_load_failure_callback=failed,
     )
-    found = [one.obj for one in manager if one.obj is not None]
-    return sorted(found, key=lambda one: one.name)
+    found = []
+    for one in manager:
+        alarm = one.obj
+        name = getattr(alarm, 'name', None)
+        if (
+            isinstance(alarm, Alarm)
+            and isinstance(name, str)
+            and alarm.severity in SEVERITIES
+        ):
+            found.append(alarm)
+        else:
+            failed(
+                manager,
+                one.entry_point,
+                TypeError(
+                    'it is no Alarm with a name and one of the severities '
+                    f'{", ".join(SEVERITIES)}'
+                ),
+            )
+    return sorted(found, key=lambda alarm: alarm.name)
 
 
 class AlarmBook:
     """The alarms of a host.
 
     :param alarms: all kinds
+    :param gap_s: a longer time between two looks doesn't count, as nobody
+        knows what was then
     :param ticks: seconds of a clock that only goes forward
     """
 
     def __init__(
         self,
         alarms: Sequence[Alarm],
+        gap_s: float = math.inf,
         *,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._alarms = alarms
+        self._gap_s = gap_s
         self._ticks = ticks
         self._book: dict[tuple[str, Subject], Raised] = {}
-        self._before: HostSample | None = None
         self._broken: set[str] = set()
 
     @property
     def raised(self) -> list[Raised]:
         """Those that are raised, the oldest first."""
         found = [one for one in self._book.values() if one.raised]
-        return sorted(found, key=lambda one: one.since)
+        return sorted(found, key=lambda one: one.began)
 
     def update(self, sample: HostSample) -> None:
         """Raise and end alarms by a new sample, and log that."""
         for alarm in self._alarms:
+            found: dict[Subject, Finding] = {}
             try:
-                found = {
-                    one.subject: one
-                    for one in alarm.check(sample, self._before)
-                }
+                if alarm.can_tell(sample):
+                    for one in alarm.check(sample):
+                        subject = Subject(*map(str, one.subject))
+                        found[subject] = one._replace(subject=subject)
+                else:
+                    found = {
+                        subject: Finding(subject, None)
+                        for name, subject in self._book
+                        if name == alarm.name
+                    }
             except Exception:
                 # It may be anybody's. The others go on, and what it raised
                 # stays.
@@ -192,27 +235,28 @@ class AlarmBook:
                 continue
             self._broken.discard(alarm.name)
             self._update(alarm, found, sample.time)
-        self._before = sample
 
     def _update(
         self, alarm: Alarm, found: dict[Subject, Finding], now: float
     ) -> None:
         known = [subject for name, subject in self._book if name == alarm.name]
+        ticks = self._ticks()
         for subject in dict.fromkeys((*known, *found)):
             finding = found.get(subject, Finding(subject, 0.0))
             key = alarm.name, subject
             one = self._book.get(key)
             if finding.level is None:
-                continue
-            if finding.level >= 1:
+                if one is not None:
+                    one.seen = None
+            elif finding.level >= 1:
                 if one is None:
-                    one = Raised(alarm, finding, now, self._ticks())
+                    one = Raised(alarm, finding, now, ticks)
                     self._book[key] = one
+                if one.seen is not None and ticks - one.seen <= self._gap_s:
+                    one.lasted_s += ticks - one.seen
+                one.seen = ticks
                 one.finding = finding
-                if (
-                    not one.raised
-                    and self._ticks() - one.began >= alarm.after_s
-                ):
+                if not one.raised and one.lasted_s >= alarm.after_s:
                     one.raised = True
                     self._log(one)
             elif one is not None and not (

@@ -21,14 +21,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import errno
 import pathlib
 import time
+from typing import NamedTuple
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import accounts
 from nova_numa_hugepages.hugepages import assembly
 from nova_numa_hugepages.hugepages import domain_plan
 from nova_numa_hugepages.hugepages import domain_xml
+from nova_numa_hugepages.hugepages import pods
 from nova_numa_hugepages.hugepages import sample
 from nova_numa_hugepages.hugepages import virsh
 from nova_numa_hugepages.hugepages.kernel import hostfs
@@ -75,43 +80,87 @@ class Collector:
         self._ledger = ledger
         self._libvirt = libvirt
         self._kubelet_state = kubelet_state
+        self._pods = pods.PodPages(fs, lambda: kubelet.promised(kubelet_state))
         self._clock = clock
-        self._ticks = ticks
         self._memory = _MemoryReader(
             read_memory or (lambda pid: processes.memory(fs, pid)), fs, ticks
         )
-        self._domains: dict[processes.GuestProcess, sample.Domain] = {}
+        self._domains: dict[processes.GuestProcess, _Known] = {}
 
     def collect(self) -> sample.HostSample:
         """Take a sample of the host.
 
         What can't be read is among its problems, and the rest is there.
 
-        :raises exception.KernelError: if the nodes or the pools can't be read
+        :raises exception.KernelError: if the nodes, the pools or the processes
+            of the host can't be read
         """
+        processes.check_visible(self._fs)
         problems = sample.Problems()
         guests = processes.running(self._fs)
         libvirt = self._ask(guests, problems)
-        ledger = problems.read(self._open, None)
-        has_ledger = ledger is not None
-        writer = hugetlb.refusing('the monitor only reads')
-        with ledger or Ledger.in_memory() as opened:
-            self._memory.begin(
+        ledger_problem = ''
+        try:
+            with Ledger.open(self._ledger, read_only=True) as ledger:
+                return self._take(guests, libvirt, ledger, '', problems)
+        except exception.LedgerMissing:
+            # As beside another driver.
+            pass
+        except exception.LedgerError as error:
+            ledger_problem = str(error)
+            problems.found.append(ledger_problem)
+        with Ledger.in_memory() as empty:
+            return self._take(
                 guests,
-                on_huge_pages={hold.holder for hold in opened.holds()}
-                | {
-                    uuid
-                    for uuid, domain in libvirt.domains.items()
-                    if domain.needs
-                },
+                libvirt,
+                empty,
+                ledger_problem,
+                problems,
+                has_ledger=False,
             )
-            snapshot = assembly.take_snapshot(
-                assembly.KernelAccess(self._fs, writer, self._memory),
-                opened,
-                self._policy,
-            )
+
+    def _take(
+        self,
+        guests: Mapping[str, processes.GuestProcess],
+        libvirt: sample.LibvirtSample,
+        ledger: Ledger,
+        ledger_problem: str,
+        problems: sample.Problems,
+        *,
+        has_ledger: bool = True,
+    ) -> sample.HostSample:
+        """Take a sample.
+
+        :param ledger: an empty one if there is none
+        :param ledger_problem: why it can't be read, if there is one
+        :raises exception.LedgerError: if the ledger can't be read
+        """
+        policy = self._policy
+        if not has_ledger:
+            # Nobody allocates pages then.
+            policy = dataclasses.replace(policy, dynamic=False)
+        holders = {hold.holder for hold in ledger.holds()}
+        self._memory.begin(
+            {
+                process
+                for process in guests.values()
+                if process.uuid not in holders
+                and process in libvirt.domains
+                and not libvirt.domains[process].needs
+            },
+            set(guests.values()),
+        )
+        writer = hugetlb.refusing('the monitor only reads')
+        snapshot = assembly.take_snapshot(
+            assembly.KernelAccess(self._fs, writer, self._memory),
+            ledger,
+            policy,
+            self._pods,
+        )
+        drift: Sequence[str] = ()
+        if has_ledger:
             kernel = hugetlb.Hugetlb(self._fs, writer)
-            drift = accounts.Accounts(kernel, opened).read().changes
+            drift = accounts.Accounts(kernel, ledger).read().changes
         return sample.Sampler(
             self._fs, self._memory, self._memory.small, self._kubelet_state
         ).take(
@@ -119,7 +168,8 @@ class Collector:
             libvirt,
             now=self._clock(),
             has_ledger=has_ledger,
-            drift=drift if has_ledger else (),
+            ledger_problem=ledger_problem,
+            drift=drift,
             problems=problems,
         )
 
@@ -130,31 +180,29 @@ class Collector:
     ) -> sample.LibvirtSample:
         """Ask libvirt, until it doesn't answer: that takes as long each."""
         self._domains = {
-            process: domain
-            for process, domain in self._domains.items()
+            process: known
+            for process, known in self._domains.items()
             if guests.get(process.uuid) == process
         }
         stats: Mapping[str, Mapping[str, str]] = {}
         problem = ''
         try:
-            if self._libvirt is not None and guests:
+            if self._libvirt is not None:
                 stats = self._libvirt.stats()
                 self._look_up(self._libvirt, guests, problems)
         except exception.LibvirtError as error:
-            problem = str(error)
-            problems.found.append(problem)
+            problem = str(error) if error.asked else ''
+            problems.found.append(str(error))
+        for known in self._domains.values():
+            problems.found += known.problems
         return sample.LibvirtSample(
-            {process.uuid: found for process, found in self._domains.items()},
+            {
+                process: known.domain
+                for process, known in self._domains.items()
+            },
             stats,
             problem,
         )
-
-    def _open(self) -> Ledger | None:
-        """Open the ledger; None if there is none, as beside another driver."""
-        try:
-            return Ledger.open(self._ledger, read_only=True)
-        except exception.LedgerMissing:
-            return None
 
     def _look_up(
         self,
@@ -170,7 +218,7 @@ class Collector:
             if process in self._domains:
                 continue
             try:
-                self._domains[process] = _domain(libvirt.xml(uuid), problems)
+                self._domains[process] = _domain(uuid, libvirt.xml(uuid))
             except exception.LibvirtError as error:
                 if error.timed_out:
                     raise
@@ -178,10 +226,21 @@ class Collector:
                 problems.found.append(str(error))
 
 
-def _domain(xml: str, problems: sample.Problems) -> sample.Domain:
-    return sample.Domain(
+class _Known(NamedTuple):
+    """What is known of a domain, and what could not be read of it."""
+
+    domain: sample.Domain
+    problems: list[str]
+
+
+def _domain(uuid: str, xml: str) -> _Known:
+    problems = sample.Problems()
+    domain = sample.Domain(
         problems.read(lambda: domain_plan.read(xml), domain_plan.DomainPlan()),
         problems.read(lambda: tuple(domain_xml.page_needs(xml)), None),
+    )
+    return _Known(
+        domain, [f'instance {uuid}: {text}' for text in problems.found]
     )
 
 
@@ -200,7 +259,7 @@ class _MemoryReader:
     ) -> None:
         self._read = processes.translated(read, fs)
         self._ticks = ticks
-        self._slow: set[int] = set()
+        self._slow: dict[int, processes.GuestProcess] = {}
         self._now: dict[int, processes.ProcessMemory] = {}
         self._found: dict[
             processes.GuestProcess, tuple[float, processes.ProcessMemory]
@@ -210,27 +269,21 @@ class _MemoryReader:
 
     def begin(
         self,
-        guests: Mapping[str, processes.GuestProcess],
-        on_huge_pages: set[str],
+        slow: set[processes.GuestProcess],
+        running: set[processes.GuestProcess],
     ) -> None:
         """Begin a sample.
 
-        :param guests: those that run
-        :param on_huge_pages: those of them that have huge pages, by uuid
+        :param slow: the guests on small pages
+        :param running: all guests
         """
         self._now.clear()
-        running = set(guests.values())
         self._found = {
             process: found
             for process, found in self._found.items()
             if process in running
         }
-        slow = [
-            process
-            for uuid, process in guests.items()
-            if uuid not in on_huge_pages
-        ]
-        self._slow = {process.pid for process in slow}
+        self._slow = {process.pid: process for process in slow}
         now = self._ticks()
         self._saved_s += (now - self._last) * _SLOW_SHARE
         self._saved_s = min(self._saved_s, _MOST_SAVED_S)
@@ -241,18 +294,25 @@ class _MemoryReader:
             began = self._ticks()
             try:
                 self._found[process] = (began, self._read(process.pid))
-            except (exception.KernelError, ProcessLookupError):
+            except ProcessLookupError:
+                self._found.pop(process, None)
+            except exception.KernelError:
                 # It is among the problems when its pages are asked for.
                 self._found.pop(process, None)
+                del self._slow[process.pid]
             self._saved_s -= self._ticks() - began
 
     def __call__(self, pid: int) -> str:
-        """Read where the huge pages of a process are."""
-        if pid in self._slow:
-            for process, (_, memory) in self._found.items():
-                if process.pid == pid:
-                    return memory.huge_maps
-            return ''
+        """Read where the huge pages of a process are.
+
+        :raises ProcessLookupError: if it has ended, or had no turn yet
+        :raises exception.KernelError: if that can't be read
+        """
+        slow = self._slow.get(pid)
+        if slow is not None:
+            if slow not in self._found:
+                raise ProcessLookupError(errno.ESRCH, 'not looked at yet')
+            return self._found[slow][1].huge_maps
         if pid not in self._now:
             self._now[pid] = self._read(pid)
         return self._now[pid].huge_maps

@@ -20,10 +20,12 @@ instance, as Watcher and Aetos have it. Which host it is comes from the scrape.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -31,6 +33,7 @@ from prometheus_client import core as prometheus
 from prometheus_client import registry
 
 from nova_numa_hugepages.core import units
+from nova_numa_hugepages.core.printable import printable
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.sample import HostSample
 from nova_numa_hugepages.hugepages.sample import InstanceSample
@@ -77,30 +80,26 @@ class Metric:
 
 
 class SampleMetrics(registry.Collector):
-    """The metrics of the last sample."""
+    """The metrics of the last sample.
 
-    def __init__(self) -> None:
-        self.sample: HostSample | None = None
-
-    def collect(self) -> Iterator[prometheus.Metric]:
-        """Write all of them; none before the first sample."""
-        sample = self.sample
-        if sample is not None:
-            for metric in METRICS:
-                yield metric.family(sample)
-
-
-class AlarmMetrics(registry.Collector):
-    """The alarms that are raised.
-
-    :param alarms: lists them, as `alarms.Raised.as_json` has them
+    :ivar sample: None if there is none, or the last one could not be taken
+    :param alarms: lists the alarms that are raised, as
+        `nova_numa_hugepages.monitor.alarms.Raised.as_json` has them
     """
 
-    def __init__(self, alarms: Callable[[], list[dict[str, Any]]]) -> None:
+    def __init__(
+        self, alarms: Callable[[], Sequence[Mapping[str, Any]]]
+    ) -> None:
+        self.sample: HostSample | None = None
         self._alarms = alarms
 
     def collect(self) -> Iterator[prometheus.Metric]:
-        """Write them."""
+        """Write all of them."""
+        sample = self.sample
+        if sample is None:
+            return
+        for metric in METRICS:
+            yield metric.family(sample)
         labels = ('alarm', 'severity', 'resource', 'node', 'page_size')
         family = prometheus.GaugeMetricFamily(
             f'{PREFIX}alarm', 'An alarm that is raised.', labels=labels
@@ -196,17 +195,12 @@ def _counted(
 
 def _info(sample: HostSample) -> Iterator[Row]:
     for uuid, instance in sample.instances.items():
-        plan = instance.domain.plan if instance.domain else None
-        yield (
-            (
-                uuid,
-                plan.project if plan else '',
-                plan.flavor if plan else '',
-                plan.name if plan else '',
-                instance.process.name,
-            ),
-            1,
-        )
+        # A series with other labels meanwhile would be another one.
+        if instance.domain is not None:
+            plan = instance.domain.plan
+            domain = printable(instance.process.name)
+            labels = uuid, plan.project, plan.flavor, plan.name, domain
+            yield labels, 1
 
 
 def _small(sample: HostSample) -> Iterator[Row]:
@@ -233,10 +227,18 @@ def _others(sample: HostSample) -> Iterator[Row]:
             yield (*_pool_labels(key), cgroup), count
 
 
+def _of_others(sample: HostSample) -> Iterator[Row]:
+    for key in sample.snapshot.pools:
+        yield _pool_labels(key), sum(sample.others.get(key, {}).values())
+
+
 def _pods(sample: HostSample) -> Iterator[Row]:
-    for pod, counts in sample.pods.items():
-        for key, count in counts.items():
-            yield (pod, *_pool_labels(key)), count
+    for pod, promises in sample.pods.items():
+        counts: dict[tuple[str, ...], int] = collections.Counter()
+        for promise in promises:
+            nodes = ','.join(map(str, sorted(promise.nodes)))
+            counts[pod, nodes, page_size(promise.size_kib)] += promise.pages
+        yield from counts.items()
 
 
 def _distances(sample: HostSample) -> Iterator[Row]:
@@ -330,7 +332,8 @@ METRICS = (
         'node_allocations_total',
         'Allocations of small pages: on the node that was wanted (hit), on '
         'this one though another was wanted (miss), and elsewhere though this '
-        'one was wanted (foreign).',
+        'one was wanted (foreign). What is foreign to one node is a miss of '
+        'another.',
         ('node', 'result'),
         _allocations,
     ),
@@ -349,10 +352,11 @@ METRICS = (
         'Huge pages above those that were set; they vanish when freed.',
         lambda pool: pool.usage.pool.surplus,
     ),
-    _pool(
+    Metric(
         'pool_others_pages',
         'Huge pages that processes other than instances use.',
-        lambda pool: pool.usage.occupied,
+        ('node', 'page_size'),
+        _of_others,
     ),
     _pool(
         'pool_allocatable_pages',
@@ -403,15 +407,17 @@ METRICS = (
     ),
     Metric(
         'others_pages',
-        'Huge pages in use by a control group that is not an instance; '
+        'Huge pages in use by a control group that is not an instance, for as '
+        'long as it has some; '
         '"unknown" are those of no control group.',
         ('node', 'page_size', 'cgroup'),
         _others,
     ),
     Metric(
         'pod_promised_pages',
-        'Huge pages that the kubelet of this host promised to a pod.',
-        ('pod', 'node', 'page_size'),
+        'Huge pages that the kubelet of this host promised to a pod, on one '
+        'of these nodes or the other.',
+        ('pod', 'nodes', 'page_size'),
         _pods,
     ),
     Metric(
@@ -525,7 +531,8 @@ METRICS = (
     ),
     _counted(
         'memory_waiting_seconds_total',
-        'Time in which some tasks waited for memory, or all did (full).',
+        'Time in which some tasks waited for memory; that in which all did '
+        '(full) is part of it.',
         'tasks',
         _waiting,
     ),
@@ -543,7 +550,7 @@ METRICS = (
     ),
     Metric(
         'monitor_ledger',
-        'Whether a ledger was read (1), or this host has none (0).',
+        'Whether a ledger was read (1); 0 if there is none, or it cannot be.',
         (),
         lambda sample: [((), sample.has_ledger)],
     ),

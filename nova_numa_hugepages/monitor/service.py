@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Iterable
+from collections.abc import Sequence
 import pathlib
 import threading
 import time
@@ -27,8 +27,8 @@ from prometheus_client import registry as prometheus_registry
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages.sample import HostSample
+from nova_numa_hugepages.monitor.alarms import Alarm
 from nova_numa_hugepages.monitor.alarms import AlarmBook
-from nova_numa_hugepages.monitor.metrics import AlarmMetrics
 from nova_numa_hugepages.monitor.metrics import PREFIX
 from nova_numa_hugepages.monitor.metrics import SampleMetrics
 
@@ -38,12 +38,16 @@ TEXTFILE = 'nova_numa_hugepages.prom'
 """The file that is written; node_exporter wants ``.prom`` at its end."""
 
 
+# A sample that is older than so many intervals is no news.
+_OLD_INTERVALS = 4
+
+
 class Monitor:
     """Takes a sample each time that an interval has passed.
 
-    :ivar registry: the metrics
+    :ivar registry: the metrics, with those of this process
     :param collect: takes a sample
-    :param book: the alarms
+    :param alarms: all kinds of alarms
     :param interval_s: the interval, in seconds
     :param textfile: the folder for `TEXTFILE`, if it is to be written
     :param ticks: seconds of a clock that only goes forward
@@ -52,46 +56,66 @@ class Monitor:
     def __init__(
         self,
         collect: Callable[[], HostSample],
-        book: AlarmBook,
+        alarms: Sequence[Alarm],
         interval_s: float,
         textfile: pathlib.Path | None = None,
         *,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._collect = collect
-        self._book = book
-        self._alarms: list[dict[str, Any]] = []
         self._interval_s = interval_s
+        old_s = _OLD_INTERVALS * interval_s
+        self._book = AlarmBook(alarms, old_s, ticks=ticks)
+        self._old_s = old_s
         self._textfile = textfile
         self._ticks = ticks
         self._problems: set[str] = set()
-        self._metrics = SampleMetrics()
+        self._alarms: list[dict[str, Any]] = []
+        self._sampled: float | None = None
+        self._metrics = SampleMetrics(lambda: self._alarms)
+        # node_exporter has metrics of its own process, of the same names.
+        self._file_registry = prometheus_registry.CollectorRegistry()
         self.registry = prometheus_registry.CollectorRegistry()
-        self.registry.register(self._metrics)
-        self.registry.register(AlarmMetrics(self.alarms))
-        prometheus_client.ProcessCollector(registry=self.registry)
         self._failures = prometheus_client.Counter(
             f'{PREFIX}monitor_failures',
             'Samples that could not be taken, or not be written.',
-            registry=self.registry,
+            registry=None,
         )
         self._duration = prometheus_client.Gauge(
             f'{PREFIX}monitor_sample_seconds',
             'How long the last sample took.',
-            registry=self.registry,
+            registry=None,
         )
+        for registry in (self._file_registry, self.registry):
+            registry.register(self._metrics)
+            registry.register(self._failures)
+            registry.register(self._duration)
+        prometheus_client.ProcessCollector(registry=self.registry)
 
-    def alarms(self) -> list[dict[str, Any]]:
-        """List the alarms that are raised, the oldest first, for JSON."""
+    def alarms(self) -> list[dict[str, Any]] | None:
+        """List the alarms that are raised, the oldest first, for JSON.
+
+        :returns: None if the host has not been looked at of late
+        """
+        if self._sampled is None or (
+            self._ticks() - self._sampled > self._old_s
+        ):
+            return None
         return self._alarms
 
     def run(self, stop: threading.Event) -> None:
         """Go on until it is stopped."""
-        while not stop.is_set():
-            began = self._ticks()
-            self.step()
-            # An interval that took longer is not made up for.
-            stop.wait(max(0.0, self._interval_s - (self._ticks() - began)))
+        try:
+            while not stop.is_set():
+                began = self._ticks()
+                self.step()
+                # An interval that took longer is not made up for.
+                took_s = self._ticks() - began
+                stop.wait(max(0.0, self._interval_s - took_s))
+        finally:
+            if self._textfile is not None:
+                # It would be read for ever.
+                (self._textfile / TEXTFILE).unlink(missing_ok=True)
 
     def step(self) -> bool:
         """Take a sample, and write it.
@@ -100,37 +124,48 @@ class Monitor:
         """
         began = self._ticks()
         problems: set[str] = set()
+        done = False
         try:
             sample = self._collect()
+            self._book.update(sample)
         except exception.NUMAHugepagesError as error:
             # What was read before is old, and must not look like news.
             self._metrics.sample = None
             problems.add(str(error))
+        except Exception as error:
+            # One odd guest must not end the watch over all others.
+            self._metrics.sample = None
+            problems.add(f'{type(error).__name__}: {error}')
+            if not problems <= self._problems:
+                LOG.exception('A sample could not be taken')
         else:
-            self._metrics.sample = sample
-            problems.update(sample.problems)
-            self._book.update(sample)
             self._alarms = [one.as_json() for one in self._book.raised]
-        done = self._metrics.sample is not None
+            self._metrics.sample = sample
+            self._sampled = self._ticks()
+            problems.update(sample.problems)
+            done = True
         self._duration.set(self._ticks() - began)
-        if self._textfile is not None:
-            try:
-                prometheus_client.write_to_textfile(
-                    str(self._textfile / TEXTFILE), self.registry
-                )
-            except OSError as error:
-                problems.add(f'{self._textfile / TEXTFILE}: {error.strerror}')
-                done = False
         if not done:
             self._failures.inc()
+        if self._textfile is not None:
+            done &= self._write(self._textfile / TEXTFILE, problems)
         self._log(problems)
         return done
 
-    def _log(self, problems: Iterable[str]) -> None:
+    def _write(self, path: pathlib.Path, problems: set[str]) -> bool:
+        """Write the metrics to a file; return whether that could be done."""
+        try:
+            prometheus_client.write_to_textfile(str(path), self._file_registry)
+        except OSError as error:
+            problems.add(f'{path}: {error.strerror}')
+            self._failures.inc()
+            return False
+        return True
+
+    def _log(self, problems: set[str]) -> None:
         """Log each problem once, and once more when it is over."""
-        now = set(problems)
-        for problem in sorted(now - self._problems):
+        for problem in sorted(problems - self._problems):
             LOG.warning('Cannot read all of this host: %s', problem)
-        for problem in sorted(self._problems - now):
+        for problem in sorted(self._problems - problems):
             LOG.info('Can be read again: %s', problem)
-        self._problems = now
+        self._problems = problems

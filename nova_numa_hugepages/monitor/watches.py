@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 
 from nova_numa_hugepages import exception
@@ -23,14 +24,23 @@ from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.sample import HostSample
 from nova_numa_hugepages.hugepages.sample import InstanceSample
+from nova_numa_hugepages.hugepages.sample import MemoryInside
 from nova_numa_hugepages.monitor import alarms
 from nova_numa_hugepages.monitor.alarms import Finding
 from nova_numa_hugepages.monitor.alarms import Subject
 from nova_numa_hugepages.monitor.metrics import page_size
+from nova_numa_hugepages.monitor.thresholds import Thresholds
 
 _DAY_S = 86400.0
 # A second look, so that what changes while it is looked at is not raised.
 _SOON_S = 30.0
+# What a guest said longer ago may not be so any more. Seconds.
+_OLD_S = 300.0
+# In this time, in seconds, a guest that lacks memory reads back that much.
+_SWAP_S = 120
+_SWAP_KIB = 16384
+# How many others are named.
+_USERS = 5
 
 
 def _of_instance(uuid: str) -> Subject:
@@ -48,12 +58,10 @@ class MemoryMisplaced(alarms.Alarm):
     severity = alarms.CRITICAL
     after_s = _SOON_S
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterator[Finding]:
+    def check(self, sample: HostSample) -> Iterator[Finding]:
         """Look for it."""
         for uuid, instance in sample.instances.items():
-            if instance.in_place is None:
+            if not instance.is_known:
                 yield Finding(_of_instance(uuid), None)
             elif instance.astray and instance.absent:
                 yield Finding(
@@ -72,12 +80,10 @@ class MemoryBeyond(alarms.Alarm):
     name = 'memory_beyond'
     after_s = _SOON_S
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterator[Finding]:
+    def check(self, sample: HostSample) -> Iterator[Finding]:
         """Look for it."""
         for uuid, instance in sample.instances.items():
-            if instance.in_place is None:
+            if not instance.is_known:
                 yield Finding(_of_instance(uuid), None)
             elif instance.astray and not instance.absent:
                 yield Finding(
@@ -94,22 +100,27 @@ class MemoryAbsent(alarms.Alarm):
     """An instance has fewer huge pages than were promised to it."""
 
     name = 'memory_absent'
+    severity = alarms.INFO
+    # Longer than it takes to start one.
+    after_s = 900.0
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterator[Finding]:
+    def check(self, sample: HostSample) -> Iterator[Finding]:
         """Look for it."""
         for uuid, instance in sample.instances.items():
-            if instance.in_place is None:
+            if not instance.is_known:
                 yield Finding(_of_instance(uuid), None)
-            elif instance.absent and not instance.astray:
+            elif (
+                instance.absent
+                and not instance.astray
+                and not instance.starting
+            ):
                 yield Finding(
                     _of_instance(uuid),
                     1,
                     f'{model.in_words(instance.absent)} of what was promised '
                     'to it are not in place.',
-                    'It has not started, or has returned them through its '
-                    'balloon; they are kept for it.',
+                    'It has returned them through its balloon; they are kept '
+                    'for it.',
                 )
 
 
@@ -119,24 +130,33 @@ class MemoryUsed(alarms.Alarm):
     name = 'memory_used'
     ends_below = 0.95
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterator[Finding]:
+    def __init__(self, thresholds: Thresholds) -> None:
+        super().__init__(thresholds)
+        # What it had read back from its swap, by when it said so.
+        self._swapped: dict[str, dict[int, int]] = {}
+
+    def check(self, sample: HostSample) -> Iterator[Finding]:
         """Look for it."""
+        self._swapped = {
+            uuid: self._swapped.get(uuid, {}) for uuid in sample.instances
+        }
         for uuid, instance in sample.instances.items():
             subject = _of_instance(uuid)
             percent = _used_percent(instance)
-            if percent is None:
+            if percent is None or instance.inside is None:
                 yield Finding(subject, None)
                 continue
-            swapped_kib = _swapped_kib(sample, before, uuid)
+            swapped_kib = _swapped_kib(instance.inside, self._swapped[uuid])
             most = self._most(instance)
             text = f'it uses {percent:.0f} % of its memory'
             if swapped_kib:
-                text += f' and has swapped out {swapped_kib} KiB since'
+                text += (
+                    f' and has read {swapped_kib // 1024} MiB back from its '
+                    f'swap in {_SWAP_S} s'
+                )
             yield Finding(
                 subject,
-                1.0 if swapped_kib else percent / most,
+                max(percent / most, swapped_kib / _SWAP_KIB),
                 f'{text} (the threshold is {most} %).',
                 'Resize it to a flavor with more memory, or find out which '
                 'program takes it.',
@@ -161,9 +181,7 @@ class MemoryUnused(alarms.Alarm):
     ends_below = 0.9
     after_s = _DAY_S
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterator[Finding]:
+    def check(self, sample: HostSample) -> Iterator[Finding]:
         """Look for it."""
         for uuid, instance in sample.instances.items():
             percent = _used_percent(instance)
@@ -173,7 +191,7 @@ class MemoryUnused(alarms.Alarm):
             least = self.thresholds.unused_percent
             yield Finding(
                 _of_instance(uuid),
-                (100 - percent) / least if least else 1.0,
+                (100 - percent) / least if least < 100 else 0.0,
                 f'it has left {100 - percent:.0f} % of its memory unused for '
                 'a day.',
                 'A smaller flavor would do.',
@@ -190,9 +208,7 @@ class NodeExhausted(alarms.Alarm):
     # It is over when there is half as much again.
     ends_below = 1 / 1.5
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterator[Finding]:
+    def check(self, sample: HostSample) -> Iterator[Finding]:
         """Look for it."""
         least = self.thresholds.free_percent
         for node, memory in sample.snapshot.memory.items():
@@ -217,13 +233,15 @@ class PagesTaken(alarms.Alarm):
     severity = alarms.CRITICAL
     after_s = _SOON_S
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterator[Finding]:
+    def can_tell(self, sample: HostSample) -> bool:
+        """Check whether a sample has what it looks for."""
+        return not sample.ledger_problem
+
+    def check(self, sample: HostSample) -> Iterator[Finding]:
         """Look for it."""
         for key, pool in sample.snapshot.pools.items():
             if pool.usage.overdue:
-                users = ', '.join(sample.others.get(key, {})) or 'unknown'
+                users = _largest(sample.others.get(key, {}))
                 yield Finding(
                     _of_pool(key),
                     1,
@@ -239,9 +257,11 @@ class PagesLeaked(alarms.Alarm):
 
     name = 'pages_leaked'
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterator[Finding]:
+    def can_tell(self, sample: HostSample) -> bool:
+        """Check whether a sample has what it looks for."""
+        return not sample.ledger_problem
+
+    def check(self, sample: HostSample) -> Iterator[Finding]:
         """Look for it."""
         for key, pool in sample.snapshot.pools.items():
             if pool.usage.leaked:
@@ -262,12 +282,10 @@ class CPUsOffPlan(alarms.Alarm):
     name = 'cpus_off_plan'
     after_s = _SOON_S
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterator[Finding]:
+    def check(self, sample: HostSample) -> Iterator[Finding]:
         """Look for it."""
         for uuid, instance in sample.instances.items():
-            if instance.domain is None:
+            if instance.domain is None or instance.vcpus is None:
                 yield Finding(_of_instance(uuid), None)
             elif instance.off_plan:
                 extra = frozenset().union(*instance.off_plan.values())
@@ -276,8 +294,8 @@ class CPUsOffPlan(alarms.Alarm):
                     1,
                     f'{len(instance.off_plan)} of its vCPUs may run on CPUs '
                     f'that they are not pinned to, such as {min(extra)}.',
-                    'Something has changed the affinity of its threads. '
-                    'Restart it (hard reboot).',
+                    'Something has changed the affinity of its threads since '
+                    'it started. Restart it (hard reboot).',
                 )
 
 
@@ -288,16 +306,15 @@ class LibvirtSilent(alarms.Alarm):
     severity = alarms.CRITICAL
     after_s = _SOON_S
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterable[Finding]:
+    def check(self, sample: HostSample) -> Iterable[Finding]:
         """Look for it."""
         if sample.libvirt_problem:
             yield Finding(
                 Subject(),
                 1,
                 f'{sample.libvirt_problem}.',
-                'Nova cannot start or stop instances here meanwhile.',
+                'If it is down, Nova can neither start nor stop instances '
+                'here.',
             )
 
 
@@ -310,9 +327,11 @@ class LedgerApart(alarms.Alarm):
     name = 'ledger_apart'
     after_s = 150.0
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterable[Finding]:
+    def can_tell(self, sample: HostSample) -> bool:
+        """Check whether a sample has what it looks for."""
+        return not sample.ledger_problem
+
+    def check(self, sample: HostSample) -> Iterable[Finding]:
         """Look for it."""
         if sample.drift:
             yield Finding(
@@ -330,18 +349,27 @@ def _used_percent(instance: InstanceSample) -> float | None:
     inside = instance.inside
     if inside is None or inside.used_kib is None or not inside.available_kib:
         return None
+    if inside.age_s > _OLD_S:
+        return None
     return 100 * inside.used_kib / inside.available_kib
 
 
-def _swapped_kib(
-    sample: HostSample, before: HostSample | None, uuid: str
-) -> int:
-    """Return how much an instance has swapped out since the sample before."""
-    now = sample.instances[uuid].inside
-    old = before.instances.get(uuid) if before else None
-    then = old.inside if old else None
-    if now is None or now.swap_out_kib is None:
+def _swapped_kib(inside: MemoryInside, seen: dict[int, int]) -> int:
+    """Return how much a guest has read back from its swap of late.
+
+    :param seen: what it said before; what it says now is added
+    """
+    if inside.swap_in_kib is None:
         return 0
-    if then is None or then.swap_out_kib is None:
-        return 0
-    return max(0, now.swap_out_kib - then.swap_out_kib)
+    seen[inside.updated] = inside.swap_in_kib
+    for when in [when for when in seen if inside.updated - when > _SWAP_S]:
+        del seen[when]
+    # It rebooted if it is less.
+    return max(0, inside.swap_in_kib - seen[min(seen)])
+
+
+def _largest(users: Mapping[str, int]) -> str:
+    """Name who has most pages."""
+    names = sorted(users, key=lambda name: users[name], reverse=True)
+    more = f' and {len(names) - _USERS} more' if len(names) > _USERS else ''
+    return (', '.join(names[:_USERS]) or 'unknown') + more

@@ -60,8 +60,15 @@ def application(monitor: Monitor) -> Callable[..., Iterable[bytes]]:
             found: Iterable[bytes] = metrics(environ, start)
             return found
         if path == ALARMS:
+            alarms = monitor.alarms()
+            if alarms is None:
+                return _text(
+                    start,
+                    '503 Service Unavailable',
+                    'The host has not been looked at of late; see the log.',
+                )
             start('200 OK', [('Content-Type', 'application/json'), *_SAFE])
-            return [json.dumps(monitor.alarms()).encode()]
+            return [json.dumps(alarms).encode()]
         if path == '/':
             return _text(start, '200 OK', f'See {METRICS} and {ALARMS}.')
         return _text(start, '404 Not Found', f'See {METRICS} and {ALARMS}.')

@@ -18,6 +18,7 @@ import argparse
 from collections.abc import Iterable
 from collections.abc import Sequence
 import datetime
+import http.client
 import json
 import ssl
 from typing import Any
@@ -71,6 +72,16 @@ class Alarms(lister.Lister):
             help='certificates of those who sign for the monitor, in PEM',
         )
         parser.add_argument(
+            '--certificate',
+            metavar='FILE',
+            help='a certificate that the monitor knows this client by, in PEM',
+        )
+        parser.add_argument(
+            '--key',
+            metavar='FILE',
+            help='the private key of that certificate, in PEM',
+        )
+        parser.add_argument(
             '--severity',
             choices=SEVERITIES,
             default=SEVERITIES[0],
@@ -113,21 +124,31 @@ def _read(options: argparse.Namespace) -> list[dict[str, Any]]:
     :raises errors.BadInput: if the options are not right
     :raises errors.Refused: if it doesn't answer as it should
     """
-    if urllib.parse.urlsplit(options.url).scheme not in ('http', 'https'):
+    try:
+        scheme = urllib.parse.urlsplit(options.url).scheme
+    except ValueError:
+        scheme = ''
+    if scheme not in ('http', 'https'):
         raise errors.BadInput(
             f'--url {options.url}: expected http://… or https://…'
         )
     try:
         context = ssl.create_default_context(cafile=options.ca_file)
+        if options.certificate is not None:
+            context.load_cert_chain(options.certificate, options.key)
     except (OSError, ssl.SSLError) as error:
         raise errors.BadInput(
-            f'--ca-file {options.ca_file}: {error}'
+            f'--ca-file {options.ca_file}, --certificate '
+            f'{options.certificate}, --key {options.key}: {error}'
         ) from error
     url = f'{options.url.rstrip("/")}/alarms'
+    # A proxy is another host.
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=context),
+    )
     try:
-        with urllib.request.urlopen(
-            url, timeout=_TIMEOUT_S, context=context
-        ) as answer:
+        with opener.open(url, timeout=_TIMEOUT_S) as answer:
             found = json.loads(answer.read(_MOST_BYTES))
         for alarm in found:
             if alarm['severity'] not in SEVERITIES or not set(COLUMNS) <= set(
@@ -135,10 +156,15 @@ def _read(options: argparse.Namespace) -> list[dict[str, Any]]:
             ):
                 raise ValueError(f'{alarm!r:.80} is no alarm')
             datetime.datetime.fromtimestamp(alarm['since'], datetime.UTC)
-    except (OSError, urllib.error.URLError) as error:
+    except urllib.error.HTTPError as error:
+        text = error.read(1000).decode('utf-8', 'replace').strip()
+        raise errors.Refused(f'{url}: {error.code} {text}') from error
+    except http.client.InvalidURL as error:
+        raise errors.BadInput(f'--url {options.url}: {error}') from error
+    except (OSError, http.client.HTTPException) as error:
         raise errors.Refused(
-            f'{url}: {getattr(error, "reason", error)}; see whether '
-            'nova-numa-hugepages monitor runs, and --url'
+            f'{url}: {getattr(error, "reason", None) or repr(error)}; see '
+            'whether nova-numa-hugepages monitor runs, and --url'
         ) from error
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise errors.Refused(

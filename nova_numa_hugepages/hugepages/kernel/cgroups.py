@@ -33,11 +33,15 @@ import re
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.core import units
+from nova_numa_hugepages.core.printable import printable
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
 
 UNKNOWN = 'unknown'
 """The user of pages that no cgroup accounts for."""
+
+# The kernel has no longer paths. Who makes a group chooses its name.
+_LONGEST = 4096
 
 _LINE = re.compile(r'^(\w*total)=\d+((?: N\d+=\d+)*)$', re.MULTILINE)
 _NODE = re.compile(r'N(\d+)=(\d+)')
@@ -101,7 +105,7 @@ def users(
                 key = model.PoolKey(node, size_kib)
                 count = size // (size_kib * 1024)
                 if key in pools and count > 0:
-                    yield path, key, count
+                    yield printable(path, _LONGEST), key, count
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -60,14 +60,10 @@ class HostCounters(NamedTuple):
 class Pressure(NamedTuple):
     """How much tasks wait for memory.
 
-    :ivar some_percent: of the last minute, in which some waited
-    :ivar full_percent: of the last minute, in which all did
     :ivar some_us: microseconds since the boot, in which some waited
     :ivar full_us: microseconds since the boot, in which all did
     """
 
-    some_percent: float
-    full_percent: float
     some_us: int
     full_us: int
 
@@ -131,23 +127,16 @@ def pressure(fs: hostfs.HostFS) -> Pressure | None:
         text = fs.text(path)
     except exception.KernelError:
         return None
-    lines = {
-        name: (float(percent), int(total))
-        for name, percent, total in _PRESSURE.findall(text)
-    }
+    lines = {name: int(total) for name, total in _PRESSURE.findall(text)}
     if lines.keys() != {'some', 'full'}:
         raise exception.KernelError(
             path, repr(text[:80]), 'lines of some and full pressure'
         )
-    (some_percent, some_us), (full_percent, full_us) = (
-        lines['some'],
-        lines['full'],
-    )
-    return Pressure(some_percent, full_percent, some_us, full_us)
+    return Pressure(lines['some'], lines['full'])
 
 
 _LINE = re.compile(r'^(\w+) (\d+)$', re.MULTILINE | re.ASCII)
 _PRESSURE = re.compile(
-    r'^(some|full) .*\bavg60=(\d+\.\d+) .*\btotal=(\d+)$',
+    r'^(some|full) .*\btotal=(\d+)$',
     re.MULTILINE | re.ASCII,
 )

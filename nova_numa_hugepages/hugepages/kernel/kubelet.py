@@ -15,20 +15,21 @@ Its memory manager notes them in a file, for pods whose containers ask for as
 much as they may use. What it promises the kernel doesn't know before the pod
 has taken it.
 
-Source: ``pkg/kubelet/cm/memorymanager/state`` of Kubernetes, whose file has
-looked the same since 1.21.
+Source: ``pkg/kubelet/cm/memorymanager/state`` of Kubernetes, from 1.21 on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import json
 import pathlib
 import re
 from typing import Any
+from typing import NamedTuple
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.core.printable import printable
 from nova_numa_hugepages.hugepages.kernel import hostfs
 
 STATE = pathlib.Path('/var/lib/kubelet/memory_manager_state')
@@ -40,8 +41,19 @@ _KIB = {'K': 1, 'M': 1024, 'G': 1024 * 1024}
 _MOST_BYTES = 16 * 1024 * 1024
 
 
-Promises = Mapping[str, Mapping[model.PoolKey, int]]
-"""The huge pages that pods were promised: by the uid of the pod, and pool."""
+class Promise(NamedTuple):
+    """Huge pages that a container was promised.
+
+    :ivar nodes: where they may be; on any of them if there are several
+    """
+
+    nodes: frozenset[int]
+    size_kib: int
+    pages: int
+
+
+Promises = Mapping[str, Sequence[Promise]]
+"""What pods were promised, by their uid."""
 
 
 def read(path: pathlib.Path = STATE) -> bytes | None:
@@ -74,9 +86,6 @@ def promised(path: pathlib.Path = STATE) -> Promises:
 def parse(text: bytes | None, path: pathlib.Path = STATE) -> Promises:
     """Get the huge pages that pods were promised out of the file.
 
-    A container whose pages may be on several nodes has them counted on each,
-    since each may have to give all of them.
-
     :param text: as `read` gets it
     :returns: empty without a kubelet, or if its memory manager promises
         nothing
@@ -87,12 +96,15 @@ def parse(text: bytes | None, path: pathlib.Path = STATE) -> Promises:
     try:
         if len(text) > _MOST_BYTES:
             raise ValueError(f'over {_MOST_BYTES} bytes')
-        entries = json.loads(text).get('entries')
+        state = json.loads(text)
+        if state.get('podEntries'):
+            raise ValueError('podEntries are of a version that is not known')
+        entries = state.get('entries')
         entries = {} if entries is None else _table(entries)
         return {
-            pod: found
+            printable(pod): found
             for pod, containers in entries.items()
-            if (found := _pages(_table(containers)))
+            if (found := _promises(_table(containers)))
         }
     except (
         AttributeError,
@@ -114,9 +126,9 @@ def _table(value: Any) -> dict[str, Any]:
     return value
 
 
-def _pages(containers: dict[str, Any]) -> dict[model.PoolKey, int]:
-    """Add up the huge pages of the containers of a pod."""
-    found: dict[model.PoolKey, int] = {}
+def _promises(containers: dict[str, Any]) -> list[Promise]:
+    """List the huge pages of the containers of a pod."""
+    found = []
     for blocks in containers.values():
         for block in blocks:
             match = _TYPE.fullmatch(block['type'])
@@ -127,10 +139,11 @@ def _pages(containers: dict[str, Any]) -> dict[model.PoolKey, int]:
             size = block['size']
             if type(size) is not int or size < 0:
                 raise ValueError(f'{size!r:.40} is no size in bytes')
-            pages = -(-size // (size_kib * 1024))
-            for node in block['numaAffinity']:
+            nodes = frozenset(block['numaAffinity'])
+            for node in nodes:
                 if type(node) is not int or node < 0:
                     raise ValueError(f'{node!r:.40} is no node')
-                key = model.PoolKey(node, size_kib)
-                found[key] = found.get(key, 0) + pages
-    return {key: pages for key, pages in found.items() if pages}
+            pages = -(-size // (size_kib * 1024))
+            if pages:
+                found.append(Promise(nodes, size_kib, pages))
+    return found

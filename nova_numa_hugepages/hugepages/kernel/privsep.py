@@ -93,11 +93,11 @@ def pod_promises() -> kubelet.Promises:
 
     :raises exception.KernelError: if that can't be read
     """
-    # Most hosts have none, and the helper need not be asked.
-    if not kubelet.STATE.parent.exists():
-        return {}
     try:
-        text: bytes | None = _kubelet_state()
+        # Most hosts have none, and the helper need not be asked.
+        if not kubelet.STATE.parent.exists():
+            return {}
+        found: dict[str, list[tuple[list[int], int, int]]] = _pod_promises()
     except (daemon.FailedToDropPrivileges, FileNotFoundError) as error:
         # What isn't found is the command: see `kubelet.read`.
         raise exception.KernelError(
@@ -107,7 +107,17 @@ def pod_promises() -> kubelet.Promises:
         raise exception.KernelError(
             kubelet.STATE, hostfs.reason(error), 'a file that can be read'
         ) from error
-    return kubelet.parse(text)
+    except ValueError as error:
+        raise exception.KernelError(
+            kubelet.STATE, str(error), 'a file that can be used'
+        ) from error
+    return {
+        pod: [
+            kubelet.Promise(frozenset(nodes), size_kib, pages)
+            for nodes, size_kib, pages in promises
+        ]
+        for pod, promises in found.items()
+    }
 
 
 def write_number(
@@ -191,8 +201,18 @@ def _largest_numbers() -> dict[tuple[str, int | None], int]:
 
 
 @context.entrypoint
-def _kubelet_state() -> bytes | None:
-    return kubelet.read()
+def _pod_promises() -> dict[str, list[tuple[list[int], int, int]]]:
+    try:
+        found = kubelet.parse(kubelet.read())
+    except exception.KernelError as error:
+        raise ValueError(str(error)) from error
+    return {
+        pod: [
+            (sorted(promise.nodes), promise.size_kib, promise.pages)
+            for promise in promises
+        ]
+        for pod, promises in found.items()
+    }
 
 
 @context.entrypoint

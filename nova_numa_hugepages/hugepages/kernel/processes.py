@@ -189,30 +189,12 @@ def memory(fs: hostfs.HostFS, pid: int) -> ProcessMemory:
 
     :raises OSError: if a file can't be read
     """
-    folder = fs.proc / f'{pid:d}'
-    sizes = {}
-    # It comes first: what is mapped in between is not counted.
-    with contextlib.suppress(FileNotFoundError):
-        maps = (folder / 'maps').read_bytes()
-        for first, last, sharing in _MAPPING.findall(maps):
-            mapped_kib = (int(last, 16) - int(first, 16)) // 1024
-            name = 'private' if sharing == b'p' else 'mapped'
-            sizes[int(first, 16)] = f'{name}_kB={mapped_kib}'
-    huge = []
-    small: list[str] = []
-    text = (folder / 'numa_maps').read_text('ascii', 'replace')
-    for line in text.splitlines():
-        words = line.split()
-        if 'huge' in words:
-            size = sizes.get(int(words[0], 16), 'mapped_kB=0')
-            huge.append(f'{line} {size}\n')
-        elif ' N' in line:
-            small.append(line)
+    huge, rest = _lines(fs, pid)
     small_kib: dict[int, int] = collections.Counter()
-    for mapping in _mappings('\n'.join(small)):
+    for mapping in _mappings('\n'.join(rest)):
         for node, count in mapping.pages.items():
             small_kib[node] += count * mapping.size_kib
-    return ProcessMemory(''.join(huge), dict(small_kib))
+    return ProcessMemory(huge, dict(small_kib))
 
 
 def huge_maps(fs: hostfs.HostFS, pid: int) -> str:
@@ -221,7 +203,42 @@ def huge_maps(fs: hostfs.HostFS, pid: int) -> str:
     :returns: as in `ProcessMemory`
     :raises OSError: if a file can't be read
     """
-    return memory(fs, pid).huge_maps
+    return _lines(fs, pid)[0]
+
+
+def _lines(fs: hostfs.HostFS, pid: int) -> tuple[str, list[str]]:
+    """Read the mappings of a process.
+
+    :returns: `ProcessMemory.huge_maps`, and the other lines of ``numa_maps``
+    :raises OSError: if a file can't be read
+    """
+    folder = fs.proc / f'{pid:d}'
+    maps = b''
+    # It comes first: what is mapped in between is not counted.
+    with contextlib.suppress(FileNotFoundError):
+        maps = (folder / 'maps').read_bytes()
+    text = (folder / 'numa_maps').read_text('ascii', 'replace')
+    huge: list[str] = []
+    rest: list[str] = []
+    for line in text.splitlines():
+        (huge if ' huge' in line else rest).append(line)
+    sizes = _sizes(maps) if huge else {}
+    found = [
+        f'{line} {sizes.get(int(line.split()[0], 16), "mapped_kB=0")}\n'
+        for line in huge
+        if 'huge' in line.split()
+    ]
+    return ''.join(found), rest
+
+
+def _sizes(maps: bytes) -> dict[int, str]:
+    """Read the sizes of mappings, by their first address."""
+    sizes = {}
+    for first, last, sharing in _MAPPING.findall(maps):
+        mapped_kib = (int(last, 16) - int(first, 16)) // 1024
+        name = 'private' if sharing == b'p' else 'mapped'
+        sizes[int(first, 16)] = f'{name}_kB={mapped_kib}'
+    return sizes
 
 
 class MapsFile:
@@ -287,13 +304,14 @@ def untouched_kib(maps: str, size_kib: int, *, private: bool = False) -> int:
     :param maps: as `huge_maps` reads it
     :param size_kib: the page size; that of a mapping is not known before it is
         touched, so those count as well
-    :param private: whether to count only what no other process can map
+    :param private: whether to count only what no other process can map, and
+        has pages of this size
     """
+    sizes = (size_kib,) if private else (0, size_kib)
     return sum(
         max(0, mapping.mapped_kib - size_kib * sum(mapping.pages.values()))
         for mapping in _mappings(maps)
-        if mapping.size_kib in (0, size_kib)
-        and (mapping.private or not private)
+        if mapping.size_kib in sizes and (mapping.private or not private)
     )
 
 

@@ -24,10 +24,12 @@ import sys
 import time
 from urllib import request
 
+from oslo_log import log as logging
 from prometheus_client import parser
 import pytest
 
 from nova_numa_hugepages.cmd import main
+from nova_numa_hugepages.cmd import monitor
 from tests.unit.cmd.host import command_host
 
 A_SAMPLE = 'numa_hugepages_pool_pages{node="0",page_size="2MiB"}'
@@ -122,8 +124,23 @@ def test_a_port_that_is_taken(
 ) -> None:
     with socket.create_server(('127.0.0.1', 0)) as other:
         port = other.getsockname()[1]
-        assert run(host, '--port', str(port)) == 2
+        assert run(host, '--port', str(port)) == 1
     assert 'choose another --port' in capsys.readouterr().err
+
+
+def test_what_it_logs(
+    host: command_host.Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monitor._log_to_stderr()
+    try:
+        log = logging.getLogger('nova_numa_hugepages.monitor')
+        log.info('It is %s', 'over', instance_uuid=command_host.ONE)
+    finally:
+        for handler in list(logging.getLogger(None).logger.handlers):
+            logging.getLogger(None).logger.removeHandler(handler)
+    line = capsys.readouterr().err
+    assert ' INFO nova_numa_hugepages.monitor ' in line
+    assert f'[instance: {command_host.ONE}] It is over' in line
 
 
 def test_without_its_libraries(

@@ -17,6 +17,7 @@ The kernel counts these on the whole host.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 
@@ -28,7 +29,7 @@ from nova_numa_hugepages.hugepages.reconcile_rules import Present
 from tests.fixtures import kernel as fake_kernel
 from tests.unit.hugepages import page_host
 
-A, B = map(page_host.guest, (1, 2))
+A, B, C, D = map(page_host.guest, range(1, 5))
 HERE, THERE = map(page_host.pool, (0, 1))
 
 
@@ -151,6 +152,111 @@ def test_a_guest_that_cannot_be_looked_at_has_its_pages(
     rig.run(A)
     used = rig.pools.usage()[HERE]
     assert (used.promised, used.occupied, used.available) == (0, 0, 10)
+
+
+@pytest.mark.parametrize('look', range(12))
+def test_pages_that_a_guest_returns_while_it_is_looked_at(
+    tmp_path: pathlib.Path, look: int
+) -> None:
+    # Given a guest that returns as many pages as a program uses, at any moment
+    # of a hold.
+    rig = page_host.make(tmp_path, page_host.grown(20), dynamic=False)
+    rig.pools.hold(A, page_host.needs((0, 10)))
+    rig.kernel.start_guest(A, {HERE: 10}, shared=True)
+    rig.pools.mark_taken(A)
+    rig.kernel.take({HERE: 5})
+    left = look
+
+    def go_on(event: fake_kernel.Event) -> None:
+        nonlocal left
+        left -= event.kind == 'read'
+        if left == 0:
+            rig.kernel.discard(A, HERE, 5)
+
+    rig.watch(go_on)
+    # Then nobody else gets them.
+    with contextlib.suppress(exception.NotEnoughPages):
+        rig.pools.hold(B, page_host.needs((0, 10)))
+        rig.run(B)
+        rig.kernel.touch(A)
+
+
+@pytest.mark.parametrize('look', range(12))
+def test_none_are_allocated_for_what_a_guest_takes_again(
+    tmp_path: pathlib.Path, look: int
+) -> None:
+    rig = page_host.make(tmp_path, page_host.grown(10))
+    rig.pools.hold(A, page_host.needs((0, 10)))
+    rig.run(A)
+    rig.kernel.discard(A, HERE, 5)
+    left = look
+
+    def go_on(event: fake_kernel.Event) -> None:
+        nonlocal left
+        left -= event.kind == 'read'
+        if left == 0:
+            rig.kernel.touch(A)
+
+    rig.watch(go_on)
+    assert rig.reconcile([A]) == []
+    assert rig.total() == 10
+
+
+def test_a_guest_that_ended_while_it_was_looked_at_has_none(
+    tmp_path: pathlib.Path,
+) -> None:
+    def vanish(pid: int) -> str:
+        raise ProcessLookupError
+
+    rig = page_host.Rig(
+        tmp_path,
+        {0: page_host.grown(20)},
+        dataclasses.replace(page_host.POLICY, dynamic=False),
+        read_maps=vanish,
+    )
+    rig.reconcile(starting=True)
+    rig.pools.hold(A, page_host.needs((0, 10)))
+    rig.run(A)
+    used = rig.pools.usage()[HERE]
+    # It counts as promised as far as it is free, and as used.
+    assert (used.promised, used.available) == (10, 0)
+
+
+def test_surplus_pages_that_growth_makes_persistent_kept_nothing(
+    tmp_path: pathlib.Path,
+) -> None:
+    # Given a guest that returned 5 pages beside surplus pages.
+    rig = page_host.make(tmp_path, page_host.grown(10), page_host.grown(20))
+    rig.pools.hold(A, page_host.needs((0, 10)))
+    rig.run(A)
+    rig.kernel.operator_writes(HERE, 8)
+    rig.pools.hold(B, page_host.needs((1, 10)))
+    rig.run(B)
+    rig.kernel.discard(B, THERE, 5)
+    # When these are persistent, and others have reserved 4,
+    rig.pools.hold(C, page_host.needs((0, 4)))
+    rig.run(C)
+    assert rig.kernel.state.totals(2048)[2] == 0
+    rig.kernel.take({THERE: 4}, touch=False)
+    # Then these are not taken for those of the guest.
+    left = rig.pools.usage()[THERE].available
+    rig.pools.hold(D, page_host.needs((1, left)))
+    rig.run(D)
+    rig.kernel.touch(B)
+
+
+def test_a_guest_that_was_moved_has_returned_nothing(
+    tmp_path: pathlib.Path,
+) -> None:
+    rig = page_host.make(tmp_path, page_host.grown(10), page_host.grown(10))
+    rig.pools.hold(A, page_host.needs((0, 10)))
+    rig.kernel.start_guest(A, {THERE: 10})
+    rig.pools.mark_taken(A)
+    rig.kernel.take({HERE: 10})
+    # No others are allocated for it.
+    assert rig.pools.usage()[HERE].promised == 0
+    assert rig.reconcile([A]) == []
+    assert rig.total() == 10
 
 
 def test_what_a_guest_returns_beside_surplus_pages_is_not_kept_for_it(

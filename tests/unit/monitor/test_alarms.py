@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import logging
+import math
 import pathlib
 
 import pytest
@@ -40,13 +41,9 @@ class Probe(alarms.Alarm):
     def __init__(self) -> None:
         super().__init__(DEFAULTS)
         self.levels: dict[alarms.Subject, float | None] = {}
-        self.before: list[HostSample | None] = []
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterator[alarms.Finding]:
+    def check(self, sample: HostSample) -> Iterator[alarms.Finding]:
         """Find it."""
-        self.before.append(before)
         for subject, level in self.levels.items():
             yield alarms.Finding(subject, level, f'level {level}.', 'Do it.')
 
@@ -56,9 +53,7 @@ class Broken(alarms.Alarm):
 
     name = 'broken'
 
-    def check(
-        self, sample: HostSample, before: HostSample | None
-    ) -> Iterator[alarms.Finding]:
+    def check(self, sample: HostSample) -> Iterator[alarms.Finding]:
         """Fail."""
         raise ZeroDivisionError
 
@@ -66,11 +61,16 @@ class Broken(alarms.Alarm):
 class Book:
     """A book of alarms, and time."""
 
-    def __init__(self, root: pathlib.Path, *others: alarms.Alarm) -> None:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        *others: alarms.Alarm,
+        gap_s: float = math.inf,
+    ) -> None:
         self.probe = Probe()
         self.ticks = 0.0
         self.book = alarms.AlarmBook(
-            [*others, self.probe], ticks=lambda: self.ticks
+            [*others, self.probe], gap_s, ticks=lambda: self.ticks
         )
         self.sample = watched.Watched(root, page_host.grown(4)).look()
 
@@ -173,10 +173,31 @@ def test_what_is_shown(book: Book) -> None:
     }
 
 
-def test_the_sample_before_is_there(book: Book) -> None:
+def test_time_in_which_nothing_is_known_does_not_count(book: Book) -> None:
+    book.probe.levels = {ONE: 1.0}
     book.look()
+    book.look(30.0)
+    book.probe.levels = {ONE: None}
+    book.look(600.0)
+    book.probe.levels = {ONE: 1.0}
+    assert book.look(600.0) == []
+    assert book.look(29.0) == []
+    assert book.look(1.0) == [ONE]
+
+
+def test_a_gap_between_looks_does_not_count(tmp_path: pathlib.Path) -> None:
+    book = Book(tmp_path, gap_s=40.0)
+    book.probe.levels = {ONE: 1.0}
     book.look()
-    assert book.probe.before == [None, book.sample]
+    assert book.look(41.0) == []
+    assert book.look(40.0) == []
+    assert book.look(20.0) == [ONE]
+
+
+def test_a_subject_of_other_types(book: Book) -> None:
+    book.probe.levels = {alarms.Subject(node=1): 1.0}  # type: ignore[arg-type]
+    book.look()
+    assert book.look(60.0) == [alarms.Subject(node='1')]
 
 
 def test_all_alarms_of_the_package_are_loaded() -> None:

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import errno
 import json
 import os
@@ -21,10 +22,13 @@ import pathlib
 
 import pytest
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import sample
 from nova_numa_hugepages.hugepages.kernel import counters
+from nova_numa_hugepages.hugepages.kernel import kubelet
 from nova_numa_hugepages.hugepages.kernel import processes
+from nova_numa_hugepages.monitor import collector
 from tests.unit.hugepages import page_host
 from tests.unit.monitor import watched
 from tests.unit.monitor.watched import A
@@ -39,6 +43,16 @@ def host(tmp_path: pathlib.Path) -> watched.Watched:
     return watched.Watched(tmp_path, page_host.grown(40), page_host.grown(40))
 
 
+class NoVirsh(watched.FakeLibvirt):
+    """A libvirt that can't be asked."""
+
+    def stats(self) -> Mapping[str, Mapping[str, str]]:
+        """Fail."""
+        raise exception.LibvirtError(
+            'test:///', 'virsh is not installed', asked=False
+        )
+
+
 def test_promised_in_place_and_used_inside(host: watched.Watched) -> None:
     host.spawn(A, (0, 10), (1, 5))
     host.libvirt.values[watched.NAME] = watched.STATS
@@ -47,7 +61,7 @@ def test_promised_in_place_and_used_inside(host: watched.Watched) -> None:
     assert instance.promised == {HERE: 10, THERE: 5}
     assert instance.in_place == {HERE: 10, THERE: 5}
     assert instance.inside == sample.MemoryInside(
-        1000, 400, 100, 300, 7, 8, 9, 10.0
+        1000, 400, 100, 300, 7, 8, 9, 990, 10.0
     )
     assert instance.inside.used_kib == 600
     assert instance.small is not None
@@ -62,9 +76,9 @@ def test_what_the_host_is_short_of(host: watched.Watched) -> None:
     found = host.look()
     assert found.node_counters[1] == counters.NodeCounters(1000, 20, 3)
     assert found.host_counters == counters.HostCounters(5, 2, 100, 4, 7)
-    assert found.pressure == counters.Pressure(1.5, 0.5, 2500000, 1000000)
-    # Nobody is there to ask it about.
-    assert host.libvirt.asked == []
+    assert found.pressure == counters.Pressure(2500000, 1000000)
+    # Whether it is there matters without instances, too.
+    assert host.libvirt.asked == ['stats']
 
 
 def test_memory_on_another_node_than_promised(host: watched.Watched) -> None:
@@ -96,7 +110,32 @@ def test_a_ledger_that_is_damaged(
     found = host.look()
     assert not found.has_ledger
     assert found.instances[A].in_place == {HERE: 10}
-    assert str(damaged) in found.problems[0]
+    assert found.problems == (found.ledger_problem,)
+    assert str(damaged) in found.ledger_problem
+
+
+def test_processes_that_cannot_be_seen(host: watched.Watched) -> None:
+    (host.kernel.fs.proc / '2/comm').write_text('other\n')
+    with pytest.raises(exception.KernelError, match='kthreadd'):
+        host.look()
+
+
+def test_names_of_groups_are_made_harmless(host: watched.Watched) -> None:
+    host.kernel.take({HERE: 3}, cgroup='/system.slice/x\n\x1b[31m')
+    assert host.look().others == {HERE: {'/system.slice/x\ufffd\ufffd[31m': 3}}
+
+
+def test_without_virsh(host: watched.Watched) -> None:
+    host.collector = collector.Collector(
+        host.kernel.fs,
+        host.rig.policy,
+        host.ledger,
+        NoVirsh(),
+        kubelet_state=host.kubelet,
+    )
+    found = host.look()
+    assert found.problems == ('virsh -c test:///: virsh is not installed',)
+    assert found.libvirt_problem == ''
 
 
 def test_a_libvirt_that_hangs_is_asked_once(host: watched.Watched) -> None:
@@ -158,7 +197,9 @@ def test_a_domain_whose_xml_is_odd(host: watched.Watched) -> None:
         pins='<vcpupin vcpu="0" cpuset="x"/>'
     )
     found = host.look()
+    assert f'instance {A}: ' in found.problems[0]
     assert 'it pins vCPU 0 to' in found.problems[0]
+    assert host.look().problems == found.problems
     assert found.instances[A].in_place == {HERE: 10}
 
 
@@ -186,12 +227,12 @@ def test_a_guest_that_is_resized_away_has_no_promise_here(
 
 
 def test_who_else_has_pages(host: watched.Watched) -> None:
-    host.kernel.take({HERE: 3}, cgroup='/kubepods.slice/pod7')
+    host.kernel.take({HERE: 3}, cgroup='/kubepods.slice/kubepods-pod7.slice')
     host.kubelet.write_text(
         json.dumps(
             {
                 'entries': {
-                    'pod7': {
+                    '7': {
                         'db': [
                             {
                                 'numaAffinity': [0],
@@ -205,8 +246,10 @@ def test_who_else_has_pages(host: watched.Watched) -> None:
         )
     )
     found = host.look()
-    assert found.others == {HERE: {'/kubepods.slice/pod7': 3}}
-    assert found.pods == {'pod7': {HERE: 4}}
+    assert found.others == {HERE: {'/kubepods.slice/kubepods-pod7.slice': 3}}
+    assert found.pods == {'7': [kubelet.Promise(frozenset({0}), 2048, 4)]}
+    # One of them is still to come.
+    assert found.snapshot.pools[HERE].usage.pods == 1
 
 
 def test_a_kubelet_of_another_kind(host: watched.Watched) -> None:
@@ -287,7 +330,9 @@ class TestGuestsOnSmallPages:
 
     def test_they_have_no_huge_pages(self, slow: watched.Watched) -> None:
         found = slow.look()
-        assert all(i.in_place == {} for i in found.instances.values())
+        places = [i.in_place for i in found.instances.values()]
+        # One has not had its turn.
+        assert sorted(map(str, places)) == ['None', '{}', '{}']
         assert found.problems == ()
 
 

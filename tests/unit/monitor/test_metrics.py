@@ -37,7 +37,7 @@ def host(tmp_path: pathlib.Path) -> watched.Watched:
 
 def text(host: watched.Watched) -> str:
     """Write the metrics of a host down."""
-    found = metrics.SampleMetrics()
+    found = metrics.SampleMetrics(list)
     found.sample = host.look()
     exporter = registry.CollectorRegistry()
     exporter.register(found)
@@ -132,7 +132,7 @@ def test_names_that_users_choose_are_escaped(host: watched.Watched) -> None:
 
 
 def test_there_is_nothing_before_the_first_sample() -> None:
-    assert list(metrics.SampleMetrics().collect()) == []
+    assert list(metrics.SampleMetrics(list).collect()) == []
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,10 @@ def test_names_follow_the_conventions(metric: metrics.Metric) -> None:
     assert metric.help.endswith('.')
     assert 'kib' not in metric.name
     if metric.is_counter:
-        assert re.search('(bytes|faults|seconds|s)_total$', metric.name)
+        assert re.search(
+            '(allocations|bytes|compactions|faults|seconds|stalls)_total$',
+            metric.name,
+        )
 
 
 def test_each_name_is_there_once() -> None:

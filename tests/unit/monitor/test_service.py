@@ -23,12 +23,9 @@ import pytest
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import sample
-from nova_numa_hugepages.monitor import alarms
 from nova_numa_hugepages.monitor import service
 from tests.unit.hugepages import page_host
 from tests.unit.monitor import watched
-
-BOOK = alarms.AlarmBook([])
 
 
 @pytest.fixture
@@ -51,7 +48,7 @@ def test_it_goes_on_until_it_is_stopped(host: watched.Watched) -> None:
             stop.set()
         return host.look()
 
-    service.Monitor(look, BOOK, 0.001).run(stop)
+    service.Monitor(look, [], 0.001).run(stop)
     assert looks == 3
 
 
@@ -66,7 +63,7 @@ def test_what_fails_is_not_shown_as_if_it_were_new(
             raise exception.KernelError('/sys/node', 'nothing', 'nodes')
         return host.look()
 
-    monitor = service.Monitor(look, BOOK, 1.0)
+    monitor = service.Monitor(look, [], 1.0)
     assert monitor.step()
     assert 'numa_hugepages_pool_pages{' in shown(monitor)
     works = False
@@ -84,17 +81,50 @@ def test_what_fails_is_not_shown_as_if_it_were_new(
     ]
 
 
+def test_an_error_of_another_kind_ends_nothing(
+    host: watched.Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> sample.HostSample:
+        raise ZeroDivisionError('odd')
+
+    monitor = service.Monitor(fail, [], 1.0)
+    assert not monitor.step()
+    assert not monitor.step()
+    assert 'numa_hugepages_monitor_failures_total 2.0' in shown(monitor)
+    assert caplog.text.count('Traceback') == 1
+    assert 'ZeroDivisionError: odd' in caplog.text
+
+
+def test_the_file_is_removed_at_the_end(
+    host: watched.Watched, tmp_path: pathlib.Path
+) -> None:
+    stop = threading.Event()
+    path = tmp_path / service.TEXTFILE
+    there = []
+
+    def look() -> sample.HostSample:
+        there.append(path.exists())
+        if len(there) == 2:
+            stop.set()
+        return host.look()
+
+    service.Monitor(look, [], 0.001, tmp_path).run(stop)
+    assert there == [False, True]
+    assert not path.exists()
+
+
 def test_a_file_for_node_exporter(
     host: watched.Watched, tmp_path: pathlib.Path
 ) -> None:
     folder = tmp_path / 'textfile'
     folder.mkdir()
-    assert service.Monitor(host.look, BOOK, 1.0, folder).step()
+    assert service.Monitor(host.look, [], 1.0, folder).step()
     # Nothing half-written is left beside it.
     assert [path.name for path in folder.iterdir()] == [service.TEXTFILE]
-    assert (
-        'numa_hugepages_pool_pages{' in (folder / service.TEXTFILE).read_text()
-    )
+    text = (folder / service.TEXTFILE).read_text()
+    assert 'numa_hugepages_pool_pages{' in text
+    # node_exporter has such of its own.
+    assert 'process_cpu' not in text
 
 
 def test_a_file_that_cannot_be_written(
@@ -102,7 +132,7 @@ def test_a_file_that_cannot_be_written(
     tmp_path: pathlib.Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monitor = service.Monitor(host.look, BOOK, 1.0, tmp_path / 'none')
+    monitor = service.Monitor(host.look, [], 1.0, tmp_path / 'none')
     assert not monitor.step()
     assert 'No such file' in caplog.text
     # The sample is there all the same.

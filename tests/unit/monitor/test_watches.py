@@ -47,10 +47,20 @@ class Watch:
     def look(self, after_s: float = 400.0) -> set[str]:
         """Look twice; return which alarms are raised."""
         for _ in range(2):
-            self.host.now += after_s
-            self.ticks += after_s
-            self.book.update(self.host.look())
+            self.step(after_s)
         return {one.alarm.name for one in self.book.raised}
+
+    def step(self, after_s: float) -> None:
+        """Look once. What the guest reports is as new as before."""
+        self.host.now += after_s
+        self.ticks += after_s
+        stats = self.host.libvirt.values.get(watched.NAME)
+        if stats is not None:
+            self.host.libvirt.values[watched.NAME] = {
+                **stats,
+                'balloon.last-update': str(int(self.host.now)),
+            }
+        self.book.update(self.host.look())
 
     def text(self, name: str) -> str:
         """Return what an alarm says."""
@@ -100,10 +110,40 @@ def test_memory_beyond(watch: Watch) -> None:
 def test_memory_absent(watch: Watch) -> None:
     watch.host.spawn(A, (0, 10))
     watch.host.kernel.discard(A, HERE, 4)
-    assert watch.look(140.0) == set()
-    assert watch.look() == {'memory_absent'}
+    assert watch.look(800.0) == set()
+    assert watch.look(100.0) == {'memory_absent'}
     watch.host.kernel.touch(A)
     assert watch.look(0.0) == set()
+
+
+def test_a_guest_that_starts_slowly(watch: Watch) -> None:
+    needs = page_host.needs((0, 10))
+    watch.host.libvirt.domains[A] = watched.domain(*needs)
+    watch.host.rig.pools.hold(A, needs)
+    watch.host.kernel.start_guest(A, {HERE: 10}, touch=False)
+    assert watch.look(2000.0) == set()
+
+
+def test_what_was_promised_is_not_known(
+    watch: Watch, tmp_path: pathlib.Path
+) -> None:
+    # Neither is there a ledger, nor has libvirt said anything yet.
+    watch.host.spawn(A, (0, 10))
+    watch.host.collector = watch.host.watch(tmp_path / 'none.sqlite')
+    watch.host.libvirt.hang_after = 0
+    assert watch.look(2000.0) == {'libvirt_silent', 'node_exhausted'}
+
+
+def test_a_ledger_that_cannot_be_read_ends_nothing(
+    watch: Watch, tmp_path: pathlib.Path
+) -> None:
+    watch.host.rig.pools.hold(A, page_host.needs((0, 35)))
+    watch.host.kernel.take({HERE: 10})
+    assert watch.look(40.0) == {'pages_taken'}
+    damaged = tmp_path / 'damaged.sqlite'
+    damaged.write_text('something else, and longer than a header' * 9)
+    watch.host.collector = watch.host.watch(damaged)
+    assert watch.look(40.0) == {'pages_taken'}
 
 
 def test_memory_used(watch: Watch) -> None:
@@ -148,15 +188,38 @@ def test_memory_that_a_flavor_sets_a_threshold_for(watch: Watch) -> None:
 
 def test_an_instance_that_swaps(watch: Watch) -> None:
     watch.host.spawn(A, (0, 10))
-    watch.report(swap_out=8)
-    assert watch.look() == set()
-    for kib in (9, 10, 11):
-        watch.report(swap_out=kib)
+    for number in range(40):
+        # It reports each 10 seconds, and is looked at each 5.
+        watch.report(swap_in=number // 2 * 4096)
+        watch.step(5.0)
+    assert watch.book.raised == []
+    for number in range(40, 80):
+        watch.report(swap_in=number // 2 * 4096)
+        watch.step(5.0)
+    assert 'read 48 MiB back from its swap in 120 s' in (
+        watch.text('memory_used')
+    )
+    for _ in range(30):
+        watch.step(5.0)
+    assert watch.book.raised == []
+
+
+def test_an_instance_that_swaps_a_little(watch: Watch) -> None:
+    watch.host.spawn(A, (0, 10))
+    for number in range(100):
+        watch.report(swap_in=number * 100, swap_out=number * 100000)
+        watch.step(10.0)
+    assert watch.book.raised == []
+
+
+def test_what_a_guest_said_long_ago(watch: Watch) -> None:
+    watch.host.spawn(A, (0, 10))
+    watch.report(available=1000, usable=0)
+    watch.step(0.0)
+    for _ in range(10):
+        watch.host.now += 400.0
         watch.ticks += 400.0
         watch.book.update(watch.host.look())
-    assert 'swapped out 1 KiB' in watch.text('memory_used')
-    watch.ticks += 400.0
-    watch.book.update(watch.host.look())
     assert watch.book.raised == []
 
 
@@ -227,6 +290,10 @@ def test_cpus_off_plan(watch: Watch) -> None:
     status.write_text('Cpus_allowed_list:\t0-7\n')
     assert watch.look(40.0) == {'cpus_off_plan'}
     assert 'such as 0.' in watch.text('cpus_off_plan')
+    text = status.read_text()
+    status.write_text('')
+    assert watch.look(0.0) == {'cpus_off_plan'}
+    status.write_text(text)
     status.write_text('Cpus_allowed_list:\t1\n')
     assert watch.look(0.0) == set()
 

@@ -42,14 +42,32 @@ def host(tmp_path: pathlib.Path) -> watched.Watched:
     return watched.Watched(tmp_path, page_host.grown(40), page_host.grown(40))
 
 
+class Clock:
+    """A clock that only goes forward when it is told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def monitor(host: watched.Watched) -> service.Monitor:
-    """A monitor whose alarms wait for nothing."""
-    ticks = iter(range(0, 10**9, 10**6))
-    book = alarms.AlarmBook(
-        alarms.load(DEFAULTS), ticks=lambda: float(next(ticks))
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def monitor(host: watched.Watched, clock: Clock) -> service.Monitor:
+    return service.Monitor(
+        host.look, alarms.load(DEFAULTS), 1000.0, ticks=clock
     )
-    return service.Monitor(host.look, book, 1.0)
+
+
+def look_twice(monitor: service.Monitor, clock: Clock) -> None:
+    """Look, and look again after longer than an alarm has to last."""
+    monitor.step()
+    clock.now += 1000.0
+    monitor.step()
 
 
 def free_port() -> int:
@@ -79,13 +97,16 @@ def test_metrics(monitor: service.Monitor, url: str) -> None:
 def test_alarms(
     host: watched.Watched,
     monitor: service.Monitor,
+    clock: Clock,
     url: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    assert run('--url', url) == 1
+    assert 'has not been looked at' in capsys.readouterr().err
+    monitor.step()
     assert run('--url', url) == 0
     host.spawn(A, (0, 10), elsewhere=[(1, 10)])
-    monitor.step()
-    monitor.step()
+    look_twice(monitor, clock)
     with request.urlopen(f'{url}/alarms') as answer:
         assert answer.headers['Content-Security-Policy'] == (
             "default-src 'none'"
@@ -106,15 +127,24 @@ def test_alarms(
     assert 'hard reboot' in capsys.readouterr().out.replace('\n', '')
 
 
+def test_a_host_that_was_looked_at_long_ago(
+    monitor: service.Monitor, clock: Clock, url: str
+) -> None:
+    monitor.step()
+    clock.now += 4000.0
+    assert run('--url', url) == 0
+    clock.now += 1.0
+    assert run('--url', url) == 1
+
+
 def test_severity(
-    host: watched.Watched, monitor: service.Monitor, url: str
+    host: watched.Watched, monitor: service.Monitor, clock: Clock, url: str
 ) -> None:
     host.spawn(A, (0, 10))
     host.kernel.discard(A, page_host.pool(0), 3)
-    monitor.step()
-    monitor.step()
-    assert run('--url', url, '--severity', 'warning') == 3
-    assert run('--url', url, '--severity', 'critical') == 0
+    look_twice(monitor, clock)
+    assert run('--url', url) == 3
+    assert run('--url', url, '--severity', 'warning') == 0
 
 
 @pytest.mark.parametrize(
@@ -173,9 +203,12 @@ def test_clients_need_a_certificate_if_they_are_asked_for_one(
             key=key,
             client_ca=client_ca,
         )
+    monitor.step()
     words = '--ca-file', str(certificate)
     assert run('--url', f'https://127.0.0.1:{ports[0]}', *words) == 0
     assert run('--url', f'https://127.0.0.1:{ports[1]}', *words) == 1
+    mine = '--certificate', str(certificate), '--key', str(key)
+    assert run('--url', f'https://127.0.0.1:{ports[1]}', *words, *mine) == 0
     assert run('--url', f'https://127.0.0.1:{ports[0]}') == 1
     assert 'certificate' in capsys.readouterr().err
 
@@ -216,6 +249,31 @@ class TestOddServers:
         assert run('--url', odd) == 1
         assert 'expected alarms as JSON' in capsys.readouterr().err
 
+    def test_another_protocol(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with socket.create_server(('127.0.0.1', 0)) as server:
+
+            def greet() -> None:
+                client, _ = server.accept()
+                with client:
+                    client.sendall(b'SSH-2.0-OpenSSH\r\n')
+                    client.recv(1000)
+
+            thread = threading.Thread(target=greet)
+            thread.start()
+            port = server.getsockname()[1]
+            assert run('--url', f'http://127.0.0.1:{port}') == 1
+            thread.join()
+        assert 'see whether nova-numa-hugepages' in capsys.readouterr().err
+
+    def test_no_proxy_is_asked(
+        self, odd: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.text = b'[]'
+        monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')
+        assert run('--url', odd) == 0
+
     def test_nobody_listens(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert run('--url', f'http://127.0.0.1:{free_port()}') == 1
         assert 'see whether nova-numa-hugepages monitor runs' in (
@@ -224,7 +282,12 @@ class TestOddServers:
 
     @pytest.mark.parametrize(
         'words',
-        [('--url', 'file:///etc/passwd'), ('--ca-file', '/no/file')],
+        [
+            ('--url', 'file:///etc/passwd'),
+            ('--url', 'http://[::1'),
+            ('--url', 'http://127.0.0.1:x'),
+            ('--ca-file', '/no/file'),
+        ],
     )
     def test_bad_options(
         self, words: tuple[str, str], capsys: pytest.CaptureFixture[str]

@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 from nova_numa_hugepages import exception
-from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import kubelet
 
 GIB = 1 << 30
@@ -82,14 +81,12 @@ def test_pods(path: pathlib.Path) -> None:
     )
 
     assert kubelet.promised(path) == {
-        'one': {
-            model.PoolKey(0, LARGE): 3,
-            model.PoolKey(0, 2048): 50,
-        },
-        'both nodes': {
-            model.PoolKey(0, 64): 2,
-            model.PoolKey(1, 64): 2,
-        },
+        'one': [
+            kubelet.Promise(frozenset({0}), LARGE, 2),
+            kubelet.Promise(frozenset({0}), LARGE, 1),
+            kubelet.Promise(frozenset({0}), 2048, 50),
+        ],
+        'both nodes': [kubelet.Promise(frozenset({0, 1}), 64, 2)],
     }
 
 
@@ -122,6 +119,7 @@ def test_a_host_without_a_kubelet(path: pathlib.Path) -> None:
         '"text"',
         '{"entries": []}',
         '{"entries": [1]}',
+        '{"podEntries": {"pod": {}}, "entries": {}}',
         '[' * 100_000,
         json.dumps(state({'pod': []})),
         json.dumps(state({'pod': {'c': 7}})),

@@ -109,7 +109,7 @@ class TestContext:
             '_answer',
             '_write_number',
             '_huge_maps',
-            '_kubelet_state',
+            '_pod_promises',
         }
 
     def test_it_is_about_the_real_files(self) -> None:

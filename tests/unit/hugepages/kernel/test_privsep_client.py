@@ -190,6 +190,7 @@ class TestClient:
                 daemon.FailedToDropPrivileges('helper exited (1)'),
                 'cannot be started: helper exited',
             ),
+            (ValueError('it is odd'), 'a file that can be used, found it is'),
             (
                 FileNotFoundError(errno.ENOENT, 'No such file', 'sudo'),
                 "cannot be started: .*'sudo'",
@@ -204,7 +205,7 @@ class TestClient:
         text: str,
     ) -> None:
         monkeypatch.setattr(kubelet, 'STATE', tmp_path / 'state')
-        monkeypatch.setattr(privsep, '_kubelet_state', failing(raised))
+        monkeypatch.setattr(privsep, '_pod_promises', failing(raised))
 
         with pytest.raises(exception.KernelError, match=text):
             privsep.pod_promises()
@@ -213,7 +214,7 @@ class TestClient:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
     ) -> None:
         monkeypatch.setattr(kubelet, 'STATE', tmp_path / 'none' / 'state')
-        monkeypatch.setattr(privsep, '_kubelet_state', failing(OSError()))
+        monkeypatch.setattr(privsep, '_pod_promises', failing(OSError()))
 
         assert privsep.pod_promises() == {}
 
