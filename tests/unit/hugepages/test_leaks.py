@@ -156,6 +156,7 @@ def test_pages_of_a_guest_that_starts_are_no_use_of_others(rig):
     rig.start()
     rig.reconcile([A, B], busy=[B])
     rig.kernel.touch(B)
+    rig.look_again()
     rig.pools.mark_taken(B)
     rig.reconcile([A, B])
 
