@@ -18,7 +18,6 @@ place and what is used inside stand side by side in it.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -32,7 +31,6 @@ from typing import TypeVar
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.domain_plan import DomainPlan
-from nova_numa_hugepages.hugepages.kernel import cgroups
 from nova_numa_hugepages.hugepages.kernel import counters
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import kubelet
@@ -54,7 +52,7 @@ class MemoryInside(NamedTuple):
 
     :ivar available_kib: all that it can see
     :ivar usable_kib: what programs can have without swapping
-    :ivar unused_kib: what nobody has
+    :ivar unused_kib: what is not in use, not even for caches
     :ivar caches_kib: cached files, which it can drop
     :ivar swap_in_kib: read back since its boot
     :ivar swap_out_kib: swapped out since its boot
@@ -303,7 +301,6 @@ class Sampler:
         """
         fs = self.fs
         instances = {}
-        ours: dict[model.PoolKey, int] = collections.Counter()
         for uuid, process in snapshot.guests.items():
             domain = libvirt.domains.get(process)
             in_place = problems.read(
@@ -323,20 +320,13 @@ class Sampler:
                     None,
                 ),
             )
-            for key, count in (in_place or {}).items():
-                ours[key] += count
         return HostSample(
             now,
             snapshot,
             has_ledger,
             ledger_problem,
             instances,
-            cgroups.occupants(
-                fs,
-                {key: pool.usage.pool for key, pool in snapshot.pools.items()},
-                ours,
-                {process.pid for process in snapshot.guests.values()},
-            ),
+            snapshot.others(fs, (one.in_place for one in instances.values())),
             problems.read(lambda: kubelet.promised(self.kubelet_state), {}),
             problems.read(lambda: counters.of_nodes(fs), {}),
             problems.read(lambda: counters.of_host(fs), None),

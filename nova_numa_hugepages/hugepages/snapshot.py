@@ -14,11 +14,14 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import cgroups
 from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import nodes
@@ -91,6 +94,27 @@ class HostSnapshot:
     memory: Mapping[int, NodeMemory]
     pools: Mapping[model.PoolKey, PoolSnapshot]
     guests: Mapping[str, processes.GuestProcess]
+
+    def others(
+        self,
+        fs: hostfs.HostFS,
+        in_place: Iterable[Mapping[model.PoolKey, int] | None],
+    ) -> dict[model.PoolKey, dict[str, int]]:
+        """Find out who uses the pages that no guest has.
+
+        :param in_place: the pages of each guest, None where they are not known
+        :returns: as `cgroups.occupants`
+        """
+        ours: dict[model.PoolKey, int] = collections.Counter()
+        for counts in in_place:
+            for key, count in (counts or {}).items():
+                ours[key] += count
+        return cgroups.occupants(
+            fs,
+            {key: pool.usage.pool for key, pool in self.pools.items()},
+            ours,
+            {process.pid for process in self.guests.values()},
+        )
 
     def pooled_kib(self, node: int) -> int:
         """Return how much memory of a node is in pools."""

@@ -187,8 +187,8 @@ class AlarmBook:
     """The alarms of a host.
 
     :param alarms: all kinds
-    :param gap_s: a longer time between two looks doesn't count, as nobody
-        knows what was then
+    :param gap_s: a longer time between two looks doesn't count, as it is not
+        known what was then
     :param ticks: seconds of a clock that only goes forward
     """
 
@@ -227,8 +227,8 @@ class AlarmBook:
                         if name == alarm.name
                     }
             except Exception:
-                # It may be anybody's. The others go on, and what it raised
-                # stays.
+                # It may be of another package. The others go on, and what it
+                # raised stays.
                 if alarm.name not in self._broken:
                     LOG.exception('The alarm %s cannot be checked', alarm.name)
                     self._broken.add(alarm.name)

@@ -137,7 +137,7 @@ class Collector:
         """
         policy = self._policy
         if not has_ledger:
-            # Nobody allocates pages then.
+            # No pages are allocated then.
             policy = dataclasses.replace(policy, dynamic=False)
         holders = {hold.holder for hold in ledger.holds()}
         self._memory.begin(
@@ -222,7 +222,7 @@ class Collector:
             except exception.LibvirtError as error:
                 if error.timed_out:
                     raise
-                # It may have ended, or be of somebody else.
+                # It may have ended, or run beside libvirt.
                 problems.found.append(str(error))
 
 

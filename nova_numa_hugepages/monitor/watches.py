@@ -226,16 +226,20 @@ class NodeExhausted(alarms.Alarm):
             )
 
 
-class PagesTaken(alarms.Alarm):
+class _LedgerAlarm(alarms.Alarm):
+    """A kind of alarm on what only the ledger tells."""
+
+    def can_tell(self, sample: HostSample) -> bool:
+        """Check whether a sample has what it looks for."""
+        return not sample.ledger_problem
+
+
+class PagesTaken(_LedgerAlarm):
     """Others have pages that were promised to instances."""
 
     name = 'pages_taken'
     severity = alarms.CRITICAL
     after_s = _SOON_S
-
-    def can_tell(self, sample: HostSample) -> bool:
-        """Check whether a sample has what it looks for."""
-        return not sample.ledger_problem
 
     def check(self, sample: HostSample) -> Iterator[Finding]:
         """Look for it."""
@@ -252,14 +256,10 @@ class PagesTaken(alarms.Alarm):
                 )
 
 
-class PagesLeaked(alarms.Alarm):
+class PagesLeaked(_LedgerAlarm):
     """Pages are in use that were left by instances which have ended."""
 
     name = 'pages_leaked'
-
-    def can_tell(self, sample: HostSample) -> bool:
-        """Check whether a sample has what it looks for."""
-        return not sample.ledger_problem
 
     def check(self, sample: HostSample) -> Iterator[Finding]:
         """Look for it."""
@@ -318,7 +318,7 @@ class LibvirtSilent(alarms.Alarm):
             )
 
 
-class LedgerApart(alarms.Alarm):
+class LedgerApart(_LedgerAlarm):
     """The ledger and the kernel are apart for more than two rounds.
 
     ``nova-compute`` brings them in step once a minute.
@@ -326,10 +326,6 @@ class LedgerApart(alarms.Alarm):
 
     name = 'ledger_apart'
     after_s = 150.0
-
-    def can_tell(self, sample: HostSample) -> bool:
-        """Check whether a sample has what it looks for."""
-        return not sample.ledger_problem
 
     def check(self, sample: HostSample) -> Iterable[Finding]:
         """Look for it."""

@@ -30,12 +30,10 @@ from cliff import lister
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import errors
+from nova_numa_hugepages.monitor.alarms import SEVERITIES
 
 URL = 'http://127.0.0.1:9817'
 EXIT_RAISED = 3
-
-# The least severe first.
-SEVERITIES = ('info', 'warning', 'critical')
 
 COLUMNS = (
     'severity',

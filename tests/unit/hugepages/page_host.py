@@ -304,6 +304,21 @@ class Rig:
 
         self.watch(step_in)
 
+    def at_read(self, number: int, act: Callable[[], object]) -> None:
+        """Have something done before the kernel is read for that time.
+
+        :param number: 1 for the next time; never if it is 0
+        """
+        left = number
+
+        def step_in(event: fake_kernel.Event) -> None:
+            nonlocal left
+            left -= event.kind == 'read'
+            if left == 0:
+                act()
+
+        self.watch(step_in)
+
     def _event(self, event: fake_kernel.Event) -> None:
         if event.kind != 'read':
             self.steps.step()

@@ -80,15 +80,7 @@ def test_a_guest_that_goes_on_while_it_is_looked_at(
     rig.pools.hold(A, page_host.needs((1, 8)))
     rig.kernel.take({HERE: 6}, touch=False)
     rig.kernel.start_guest(A, {THERE: 8}, touch=False)
-    left = look
-
-    def go_on(event: fake_kernel.Event) -> None:
-        nonlocal left
-        left -= event.kind == 'read'
-        if left == 0:
-            rig.kernel.touch(A)
-
-    rig.watch(go_on)
+    rig.at_read(look, lambda: rig.kernel.touch(A))
     # Then what that program has reserved isn't offered.
     assert rig.pools.usage()[HERE].available <= 14
 
@@ -165,16 +157,8 @@ def test_pages_that_a_guest_returns_while_it_is_looked_at(
     rig.kernel.start_guest(A, {HERE: 10}, shared=True)
     rig.pools.mark_taken(A)
     rig.kernel.take({HERE: 5})
-    left = look
-
-    def go_on(event: fake_kernel.Event) -> None:
-        nonlocal left
-        left -= event.kind == 'read'
-        if left == 0:
-            rig.kernel.discard(A, HERE, 5)
-
-    rig.watch(go_on)
-    # Then nobody else gets them.
+    rig.at_read(look, lambda: rig.kernel.discard(A, HERE, 5))
+    # Then no other guest gets them.
     with contextlib.suppress(exception.NotEnoughPages):
         rig.pools.hold(B, page_host.needs((0, 10)))
         rig.run(B)
@@ -189,15 +173,7 @@ def test_none_are_allocated_for_what_a_guest_takes_again(
     rig.pools.hold(A, page_host.needs((0, 10)))
     rig.run(A)
     rig.kernel.discard(A, HERE, 5)
-    left = look
-
-    def go_on(event: fake_kernel.Event) -> None:
-        nonlocal left
-        left -= event.kind == 'read'
-        if left == 0:
-            rig.kernel.touch(A)
-
-    rig.watch(go_on)
+    rig.at_read(look, lambda: rig.kernel.touch(A))
     assert rig.reconcile([A]) == []
     assert rig.total() == 10
 

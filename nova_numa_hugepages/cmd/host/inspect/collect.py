@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Mapping
 import dataclasses
 import functools
@@ -27,7 +26,6 @@ from nova_numa_hugepages.cmd.host.inspect import host_root
 from nova_numa_hugepages.cmd.host.settings import Settings
 from nova_numa_hugepages.hugepages import assembly
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.kernel import cgroups
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
@@ -116,7 +114,7 @@ def inspect(
         snapshot,
         path,
         in_place,
-        _others(fs, snapshot, in_place),
+        snapshot.others(fs, in_place.values()),
         processes_known,
         tuple(notes),
     )
@@ -163,21 +161,3 @@ def _not_copied(fs: hostfs.HostFS, pid: int) -> bool:
     """Check whether a copy of a host has a process without numa_maps."""
     folder = fs.proc / str(pid)
     return folder.is_dir() and not (folder / 'numa_maps').exists()
-
-
-def _others(
-    fs: hostfs.HostFS,
-    snapshot: HostSnapshot,
-    in_place: Mapping[str, _Counts | None],
-) -> dict[model.PoolKey, dict[str, int]]:
-    """Find out who uses the pages that no guest has."""
-    ours: dict[model.PoolKey, int] = collections.Counter()
-    for counts in in_place.values():
-        for key, count in (counts or {}).items():
-            ours[key] += count
-    return cgroups.occupants(
-        fs,
-        {key: pool.usage.pool for key, pool in snapshot.pools.items()},
-        ours,
-        {process.pid for process in snapshot.guests.values()},
-    )
