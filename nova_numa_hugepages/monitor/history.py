@@ -1,0 +1,416 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What a host was like: minutes of a day, hours of sixty days, in SQLite.
+
+A row has all series of one minute or hour, compressed. Rows are dropped by
+their number, not by their age, so that a clock that jumps loses none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import json
+import pathlib
+import sqlite3
+import threading
+import time
+from typing import Any
+from typing import NamedTuple
+import zlib
+
+from oslo_log import log as logging
+
+LOG = logging.getLogger(__name__)
+
+FILE_NAME = 'numa-hugepages-history.sqlite'
+
+MINUTE_S = 60
+HOUR_S = 3600
+_ROWS = {MINUTE_S: 24 * 60, HOUR_S: 60 * 24}
+"""How many rows of each length are kept."""
+
+MOST_BYTES = 64 * 1024 * 1024
+"""How large the file may get."""
+
+# What is written as well while a transaction is under way.
+_LOG_BYTES = 4 * 1024 * 1024
+_PAGE_BYTES = 4096
+_MOST_PAGES = (MOST_BYTES - 2 * _LOG_BYTES) // _PAGE_BYTES
+
+# "NNHH". Other programs see by it that the file isn't theirs.
+APPLICATION_ID = 0x4E4E4848
+VERSION = 1
+
+_LARGEST_ROW = 16 * 1024 * 1024
+
+
+class Series(NamedTuple):
+    """What a number is of; empty where it doesn't matter.
+
+    :ivar name: what it counts, for example ``pool_free_pages``
+    :ivar resource: the uuid of an instance, or the name of a kind of them
+    :ivar node: the number of a NUMA node
+    :ivar page_size: for example ``2MiB``
+    """
+
+    name: str
+    resource: str = ''
+    node: str = ''
+    page_size: str = ''
+
+
+class Point(NamedTuple):
+    """What a number was in a minute or an hour.
+
+    :ivar time: its beginning, in seconds since the epoch
+    :ivar low: the least
+    :ivar mean: the average of what was seen
+    :ivar high: the most
+    """
+
+    time: float
+    low: float
+    mean: float
+    high: float
+
+
+# By series: the least, the sum and the most of what was seen, and how often.
+_Sums = dict[Series, tuple[float, float, float, int]]
+
+
+class History:
+    """The history of a host.
+
+    Its methods raise nothing if the file can't be used.
+
+    :param path: its file; in memory only if None
+    :param clock: seconds since the epoch
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path | None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._unusable = ''
+        self._failure = ''
+        # The page is made in other threads.
+        self._lock = threading.RLock()
+        self._database = self._open()
+        self._sums: _Sums = {}
+        self._minute: int | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why nothing is kept; empty if it is."""
+        return self._unusable or self._failure
+
+    def close(self) -> None:
+        """Write what is there of the last minute, and close the file."""
+        self._end_minute()
+        self._database.close()
+
+    def add(self, when: float, values: Mapping[Series, float]) -> None:
+        """Add what was seen.
+
+        :param when: in seconds since the epoch
+        """
+        minute = int(when) // MINUTE_S * MINUTE_S
+        if minute != self._minute:
+            self._end_minute()
+            self._minute = minute
+        for series, value in values.items():
+            low, total, high, count = self._sums.get(
+                series, (value, 0.0, value, 0)
+            )
+            self._sums[series] = (
+                min(low, value),
+                total + value,
+                max(high, value),
+                count + 1,
+            )
+
+    def minutes(
+        self, wanted: Callable[[Series], bool], since: float
+    ) -> dict[Series, list[Point]]:
+        """Read the minutes of some series, the oldest first.
+
+        :param since: in seconds since the epoch
+        """
+        return self._read(MINUTE_S, wanted, since)
+
+    def hours(
+        self, wanted: Callable[[Series], bool], since: float
+    ) -> dict[Series, list[Point]]:
+        """Read the hours of some series, the oldest first."""
+        return self._read(HOUR_S, wanted, since)
+
+    def kept(self, name: str) -> Any:
+        """Get what was kept under a name, None if nothing was."""
+        value = None
+        with self._guarded():
+            for (data,) in self._database.execute(
+                'SELECT data FROM kept WHERE name = ?', (name,)
+            ):
+                value = _unpack(data)
+        return value
+
+    def keep(self, name: str, value: Any) -> None:
+        """Keep something, which JSON can write, under a name."""
+        with self._guarded():
+            self._database.execute(
+                'INSERT OR REPLACE INTO kept VALUES (?, ?)',
+                (name, _pack(value)),
+            )
+
+    def _read(
+        self, length_s: int, wanted: Callable[[Series], bool], since: float
+    ) -> dict[Series, list[Point]]:
+        found: dict[Series, list[Point]] = {}
+        with self._guarded():
+            rows = self._database.execute(
+                'SELECT time, data FROM rows '
+                'WHERE length_s = ? AND time BETWEEN ? AND ? ORDER BY time',
+                (length_s, since, self._clock()),
+            )
+            for when, data in rows:
+                for *names, low, mean, high in _unpack(data):
+                    series = Series(*names)
+                    if wanted(series):
+                        found.setdefault(series, []).append(
+                            Point(when, low, mean, high)
+                        )
+        return found
+
+    def _end_minute(self) -> None:
+        minute, sums = self._minute, self._sums
+        self._minute, self._sums = None, {}
+        if minute is None or not sums:
+            return
+        with self._guarded():
+            self._write(
+                MINUTE_S,
+                minute,
+                {
+                    series: Point(minute, low, total / count, high)
+                    for series, (low, total, high, count) in sums.items()
+                },
+            )
+            hour = minute // HOUR_S * HOUR_S
+            self._write(HOUR_S, hour, self._hour(hour))
+
+    def _hour(self, hour: int) -> dict[Series, Point]:
+        """Sum up the minutes of an hour."""
+        found: dict[Series, list[Point]] = {}
+        for (data,) in self._database.execute(
+            'SELECT data FROM rows WHERE length_s = ? AND time BETWEEN ? '
+            'AND ?',
+            (MINUTE_S, hour, hour + HOUR_S - 1),
+        ):
+            for *names, low, mean, high in _unpack(data):
+                found.setdefault(Series(*names), []).append(
+                    Point(hour, low, mean, high)
+                )
+        return {
+            series: Point(
+                hour,
+                min(point.low for point in points),
+                sum(point.mean for point in points) / len(points),
+                max(point.high for point in points),
+            )
+            for series, points in found.items()
+        }
+
+    def _write(
+        self, length_s: int, when: int, points: Mapping[Series, Point]
+    ) -> None:
+        data = _pack(
+            [
+                [*series, *(round(value, 3) for value in point[1:])]
+                for series, point in points.items()
+            ]
+        )
+        self._drop(length_s, _ROWS[length_s])
+        insert = 'INSERT OR REPLACE INTO rows VALUES (?, ?, ?)'
+        row = length_s, when, data
+        try:
+            self._database.execute(insert, row)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL or (
+                self._pages() < _MOST_PAGES // 2
+            ):
+                # It is the disk that is full.
+                raise
+            for some_s, rows in _ROWS.items():
+                self._drop(some_s, self._count(some_s, rows) * 3 // 4)
+            self._database.execute(insert, row)
+
+    def _count(self, length_s: int, most: int) -> int:
+        (count,) = self._database.execute(
+            'SELECT count(*) FROM rows WHERE length_s = ?', (length_s,)
+        ).fetchone()
+        return min(int(count), most)
+
+    def _pages(self) -> int:
+        (count,) = self._database.execute('PRAGMA page_count').fetchone()
+        return int(count)
+
+    def _drop(self, length_s: int, most: int) -> None:
+        """Drop the rows that were written first, so that there is room."""
+        self._database.execute(
+            'DELETE FROM rows WHERE length_s = ?1 AND rowid IN ('
+            'SELECT rowid FROM rows WHERE length_s = ?1 '
+            'ORDER BY rowid DESC LIMIT -1 OFFSET ?2)',
+            (length_s, max(0, most - 1)),
+        )
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Note why something can't be read or kept."""
+        with self._lock:
+            try:
+                yield
+            except _ERRORS as error:
+                self._failure = f'the history {self._path}: {error}'
+                if _is_damage(error) and self._path is not None:
+                    self._database.close()
+                    self._database = self._set_aside(self._path, str(error))
+            else:
+                self._failure = ''
+
+    def _open(self) -> sqlite3.Connection:
+        if self._path is None:
+            return _connect(':memory:')
+        try:
+            return _connect(self._path)
+        except _ERRORS as error:
+            if _is_damage(error):
+                return self._set_aside(self._path, str(error))
+            return self._in_memory(self._path, str(error))
+
+    def _in_memory(self, path: pathlib.Path, why: str) -> sqlite3.Connection:
+        self._unusable = (
+            f'the history {path}: {why}; until the monitor is restarted, what '
+            'it sees is kept in memory only'
+        )
+        return _connect(':memory:')
+
+    def _set_aside(self, path: pathlib.Path, why: str) -> sqlite3.Connection:
+        """Rename a file that is damaged, and begin another one."""
+        aside = path.with_name(f'{path.name}.damaged-{self._clock():.0f}')
+        try:
+            path.rename(aside)
+            for suffix in ('-wal', '-shm'):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            database = _connect(path)
+        except _ERRORS as error:
+            return self._in_memory(
+                path, f'it is damaged ({why}), and not replaced: {error}'
+            )
+        LOG.warning(
+            'The history %(path)s is damaged (%(why)s). It was renamed to '
+            '%(aside)s, and another one was begun.',
+            {'path': path, 'why': why, 'aside': aside},
+        )
+        return database
+
+
+class _Refused(Exception):
+    """A file that isn't ours to change."""
+
+
+_ERRORS = (sqlite3.Error, OSError, ValueError, TypeError, zlib.error, _Refused)
+
+
+def _connect(path: pathlib.Path | str) -> sqlite3.Connection:
+    database = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=5.0
+    )
+    try:
+        _prepare(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    """Check a database, and make its tables if it has none."""
+    (known,) = database.execute('PRAGMA application_id').fetchone()
+    (version,) = database.execute('PRAGMA user_version').fetchone()
+    (tables,) = database.execute(
+        'SELECT count(*) FROM sqlite_schema'
+    ).fetchone()
+    if tables and known != APPLICATION_ID:
+        raise _Refused('it is a database of another program')
+    if version > VERSION:
+        raise _Refused('a newer version of this program wrote it')
+    database.execute('PRAGMA journal_mode = WAL')
+    # A power failure may lose minutes, and damages nothing.
+    database.execute('PRAGMA synchronous = NORMAL')
+    database.execute(f'PRAGMA journal_size_limit = {_LOG_BYTES}')
+    database.execute(f'PRAGMA page_size = {_PAGE_BYTES}')
+    database.execute(f'PRAGMA max_page_count = {_MOST_PAGES}')
+    for row in database.execute('PRAGMA quick_check(1)'):
+        if row[0] != 'ok':
+            raise sqlite3.DatabaseError(row[0])
+    with database:
+        database.execute('BEGIN IMMEDIATE')
+        database.execute(
+            'CREATE TABLE IF NOT EXISTS rows ('
+            'length_s INTEGER NOT NULL, time INTEGER NOT NULL, '
+            'data BLOB NOT NULL, '
+            'UNIQUE (length_s, time))'
+        )
+        database.execute(
+            'CREATE TABLE IF NOT EXISTS kept ('
+            'name TEXT NOT NULL PRIMARY KEY, data BLOB NOT NULL)'
+        )
+        database.execute(f'PRAGMA application_id = {APPLICATION_ID}')
+        database.execute(f'PRAGMA user_version = {VERSION}')
+
+
+def _is_damage(error: Exception) -> bool:
+    """Check whether it is the file that is at fault, not its surroundings."""
+    if not isinstance(error, sqlite3.Error):
+        return not isinstance(error, OSError | _Refused)
+    code = getattr(error, 'sqlite_errorcode', sqlite3.SQLITE_CORRUPT) & 0xFF
+    return code in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+        # Our statements are sound, so the tables aren't.
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_MISMATCH,
+    )
+
+
+def _pack(value: Any) -> bytes:
+    return zlib.compress(
+        json.dumps(value, separators=(',', ':')).encode('utf-8')
+    )
+
+
+def _unpack(data: Any) -> Any:
+    if not isinstance(data, bytes):
+        raise ValueError('a row is no bytes')
+    unpacker = zlib.decompressobj()
+    text = unpacker.decompress(data, _LARGEST_ROW)
+    if unpacker.unconsumed_tail or not unpacker.eof:
+        raise ValueError('a row does not end')
+    return json.loads(text)
