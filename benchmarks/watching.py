@@ -32,6 +32,8 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.monitor import alarms
 from nova_numa_hugepages.monitor import collector
+from nova_numa_hugepages.monitor import history
+from nova_numa_hugepages.monitor import insight
 from nova_numa_hugepages.monitor import service
 from nova_numa_hugepages.monitor.thresholds import DEFAULTS
 from tests.fixtures import kernel as fake_kernel
@@ -68,6 +70,7 @@ def _measure(collect: collector.Collector) -> tuple[float, float]:
     watching = service.Monitor(
         collect.collect,
         alarms.load(DEFAULTS),
+        insight.Analyst(history.History(None), PoolPolicy()),
         monitor.INTERVAL_S,
     )
     began = _cpu_s()

@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nova_numa_hugepages.monitor import metrics
+from nova_numa_hugepages.monitor.insight_metrics import INSIGHT_METRICS
+from nova_numa_hugepages.monitor.metric import PREFIX
+from nova_numa_hugepages.monitor.metrics import METRICS
 
 
 def table() -> Iterator[str]:
     """Write the lines of the table."""
-    yield '.. Made by make genconfig, from monitor/metrics.py.'
+    yield '.. Made by make genconfig, from what the monitor measures.'
     yield ''
     yield '.. list-table::'
     yield '   :header-rows: 1'
@@ -30,8 +32,8 @@ def table() -> Iterator[str]:
     yield '   * - Metric'
     yield '     - Labels'
     yield '     - Meaning'
-    for metric in metrics.METRICS:
-        yield f'   * - ``{metrics.PREFIX}{metric.name}``'
+    for metric in (*METRICS, *INSIGHT_METRICS):
+        yield f'   * - ``{PREFIX}{metric.name}``'
         yield '     - ' + ', '.join(f'``{name}``' for name in metric.labels)
         yield f'     - {metric.help}'
 

@@ -100,6 +100,15 @@ class Monitor(command.Command):
             help='write the metrics to a file in this folder each time',
         )
         parser.add_argument(
+            '--history',
+            type=pathlib.Path,
+            metavar='FILE',
+            help=(
+                'keep what the host was like in this file, up to 64 MiB, to '
+                'find leaks and trends (default: in memory, until it ends)'
+            ),
+        )
+        parser.add_argument(
             '--interval',
             type=_interval,
             default=INTERVAL_S,
@@ -133,6 +142,8 @@ class Monitor(command.Command):
 
             from nova_numa_hugepages.monitor import alarms
             from nova_numa_hugepages.monitor import collector
+            from nova_numa_hugepages.monitor import history
+            from nova_numa_hugepages.monitor import insight
             from nova_numa_hugepages.monitor import service
         except ImportError as error:
             raise errors.BadInput(
@@ -158,6 +169,12 @@ class Monitor(command.Command):
                 ),
             ).collect,
             alarms.load(found.thresholds),
+            insight.Analyst(
+                history.History(options.history),
+                found.policy,
+                dedicated=found.dedicated,
+                named=found.kinds,
+            ),
             options.interval,
             options.textfile,
         )

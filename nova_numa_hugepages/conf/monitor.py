@@ -113,4 +113,33 @@ Related options:
     ),
 ]
 
-ALL = tuple(alarm_opts)
+slot_opts = [
+    cfg.ListOpt(
+        'slot_flavors',
+        default=[],
+        help="""
+Flavors of which the monitor counts how many more instances there is room for.
+
+Those of the instances that it has seen on this host are counted without being
+named. The count goes by huge pages and, if ``[compute] cpu_dedicated_set`` is
+set, by dedicated CPUs; NUMA distances, devices and networks don't count.
+
+Possible values:
+
+* A comma-separated list of flavors, each
+  ``NAME:vcpus=V:ram=MIB:mem_page_size=SIZE``, optionally with
+  ``:numa_nodes=N`` (default 1) and ``:cpu_policy=dedicated``. ``SIZE`` is in
+  KiB, or has a unit.
+
+For example::
+
+  slot_flavors = db.large:vcpus=8:ram=65536:mem_page_size=1GB:numa_nodes=2
+
+Related options:
+
+* ``[compute] cpu_dedicated_set``
+""",
+    ),
+]
+
+ALL = (*alarm_opts, *slot_opts)

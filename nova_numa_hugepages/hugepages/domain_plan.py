@@ -27,6 +27,8 @@ from nova_numa_hugepages.core.printable import printable
 from nova_numa_hugepages.hugepages.kernel import hostfs
 
 _MOST_SPECS = 1000
+_MOST_CELLS = 64
+_MOST_VCPUS = 4096
 
 
 class DomainPlan(NamedTuple):
@@ -41,6 +43,8 @@ class DomainPlan(NamedTuple):
     :ivar extra_specs: those of its flavor
     :ivar vcpus: the CPUs of the host that each of its vCPUs may run on; those
         that aren't pinned are left out
+    :ivar cells: the vCPUs of each of its guest cells, by the number of the
+        cell
     """
 
     name: str = ''
@@ -48,6 +52,14 @@ class DomainPlan(NamedTuple):
     project: str = ''
     extra_specs: Mapping[str, str] = {}
     vcpus: Mapping[int, frozenset[int]] = {}
+    cells: Mapping[int, int] = {}
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether each vCPU has a CPU of its own."""
+        return bool(self.vcpus) and all(
+            len(cpus) == 1 for cpus in self.vcpus.values()
+        )
 
 
 def read(xml: str) -> DomainPlan:
@@ -61,7 +73,7 @@ def read(xml: str) -> DomainPlan:
         raise exception.InvalidDomain(f'it is no XML: {error}') from error
     instance = root.find('./metadata/{*}instance')
     if instance is None:
-        return DomainPlan(vcpus=_pins(root))
+        return DomainPlan(vcpus=_pins(root), cells=_cells(root))
     flavor = instance.find('{*}flavor')
     project = instance.find('{*}owner/{*}project')
     specs = instance.findall('{*}flavor/{*}extraSpecs/{*}extraSpec')
@@ -74,6 +86,7 @@ def read(xml: str) -> DomainPlan:
             for spec in specs[:_MOST_SPECS]
         },
         _pins(root),
+        _cells(root),
     )
 
 
@@ -90,6 +103,27 @@ def _pins(root: ElementTree.Element) -> dict[int, frozenset[int]]:
                 f'it pins vCPU {number} to {cpus!r}: {error}'
             ) from error
     return pins
+
+
+def _cells(root: ElementTree.Element) -> dict[int, int]:
+    cells = root.findall('./cpu/numa/cell')
+    if not cells:
+        text = (root.findtext('vcpu') or '').strip()
+        if not (text.isascii() and text.isdecimal()):
+            return {}
+        return {0: min(int(text), _MOST_VCPUS)}
+    found = {}
+    for index, cell in enumerate(cells[:_MOST_CELLS]):
+        number, cpus = cell.get('id', str(index)), cell.get('cpus')
+        if not (number.isascii() and number.isdecimal()):
+            raise exception.InvalidDomain(f'guest cell {number!r}')
+        try:
+            found[int(number)] = len(hostfs.parse_set(cpus)) if cpus else 0
+        except ValueError as error:
+            raise exception.InvalidDomain(
+                f'guest cell {number} has the vCPUs {cpus!r}: {error}'
+            ) from error
+    return found
 
 
 def _clean(text: str | None) -> str:

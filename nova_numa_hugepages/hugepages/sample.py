@@ -32,8 +32,10 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.domain_plan import DomainPlan
 from nova_numa_hugepages.hugepages.kernel import counters
-from nova_numa_hugepages.hugepages.kernel import hostfs
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import hugetlbfs
 from nova_numa_hugepages.hugepages.kernel import kubelet
+from nova_numa_hugepages.hugepages.kernel import pageblocks
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.kernel import threads
 from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
@@ -185,6 +187,15 @@ class HostSample:
     :ivar instances: those that run, by uuid
     :ivar others: who else has pages, by pool
     :ivar pods: what a kubelet promised to pods
+    :ivar reserved: pages that the kernel keeps for mappings which haven't
+        touched them yet, by page size in KiB
+    :ivar mapped_kib: huge pages that processes other than guests have; those
+        that several have count for each
+    :ivar files: files of hugetlbfs that no process has
+    :ivar page_blocks: what the blocks of each node were given out for; empty
+        if that can't be read
+    :ivar defined: the uuids of all domains that libvirt has; None if it wasn't
+        asked, as all holders run, or doesn't answer
     :ivar node_counters: how often each node gave small pages
     :ivar host_counters: how often the host was short of memory in one piece;
         None if that can't be read
@@ -203,6 +214,11 @@ class HostSample:
     instances: Mapping[str, InstanceSample]
     others: Mapping[model.PoolKey, Mapping[str, int]]
     pods: kubelet.Promises
+    reserved: Mapping[int, int]
+    mapped_kib: int
+    files: Sequence[hugetlbfs.HugeFile]
+    page_blocks: Mapping[int, pageblocks.PageBlocks]
+    defined: frozenset[str] | None
     node_counters: Mapping[int, counters.NodeCounters]
     host_counters: counters.HostCounters | None
     pressure: counters.Pressure | None
@@ -253,6 +269,7 @@ class LibvirtSample:
 
     :ivar domains: by the process of the guest
     :ivar stats: as `virsh.Virsh.stats` gets them
+    :ivar defined: the uuids of all domains; None if they aren't known
     :ivar problem: why it doesn't answer; empty if it does, or wasn't asked
     """
 
@@ -262,6 +279,7 @@ class LibvirtSample:
     stats: Mapping[str, Mapping[str, str]] = dataclasses.field(
         default_factory=dict
     )
+    defined: frozenset[str] | None = None
     problem: str = ''
 
 
@@ -269,13 +287,13 @@ class LibvirtSample:
 class Sampler:
     """Takes a sample of a host. Changes nothing.
 
-    :ivar fs: the files of its kernel
+    :ivar kernel: its kernel
     :ivar read_maps: reads where the huge pages of a process are
     :ivar small: gets the rest of the memory of a guest, after that was read
     :ivar kubelet_state: the file of the kubelet's memory manager
     """
 
-    fs: hostfs.HostFS
+    kernel: hugetlb.Hugetlb
     read_maps: processes.MapsReader
     small: Callable[[processes.GuestProcess], SmallMemory | None]
     kubelet_state: pathlib.Path = kubelet.STATE
@@ -299,7 +317,7 @@ class Sampler:
         :param drift: how ledger and kernel are apart, a sentence each
         :param problems: has what could not be read so far, and gets the rest
         """
-        fs = self.fs
+        fs = self.kernel.fs
         instances = {}
         for uuid, process in snapshot.guests.items():
             domain = libvirt.domains.get(process)
@@ -328,6 +346,16 @@ class Sampler:
             instances,
             snapshot.others(fs, (one.in_place for one in instances.values())),
             problems.read(lambda: kubelet.promised(self.kubelet_state), {}),
+            problems.read(self.kernel.reserved, {}),
+            problems.read(
+                lambda: processes.mapped_kib(
+                    fs, {guest.pid for guest in snapshot.guests.values()}
+                ),
+                0,
+            ),
+            problems.read(lambda: hugetlbfs.unowned(fs), []),
+            problems.read(lambda: pageblocks.of_nodes(fs), {}),
+            libvirt.defined,
             problems.read(lambda: counters.of_nodes(fs), {}),
             problems.read(lambda: counters.of_host(fs), None),
             problems.read(lambda: counters.pressure(fs), None),

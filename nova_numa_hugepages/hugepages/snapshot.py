@@ -41,6 +41,8 @@ class PoolSnapshot:
     :ivar allocatable: pages that could be allocated now
     :ivar unusable_permille: share of the node's free memory that is in blocks
         too small for a page of this size
+    :ivar fragmented: pages that could be allocated now as well, if free memory
+        were in one piece
     :ivar of_blocks: whether pages of this size are made of free blocks, not of
         memory that was set aside for them
     :ivar holds: who holds pages of it
@@ -49,6 +51,7 @@ class PoolSnapshot:
     usage: PoolUsage
     allocatable: int
     unusable_permille: int
+    fragmented: int
     of_blocks: bool
     holds: tuple[model.Hold, ...]
 
@@ -144,7 +147,7 @@ def take(
     zones = fragmentation.zones(fs)
     pools = {}
     for key, found in used.items():
-        room = 0
+        room = lost = 0
         free = blocks[key.node]
         of_blocks = fragmentation.has_blocks(free, key.size_kib)
         if can_grow:
@@ -152,14 +155,24 @@ def take(
                 (other.pool for other in used.values()), key.node
             )
             room = fragmentation.allocatable_pages(fs, key, zones)
+            whole = room
             if of_blocks:
-                room += policy.cache_kib(memory[key.node]) // key.size_kib
+                whole = fragmentation.whole_pages(
+                    (zone for zone in zones if zone.node == key.node),
+                    key.size_kib,
+                )
+                cached = policy.cache_kib(memory[key.node]) // key.size_kib
+                room += cached
+                whole += cached
             limit_kib = policy.room_kib(memory[key.node], pooled_kib)
-            room = min(room, limit_kib // key.size_kib)
+            limit = max(0, limit_kib // key.size_kib)
+            room = min(room, limit)
+            lost = min(whole, limit) - room
         pools[key] = PoolSnapshot(
             found,
             max(0, room),
             fragmentation.unusable_permille(free, key.size_kib),
+            max(0, lost),
             of_blocks,
             tuple(hold for hold in holds if hold.key == key),
         )

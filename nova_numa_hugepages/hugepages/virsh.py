@@ -37,10 +37,13 @@ _VALUE = re.compile(r'  ([a-z0-9_.-]+)=(.*)')
 
 
 class Libvirt(Protocol):
-    """What is asked of libvirt about domains that run.
+    """What is asked of libvirt about domains.
 
     Each method raises `exception.LibvirtError` if there is no answer.
     """
+
+    def uuids(self) -> frozenset[str]:
+        """Get the uuids of all domains, running or not."""
 
     def xml(self, uuid: str) -> str:
         """Get the XML of a domain, as it runs if it does."""

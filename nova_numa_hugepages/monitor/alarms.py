@@ -32,6 +32,8 @@ from oslo_log import log as logging
 from stevedore import extension
 
 from nova_numa_hugepages.hugepages.sample import HostSample
+from nova_numa_hugepages.monitor.insight import Insight
+from nova_numa_hugepages.monitor.labels import Subject
 from nova_numa_hugepages.monitor.thresholds import Thresholds
 
 LOG = logging.getLogger(__name__)
@@ -44,19 +46,6 @@ INFO = 'info'
 
 SEVERITIES = (INFO, WARNING, CRITICAL)
 """The least severe first."""
-
-
-class Subject(NamedTuple):
-    """What an alarm is about; empty where it doesn't matter.
-
-    :ivar resource: the uuid of an instance
-    :ivar node: the number of a NUMA node
-    :ivar page_size: for example ``2MiB``
-    """
-
-    resource: str = ''
-    node: str = ''
-    page_size: str = ''
 
 
 class Finding(NamedTuple):
@@ -105,8 +94,10 @@ class Alarm(abc.ABC):
         return True
 
     @abc.abstractmethod
-    def check(self, sample: HostSample) -> Iterable[Finding]:
+    def check(self, sample: HostSample, insight: Insight) -> Iterable[Finding]:
         """Look for it.
+
+        :param insight: what the sample and the history tell together
 
         A subject that isn't among what is found is all right. The same object
         is asked each time, and may keep what it has seen.
@@ -211,13 +202,13 @@ class AlarmBook:
         found = [one for one in self._book.values() if one.raised]
         return sorted(found, key=lambda one: one.began)
 
-    def update(self, sample: HostSample) -> None:
+    def update(self, sample: HostSample, insight: Insight) -> None:
         """Raise and end alarms by a new sample, and log that."""
         for alarm in self._alarms:
             found: dict[Subject, Finding] = {}
             try:
                 if alarm.can_tell(sample):
-                    for one in alarm.check(sample):
+                    for one in alarm.check(sample, insight):
                         subject = Subject(*map(str, one.subject))
                         found[subject] = one._replace(subject=subject)
                 else:

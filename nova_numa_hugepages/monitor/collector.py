@@ -140,6 +140,14 @@ class Collector:
             # No pages are allocated then.
             policy = dataclasses.replace(policy, dynamic=False)
         holders = {hold.holder for hold in ledger.holds()}
+        if (
+            self._libvirt is not None
+            and not libvirt.problem
+            and not holders <= guests.keys()
+        ):
+            libvirt = dataclasses.replace(
+                libvirt, defined=problems.read(self._libvirt.uuids, None)
+            )
         self._memory.begin(
             {
                 process
@@ -158,11 +166,11 @@ class Collector:
             self._pods,
         )
         drift: Sequence[str] = ()
+        kernel = hugetlb.Hugetlb(self._fs, writer)
         if has_ledger:
-            kernel = hugetlb.Hugetlb(self._fs, writer)
             drift = accounts.Accounts(kernel, ledger).read().changes
         return sample.Sampler(
-            self._fs, self._memory, self._memory.small, self._kubelet_state
+            kernel, self._memory, self._memory.small, self._kubelet_state
         ).take(
             snapshot,
             libvirt,
@@ -201,7 +209,7 @@ class Collector:
                 for process, known in self._domains.items()
             },
             stats,
-            problem,
+            problem=problem,
         )
 
     def _look_up(

@@ -33,6 +33,8 @@ import zlib
 
 from oslo_log import log as logging
 
+from nova_numa_hugepages.monitor.labels import Subject
+
 LOG = logging.getLogger(__name__)
 
 FILE_NAME = 'numa-hugepages-history.sqlite'
@@ -70,6 +72,11 @@ class Series(NamedTuple):
     resource: str = ''
     node: str = ''
     page_size: str = ''
+
+    @property
+    def subject(self) -> Subject:
+        """What it is about."""
+        return Subject(*self[1:])
 
 
 class Point(NamedTuple):
@@ -128,6 +135,8 @@ class History:
 
     def add(self, when: float, values: Mapping[Series, float]) -> None:
         """Add what was seen.
+
+        A series that is missing was not looked at.
 
         :param when: in seconds since the epoch
         """

@@ -10,108 +10,25 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The metrics of a host, in the form of Prometheus.
-
-Their names and labels follow https://prometheus.io/docs/practices/naming/:
-pages and bytes are separate names, ``node`` is the number of a NUMA node,
-``page_size`` is for example ``2MiB``, and ``resource`` is the uuid of an
-instance, as Watcher and Aetos have it. Which host it is comes from the scrape.
-"""
+"""The metrics of a sample."""
 
 from __future__ import annotations
 
 import collections
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 import dataclasses
-from typing import Any
 
-from prometheus_client import core as prometheus
-from prometheus_client import registry
-
-from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.printable import printable
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.sample import HostSample
 from nova_numa_hugepages.hugepages.sample import InstanceSample
 from nova_numa_hugepages.hugepages.sample import MemoryInside
 from nova_numa_hugepages.hugepages.snapshot import PoolSnapshot
-
-PREFIX = 'numa_hugepages_'
-
-# The values of the labels, and the value of the metric.
-Row = tuple[tuple[str, ...], float]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Metric:
-    """A metric.
-
-    :ivar name: without `PREFIX`; that of a counter ends in ``_total``
-    :ivar help: what it counts, for operators
-    :ivar labels: the names of its labels
-    :ivar read: reads its values out of a sample
-    """
-
-    name: str
-    help: str
-    labels: tuple[str, ...]
-    read: Callable[[HostSample], Iterable[Row]]
-
-    @property
-    def is_counter(self) -> bool:
-        """Whether it only grows, until the host or the instance reboots."""
-        return self.name.endswith('_total')
-
-    def family(self, sample: HostSample) -> prometheus.Metric:
-        """Write it down for a sample."""
-        kind = (
-            prometheus.CounterMetricFamily
-            if self.is_counter
-            else prometheus.GaugeMetricFamily
-        )
-        family = kind(PREFIX + self.name, self.help, labels=self.labels)
-        for labels, value in self.read(sample):
-            family.add_metric(labels, value)
-        return family
-
-
-class SampleMetrics(registry.Collector):
-    """The metrics of the last sample.
-
-    :ivar sample: None if there is none, or the last one could not be taken
-    :param alarms: lists the alarms that are raised, as
-        `nova_numa_hugepages.monitor.alarms.Raised.as_json` has them
-    """
-
-    def __init__(
-        self, alarms: Callable[[], Sequence[Mapping[str, Any]]]
-    ) -> None:
-        self.sample: HostSample | None = None
-        self._alarms = alarms
-
-    def collect(self) -> Iterator[prometheus.Metric]:
-        """Write all of them."""
-        sample = self.sample
-        if sample is None:
-            return
-        for metric in METRICS:
-            yield metric.family(sample)
-        labels = ('alarm', 'severity', 'resource', 'node', 'page_size')
-        family = prometheus.GaugeMetricFamily(
-            f'{PREFIX}alarm', 'An alarm that is raised.', labels=labels
-        )
-        for alarm in self._alarms():
-            family.add_metric([alarm[label] for label in labels], 1)
-        yield family
-
-
-def page_size(size_kib: int) -> str:
-    """Write a page size as a label has it, for example ``2MiB``."""
-    return units.format_kib(size_kib).replace(' ', '')
+from nova_numa_hugepages.monitor.labels import page_size
+from nova_numa_hugepages.monitor.metric import Metric
+from nova_numa_hugepages.monitor.metric import Row
 
 
 def _pool_labels(key: model.PoolKey) -> tuple[str, str]:
@@ -120,7 +37,7 @@ def _pool_labels(key: model.PoolKey) -> tuple[str, str]:
 
 def _node(
     name: str, help_text: str, value: Callable[[HostSample, int], float]
-) -> Metric:
+) -> Metric[HostSample]:
     def read(sample: HostSample) -> Iterator[Row]:
         for node in sample.snapshot.nodes:
             yield (str(node),), value(sample, node)
@@ -130,7 +47,7 @@ def _node(
 
 def _pool(
     name: str, help_text: str, value: Callable[[PoolSnapshot], float]
-) -> Metric:
+) -> Metric[HostSample]:
     def read(sample: HostSample) -> Iterator[Row]:
         for key, pool in sample.snapshot.pools.items():
             yield _pool_labels(key), value(pool)
@@ -140,7 +57,7 @@ def _pool(
 
 def _ledger_pool(
     name: str, help_text: str, value: Callable[[PoolSnapshot], float]
-) -> Metric:
+) -> Metric[HostSample]:
     """Make a metric that there is only where a ledger was read."""
     metric = _pool(name, help_text, value)
     return dataclasses.replace(
@@ -153,7 +70,7 @@ def _instance_pages(
     name: str,
     help_text: str,
     counts: Callable[[InstanceSample], Mapping[model.PoolKey, int] | None],
-) -> Metric:
+) -> Metric[HostSample]:
     def read(sample: HostSample) -> Iterator[Row]:
         for uuid, instance in sample.instances.items():
             for key, count in (counts(instance) or {}).items():
@@ -169,7 +86,7 @@ def _inside(
     help_text: str,
     value: Callable[[MemoryInside], float | None],
     factor: int = 1,
-) -> Metric:
+) -> Metric[HostSample]:
     def read(sample: HostSample) -> Iterator[Row]:
         for uuid, instance in sample.instances.items():
             if instance.inside is not None:
@@ -185,7 +102,7 @@ def _counted(
     help_text: str,
     label: str,
     values: Callable[[HostSample], Mapping[str, float]],
-) -> Metric:
+) -> Metric[HostSample]:
     def read(sample: HostSample) -> Iterator[Row]:
         for value, count in values(sample).items():
             yield (value,), count
@@ -241,6 +158,25 @@ def _pods(sample: HostSample) -> Iterator[Row]:
         yield from counts.items()
 
 
+def _blocks(sample: HostSample) -> Iterator[Row]:
+    for node, blocks in sample.page_blocks.items():
+        for name, count in blocks._asdict().items():
+            yield (str(node), name), count
+
+
+def _reserved(sample: HostSample) -> Iterator[Row]:
+    for size_kib, count in sample.reserved.items():
+        yield (page_size(size_kib),), count
+
+
+def _files(sample: HostSample) -> Iterator[Row]:
+    counts: dict[int, int] = dict.fromkeys(sample.reserved, 0)
+    for file in sample.files:
+        counts[file.size_kib] = counts.get(file.size_kib, 0) + file.pages
+    for size_kib, count in counts.items():
+        yield (page_size(size_kib),), count
+
+
 def _distances(sample: HostSample) -> Iterator[Row]:
     for node in sample.snapshot.nodes.values():
         for other, distance in node.distances.items():
@@ -292,7 +228,7 @@ def _waiting(sample: HostSample) -> dict[str, float]:
     )
 
 
-METRICS = (
+METRICS: tuple[Metric[HostSample], ...] = (
     _node(
         'node_memory_bytes',
         'Memory of a NUMA node.',
@@ -368,6 +304,32 @@ METRICS = (
         'Share of the free memory of the node that is in blocks too small for '
         'a page of this size.',
         lambda pool: pool.unusable_permille / 1000,
+    ),
+    _pool(
+        'pool_fragmented_pages',
+        'Huge pages that could be allocated as well if free memory of the '
+        'node were in one piece.',
+        lambda pool: pool.fragmented,
+    ),
+    Metric(
+        'page_blocks',
+        'Blocks of the memory of a NUMA node, by what they were given out '
+        'for: movable, unmovable or reclaimable memory.',
+        ('node', 'type'),
+        _blocks,
+    ),
+    Metric(
+        'kernel_reserved_pages',
+        'Huge pages that the kernel keeps for mappings that have not touched '
+        'them yet.',
+        ('page_size',),
+        _reserved,
+    ),
+    Metric(
+        'file_pages',
+        'Huge pages in files that no process has.',
+        ('page_size',),
+        _files,
     ),
     _ledger_pool(
         'pool_held_pages',

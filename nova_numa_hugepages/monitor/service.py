@@ -29,8 +29,10 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages.sample import HostSample
 from nova_numa_hugepages.monitor.alarms import Alarm
 from nova_numa_hugepages.monitor.alarms import AlarmBook
-from nova_numa_hugepages.monitor.metrics import PREFIX
-from nova_numa_hugepages.monitor.metrics import SampleMetrics
+from nova_numa_hugepages.monitor.exposition import SampleMetrics
+from nova_numa_hugepages.monitor.insight import Analyst
+from nova_numa_hugepages.monitor.insight import Seen
+from nova_numa_hugepages.monitor.metric import PREFIX
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Monitor:
     :ivar registry: the metrics, with those of this process
     :param collect: takes a sample
     :param alarms: all kinds of alarms
+    :param analyst: finds out what samples and history tell
     :param interval_s: the interval, in seconds
     :param textfile: the folder for `TEXTFILE`, if it is to be written
     :param ticks: seconds of a clock that only goes forward
@@ -57,12 +60,14 @@ class Monitor:
         self,
         collect: Callable[[], HostSample],
         alarms: Sequence[Alarm],
+        analyst: Analyst,
         interval_s: float,
         textfile: pathlib.Path | None = None,
         *,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._collect = collect
+        self._analyst = analyst
         self._interval_s = interval_s
         old_s = _OLD_INTERVALS * interval_s
         self._book = AlarmBook(alarms, old_s, ticks=ticks)
@@ -116,6 +121,7 @@ class Monitor:
             if self._textfile is not None:
                 # It would be read for ever.
                 (self._textfile / TEXTFILE).unlink(missing_ok=True)
+            self._analyst.history.close()
 
     def step(self) -> bool:
         """Take a sample, and write it.
@@ -127,22 +133,25 @@ class Monitor:
         done = False
         try:
             sample = self._collect()
-            self._book.update(sample)
+            insight = self._analyst.look(sample)
+            self._book.update(sample, insight)
         except exception.NUMAHugepagesError as error:
             # What was read before is old, and must not look like news.
-            self._metrics.sample = None
+            self._metrics.seen = None
             problems.add(str(error))
         except Exception as error:
             # One odd guest must not end the watch over all others.
-            self._metrics.sample = None
+            self._metrics.seen = None
             problems.add(f'{type(error).__name__}: {error}')
             if not problems <= self._problems:
                 LOG.exception('A sample could not be taken')
         else:
             self._alarms = [one.as_json() for one in self._book.raised]
-            self._metrics.sample = sample
+            self._metrics.seen = Seen(sample, insight)
             self._sampled = self._ticks()
             problems.update(sample.problems)
+            if self._analyst.history.problem:
+                problems.add(self._analyst.history.problem)
             done = True
         self._duration.set(self._ticks() - began)
         if not done:

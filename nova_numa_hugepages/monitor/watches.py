@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import datetime
+import math
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages import extra_specs
@@ -26,12 +28,16 @@ from nova_numa_hugepages.hugepages.sample import HostSample
 from nova_numa_hugepages.hugepages.sample import InstanceSample
 from nova_numa_hugepages.hugepages.sample import MemoryInside
 from nova_numa_hugepages.monitor import alarms
+from nova_numa_hugepages.monitor import leaks
 from nova_numa_hugepages.monitor.alarms import Finding
-from nova_numa_hugepages.monitor.alarms import Subject
-from nova_numa_hugepages.monitor.metrics import page_size
+from nova_numa_hugepages.monitor.insight import Insight
+from nova_numa_hugepages.monitor.labels import of_pool
+from nova_numa_hugepages.monitor.labels import Subject
 from nova_numa_hugepages.monitor.thresholds import Thresholds
 
 _DAY_S = 86400.0
+# A node that has less time left until it is exhausted, in seconds.
+_SOON_LEFT_S = 3600.0
 # A second look, so that what changes while it is looked at is not raised.
 _SOON_S = 30.0
 # What a guest said longer ago may not be so any more. Seconds.
@@ -47,10 +53,6 @@ def _of_instance(uuid: str) -> Subject:
     return Subject(resource=uuid)
 
 
-def _of_pool(key: model.PoolKey) -> Subject:
-    return Subject(node=str(key.node), page_size=page_size(key.size_kib))
-
-
 class MemoryMisplaced(alarms.Alarm):
     """An instance has its memory on another node than was promised."""
 
@@ -58,7 +60,7 @@ class MemoryMisplaced(alarms.Alarm):
     severity = alarms.CRITICAL
     after_s = _SOON_S
 
-    def check(self, sample: HostSample) -> Iterator[Finding]:
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
         """Look for it."""
         for uuid, instance in sample.instances.items():
             if not instance.is_known:
@@ -80,7 +82,7 @@ class MemoryBeyond(alarms.Alarm):
     name = 'memory_beyond'
     after_s = _SOON_S
 
-    def check(self, sample: HostSample) -> Iterator[Finding]:
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
         """Look for it."""
         for uuid, instance in sample.instances.items():
             if not instance.is_known:
@@ -104,7 +106,7 @@ class MemoryAbsent(alarms.Alarm):
     # Longer than it takes to start one.
     after_s = 900.0
 
-    def check(self, sample: HostSample) -> Iterator[Finding]:
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
         """Look for it."""
         for uuid, instance in sample.instances.items():
             if not instance.is_known:
@@ -135,7 +137,7 @@ class MemoryUsed(alarms.Alarm):
         # What it had read back from its swap, by when it said so.
         self._swapped: dict[str, dict[int, int]] = {}
 
-    def check(self, sample: HostSample) -> Iterator[Finding]:
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
         """Look for it."""
         self._swapped = {
             uuid: self._swapped.get(uuid, {}) for uuid in sample.instances
@@ -181,7 +183,7 @@ class MemoryUnused(alarms.Alarm):
     ends_below = 0.9
     after_s = _DAY_S
 
-    def check(self, sample: HostSample) -> Iterator[Finding]:
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
         """Look for it."""
         for uuid, instance in sample.instances.items():
             percent = _used_percent(instance)
@@ -208,7 +210,7 @@ class NodeExhausted(alarms.Alarm):
     # It is over when there is half as much again.
     ends_below = 1 / 1.5
 
-    def check(self, sample: HostSample) -> Iterator[Finding]:
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
         """Look for it."""
         least = self.thresholds.free_percent
         for node, memory in sample.snapshot.memory.items():
@@ -216,12 +218,21 @@ class NodeExhausted(alarms.Alarm):
             if free_kib is None or not memory.total_kib:
                 continue
             percent = 100 * free_kib / memory.total_kib
+            left_s = insight.time_left_s.get(node, math.inf)
+            soon = (
+                f'; at this rate it is exhausted in {left_s / 3600:.1f} hours'
+                if left_s < _DAY_S
+                else ''
+            )
             yield Finding(
                 Subject(node=str(node)),
-                least / percent if percent else float(least > 0),
+                max(
+                    least / percent if percent else float(least > 0),
+                    _SOON_LEFT_S / max(1.0, left_s),
+                ),
                 f'instances can have {free_kib // 1024} MiB more of NUMA '
                 f'node {node}, {percent:.1f} % of its memory (the threshold '
-                f'is {least} %).',
+                f'is {least} %){soon}.',
                 'New instances go elsewhere. Migrate some away, or add hosts.',
             )
 
@@ -241,13 +252,13 @@ class PagesTaken(_LedgerAlarm):
     severity = alarms.CRITICAL
     after_s = _SOON_S
 
-    def check(self, sample: HostSample) -> Iterator[Finding]:
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
         """Look for it."""
         for key, pool in sample.snapshot.pools.items():
             if pool.usage.overdue:
                 users = _largest(sample.others.get(key, {}))
                 yield Finding(
-                    _of_pool(key),
+                    of_pool(key),
                     1,
                     f'{pool.usage.overdue} pages of {key} that are promised '
                     f'to instances are missing; others have pages: {users}.',
@@ -256,24 +267,52 @@ class PagesTaken(_LedgerAlarm):
                 )
 
 
-class PagesLeaked(_LedgerAlarm):
-    """Pages are in use that were left by instances which have ended."""
+class MemoryLeaked(alarms.Alarm):
+    """Memory is lost: see `nova_numa_hugepages.monitor.leaks`."""
 
-    name = 'pages_leaked'
+    name = 'memory_leaked'
+    # A verdict has seen it for long enough.
+    after_s = 0.0
 
-    def check(self, sample: HostSample) -> Iterator[Finding]:
+    def can_tell(self, sample: HostSample) -> bool:
+        """Check whether a sample has what it looks for."""
+        return not (sample.ledger_problem or sample.libvirt_problem)
+
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
         """Look for it."""
-        for key, pool in sample.snapshot.pools.items():
-            if pool.usage.leaked:
-                yield Finding(
-                    _of_pool(key),
-                    1,
-                    f'{pool.usage.leaked} pages of {key} were left in use by '
-                    'instances that have ended.',
-                    'Look for files in mounts of hugetlbfs, and for processes '
-                    'that hold them: nova-numa-hugepages host show names '
-                    'control groups.',
-                )
+        by_subject: dict[Subject, list[leaks.Leak]] = {}
+        for leak in insight.leaks:
+            by_subject.setdefault(leak.subject, []).append(leak)
+        for subject, found in by_subject.items():
+            yield Finding(
+                subject,
+                1,
+                ' '.join(_leak_in_words(leak) for leak in found),
+                ' '.join(leak.remedy for leak in found),
+            )
+
+
+class MemoryFragmented(alarms.Alarm):
+    """Fragmentation costs at least one instance of a kind."""
+
+    name = 'memory_fragmented'
+
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
+        """Look for it."""
+        lost = [
+            f'{slots.lost} like {name} (there is room for {slots.now})'
+            for name, slots in insight.slots.items()
+            if slots.lost
+        ]
+        if lost:
+            yield Finding(
+                Subject(),
+                1,
+                'there would be room for more instances if free memory were '
+                f'in one piece: {", ".join(lost)}. '
+                f'{_fragments_in_words(insight)}.',
+                insight.remedy,
+            )
 
 
 class CPUsOffPlan(alarms.Alarm):
@@ -282,7 +321,7 @@ class CPUsOffPlan(alarms.Alarm):
     name = 'cpus_off_plan'
     after_s = _SOON_S
 
-    def check(self, sample: HostSample) -> Iterator[Finding]:
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
         """Look for it."""
         for uuid, instance in sample.instances.items():
             if instance.domain is None or instance.vcpus is None:
@@ -306,7 +345,7 @@ class LibvirtSilent(alarms.Alarm):
     severity = alarms.CRITICAL
     after_s = _SOON_S
 
-    def check(self, sample: HostSample) -> Iterable[Finding]:
+    def check(self, sample: HostSample, insight: Insight) -> Iterable[Finding]:
         """Look for it."""
         if sample.libvirt_problem:
             yield Finding(
@@ -327,7 +366,7 @@ class LedgerApart(_LedgerAlarm):
     name = 'ledger_apart'
     after_s = 150.0
 
-    def check(self, sample: HostSample) -> Iterable[Finding]:
+    def check(self, sample: HostSample, insight: Insight) -> Iterable[Finding]:
         """Look for it."""
         if sample.drift:
             yield Finding(
@@ -338,6 +377,27 @@ class LedgerApart(_LedgerAlarm):
                 'See whether nova-compute runs, and its log; or run '
                 'nova-numa-hugepages host reconcile --dry-run.',
             )
+
+
+def _leak_in_words(leak: leaks.Leak) -> str:
+    since = datetime.datetime.fromtimestamp(leak.since, datetime.UTC)
+    slots = ', '.join(
+        f'{count:g} of {name}' for name, count in leak.slots.items()
+    )
+    return (
+        f'{leak.text} (leak: {leak.sure.value}, since '
+        f'{since.isoformat(timespec="minutes")}'
+        + (f'; enough for {slots}' if slots else '')
+        + ')'
+    )
+
+
+def _fragments_in_words(insight: Insight) -> str:
+    return '; '.join(
+        f'{one.pages} pages of {one.key} cannot be allocated, mostly because '
+        f'of {one.because.value}'
+        for one in insight.fragments
+    )
 
 
 def _used_percent(instance: InstanceSample) -> float | None:

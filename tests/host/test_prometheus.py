@@ -31,6 +31,7 @@ from urllib import request
 import pytest
 
 from nova_numa_hugepages.monitor import metrics
+from nova_numa_hugepages.monitor.metric import PREFIX
 from tests.host.rig import folders
 from tests.host.rig import packages
 
@@ -167,7 +168,7 @@ def test_metrics_and_alerts(query: Query) -> None:
         for row in query('{__name__=~"numa_hugepages_.+"}')
     }
     always = {
-        f'{metrics.PREFIX}{metric.name}'
+        f'{PREFIX}{metric.name}'
         for metric in metrics.METRICS
         if metric.name.startswith(('node_memory', 'node_cpus', 'monitor_'))
     }

@@ -31,12 +31,17 @@ from nova_numa_hugepages import conf as own_conf
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.cmd.host import errors
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.policy import read
+from nova_numa_hugepages.monitor import named_kinds
+from nova_numa_hugepages.monitor import room
 from nova_numa_hugepages.monitor.thresholds import Thresholds
 
 _DEFAULT = 'DEFAULT'
 _GROUP = 'numa_hugepages'
+_DEDICATED = 'cpu_dedicated_set'
+_SLOTS = 'slot_flavors'
 _RESERVED = 'reserved_huge_pages'
 
 # Values by section and option, as they are written in a file.
@@ -65,6 +70,7 @@ class Configuration:
             ]
         )
         conf.register_opt(cfg.StrOpt('connection_uri'), group='libvirt')
+        conf.register_opt(cfg.StrOpt(_DEDICATED), group='compute')
         try:
             conf(
                 args=[f'--config-file={path}' for path in files],
@@ -120,6 +126,30 @@ class Configuration:
             ours.alarm_free_percent,
             float(ours.alarm_after),
         )
+
+    def dedicated_cpus(self) -> frozenset[int] | None:
+        """Return the CPUs that pinned vCPUs may have.
+
+        :returns: None if they are not set
+        :raises errors.BadInput: if it is no set of CPUs
+        """
+        text: str | None = self._value('compute', _DEDICATED)
+        if not text:
+            return None
+        try:
+            return frozenset(hostfs.parse_set(text))
+        except ValueError as error:
+            raise self._bad('compute', _DEDICATED, error) from error
+
+    def slot_flavors(self) -> tuple[room.Kind, ...]:
+        """Return the flavors whose slots are counted.
+
+        :raises errors.BadInput: if one can't be read
+        """
+        try:
+            return tuple(map(named_kinds.parse, self._conf[_GROUP][_SLOTS]))
+        except ValueError as error:
+            raise self._bad(_GROUP, _SLOTS, error) from error
 
     def policy(self) -> PoolPolicy:
         """Return the operator's policy for the pools.
@@ -213,6 +243,8 @@ def _expected(group: str, name: str, error: Exception) -> str:
     """Describe the values that an option may have."""
     if name == _RESERVED:
         return 'for example node:0,size:2048,count:64'
+    if name == _SLOTS:
+        return f'a list of flavors: {error}'
     ((own_group, opts),) = own_conf.list_opts()
     for opt in opts if group == own_group.name else ():
         if opt.name == name:

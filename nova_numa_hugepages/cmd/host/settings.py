@@ -26,6 +26,7 @@ from nova_numa_hugepages.cmd.host.inspect import host_root
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.state import schema
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
+from nova_numa_hugepages.monitor import room
 from nova_numa_hugepages.monitor import thresholds
 from nova_numa_hugepages.monitor.thresholds import Thresholds
 
@@ -53,6 +54,8 @@ class Settings:
     :ivar libvirt_uri: how libvirt is reached; None with `--root`, as it may
         be that of another host
     :ivar thresholds: when the monitor raises alarms
+    :ivar dedicated: the CPUs that pinned vCPUs may have; None if not known
+    :ivar kinds: flavors whose slots the monitor counts
     :ivar notes: sentences about what could not be read
     :ivar files: the files of the configuration that were read
     :ivar unread: whether there are files that this user may not read
@@ -64,6 +67,8 @@ class Settings:
     policy: PoolPolicy
     libvirt_uri: str | None = LIBVIRT_URI
     thresholds: Thresholds = thresholds.DEFAULTS
+    dedicated: frozenset[int] | None = None
+    kinds: tuple[room.Kind, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[pathlib.Path, ...] = ()
     unread: bool = False
@@ -160,6 +165,8 @@ def read(options: argparse.Namespace) -> Settings:
     ledger = _named_ledger(options)
     policy, limits, uri = PoolPolicy(), thresholds.DEFAULTS, LIBVIRT_URI
     configured: tuple[pathlib.Path, ...] = ()
+    dedicated: frozenset[int] | None = None
+    kinds: tuple[room.Kind, ...] = ()
     if files:
         # Loaded late, as it takes time.
         from nova_numa_hugepages.cmd.host import configuration
@@ -167,6 +174,7 @@ def read(options: argparse.Namespace) -> Settings:
         conf = configuration.Configuration(files)
         policy = conf.policy()
         limits = conf.thresholds()
+        dedicated, kinds = conf.dedicated_cpus(), conf.slot_flavors()
         notes += conf.unknown_names()
         uri = conf.libvirt_uri() or LIBVIRT_URI
         try:
@@ -199,6 +207,8 @@ def read(options: argparse.Namespace) -> Settings:
         policy,
         uri if options.root is None else None,
         limits,
+        dedicated,
+        kinds,
         tuple(notes),
         tuple(files),
         unread,

@@ -23,6 +23,7 @@ Sources: the parts on ``buddyinfo`` and ``zoneinfo`` in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 import functools
 import re
@@ -202,6 +203,15 @@ def allocatable_pages(
     return max(0, free_kib) // key.size_kib
 
 
+def whole_pages(zones_of_node: Iterable[Zone], size_kib: int) -> int:
+    """Return how many pages could be made of free memory in one piece.
+
+    As many as `allocatable_pages`, if no free memory were in blocks that are
+    too small.
+    """
+    return sum(max(0, _spare_kib(zone)) // size_kib for zone in zones_of_node)
+
+
 def has_blocks(blocks: Sequence[int], size_kib: int) -> bool:
     """Check whether the buddy allocator gives blocks of a page's size.
 
@@ -249,10 +259,14 @@ def _zone_pages(zone: Zone, order: int) -> int:
     )
     # Which of the blocks are in the CMA areas is not known.
     whole_kib = whole * size_kib - zone.cma_free_kib
-    spare_kib = (
+    return max(0, min(whole_kib, _spare_kib(zone))) // size_kib
+
+
+def _spare_kib(zone: Zone) -> int:
+    """Return how much of a zone can be given away."""
+    return (
         zone.free_kib - zone.cma_free_kib - zone.high_kib - zone.protected_kib
     )
-    return max(0, min(whole_kib, spare_kib)) // size_kib
 
 
 def _blocks(fs: hostfs.HostFS) -> dict[tuple[int, str], tuple[int, ...]]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
@@ -279,6 +280,26 @@ def translated(
             ) from error
 
     return read_process
+
+
+def mapped_kib(fs: hostfs.HostFS, skip: Collection[int]) -> int:
+    """Add up the huge pages that processes have, in KiB.
+
+    Those that several have count for each.
+
+    :param skip: the ids of processes that don't count
+    :raises exception.KernelError: if they can't be read
+    """
+    total_kib = 0
+    for name in os.listdir(fs.proc):
+        if name.isdigit() and int(name) not in skip:
+            status = _bytes(f'{fs.proc}/{name}/status')
+            found = _HUGETLB.search(status)
+            total_kib += int(found[1]) if found else 0
+    return total_kib
+
+
+_HUGETLB = re.compile(rb'^HugetlbPages:\s+(\d+) kB$', re.MULTILINE)
 
 
 def pages_of(maps: str) -> dict[model.PoolKey, int]:

@@ -23,12 +23,14 @@ import pytest
 
 from nova_numa_hugepages.hugepages.sample import HostSample
 from nova_numa_hugepages.monitor import alarms
+from nova_numa_hugepages.monitor import labels
+from nova_numa_hugepages.monitor.insight import Insight
 from nova_numa_hugepages.monitor.thresholds import DEFAULTS
 from tests.unit.hugepages import page_host
 from tests.unit.monitor import watched
 
-ONE = alarms.Subject(resource=page_host.guest(1))
-TWO = alarms.Subject(node='1', page_size='2MiB')
+ONE = labels.Subject(resource=page_host.guest(1))
+TWO = labels.Subject(node='1', page_size='2MiB')
 
 
 class Probe(alarms.Alarm):
@@ -40,9 +42,11 @@ class Probe(alarms.Alarm):
 
     def __init__(self) -> None:
         super().__init__(DEFAULTS)
-        self.levels: dict[alarms.Subject, float | None] = {}
+        self.levels: dict[labels.Subject, float | None] = {}
 
-    def check(self, sample: HostSample) -> Iterator[alarms.Finding]:
+    def check(
+        self, sample: HostSample, insight: Insight
+    ) -> Iterator[alarms.Finding]:
         """Find it."""
         for subject, level in self.levels.items():
             yield alarms.Finding(subject, level, f'level {level}.', 'Do it.')
@@ -53,7 +57,9 @@ class Broken(alarms.Alarm):
 
     name = 'broken'
 
-    def check(self, sample: HostSample) -> Iterator[alarms.Finding]:
+    def check(
+        self, sample: HostSample, insight: Insight
+    ) -> Iterator[alarms.Finding]:
         """Fail."""
         raise ZeroDivisionError
 
@@ -74,10 +80,10 @@ class Book:
         )
         self.sample = watched.Watched(root, page_host.grown(4)).look()
 
-    def look(self, after_s: float = 0.0) -> list[alarms.Subject]:
+    def look(self, after_s: float = 0.0) -> list[labels.Subject]:
         """Look again; return which subjects have an alarm."""
         self.ticks += after_s
-        self.book.update(self.sample)
+        self.book.update(self.sample, Insight())
         return [one.finding.subject for one in self.book.raised]
 
 
@@ -195,15 +201,15 @@ def test_a_gap_between_looks_does_not_count(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_subject_of_other_types(book: Book) -> None:
-    book.probe.levels = {alarms.Subject(node=1): 1.0}  # type: ignore[arg-type]
+    book.probe.levels = {labels.Subject(node=1): 1.0}  # type: ignore[arg-type]
     book.look()
-    assert book.look(60.0) == [alarms.Subject(node='1')]
+    assert book.look(60.0) == [labels.Subject(node='1')]
 
 
 def test_all_alarms_of_the_package_are_loaded() -> None:
     loaded = alarms.load(DEFAULTS)
     names = [one.name for one in loaded]
-    assert len(names) == len(set(names)) == 11
+    assert len(names) == len(set(names)) == 12
     assert names == sorted(names)
     for one in loaded:
         assert one.severity in ('info', 'warning', 'critical')

@@ -16,13 +16,19 @@ from __future__ import annotations
 
 import pathlib
 import re
+from typing import Any
 
-from prometheus_client import exposition
+from prometheus_client import exposition as prometheus_exposition
 from prometheus_client import parser
 from prometheus_client import registry
 import pytest
 
+from nova_numa_hugepages.monitor import exposition
+from nova_numa_hugepages.monitor import insight
+from nova_numa_hugepages.monitor import insight_metrics
 from nova_numa_hugepages.monitor import metrics
+from nova_numa_hugepages.monitor.metric import Metric
+from nova_numa_hugepages.monitor.metric import PREFIX
 from tests.unit.hugepages import page_host
 from tests.unit.monitor import watched
 from tests.unit.monitor.watched import A
@@ -37,18 +43,19 @@ def host(tmp_path: pathlib.Path) -> watched.Watched:
 
 def text(host: watched.Watched) -> str:
     """Write the metrics of a host down."""
-    found = metrics.SampleMetrics(list)
-    found.sample = host.look()
+    found = exposition.SampleMetrics(list)
+    sample = host.look()
+    found.seen = insight.Seen(sample, host.analyst().look(sample))
     exporter = registry.CollectorRegistry()
     exporter.register(found)
-    return exposition.generate_latest(exporter).decode()
+    return prometheus_exposition.generate_latest(exporter).decode()
 
 
 def read(host: watched.Watched) -> Values:
     """Read the metrics of a host as Prometheus does."""
     return {
         (
-            sample.name.removeprefix(metrics.PREFIX),
+            sample.name.removeprefix(PREFIX),
             tuple(sorted(sample.labels.items())),
         ): sample.value
         for family in parser.text_string_to_metric_families(text(host))
@@ -132,13 +139,14 @@ def test_names_that_users_choose_are_escaped(host: watched.Watched) -> None:
 
 
 def test_there_is_nothing_before_the_first_sample() -> None:
-    assert list(metrics.SampleMetrics(list).collect()) == []
+    assert list(exposition.SampleMetrics(list).collect()) == []
 
 
-@pytest.mark.parametrize(
-    'metric', metrics.METRICS, ids=lambda metric: metric.name
-)
-def test_names_follow_the_conventions(metric: metrics.Metric) -> None:
+ALL: list[Metric[Any]] = [*metrics.METRICS, *insight_metrics.INSIGHT_METRICS]
+
+
+@pytest.mark.parametrize('metric', ALL, ids=lambda metric: metric.name)
+def test_names_follow_the_conventions(metric: Metric[Any]) -> None:
     assert re.fullmatch('[a-z_]+', metric.name)
     assert metric.help.endswith('.')
     assert 'kib' not in metric.name
@@ -150,5 +158,5 @@ def test_names_follow_the_conventions(metric: metrics.Metric) -> None:
 
 
 def test_each_name_is_there_once() -> None:
-    names = [metric.name for metric in metrics.METRICS]
+    names = [metric.name for metric in ALL]
     assert len(names) == len(set(names))

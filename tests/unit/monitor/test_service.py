@@ -48,7 +48,7 @@ def test_it_goes_on_until_it_is_stopped(host: watched.Watched) -> None:
             stop.set()
         return host.look()
 
-    service.Monitor(look, [], 0.001).run(stop)
+    service.Monitor(look, [], host.analyst(), 0.001).run(stop)
     assert looks == 3
 
 
@@ -63,7 +63,7 @@ def test_what_fails_is_not_shown_as_if_it_were_new(
             raise exception.KernelError('/sys/node', 'nothing', 'nodes')
         return host.look()
 
-    monitor = service.Monitor(look, [], 1.0)
+    monitor = service.Monitor(look, [], host.analyst(), 1.0)
     assert monitor.step()
     assert 'numa_hugepages_pool_pages{' in shown(monitor)
     works = False
@@ -87,7 +87,7 @@ def test_an_error_of_another_kind_ends_nothing(
     def fail() -> sample.HostSample:
         raise ZeroDivisionError('odd')
 
-    monitor = service.Monitor(fail, [], 1.0)
+    monitor = service.Monitor(fail, [], host.analyst(), 1.0)
     assert not monitor.step()
     assert not monitor.step()
     assert 'numa_hugepages_monitor_failures_total 2.0' in shown(monitor)
@@ -108,7 +108,7 @@ def test_the_file_is_removed_at_the_end(
             stop.set()
         return host.look()
 
-    service.Monitor(look, [], 0.001, tmp_path).run(stop)
+    service.Monitor(look, [], host.analyst(), 0.001, tmp_path).run(stop)
     assert there == [False, True]
     assert not path.exists()
 
@@ -118,7 +118,7 @@ def test_a_file_for_node_exporter(
 ) -> None:
     folder = tmp_path / 'textfile'
     folder.mkdir()
-    assert service.Monitor(host.look, [], 1.0, folder).step()
+    assert service.Monitor(host.look, [], host.analyst(), 1.0, folder).step()
     # Nothing half-written is left beside it.
     assert [path.name for path in folder.iterdir()] == [service.TEXTFILE]
     text = (folder / service.TEXTFILE).read_text()
@@ -132,7 +132,9 @@ def test_a_file_that_cannot_be_written(
     tmp_path: pathlib.Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monitor = service.Monitor(host.look, [], 1.0, tmp_path / 'none')
+    monitor = service.Monitor(
+        host.look, [], host.analyst(), 1.0, tmp_path / 'none'
+    )
     assert not monitor.step()
     assert 'No such file' in caplog.text
     # The sample is there all the same.

@@ -21,6 +21,7 @@ import pytest
 
 from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.monitor import alarms
+from nova_numa_hugepages.monitor import insight
 from nova_numa_hugepages.monitor.thresholds import DEFAULTS
 from tests.fixtures import kernel as fake_kernel
 from tests.unit.hugepages import page_host
@@ -39,6 +40,7 @@ class Watch:
     ) -> None:
         self.host = watched.Watched(root, *nodes)
         self.ticks = 0.0
+        self.analyst = self.host.analyst()
         self.book = alarms.AlarmBook(
             alarms.load(dataclasses.replace(DEFAULTS, free_percent=20)),
             ticks=lambda: self.ticks,
@@ -60,7 +62,8 @@ class Watch:
                 **stats,
                 'balloon.last-update': str(int(self.host.now)),
             }
-        self.book.update(self.host.look())
+        sample = self.host.look()
+        self.book.update(sample, self.analyst.look(sample))
 
     def text(self, name: str) -> str:
         """Return what an alarm says."""
@@ -219,7 +222,7 @@ def test_what_a_guest_said_long_ago(watch: Watch) -> None:
     for _ in range(10):
         watch.host.now += 400.0
         watch.ticks += 400.0
-        watch.book.update(watch.host.look())
+        watch.book.update(watch.host.look(), insight.Insight())
     assert watch.book.raised == []
 
 
@@ -264,14 +267,14 @@ def test_pages_taken(watch: Watch) -> None:
     assert watch.look(0.0) == set()
 
 
-def test_pages_leaked(watch: Watch) -> None:
+def test_memory_leaked(watch: Watch) -> None:
     watch.host.spawn(A, (0, 10))
     watch.host.rig.reconcile([A])
     watch.host.kernel.stop_guest(A)
     # Somebody has kept the file of its memory.
     keeper = watch.host.kernel.take({HERE: 4})
     watch.host.rig.pools.release(A)
-    assert watch.look() == {'pages_leaked'}
+    assert watch.look() == {'memory_leaked'}
     watch.host.kernel.give(keeper)
     watch.host.rig.reconcile([])
     assert watch.look(0.0) == set()

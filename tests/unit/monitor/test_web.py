@@ -59,7 +59,11 @@ def clock() -> Clock:
 @pytest.fixture
 def monitor(host: watched.Watched, clock: Clock) -> service.Monitor:
     return service.Monitor(
-        host.look, alarms.load(DEFAULTS), 1000.0, ticks=clock
+        host.look,
+        alarms.load(DEFAULTS),
+        host.analyst(),
+        1000.0,
+        ticks=clock,
     )
 
 

@@ -23,6 +23,8 @@ from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import sample
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from nova_numa_hugepages.monitor import collector
+from nova_numa_hugepages.monitor import history
+from nova_numa_hugepages.monitor import insight
 from tests.fixtures import kernel as fake_kernel
 from tests.unit.hugepages import page_host
 
@@ -47,7 +49,8 @@ def domain(
 ) -> str:
     """Write the XML of a domain as Nova does."""
     cells = ''.join(
-        f'<cell id="{need.cell}" memory="{need.pages * need.size_kib}"/>'
+        f'<cell id="{need.cell}" cpus="{2 * need.cell}-{2 * need.cell + 1}" '
+        f'memory="{need.pages * need.size_kib}"/>'
         for need in needs
     )
     pages = ''.join(
@@ -88,6 +91,11 @@ class FakeLibvirt:
         self.values: dict[str, Mapping[str, str]] = {}
         self.hang_after: int | None = None
         self.asked: list[str] = []
+
+    def uuids(self) -> frozenset[str]:
+        """Get the uuids of all domains."""
+        self._ask('uuids')
+        return frozenset(self.domains)
 
     def xml(self, uuid: str) -> str:
         """Get the XML of a domain."""
@@ -169,6 +177,14 @@ class Watched:
             uuid, model.by_pool(page_host.needs(*(elsewhere or cells)))
         )
         self.rig.pools.mark_taken(uuid)
+
+    def analyst(self, past: history.History | None = None) -> insight.Analyst:
+        """Begin to find out what samples and history tell."""
+        return insight.Analyst(
+            past or history.History(None, clock=lambda: self.now),
+            self.rig.policy,
+            ticks=lambda: self.ticks,
+        )
 
     def look(self) -> sample.HostSample:
         """Take a sample."""

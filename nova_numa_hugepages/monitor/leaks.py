@@ -1,0 +1,505 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Memory that is lost: what, since when, how much, how sure, what to do.
+
+A verdict needs that it was so all the time of a window, or went one way all
+the time; what comes and goes is no leak.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Collection
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import enum
+import itertools
+import statistics
+from typing import NamedTuple
+
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import cgroups
+from nova_numa_hugepages.hugepages.sample import HostSample
+from nova_numa_hugepages.monitor import room
+from nova_numa_hugepages.monitor import trend
+from nova_numa_hugepages.monitor.history import History
+from nova_numa_hugepages.monitor.history import HOUR_S
+from nova_numa_hugepages.monitor.history import MINUTE_S
+from nova_numa_hugepages.monitor.history import Point
+from nova_numa_hugepages.monitor.history import Series
+from nova_numa_hugepages.monitor.labels import of_pool
+from nova_numa_hugepages.monitor.labels import page_size
+from nova_numa_hugepages.monitor.labels import Subject
+
+SEEN = 'seen'
+"""The name of a series that has a point whenever the host was looked at."""
+
+UNOWNED = 'leak_unowned_kib'
+FILE = 'leak_file_kib'
+AWAITED = 'leak_awaited_kib'
+SURPLUS = 'leak_surplus_kib'
+NO_DOMAIN = 'leak_no_domain_kib'
+IDLE = 'leak_idle_kib'
+SMALL = 'instance_small_kib'
+USED = 'instance_used_kib'
+
+# How long back it is looked, and how much of that has to be known.
+_MINUTES_S = 3 * HOUR_S
+_HOURS_S = 72 * HOUR_S
+_LEAST_KNOWN = 0.9
+
+# What rises has to do so for so many hours, in so many parts of them.
+_RISING_HOURS = 48
+_RISING_PARTS = 8
+_STEADY = 0.9
+_LEAST_SMALL_KIB = 256 * 1024
+_LEAST_SMALL_SHARE = 0.25
+_LEAST_USED_SHARE = 0.1
+# The peers of an instance have to gain less than this share of its gain.
+_PEERS = 2
+_PEER_SHARE = 0.25
+
+# How many files are named.
+_NAMES = 3
+
+
+class Sure(enum.StrEnum):
+    """How sure a verdict is."""
+
+    CERTAIN = 'certain'
+    LIKELY = 'likely'
+    POSSIBLE = 'possible'
+
+
+class Leak(NamedTuple):
+    """A verdict: memory that is lost.
+
+    :ivar kind: of which kind it is, for example ``file``
+    :ivar since: since when, in seconds since the epoch, as far as is known
+    :ivar kib: how much
+    :ivar slots: by the name of a kind of instance: how many of them could have
+        had it
+    :ivar text: what it is, with numbers
+    :ivar remedy: what to do
+    """
+
+    kind: str
+    subject: Subject
+    since: float
+    kib: int
+    slots: Mapping[str, float]
+    sure: Sure
+    text: str
+    remedy: str
+
+
+class _Rule(NamedTuple):
+    """A rule for what stays.
+
+    :ivar kind: of the leak
+    :ivar after_s: for how long it has to be there
+    :ivar what: what it is; takes the amount, and the subject in words
+    """
+
+    kind: str
+    after_s: float
+    sure: Sure
+    what: str
+    remedy: str
+
+
+_STAYS = {
+    UNOWNED: _Rule(
+        'unowned',
+        HOUR_S,
+        Sure.LIKELY,
+        '{amount} of huge pages are in use, and no process or file has them',
+        'The kernel has lost them, or a process keeps them without mapping '
+        'them. Only a reboot brings back what the kernel has lost.',
+    ),
+    FILE: _Rule(
+        'file',
+        10 * MINUTE_S,
+        Sure.CERTAIN,
+        'files that no process has hold {amount} of huge pages: {files}',
+        'Remove those that their programs do not need any more.',
+    ),
+    AWAITED: _Rule(
+        'reserved',
+        24 * HOUR_S,
+        Sure.POSSIBLE,
+        '{amount} of {pool} have been reserved by programs for a day without '
+        'being touched',
+        'Instances cannot have them. See which program maps huge pages and '
+        'does not use them.',
+    ),
+    SURPLUS: _Rule(
+        'surplus',
+        24 * HOUR_S,
+        Sure.POSSIBLE,
+        '{amount} of {pool} have been surplus pages for a day',
+        'A program needs more than its pool has. Enlarge the pool, and set '
+        'nr_overcommit_hugepages to 0.',
+    ),
+    NO_DOMAIN: _Rule(
+        'no_domain',
+        HOUR_S,
+        Sure.LIKELY,
+        '{amount} of {pool} are held for an instance that libvirt does not '
+        'know',
+        'Run nova-numa-hugepages host reconcile --dry-run; if Nova does not '
+        'know it here either, nova-numa-hugepages host release frees them.',
+    ),
+    IDLE: _Rule(
+        'idle',
+        24 * HOUR_S,
+        Sure.LIKELY,
+        '{amount} of {pool} were allocated for instances, and have been idle '
+        'for a day',
+        'nova-compute should have freed them: see its log, and whether it may '
+        'write to the pool.',
+    ),
+}
+
+
+def values(sample: HostSample, *, warm_kib: int = 0) -> dict[Series, float]:
+    """Return what of a sample leaks are found by.
+
+    What is 0 for a moment has to be among it; see `History.add`.
+
+    :param warm_kib: idle memory of each pool that is kept on purpose
+    """
+    found: dict[Series, float] = {Series(SEEN): 1}
+    for key, pool in sample.snapshot.pools.items():
+        usage = pool.usage
+        idle = min(usage.account.grown, max(0, usage.available))
+        for name, kib in (
+            (AWAITED, usage.awaited * key.size_kib),
+            (SURPLUS, usage.pool.surplus * key.size_kib),
+            (IDLE, idle * key.size_kib - warm_kib),
+        ):
+            found[Series(name, *of_pool(key))] = max(0, kib)
+        for hold in pool.holds:
+            if (
+                sample.defined is not None
+                and hold.holder not in sample.defined
+                and hold.purpose is not model.Purpose.RESIZE
+            ):
+                series = Series(NO_DOMAIN, *of_pool(key, hold.holder))
+                kib = hold.pages * key.size_kib
+                found[series] = found.get(series, 0) + kib
+    file_kib = 0
+    for size_kib in sample.reserved:
+        found[Series(FILE, page_size=page_size(size_kib))] = 0
+    for file in sample.files:
+        series = Series(FILE, page_size=page_size(file.size_kib))
+        kib = file.pages * file.size_kib
+        found[series] = found.get(series, 0) + kib
+        file_kib += kib
+    unknown_kib = sum(
+        users.get(cgroups.UNKNOWN, 0) * key.size_kib
+        for key, users in sample.others.items()
+    )
+    unowned_kib = unknown_kib - sample.mapped_kib - file_kib
+    # A guest whose pages can't be read has them all the same.
+    if not any(one.in_place is None for one in sample.instances.values()):
+        found[Series(UNOWNED)] = max(0, unowned_kib)
+    for uuid, instance in sample.instances.items():
+        if instance.small is not None and instance.in_place:
+            found[Series(SMALL, uuid)] = sum(instance.small.kib.values())
+        inside = instance.inside
+        if inside is not None and inside.used_kib is not None:
+            found[Series(USED, uuid)] = inside.used_kib
+    return found
+
+
+def left(sample: HostSample, kinds: Collection[room.Kind] = ()) -> list[Leak]:
+    """Find pages that instances have left which have ended, by the ledger.
+
+    :param kinds: the kinds of instances that slots are counted of
+    """
+    return _with_slots(sample, _left(sample), kinds)
+
+
+def find(
+    sample: HostSample, history: History, kinds: Collection[room.Kind] = ()
+) -> list[Leak]:
+    """Find what else is lost.
+
+    :param history: has `values`
+    :param kinds: as for `left`
+    """
+    past = _Past(history, sample.time)
+    found = [
+        *_stays(sample, past),
+        *_own_memory(sample, past),
+        *_guest_use(sample, past),
+    ]
+    found.sort(key=lambda leak: -leak.kib)
+    return _with_slots(sample, found, kinds)
+
+
+def _with_slots(
+    sample: HostSample, found: Iterable[Leak], kinds: Collection[room.Kind]
+) -> list[Leak]:
+    return [leak._replace(slots=_slots(sample, leak, kinds)) for leak in found]
+
+
+class _Past:
+    """What was seen, without gaps: what was not there was 0."""
+
+    def __init__(self, history: History, now: float) -> None:
+        names = {SEEN, SMALL, USED, *_STAYS}
+
+        def wanted(series: Series) -> bool:
+            return series.name in names
+
+        self.now = now
+        self._spans = {
+            MINUTE_S: history.minutes(wanted, now - _MINUTES_S),
+            HOUR_S: history.hours(wanted, now - _HOURS_S),
+        }
+
+    def series(self, name: str) -> set[Series]:
+        """List the series of a name."""
+        return {
+            series
+            for span in self._spans.values()
+            for series in span
+            if series.name == name
+        }
+
+    def hours(self, series: Series) -> list[Point]:
+        """Get the hours of a series."""
+        return self._spans[HOUR_S].get(series, [])
+
+    def stays(self, series: Series, after_s: float) -> tuple[float, float]:
+        """Get the least that was there all the time, and since when.
+
+        :returns: 0 and now if it was not there all the time, or that isn't
+            known
+        """
+        length_s = MINUTE_S if after_s <= HOUR_S else HOUR_S
+        span = self._spans[length_s]
+        begin = self.now - after_s - length_s
+        times = [
+            point.time
+            for point in span.get(Series(SEEN), [])
+            if point.time >= begin
+        ]
+        lows = {point.time: point.low for point in span.get(series, [])}
+        least = min((lows.get(when, 0.0) for when in times), default=0.0)
+        if not times or (len(times) * length_s < after_s * _LEAST_KNOWN):
+            least = 0.0
+        if least <= 0:
+            return 0.0, self.now
+        since = times[0]
+        for point in reversed(self._spans[HOUR_S].get(series, [])):
+            if point.low <= 0 or point.time < since - 2 * HOUR_S:
+                break
+            since = min(since, point.time)
+        return least, since
+
+
+def _left(sample: HostSample) -> Iterator[Leak]:
+    for key, pool in sample.snapshot.pools.items():
+        count = pool.usage.leaked
+        if count:
+            yield Leak(
+                'left',
+                of_pool(key),
+                sample.time,
+                count * key.size_kib,
+                {},
+                Sure.CERTAIN,
+                f'{count} pages of {key} were left in use by instances that '
+                'have ended.',
+                'Look for files in mounts of hugetlbfs, and for processes '
+                'that hold them: nova-numa-hugepages host show names control '
+                'groups.',
+            )
+
+
+def _stays(sample: HostSample, past: _Past) -> Iterator[Leak]:
+    """Find what does not go away."""
+    now = values(sample)
+    for name, rule in _STAYS.items():
+        for series in sorted(past.series(name)):
+            kib, since = past.stays(series, rule.after_s)
+            kib = min(kib, now.get(series, 0.0))
+            if kib > 0:
+                text = rule.what.format(
+                    amount=_mib(kib),
+                    files=_names(sample, series.page_size),
+                    pool=f'{series.page_size} pages on NUMA node '
+                    f'{series.node}',
+                )
+                yield Leak(
+                    rule.kind,
+                    series.subject,
+                    since,
+                    int(kib),
+                    {},
+                    rule.sure,
+                    f'{text}.',
+                    rule.remedy,
+                )
+
+
+def _own_memory(sample: HostSample, past: _Past) -> Iterator[Leak]:
+    """Find a QEMU whose own memory only grows."""
+    for uuid in sample.instances:
+        gain = _rise(past.hours(Series(SMALL, uuid)), sample.time)
+        if (
+            gain is not None
+            and gain.kib >= _LEAST_SMALL_KIB
+            and gain.kib >= gain.first_kib * _LEAST_SMALL_SHARE
+        ):
+            yield Leak(
+                'own_memory',
+                Subject(uuid),
+                gain.since,
+                int(gain.kib),
+                {},
+                Sure.LIKELY,
+                f'the memory of its QEMU beside that of the guest has grown '
+                f'by {_mib(gain.kib)} in '
+                f'{_RISING_HOURS} hours, and has not fallen.',
+                'Restart it (hard reboot) or migrate it, which begins with a '
+                'new QEMU; look for a newer version of QEMU.',
+            )
+
+
+def _guest_use(sample: HostSample, past: _Past) -> Iterator[Leak]:
+    """Find an instance whose use only rises, unlike that of its peers."""
+    by_flavor: dict[str, list[str]] = collections.defaultdict(list)
+    for uuid, instance in sample.instances.items():
+        if instance.domain is not None and instance.domain.plan.flavor:
+            by_flavor[instance.domain.plan.flavor].append(uuid)
+    for uuids in by_flavor.values():
+        if len(uuids) <= _PEERS:
+            continue
+        points = {uuid: past.hours(Series(USED, uuid)) for uuid in uuids}
+        for uuid in uuids:
+            inside = sample.instances[uuid].inside
+            gain = _rise(points[uuid], sample.time)
+            if gain is None or inside is None or not inside.available_kib:
+                continue
+            peers = [
+                change
+                for other in uuids
+                if other != uuid
+                for change in _change(points[other], sample.time)
+            ]
+            if (
+                gain.kib >= inside.available_kib * _LEAST_USED_SHARE
+                and len(peers) >= _PEERS
+                and statistics.median(peers) < gain.kib * _PEER_SHARE
+            ):
+                yield Leak(
+                    'guest_use',
+                    Subject(uuid),
+                    gain.since,
+                    int(gain.kib),
+                    {},
+                    Sure.POSSIBLE,
+                    f'what it uses has only risen for {_RISING_HOURS} hours, '
+                    f'by {_mib(gain.kib)}, and that of '
+                    f'{len(peers)} other instances of its flavor has not.',
+                    'A program in it may leak memory; tell its user.',
+                )
+
+
+class _Rise(NamedTuple):
+    """How a number has risen.
+
+    :ivar first_kib: what it was
+    :ivar kib: by how much
+    """
+
+    since: float
+    first_kib: float
+    kib: float
+
+
+def _window(points: Sequence[Point], now: float) -> list[Point]:
+    """Return the last hours; empty if too few of them are known."""
+    window = [
+        point for point in points if point.time > now - _RISING_HOURS * HOUR_S
+    ]
+    if len(window) < _RISING_HOURS * _LEAST_KNOWN:
+        return []
+    return window
+
+
+def _change(points: Sequence[Point], now: float) -> Iterator[float]:
+    window = _window(points, now)
+    if window:
+        yield window[-1].mean - window[0].mean
+
+
+def _rise(points: Sequence[Point], now: float) -> _Rise | None:
+    """Return how a number has risen, None if it has not done so steadily."""
+    window = _window(points, now)
+    if not window:
+        return None
+    size = len(window) // _RISING_PARTS
+    lows = [
+        min(point.low for point in window[at : at + size])
+        for at in range(0, size * _RISING_PARTS, size)
+    ]
+    if any(later <= sooner for sooner, later in itertools.pairwise(lows)):
+        return None
+    if trend.steadiness([(p.time, p.mean) for p in window]) < _STEADY:
+        return None
+    # What slows down comes to an end.
+    half = len(lows) // 2
+    if lows[-1] - lows[half] < (lows[half] - lows[0]) / 2:
+        return None
+    return _Rise(window[0].time, lows[0], lows[-1] - lows[0])
+
+
+def _slots(
+    sample: HostSample, leak: Leak, kinds: Iterable[room.Kind]
+) -> dict[str, float]:
+    """Return how many instances could have had what is lost."""
+    if leak.kind in ('guest_use', 'own_memory'):
+        # It is the instance's own, or no huge pages.
+        return {}
+    for key in sorted(sample.snapshot.pools):
+        # Which node a file is on isn't known.
+        pool = of_pool(key, leak.subject.resource)
+        if leak.subject in (
+            pool,
+            pool._replace(node=''),
+            pool._replace(node='', page_size=''),
+        ):
+            lost = {key: leak.kib // key.size_kib}
+            found = {
+                kind.name: round(room.pages_in_slots(kind, lost), 2)
+                for kind in kinds
+            }
+            return {name: count for name, count in found.items() if count}
+    return {}
+
+
+def _mib(kib: float) -> str:
+    return f'{kib / 1024:.0f} MiB'
+
+
+def _names(sample: HostSample, size: str) -> str:
+    paths = [f.path for f in sample.files if page_size(f.size_kib) == size]
+    more = f' and {len(paths) - _NAMES} more' if len(paths) > _NAMES else ''
+    return ', '.join(paths[:_NAMES]) + more
