@@ -119,8 +119,15 @@ class Monitor(command.Command):
             '--once',
             action='store_true',
             help=(
-                'look once and end; without --textfile the metrics are printed'
+                'look once and end; without --textfile and --html the metrics '
+                'are printed'
             ),
+        )
+        parser.add_argument(
+            '--html',
+            type=pathlib.Path,
+            metavar='FILE',
+            help='with --once: write the page that shows the host to a file',
         )
         settings.add_arguments(parser)
         return parser
@@ -180,7 +187,9 @@ class Monitor(command.Command):
         )
         if options.once:
             done = monitor.step()
-            if options.textfile is None:
+            if options.html is not None:
+                done &= _write_page(options.html, monitor)
+            elif options.textfile is None:
                 text = prometheus_client.generate_latest(monitor.registry)
                 self.app.stdout.write(text.decode())
             return 0 if done else errors.EXIT_FAILED
@@ -191,6 +200,27 @@ class Monitor(command.Command):
             signal.signal(number, lambda *_: stop.set())
         monitor.run(stop)
         return 0
+
+
+def _write_page(path: pathlib.Path, monitor: service.Monitor) -> bool:
+    """Write the page to a file.
+
+    :returns: whether there was something to show
+    :raises errors.Refused: if it can't be written
+    """
+    from nova_numa_hugepages.monitor import page
+
+    view = monitor.view()
+    if view is None:
+        return False
+    try:
+        path.write_text(page.render(view), encoding='utf-8')
+    except OSError as error:
+        raise errors.Refused(
+            f'--html {path}: cannot be written: {error.strerror}'
+        ) from error
+    print(f'Wrote the page of this host to {path}.', file=sys.stderr)
+    return True
 
 
 def _log_to_stderr() -> None:
@@ -249,6 +279,8 @@ def _check(options: argparse.Namespace) -> None:
             raise errors.BadInput(
                 f'--{name.replace("_", "-")} {path}: this user cannot read it.'
             )
+    if options.html is not None and not options.once:
+        raise errors.BadInput('--html needs --once.')
     if options.textfile is not None and not options.textfile.is_dir():
         raise errors.BadInput(
             f'--textfile {options.textfile}: expected a folder, the one of '

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence
 import pathlib
+import socket
 import threading
 import time
 from typing import Any
@@ -27,9 +28,11 @@ from prometheus_client import registry as prometheus_registry
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages.sample import HostSample
+from nova_numa_hugepages.monitor import view
 from nova_numa_hugepages.monitor.alarms import Alarm
 from nova_numa_hugepages.monitor.alarms import AlarmBook
 from nova_numa_hugepages.monitor.exposition import SampleMetrics
+from nova_numa_hugepages.monitor.history import Series
 from nova_numa_hugepages.monitor.insight import Analyst
 from nova_numa_hugepages.monitor.insight import Seen
 from nova_numa_hugepages.monitor.metric import PREFIX
@@ -42,6 +45,8 @@ TEXTFILE = 'nova_numa_hugepages.prom'
 
 # A sample that is older than so many intervals is no news.
 _OLD_INTERVALS = 4
+# How long the curves of the page are good, in seconds.
+_CURVES_S = 60.0
 
 
 class Monitor:
@@ -53,6 +58,7 @@ class Monitor:
     :param analyst: finds out what samples and history tell
     :param interval_s: the interval, in seconds
     :param textfile: the folder for `TEXTFILE`, if it is to be written
+    :param name: of the host; that of this one if None
     :param ticks: seconds of a clock that only goes forward
     """
 
@@ -64,8 +70,10 @@ class Monitor:
         interval_s: float,
         textfile: pathlib.Path | None = None,
         *,
+        name: str | None = None,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._name = name or socket.gethostname()
         self._collect = collect
         self._analyst = analyst
         self._interval_s = interval_s
@@ -77,6 +85,8 @@ class Monitor:
         self._problems: set[str] = set()
         self._alarms: list[dict[str, Any]] = []
         self._sampled: float | None = None
+        self._page_lock = threading.Lock()
+        self._curves: tuple[float, dict[Series, view.Curve]] | None = None
         self._metrics = SampleMetrics(lambda: self._alarms)
         # node_exporter has metrics of its own process, of the same names.
         self._file_registry = prometheus_registry.CollectorRegistry()
@@ -107,6 +117,22 @@ class Monitor:
         ):
             return None
         return self._alarms
+
+    def view(self) -> dict[str, Any] | None:
+        """Return what the page shows.
+
+        :returns: None if the host has not been looked at of late
+        """
+        seen, alarms = self._metrics.seen, self.alarms()
+        if seen is None or alarms is None:
+            return None
+        with self._page_lock:
+            now = self._ticks()
+            if self._curves is None or now - self._curves[0] > _CURVES_S:
+                # Many may look at the page, and this takes time.
+                found = view.curves(self._analyst.history, seen.sample.time)
+                self._curves = now, found
+            return view.view(self._name, seen, alarms, self._curves[1])
 
     def run(self, stop: threading.Event) -> None:
         """Go on until it is stopped."""

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the monitor serves over HTTP: metrics, and alarms as JSON."""
+"""What the monitor serves over HTTP: the page, metrics, and JSON."""
 
 from __future__ import annotations
 
@@ -29,21 +29,28 @@ from wsgiref import simple_server
 from oslo_log import log as logging
 import prometheus_client
 
+from nova_numa_hugepages.monitor import page
 from nova_numa_hugepages.monitor.service import Monitor
 
 LOG = logging.getLogger(__name__)
 
 METRICS = '/metrics'
 ALARMS = '/alarms'
+STATUS = '/status.json'
+PAGE = '/'
 
 # How long a client may take for its request, in seconds.
 _TIMEOUT_S = 30
 
 _SAFE = [
     ('Cache-Control', 'no-store'),
-    ('Content-Security-Policy', "default-src 'none'"),
     ('X-Content-Type-Options', 'nosniff'),
+    ('Referrer-Policy', 'no-referrer'),
 ]
+_NO_CONTENT = ('Content-Security-Policy', "default-src 'none'")
+
+# How often a browser reads the page again, in seconds.
+_REFRESH_S = 30
 
 _Start = Callable[..., Any]
 
@@ -60,24 +67,58 @@ def application(monitor: Monitor) -> Callable[..., Iterable[bytes]]:
             found: Iterable[bytes] = metrics(environ, start)
             return found
         if path == ALARMS:
-            alarms = monitor.alarms()
-            if alarms is None:
-                return _text(
-                    start,
-                    '503 Service Unavailable',
-                    'The host has not been looked at of late; see the log.',
-                )
-            start('200 OK', [('Content-Type', 'application/json'), *_SAFE])
-            return [json.dumps(alarms).encode()]
-        if path == '/':
-            return _text(start, '200 OK', f'See {METRICS} and {ALARMS}.')
-        return _text(start, '404 Not Found', f'See {METRICS} and {ALARMS}.')
+            return _json(start, monitor.alarms())
+        if path == STATUS:
+            return _json(start, monitor.view())
+        if path == PAGE:
+            view = monitor.view()
+            if view is None:
+                return _late(start)
+            policy = f"{page.policy()}; frame-ancestors 'none'"
+            start(
+                '200 OK',
+                [
+                    ('Content-Type', 'text/html; charset=utf-8'),
+                    *_SAFE,
+                    ('Content-Security-Policy', policy),
+                ],
+            )
+            return [page.render(view, _REFRESH_S).encode()]
+        return _text(
+            start,
+            '404 Not Found',
+            f'See {PAGE}, {STATUS}, {ALARMS} and {METRICS}.',
+        )
 
     return answer
 
 
+def _json(start: _Start, value: Any) -> Iterable[bytes]:
+    if value is None:
+        return _late(start)
+    start(
+        '200 OK', [('Content-Type', 'application/json'), *_SAFE, _NO_CONTENT]
+    )
+    return [json.dumps(value).encode()]
+
+
+def _late(start: _Start) -> Iterable[bytes]:
+    return _text(
+        start,
+        '503 Service Unavailable',
+        'The host has not been looked at of late; see the log.',
+    )
+
+
 def _text(start: _Start, status: str, text: str) -> Iterable[bytes]:
-    start(status, [('Content-Type', 'text/plain; charset=utf-8'), *_SAFE])
+    start(
+        status,
+        [
+            ('Content-Type', 'text/plain; charset=utf-8'),
+            *_SAFE,
+            _NO_CONTENT,
+        ],
+    )
     return [f'{text}\n'.encode()]
 
 
@@ -127,11 +168,12 @@ def serve(
     certificate: pathlib.Path | None = None,
     key: pathlib.Path | None = None,
     client_ca: pathlib.Path | None = None,
-) -> None:
+) -> simple_server.WSGIServer:
     """Serve what a monitor has found, in threads that end with the process.
 
     :param certificate: of the server; with it HTTPS is spoken
     :param client_ca: who signs for clients; others are refused
+    :returns: the server
     :raises OSError: if that can't be done
     """
     server = simple_server.make_server(
@@ -152,3 +194,4 @@ def serve(
             server.socket, server_side=True, do_handshake_on_connect=False
         )
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server

@@ -168,12 +168,35 @@ def test_what_is_not_served(
     assert caught.value.code == status
 
 
-def test_the_first_page_says_what_there_is(url: str) -> None:
+@pytest.mark.parametrize('path', ['/', '/status.json', '/alarms'])
+def test_nothing_old_is_shown(
+    monitor: service.Monitor, clock: Clock, url: str, path: str
+) -> None:
+    with pytest.raises(error.HTTPError, match='503'):
+        request.urlopen(url + path)
+    monitor.step()
+    request.urlopen(url + path).close()
+    clock.now += 4001.0
+    with pytest.raises(error.HTTPError, match='503'):
+        request.urlopen(url + path)
+
+
+def test_the_page_and_its_json(monitor: service.Monitor, url: str) -> None:
+    monitor.step()
     with request.urlopen(url) as answer:
-        assert answer.read() == b'See /metrics and /alarms.\n'
+        policy = answer.headers['Content-Security-Policy']
+        text = answer.read().decode()
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert policy.endswith("frame-ancestors 'none'")
+    assert 'Node 1' in text
+    with request.urlopen(f'{url}/status.json') as answer:
+        assert json.loads(answer.read())['nodes'][1]['node'] == 1
 
 
-def test_a_client_that_says_nothing_stops_no_other(url: str) -> None:
+def test_a_client_that_says_nothing_stops_no_other(
+    monitor: service.Monitor, url: str
+) -> None:
+    monitor.step()
     port = int(url.rpartition(':')[2])
     with (
         socket.create_connection(('127.0.0.1', port)),
