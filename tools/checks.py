@@ -23,7 +23,7 @@ what the modules of a folder may import:
 * NNH103: ``nova_fit`` and ``scheduler`` import nothing of ``hugepages`` and
   ``libvirt``, since the scheduler changes nothing on a host.
 * NNH104: ``monitor`` imports what ``hugepages`` may, the extra specs,
-  ``prometheus_client`` and ``stevedore``. It changes nothing, and so doesn't
+  ``oslo_utils`` and what its extra brings. It changes nothing, and so doesn't
   import ``hugepages.pools``.
 """
 
@@ -87,10 +87,19 @@ def _allowed_in_hugepages(name: str) -> bool:
     )
 
 
+_MONITOR_LIBRARIES = (
+    'jinja2',
+    'markupsafe',
+    'oslo_utils',
+    'prometheus_client',
+    'stevedore',
+)
+
+
 def _allowed_in_monitor(name: str) -> bool:
     return (
         _in_standard_library(name)
-        or _below(name, *_LIBRARIES, 'prometheus_client', 'stevedore')
+        or _below(name, *_LIBRARIES, *_MONITOR_LIBRARIES)
         or (
             _below(
                 name,

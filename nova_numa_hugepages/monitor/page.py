@@ -20,13 +20,11 @@ from collections.abc import Sequence
 import datetime
 import functools
 import hashlib
-import importlib.resources
 from typing import Any
 
 import jinja2
 import markupsafe
 
-_TEMPLATES = 'templates'
 _UNITS = ('KiB', 'MiB', 'GiB', 'TiB')
 
 # The width and height of a curve, in its own units.
@@ -61,20 +59,18 @@ def policy() -> str:
 
 @functools.cache
 def _css() -> markupsafe.Markup:
+    environment = _environment()
+    assert environment.loader is not None
+    source, _, _ = environment.loader.get_source(environment, 'page.css')
     # Ours, and it has nothing of a host.
-    return markupsafe.Markup(_source('page.css'))
-
-
-def _source(name: str) -> str:
-    folder = importlib.resources.files(__package__) / _TEMPLATES
-    return (folder / name).read_text(encoding='utf-8')
+    return markupsafe.Markup(source)
 
 
 @functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         autoescape=True,
-        loader=jinja2.FunctionLoader(_source),
+        loader=jinja2.PackageLoader('nova_numa_hugepages.monitor'),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from typing import Any
+from urllib import error
 from urllib import parse
 from urllib import request
 
@@ -39,6 +40,30 @@ _RULES = (
     folders.PROJECT / 'etc' / 'nova-numa-hugepages' / 'prometheus/rules.yml'
 )
 _TESTS = folders.PROJECT / 'tests' / 'host' / 'prometheus_rules_test.yml'
+_DASHBOARD = (
+    folders.PROJECT
+    / 'etc'
+    / 'nova-numa-hugepages'
+    / 'grafana/nova-numa-hugepages.json'
+)
+# On a host without instances and others, whose pools are empty and which is
+# all right, but for libvirt.
+_EMPTY_HERE = {
+    'Huge pages of others',
+    'Huge pages: free',
+    'Huge pages: promised and free',
+    'Instances: pages in place',
+    'Instances: pages promised',
+    'Instances: pages where none were promised',
+    'Instances: read back from swap',
+    'Instances: share of memory used inside',
+    'Instances: vCPUs off their plan',
+    'Promised, and had by others or leaked',
+    'Room for more instances',
+    'Share of the NUMA node that new instances can have',
+    'Time until a NUMA node is exhausted',
+    'What new instances can have',
+}
 _LIMIT_S = 60.0
 
 _CONF = """
@@ -83,9 +108,12 @@ def _running(*command: str, cwd: pathlib.Path) -> Iterator[None]:
         process.wait(30)
 
 
-@pytest.fixture
-def query(programs: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[Query]:
+@pytest.fixture(scope='module')
+def query(
+    programs: pathlib.Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Query]:
     """Ask a Prometheus that scrapes a monitor of this machine."""
+    tmp_path = tmp_path_factory.mktemp('prometheus')
     watched, asked = _free_port(), _free_port()
     conf = tmp_path / 'nova.conf'
     conf.write_text(
@@ -104,6 +132,8 @@ def query(programs: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[Query]:
         try:
             with request.urlopen(url, timeout=10) as answer:
                 found = json.loads(answer.read())
+        except error.HTTPError as problem:
+            pytest.fail(f'{expression}: {problem.read().decode()}')
         except OSError:
             # It has not started yet.
             return []
@@ -173,3 +203,19 @@ def test_metrics_and_alerts(query: Query) -> None:
         if metric.name.startswith(('node_memory', 'node_cpus', 'monitor_'))
     }
     assert always <= names
+
+
+def test_the_dashboard(query: Query) -> None:
+    """Prometheus answers all that Grafana asks it for."""
+    _wait_for(query, 'numa_hugepages_alarm')
+    # Rates need two scrapes.
+    _wait_for(query, 'rate(numa_hugepages_node_allocations_total[5m])')
+    board = json.loads(_DASHBOARD.read_text())
+    empty = set()
+    for panel in board['panels']:
+        for target in panel['targets']:
+            expression = target['expr'].replace('$host', '.*')
+            assert '$' not in expression
+            if not query(expression):
+                empty.add(panel['title'])
+    assert empty == _EMPTY_HERE

@@ -160,3 +160,21 @@ def test_names_follow_the_conventions(metric: Metric[Any]) -> None:
 def test_each_name_is_there_once() -> None:
     names = [metric.name for metric in ALL]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    'path', ['grafana/nova-numa-hugepages.json', 'prometheus/rules.yml']
+)
+def test_what_is_asked_for_is_there(path: str) -> None:
+    folder = pathlib.Path(__file__).parents[3] / 'etc/nova-numa-hugepages'
+    asked = set(re.findall(rf'{PREFIX}\w+', (folder / path).read_text()))
+    known = {f'{PREFIX}{metric.name}' for metric in ALL}
+    known |= {
+        f'{PREFIX}{name}'
+        for name in (
+            'alarm',
+            'monitor_failures_total',
+            'monitor_sample_seconds',
+        )
+    }
+    assert asked - known == set()
