@@ -91,6 +91,18 @@ function install_numa_hugepages {
     pip_install --no-deps --config-settings editable_mode=compat \
         --editable "$NOVA_DIR"
     pip_install --no-deps --editable "$NOVA_NUMA_HUGEPAGES_DIR"
+    if is_service_enabled numa-hugepages-monitor; then
+        # Its other dependencies are Nova's.
+        pip_install prometheus_client
+    fi
+}
+
+# start_numa_hugepages_monitor() - Run the monitor, as root: it reads the memory
+# of all guests
+function start_numa_hugepages_monitor {
+    run_process numa-hugepages-monitor \
+        "$NOVA_BIN_DIR/nova-numa-hugepages monitor --config-file $NOVA_CONF --state-path $NOVA_STATE_PATH --history $NOVA_STATE_PATH/numa-hugepages-history.sqlite" \
+        "" root
 }
 
 # configure_numa_hugepages_scheduler() - Enable the filter and the weigher
@@ -281,6 +293,9 @@ if is_service_enabled n-api n-sch n-cpu; then
             echo_summary "Checking nova-numa-hugepages"
             check_numa_hugepages
         fi
+        if is_service_enabled numa-hugepages-monitor; then
+            start_numa_hugepages_monitor
+        fi
 
     elif [[ $1 == stack && $2 == test-config ]]; then
         if is_service_enabled tempest; then
@@ -289,6 +304,9 @@ if is_service_enabled n-api n-sch n-cpu; then
         fi
 
     elif [[ $1 == unstack ]]; then
+        if is_service_enabled numa-hugepages-monitor; then
+            stop_process numa-hugepages-monitor
+        fi
         if is_service_enabled n-cpu; then
             free_numa_hugepages
         fi
@@ -298,7 +316,8 @@ if is_service_enabled n-api n-sch n-cpu; then
 
     elif [[ $1 == clean ]]; then
         # unstack.sh has run before.
-        sudo rm -f "$NOVA_STATE_PATH"/nova-numa-hugepages-demand.json*
+        sudo rm -f "$NOVA_STATE_PATH"/nova-numa-hugepages-demand.json* \
+            "$NOVA_STATE_PATH"/numa-hugepages-history.sqlite*
     fi
 fi
 

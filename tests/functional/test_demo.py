@@ -110,8 +110,9 @@ def start(
     """
     path = tmp_path / 'scenario.yaml'
     path.write_text(scenario, encoding='utf-8')
+    page = tmp_path / 'page' / 'host.html'
     return subprocess.Popen(
-        [sys.executable, '-m', 'tools.demo', str(path)],
+        [sys.executable, '-m', 'tools.demo', str(path), f'--page={page}'],
         cwd=ROOT,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
@@ -132,6 +133,9 @@ def test_demo_shows_where_guests_go_and_why(tmp_path: pathlib.Path) -> None:
     # as plain text,
     assert re.search(r'[^\n\x20-\x7e\xa0-\uffff]', output) is None
     # which shows where the pairs are,
+    # with the monitor's page of a host as a file,
+    page = (tmp_path / 'page' / 'host.html').read_text(encoding='utf-8')
+    assert 'promised 8 GiB · in place 8 GiB' in page
     words = ' '.join(output.split())
     assert 'couple-1 [a] is on far-nodes, distance 21' in words
     assert 'couple-2 [b] is on far-nodes, distance 21' in words

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 import contextlib
 import pathlib
@@ -34,6 +35,7 @@ from tests.unit.monitor import page_scene
 PROGRAMS = {'chromium': ('chromium',), 'chromedriver': ('chromium-driver',)}
 
 WIDE = 1100
+NARROW = 640
 PHONE = 360
 
 
@@ -103,9 +105,10 @@ def show(
 
 def shoot(browser: webdriver.Chrome, path: pathlib.Path) -> None:
     """Write a picture of all of the page."""
-    path.write_bytes(
-        browser.find_element(By.TAG_NAME, 'html').screenshot_as_png
+    found = browser.execute_cdp_cmd(
+        'Page.captureScreenshot', {'captureBeyondViewport': True}
     )
+    path.write_bytes(base64.b64decode(found['data']))
 
 
 def main(folder: pathlib.Path) -> None:
@@ -117,7 +120,7 @@ def main(folder: pathlib.Path) -> None:
     ):
         show(browser, url)
         shoot(browser, folder / 'monitor-page.png')
-        show(browser, url, PHONE, dark=True)
+        show(browser, url, NARROW, dark=True)
         for one in browser.find_elements(By.TAG_NAME, 'details')[2:3]:
             browser.execute_script('arguments[0].open = true', one)
             path = folder / 'monitor-instance.png'

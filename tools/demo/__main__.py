@@ -32,12 +32,9 @@ if TYPE_CHECKING:
 
     from tools.demo import demo_scenario
 
-DEFAULT = (
-    pathlib.Path(__file__).resolve().parents[2]
-    / 'etc'
-    / 'nova-numa-hugepages'
-    / 'demo.yaml'
-)
+_PROJECT = pathlib.Path(__file__).resolve().parents[2]
+DEFAULT = _PROJECT / 'etc' / 'nova-numa-hugepages' / 'demo.yaml'
+PAGE = _PROJECT / 'build' / 'numa-hugepages-demo.html'
 
 EXIT_FAILED = 1
 EXIT_BAD_SCENARIO = 2
@@ -70,6 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
         metavar='FILE',
         help="write the log of Nova's services there",
     )
+    parser.add_argument(
+        '--page',
+        type=pathlib.Path,
+        metavar='FILE',
+        default=PAGE,
+        help="write the monitor's page of a host there (default: %(default)s)",
+    )
     options = parser.parse_args(arguments)
 
     # Read before Nova is imported, so that a mistake is reported at once.
@@ -83,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_BAD_SCENARIO
     try:
         _keep_quiet(options.log)
-        return _run(play)
+        return _run(play, _relative(options.page))
     except BrokenPipeError:
         # Standard output was closed.
         sys.stdout = None
@@ -94,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def _run(play: demo_scenario.DemoScenario) -> int:
+def _run(play: demo_scenario.DemoScenario, page: pathlib.Path) -> int:
     from rich import console as rich
 
     console = rich.Console(highlight=False, markup=False)
@@ -108,7 +112,7 @@ def _run(play: demo_scenario.DemoScenario) -> int:
         with console.status('loading Nova'):
             from tools.demo import run
         try:
-            run.Demo(play, console).run()
+            run.Demo(play, console, page).run()
         except run.DemoError as error:
             print(error, file=sys.stderr)
             if isinstance(error, run.RefusedError):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
+import time
 
 from rich import console as rich_console
 from rich import padding
@@ -37,6 +38,11 @@ from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
+from nova_numa_hugepages.monitor import collector
+from nova_numa_hugepages.monitor import history
+from nova_numa_hugepages.monitor import insight
+from nova_numa_hugepages.monitor import page
+from nova_numa_hugepages.monitor import view
 from tests.fixtures import kernel as fake_kernel
 
 HOST = 'elastic'
@@ -55,15 +61,57 @@ class ElasticError(Exception):
     """Pages are not where they should be."""
 
 
-def play(console: rich_console.Console) -> None:
+def play(console: rich_console.Console, page_file: pathlib.Path) -> None:
     """Start and delete a guest on a host with pools that grow.
 
-    :raises ElasticError: if pages are missing, or left
+    :param page_file: where the monitor's page of the host goes
+    :raises ElasticError: if pages are missing, or left, or the page can't be
+        written
     """
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         with Ledger.open(folder / FILE_NAME) as ledger:
-            _Scene(console, folder, ledger).play()
+            _Scene(console, folder, ledger, page_file).play()
+
+
+class _Libvirt:
+    """What libvirt says of the guest, which runs on a simulated kernel."""
+
+    def uuids(self) -> frozenset[str]:
+        return frozenset({GUEST})
+
+    def xml(self, uuid: str) -> str:
+        cells = ''.join(
+            f'<cell id="{node}" cpus="{4 * node}-{4 * node + 3}" '
+            'memory="4194304"/>'
+            for node in _NODES
+        )
+        nodes = ''.join(
+            f'<memnode cellid="{node}" mode="strict" nodeset="{node}"/>'
+            for node in _NODES
+        )
+        pins = ''.join(
+            f'<vcpupin vcpu="{vcpu}" cpuset="{8 * (vcpu // 4) + vcpu % 4}"/>'
+            for vcpu in range(8)
+        )
+        return (
+            '<domain><metadata><instance><name>guest</name>'
+            '<flavor name="db.large"/></instance></metadata>'
+            f'<memoryBacking><hugepages><page size="{_PAGE_KIB}"/></hugepages>'
+            f'</memoryBacking><cputune>{pins}</cputune><numatune>{nodes}'
+            f'</numatune><cpu><numa>{cells}</numa></cpu></domain>'
+        )
+
+    def stats(self) -> dict[str, dict[str, str]]:
+        return {
+            'guest': {
+                'balloon.available': '8150000',
+                'balloon.usable': '3100000',
+                'balloon.unused': '2000000',
+                'balloon.disk_caches': '900000',
+                'balloon.last-update': str(int(time.time())),
+            }
+        }
 
 
 class _Scene:
@@ -72,8 +120,10 @@ class _Scene:
         console: rich_console.Console,
         folder: pathlib.Path,
         ledger: Ledger,
+        page_file: pathlib.Path,
     ) -> None:
         self._console = console
+        self._page_file = page_file
         self._kernel = fake_kernel.FakeKernel(folder / 'kernel', _NODES)
         self._policy = policy.PoolPolicy()
         self._ledger = ledger.path
@@ -111,6 +161,7 @@ class _Scene:
             'missing pages were allocated, and all of them held for it:'
         )
         self._draw()
+        self._write_page()
         self._refuse()
         self._kernel.stop_guest(GUEST)
         self._manager.gone(GUEST)
@@ -158,6 +209,26 @@ class _Scene:
         )
         for part in list(picture.draw(host, HOST))[1:]:
             self._console.print(padding.Padding(part, (0, 0, 0, 2)))
+
+    def _write_page(self) -> None:
+        found = collector.Collector(
+            self._kernel.fs, self._policy, self._ledger, _Libvirt()
+        ).collect()
+        past = history.History(None)
+        seen = insight.Seen(
+            found, insight.Analyst(past, self._policy).look(found)
+        )
+        text = page.render(
+            view.view(HOST, seen, [], view.curves(past, found.time))
+        )
+        try:
+            self._page_file.parent.mkdir(parents=True, exist_ok=True)
+            self._page_file.write_text(text, encoding='utf-8')
+        except OSError as error:
+            raise ElasticError(
+                f'{self._page_file}: cannot be written: {error.strerror}; '
+                'name another file with --page'
+            ) from error
 
     def _say(self, line: str) -> None:
         self._console.print(padding.Padding(line, (0, 0, 0, 2)))

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
+import pathlib
 import string
 import time
 from typing import Any
@@ -53,11 +54,16 @@ class Demo:
 
     :param play: what to show
     :param console: where to show it
+    :param page: the file for the monitor's page of a host
     """
 
     def __init__(
-        self, play: demo_scenario.DemoScenario, console: rich_console.Console
+        self,
+        play: demo_scenario.DemoScenario,
+        console: rich_console.Console,
+        page: pathlib.Path,
     ) -> None:
+        self._page = page
         self._play = play
         self._console = console
         self._hosts = {host.name: host for host in play.hosts}
@@ -262,7 +268,7 @@ class Demo:
 
     def _grow(self) -> None:
         try:
-            elastic.play(self._console)
+            elastic.play(self._console, self._page)
         except elastic.ElasticError as error:
             raise DemoError(str(error)) from error
 
@@ -280,6 +286,10 @@ class Demo:
             f'{", ".join(self._corrected) or "none"}'
         )
         self._say(f'{seconds:.0f} seconds')
+        self._say(
+            'What nova-numa-hugepages monitor showed of the last host while '
+            f'its guest ran, to be opened in a browser: {self._page}'
+        )
 
     def _heading(self, title: str) -> None:
         self._console.print()

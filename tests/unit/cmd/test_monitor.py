@@ -65,6 +65,55 @@ def test_once_into_a_file(
     assert capsys.readouterr().out == ''
 
 
+def test_the_page_as_a_file(
+    host: command_host.Host,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / 'host.html'
+    assert run(host, '--once', '--html', str(path)) == 0
+    assert '<h3>Node 0' in path.read_text()
+    out, err = capsys.readouterr()
+    assert out == ''
+    assert f'Wrote the page of this host to {path}.' in err
+    assert run(host, '--once', '--html', '/no/folder/x') == 1
+    assert '--html /no/folder/x: cannot be written' in capsys.readouterr().err
+
+
+def test_a_history_that_cannot_be_used_is_told_and_the_rest_goes_on(
+    host: command_host.Host,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / 'history'
+    path.mkdir()
+    assert run(host, '--once', '--history', str(path)) == 0
+    out, err = capsys.readouterr()
+    assert A_SAMPLE in out
+    assert 'kept in memory only' in err
+
+
+def test_flavors_whose_slots_are_counted(
+    host: command_host.Host,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / 'nova.conf'
+    path.write_text(
+        '[compute]\ncpu_dedicated_set = 0-3\n[numa_hugepages]\n'
+        'slot_flavors = db:vcpus=2:ram=4:mem_page_size=2MB\n'
+    )
+    assert run(host, '--once', '--config-file', str(path)) == 0
+    assert 'numa_hugepages_slots{flavor="db"}' in capsys.readouterr().out
+    path.write_text('[numa_hugepages]\nslot_flavors = db:vcpus=x\n')
+    assert run(host, '--once', '--config-file', str(path)) == 2
+    assert 'slot_flavors: found ' in (err := capsys.readouterr().err)
+    assert 'is not like NAME:vcpus=V' in err
+    path.write_text('[compute]\ncpu_dedicated_set = a\n')
+    assert run(host, '--once', '--config-file', str(path)) == 2
+    assert 'cpu_dedicated_set' in capsys.readouterr().err
+
+
 def test_a_host_that_cannot_be_read(
     host: command_host.Host, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +133,7 @@ def test_a_host_that_cannot_be_read(
             ['--tls-certificate', '/no/file', '--tls-key', __file__],
             '--tls-certificate /no/file: this user cannot read it',
         ),
+        (['--html', '/tmp/x'], '--html needs --once'),
         (['--once', '--listen', '::1'], '--listen needs --port'),
         (['--config-dir', '/no/folder'], '/no/folder: expected a folder'),
     ],

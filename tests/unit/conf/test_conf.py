@@ -53,6 +53,7 @@ def test_the_defaults(tmp_path):
         'alarm_free_percent': 5,
         'alarm_unused_percent': 75,
         'alarm_used_percent': 90,
+        'slot_flavors': [],
         'stock_claim_search_limit': 5000,
         'rejection_reasons': 5,
         'weight_multiplier': 10000.0,
@@ -278,6 +279,7 @@ def test_the_list_for_the_generator_is_a_copy():
         'alarm_unused_percent',
         'alarm_free_percent',
         'alarm_after',
+        'slot_flavors',
     ]
 
 

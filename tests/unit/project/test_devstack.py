@@ -93,6 +93,7 @@ define_plugin() { called "define_plugin $*"; }
 pip_install() { called "pip_install $*"; }
 pip_uninstall() { called "pip_uninstall $*"; }
 stop_process() { called "stop_process $*"; }
+run_process() { called "run_process $*"; }
 async_wait() { called "async_wait $*"; }
 die() { shift; echo "$*" >&2; exit 1; }
 sudo() { "$@"; }
@@ -552,3 +553,23 @@ def test_what_was_learned_goes_only_when_all_is_cleaned(stack):
     assert file.exists()
     stack.run('clean')
     assert not file.exists()
+
+
+def test_the_monitor_is_run_where_it_is_enabled(stack):
+    # given
+    stack.services = 'n-cpu numa-hugepages-monitor'
+
+    # when
+    stack.run('stack', 'install')
+    stack.run('stack', 'extra')
+    stack.run('unstack')
+
+    # then
+    assert 'pip_install prometheus_client' in stack.calls
+    assert (
+        'run_process numa-hugepages-monitor '
+        f'{stack.folder}/bin/nova-numa-hugepages monitor '
+        f'--config-file {stack.conf} --state-path {stack.state} '
+        f'--history {stack.state}/numa-hugepages-history.sqlite  root'
+    ) in stack.calls
+    assert 'stop_process numa-hugepages-monitor' in stack.calls

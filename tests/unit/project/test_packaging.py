@@ -140,7 +140,8 @@ def test_the_wheel_brings_samples_and_examples(names, checkout):
 def test_the_wheel_holds_every_module(names, checkout):
     sources = {
         str(path.relative_to(checkout))
-        for path in (checkout / PACKAGE).rglob('*.py')
+        for pattern in ('*.py', 'templates/*')
+        for path in (checkout / PACKAGE).rglob(pattern)
     }
 
     assert {
@@ -189,11 +190,14 @@ def test_the_entry_points(wheel):
             'libvirt_silent': f'{PACKAGE}.monitor.watches:LibvirtSilent',
             'memory_absent': f'{PACKAGE}.monitor.watches:MemoryAbsent',
             'memory_beyond': f'{PACKAGE}.monitor.watches:MemoryBeyond',
+            'memory_fragmented': (
+                f'{PACKAGE}.monitor.watches:MemoryFragmented'
+            ),
+            'memory_leaked': f'{PACKAGE}.monitor.watches:MemoryLeaked',
             'memory_misplaced': f'{PACKAGE}.monitor.watches:MemoryMisplaced',
             'memory_unused': f'{PACKAGE}.monitor.watches:MemoryUnused',
             'memory_used': f'{PACKAGE}.monitor.watches:MemoryUsed',
             'node_exhausted': f'{PACKAGE}.monitor.watches:NodeExhausted',
-            'pages_leaked': f'{PACKAGE}.monitor.watches:PagesLeaked',
             'pages_taken': f'{PACKAGE}.monitor.watches:PagesTaken',
         },
         'oslo.config.opts': {
