@@ -87,6 +87,32 @@ Related options:
 """,
     ),
     cfg.IntOpt(
+        'alarm_fragmented_percent',
+        default=10,
+        min=0,
+        max=100,
+        help="""
+Share of the instances of a kind, in percent, that have to be lost to
+fragmentation for an alarm.
+
+The share is of those for which there would be room if free memory were in one
+piece. At least one has to be lost in any case: on a host that has run for
+long, some memory is always in pieces.
+
+Possible values:
+
+* An integer from 0 to 100; with ``0`` one instance is enough.
+
+For example, with the default a host raises the alarm that has room for 17
+instances of a flavor, and would have for 20.
+
+Related options:
+
+* ``[numa_hugepages] alarm_after``
+* ``[numa_hugepages] slot_flavors``
+""",
+    ),
+    cfg.IntOpt(
         'alarm_after',
         default=300,
         min=0,

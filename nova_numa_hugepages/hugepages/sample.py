@@ -31,6 +31,7 @@ from typing import TypeVar
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.domain_plan import DomainPlan
+from nova_numa_hugepages.hugepages.kernel import cgroups
 from nova_numa_hugepages.hugepages.kernel import counters
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import hugetlbfs
@@ -189,6 +190,8 @@ class HostSample:
     :ivar pods: what a kubelet promised to pods
     :ivar reserved: pages that the kernel keeps for mappings which haven't
         touched them yet, by page size in KiB
+    :ivar reserved_by: what control groups that aren't instances have reserved,
+        used or not, by page size in KiB
     :ivar mapped_kib: huge pages that processes other than guests have; those
         that several have count for each
     :ivar files: files of hugetlbfs that no process has
@@ -215,6 +218,7 @@ class HostSample:
     others: Mapping[model.PoolKey, Mapping[str, int]]
     pods: kubelet.Promises
     reserved: Mapping[int, int]
+    reserved_by: Mapping[int, Mapping[str, int]]
     mapped_kib: int
     files: Sequence[hugetlbfs.HugeFile]
     page_blocks: Mapping[int, pageblocks.PageBlocks]
@@ -338,6 +342,7 @@ class Sampler:
                     None,
                 ),
             )
+        pids = {guest.pid for guest in snapshot.guests.values()}
         return HostSample(
             now,
             snapshot,
@@ -347,12 +352,10 @@ class Sampler:
             snapshot.others(fs, (one.in_place for one in instances.values())),
             problems.read(lambda: kubelet.promised(self.kubelet_state), {}),
             problems.read(self.kernel.reserved, {}),
-            problems.read(
-                lambda: processes.mapped_kib(
-                    fs, {guest.pid for guest in snapshot.guests.values()}
-                ),
-                0,
+            cgroups.reserved(
+                fs, {key.size_kib for key in snapshot.pools}, pids
             ),
+            problems.read(lambda: processes.mapped_kib(fs, pids), 0),
             problems.read(lambda: hugetlbfs.unowned(fs), []),
             problems.read(lambda: pageblocks.of_nodes(fs), {}),
             libvirt.defined,

@@ -169,6 +169,12 @@ def _reserved(sample: HostSample) -> Iterator[Row]:
         yield (page_size(size_kib),), count
 
 
+def _reserved_by(sample: HostSample) -> Iterator[Row]:
+    for size_kib, users in sample.reserved_by.items():
+        for cgroup, count in users.items():
+            yield (page_size(size_kib), cgroup), count
+
+
 def _files(sample: HostSample) -> Iterator[Row]:
     counts: dict[int, int] = dict.fromkeys(sample.reserved, 0)
     for file in sample.files:
@@ -374,6 +380,13 @@ METRICS: tuple[Metric[HostSample], ...] = (
         '"unknown" are those of no control group.',
         ('node', 'page_size', 'cgroup'),
         _others,
+    ),
+    Metric(
+        'others_reserved_pages',
+        'Huge pages that a control group which is not an instance has '
+        'reserved, used or not.',
+        ('page_size', 'cgroup'),
+        _reserved_by,
     ),
     Metric(
         'pod_promised_pages',

@@ -25,6 +25,8 @@ class Thresholds:
     :ivar unused_percent: share of its memory that an instance leaves unused
     :ivar free_percent: share of a NUMA node's memory that instances can still
         have
+    :ivar fragmented_percent: share of the instances of a kind that would fit,
+        which don't because memory is fragmented
     :ivar after_s: how long it has to be so, in seconds, where an alarm has no
         time of its own
     """
@@ -32,6 +34,7 @@ class Thresholds:
     used_percent: int = 90
     unused_percent: int = 75
     free_percent: int = 5
+    fragmented_percent: int = 10
     after_s: float = 300.0
 
 

@@ -293,7 +293,7 @@ class MemoryLeaked(alarms.Alarm):
 
 
 class MemoryFragmented(alarms.Alarm):
-    """Fragmentation costs at least one instance of a kind."""
+    """Fragmentation costs instances of a kind, and not only a few of many."""
 
     name = 'memory_fragmented'
 
@@ -303,6 +303,8 @@ class MemoryFragmented(alarms.Alarm):
             f'{slots.lost} like {name} (there is room for {slots.now})'
             for name, slots in insight.slots.items()
             if slots.lost
+            and 100 * slots.lost
+            >= self.thresholds.fragmented_percent * slots.whole
         ]
         if lost:
             yield Finding(

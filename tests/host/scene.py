@@ -66,6 +66,7 @@ class Guest:
         console: pathlib.PurePath | None = None,
         user: int = 0,
         balloon: str | None = None,
+        fill_mib: int | None = None,
     ) -> None:
         self.host = host
         self.cells = cells
@@ -73,6 +74,7 @@ class Guest:
         self.console = console
         self.user = user
         self.balloon = balloon
+        self.fill_mib = fill_mib
         self.name = f'guest{next(_numbers)}'
         self.uuid = str(uuid_module.uuid4())
 
@@ -118,6 +120,7 @@ class Guest:
             console=self.console,
             user=self.user,
             balloon=self.balloon,
+            fill_mib=self.fill_mib,
         )
 
     def destroy(self) -> None:

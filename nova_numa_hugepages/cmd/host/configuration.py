@@ -124,6 +124,7 @@ class Configuration:
             ours.alarm_used_percent,
             ours.alarm_unused_percent,
             ours.alarm_free_percent,
+            ours.alarm_fragmented_percent,
             float(ours.alarm_after),
         )
 

@@ -40,6 +40,8 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 UNKNOWN = 'unknown'
 """The user of pages that no cgroup accounts for."""
 
+_ALL_NODES = -1
+
 # The kernel has no longer paths. Who makes a group chooses its name.
 _LONGEST = 4096
 
@@ -95,9 +97,7 @@ def users(
         return
     homes = {tree.home(fs, pid) for pid in skip_pids}
     for size_kib in sorted({key.size_kib for key in pools}):
-        # 2MB for 2 MiB.
-        size_name = units.format_kib(size_kib).replace(' ', '')
-        name = f'hugetlb.{size_name.replace("i", "")}.numa_stat'
+        name = f'hugetlb.{_name(size_kib)}.numa_stat'
         for path, usage in tree.walk(name):
             if path in homes:
                 continue
@@ -106,6 +106,39 @@ def users(
                 count = size // (size_kib * 1024)
                 if key in pools and count > 0:
                     yield printable(path, _LONGEST), key, count
+
+
+def reserved(
+    fs: hostfs.HostFS,
+    sizes_kib: Collection[int],
+    skip_pids: Collection[int] = (),
+) -> dict[int, dict[str, int]]:
+    """Find what cgroups that aren't our guests have reserved, used or not.
+
+    :param skip_pids: the processes of our guests, whose cgroups are left out
+    :returns: by page size in KiB: the path of a cgroup to pages, without
+        those of the cgroups in it
+    """
+    tree = _tree(fs)
+    if tree is None:
+        return {}
+    homes = {tree.home(fs, pid) for pid in skip_pids}
+    found: dict[int, dict[str, int]] = {}
+    for size_kib in sizes_kib:
+        for path, usage in tree.walk(
+            f'hugetlb.{_name(size_kib)}.rsvd.current'
+        ):
+            count = usage.get(_ALL_NODES, 0) // (size_kib * 1024)
+            if path not in homes and count > 0:
+                found.setdefault(size_kib, {})[printable(path, _LONGEST)] = (
+                    count
+                )
+    return found
+
+
+def _name(size_kib: int) -> str:
+    """Write a page size as names of files have it: 2MB for 2 MiB."""
+    return units.format_kib(size_kib).replace(' ', '').replace('i', '')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -164,12 +197,18 @@ class _Tree:
             yield path or '/', own
 
     def _usage(self, path: str, name: str) -> dict[int, int] | None:
-        """Read what a cgroup and those in it have, in bytes by node."""
+        """Read what a cgroup and those in it have, in bytes by node.
+
+        What the kernel doesn't split by node is that of `_ALL_NODES`.
+        """
         try:
             with open(f'{self.root}{path}/{name}', encoding='ascii') as file:
-                lines = dict(_LINE.findall(file.read()))
-        except OSError:
+                text = file.read()
+        except (OSError, UnicodeDecodeError):
             return None
+        if text.strip().isdigit():
+            return {_ALL_NODES: int(text)}
+        lines = dict(_LINE.findall(text))
         # The first version has its own pages in a line named total.
         line = lines.get('hierarchical_total', lines.get('total'))
         if line is None:

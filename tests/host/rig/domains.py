@@ -44,6 +44,7 @@ def describe(
     console: pathlib.PurePath | None = None,
     user: int = 0,
     balloon: str | None = None,
+    fill_mib: int | None = None,
 ) -> str:
     """Write the domain XML of a guest, as Nova would for strict placement.
 
@@ -53,6 +54,7 @@ def describe(
     :param user: the id of the user that its QEMU runs as
     :param balloon: whether its balloon reports free pages, ``on`` or
         ``off``; without, it has none. It reports statistics each second.
+    :param fill_mib: how much memory its programs have for a minute
     """
     vcpus = 0
     numa, memnodes, pins = [], [], []
@@ -76,7 +78,8 @@ def describe(
         boot = (
             f'<kernel>{images / "kernel"}</kernel>'
             f'<initrd>{images / "guest.img"}</initrd>'
-            '<cmdline>console=ttyS0 quiet mitigations=off</cmdline>'
+            '<cmdline>console=ttyS0 quiet mitigations=off'
+            f'{f" fill={fill_mib}" if fill_mib else ""}</cmdline>'
         )
         serial = f"<serial type='file'><source path='{console}'/></serial>"
     memballoon = "<memballoon model='none'/>"
@@ -90,6 +93,11 @@ def describe(
 <domain type='qemu'>
   <name>{name}</name>
   <uuid>{uuid}</uuid>
+  <metadata>
+    <nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>
+      <nova:name>{name}</nova:name><nova:flavor name='tested'/>
+    </nova:instance>
+  </metadata>
   <memory unit='MiB'>{sum(cell.mib for cell in cells)}</memory>
   <vcpu>{vcpus}</vcpu>
   <memoryBacking>

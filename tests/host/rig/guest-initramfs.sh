@@ -24,8 +24,16 @@ for node in /sys/devices/system/node/node[0-9]*; do
     echo "node ${node##*node}: cpus $(cat "$node/cpulist")," \
         "distances $(cat "$node/distance")"
 done
+# fill=MIB: programs have that much for a minute.
+fill=$(sed -n 's/.*fill=\([0-9]*\).*/\1/p' /proc/cmdline)
+if [ -n "$fill" ]; then
+    mkdir -p /fill
+    mount -t tmpfs -o size=100% fill /fill
+    dd if=/dev/zero of=/fill/memory bs=1M count="$fill" 2>/dev/null
+fi
 beat=0
 while :; do
+    [ "$beat" -ne 30 ] || rm -f /fill/memory
     beat=$((beat + 1))
     echo "beat $beat"
     sleep 2

@@ -128,6 +128,11 @@ class LocalHost(machine.Machine):
         socket = self._folder / 'run' / 'libvirt-sock'
         return f'qemu:///system?socket={socket}'
 
+    @property
+    def libvirtd_pid(self) -> int:
+        """The process of its libvirt."""
+        return int((self._folder / 'libvirtd.pid').read_text())
+
     def run(
         self,
         command: list[str] | str,

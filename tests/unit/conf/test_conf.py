@@ -50,6 +50,7 @@ def test_the_defaults(tmp_path):
     assert dict(conf.numa_hugepages) == {
         'account_small_pages': True,
         'alarm_after': 300,
+        'alarm_fragmented_percent': 10,
         'alarm_free_percent': 5,
         'alarm_unused_percent': 75,
         'alarm_used_percent': 90,
@@ -278,6 +279,7 @@ def test_the_list_for_the_generator_is_a_copy():
         'alarm_used_percent',
         'alarm_unused_percent',
         'alarm_free_percent',
+        'alarm_fragmented_percent',
         'alarm_after',
         'slot_flavors',
     ]

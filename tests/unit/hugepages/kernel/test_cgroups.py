@@ -211,3 +211,24 @@ def test_a_host_without_cgroups(tmp_path: pathlib.Path) -> None:
     assert cgroups.occupants(fs, pools, {HERE: 10, LARGE: 1}) == {
         HERE: {cgroups.UNKNOWN: 2}
     }
+
+
+def test_what_they_have_reserved(kernel: FakeKernel) -> None:
+    guest = kernel.start_guest('7f1c0000-0000-4000-8000-000000000001', {})
+    group = kernel.fs.sys / 'fs/cgroup'
+    for path, kib in (
+        ('', 3000 * 1024),
+        ('a.slice', 100 * 2048),
+        ('a.slice/b.service', 60 * 2048),
+        ('machine.slice', 900 * 2048),
+        (f'machine.slice/machine-qemu\\x2d{guest}.scope', 900 * 2048),
+        ('idle.slice', 0),
+    ):
+        folder = group / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'hugetlb.2MB.rsvd.current').write_text(f'{kib * 1024}\n')
+    found = cgroups.reserved(kernel.fs, [2048, 1048576], [guest])
+    assert found[2048]['/a.slice'] == 40
+    assert found[2048]['/a.slice/b.service'] == 60
+    assert not any('qemu' in path for path in found[2048])
+    assert found.keys() == {2048}
