@@ -220,7 +220,7 @@ def test_a_guest_that_fills_its_memory(
         domains.Cell(0, 256, [0]),
         console=console,
         balloon='off',
-        fill_mib=170,
+        fill_mib=184,
     )
     watch.service.do(['hold', guest.uuid, guest.needs])
     guest.start()

@@ -28,8 +28,9 @@ done
 fill=$(sed -n 's/.*fill=\([0-9]*\).*/\1/p' /proc/cmdline)
 if [ -n "$fill" ]; then
     mkdir -p /fill
+    mknod /zero c 1 5
     mount -t tmpfs -o size=100% fill /fill
-    dd if=/dev/zero of=/fill/memory bs=1M count="$fill" 2>/dev/null
+    dd if=/zero of=/fill/memory bs=1M count="$fill"
 fi
 beat=0
 while :; do
