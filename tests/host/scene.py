@@ -66,7 +66,7 @@ class Guest:
         console: pathlib.PurePath | None = None,
         user: int = 0,
         balloon: str | None = None,
-        fill_mib: int | None = None,
+        arguments: str = '',
     ) -> None:
         self.host = host
         self.cells = cells
@@ -74,7 +74,7 @@ class Guest:
         self.console = console
         self.user = user
         self.balloon = balloon
-        self.fill_mib = fill_mib
+        self.arguments = arguments
         self.name = f'guest{next(_numbers)}'
         self.uuid = str(uuid_module.uuid4())
 
@@ -120,7 +120,7 @@ class Guest:
             console=self.console,
             user=self.user,
             balloon=self.balloon,
-            fill_mib=self.fill_mib,
+            arguments=self.arguments,
         )
 
     def destroy(self) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
+import json
 import mmap
 import os
 import pathlib
@@ -220,7 +221,7 @@ def test_a_guest_that_fills_its_memory(
         domains.Cell(0, 256, [0]),
         console=console,
         balloon='off',
-        fill_mib=184,
+        arguments='fill=184',
     )
     watch.service.do(['hold', guest.uuid, guest.needs])
     guest.start()
@@ -360,3 +361,84 @@ def test_pages_that_were_allocated_and_stay_idle(
     assert watch.leaks(26, 1200.0) == {'idle'}
     watch.service.do(['heal', []])
     assert watch.leaks(1, 1200.0) == set()
+
+
+def test_pages_that_no_process_has(watch: Watch) -> None:
+    scene.set_pools(watch.machine, 8)
+    watch.service.do(['heal', None])
+    group = pathlib.Path('/sys/fs/cgroup')
+    controllers = group / 'cgroup.controllers'
+    if (group / 'hugetlb').is_dir() or (
+        controllers.exists() and 'hugetlb' in controllers.read_text().split()
+    ):
+        pytest.skip('here the control group of this test has them')
+    # The kernel has them for a file without a name that is open, not mapped.
+    file = os.memfd_create('lost', 0x4)
+    try:
+        os.posix_fallocate(file, 0, 4 * _HUGE)
+        assert watch.leaks(1.2, 60.0) == {'unowned'}
+    finally:
+        os.close(file)
+    assert watch.leaks(0.1, 60.0) == set()
+
+
+def test_a_qemu_whose_own_memory_grows(watch: Watch) -> None:
+    with running(watch) as guest:
+        for hour in range(49):
+            watch.machine.virsh(
+                'qemu-monitor-command',
+                guest.name,
+                json.dumps(
+                    {
+                        'execute': 'object-add',
+                        'arguments': {
+                            'qom-type': 'memory-backend-ram',
+                            'id': f'leak{hour}',
+                            'size': 8 << 20,
+                            'prealloc': True,
+                        },
+                    }
+                ),
+            )
+            found = watch.leaks(1, _HOUR_S)
+            assert not found or hour > 40
+        assert found == {'own_memory'}
+        # It settles.
+        assert watch.leaks(30, _HOUR_S) == set()
+
+
+@pytest.mark.nightly
+def test_a_guest_whose_use_only_rises(
+    watch: Watch, tmp_path: pathlib.Path
+) -> None:
+    guests = []
+    for number in range(3):
+        console = tmp_path / f'console{number}'
+        console.touch()
+        guests.append(
+            scene.Guest(
+                watch.machine,
+                domains.Cell(0, 256, [0]),
+                console=console,
+                balloon='off',
+                arguments='grow=1' if number == 1 else '',
+            )
+        )
+    try:
+        for guest in guests:
+            watch.service.do(['hold', guest.uuid, guest.needs])
+            guest.start()
+            watch.service.do(['taken', guest.uuid])
+            assert guest.console is not None
+            scene.wait_for_beat(watch.machine, guest.console, 1, _LIMIT_S)
+        # As long as it grows by a MiB, an hour goes by.
+        for _ in range(49):
+            time.sleep(2.2)
+            found = watch.leaks(1, _HOUR_S)
+        assert found == {'guest_use'}
+    finally:
+        for guest in guests:
+            guest.destroy()
+    assert watch.leaks(1, _HOUR_S) == set()
+    for guest in guests:
+        watch.service.do(['release', guest.uuid])

@@ -44,7 +44,7 @@ def describe(
     console: pathlib.PurePath | None = None,
     user: int = 0,
     balloon: str | None = None,
-    fill_mib: int | None = None,
+    arguments: str = '',
 ) -> str:
     """Write the domain XML of a guest, as Nova would for strict placement.
 
@@ -54,7 +54,7 @@ def describe(
     :param user: the id of the user that its QEMU runs as
     :param balloon: whether its balloon reports free pages, ``on`` or
         ``off``; without, it has none. It reports statistics each second.
-    :param fill_mib: how much memory its programs have for a minute
+    :param arguments: for what runs in it, as ``guest-initramfs.sh`` has them
     """
     vcpus = 0
     numa, memnodes, pins = [], [], []
@@ -78,8 +78,8 @@ def describe(
         boot = (
             f'<kernel>{images / "kernel"}</kernel>'
             f'<initrd>{images / "guest.img"}</initrd>'
-            '<cmdline>console=ttyS0 quiet mitigations=off'
-            f'{f" fill={fill_mib}" if fill_mib else ""}</cmdline>'
+            '<cmdline>console=ttyS0 quiet mitigations=off '
+            f'{arguments}</cmdline>'
         )
         serial = f"<serial type='file'><source path='{console}'/></serial>"
     memballoon = "<memballoon model='none'/>"

@@ -24,17 +24,21 @@ for node in /sys/devices/system/node/node[0-9]*; do
     echo "node ${node##*node}: cpus $(cat "$node/cpulist")," \
         "distances $(cat "$node/distance")"
 done
+# grow=1: programs have a MiB more with each beat.
 # fill=MIB: programs have that much for a minute.
+mkdir -p /fill
+mknod /zero c 1 5
+mount -t tmpfs -o size=100% fill /fill
 fill=$(sed -n 's/.*fill=\([0-9]*\).*/\1/p' /proc/cmdline)
 if [ -n "$fill" ]; then
-    mkdir -p /fill
-    mknod /zero c 1 5
-    mount -t tmpfs -o size=100% fill /fill
     dd if=/zero of=/fill/memory bs=1M count="$fill"
 fi
 beat=0
 while :; do
     [ "$beat" -ne 30 ] || rm -f /fill/memory
+    if grep -q grow=1 /proc/cmdline; then
+        dd if=/zero bs=1M count=1 2>/dev/null >>/fill/grown
+    fi
     beat=$((beat + 1))
     echo "beat $beat"
     sleep 2
