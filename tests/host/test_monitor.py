@@ -14,8 +14,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -104,6 +108,70 @@ def test_memory_that_is_moved_behind_its_back(
     assert found['instance_in_place_pages', of(guest, 0)] == 32
     assert found['instance_astray_pages', of(guest, 0)] == 32
     assert found['instance_absent_pages', of(guest, 3)] == 32
+
+
+@contextlib.contextmanager
+def looking(
+    host: virtual.VirtualHost, folder: str
+) -> Iterator[Callable[[], set[str]]]:
+    """Run the monitor on a host; get the alarms of a look that begins now."""
+    file = f'{folder}/alarms'
+    process = host.spawn(
+        [sys.executable, '-m', 'tests.host.keep_looking', folder, file]
+    )
+
+    def look() -> tuple[int, set[str]]:
+        number, *names = (host.run(['cat', file]).out or '-1').split()
+        return int(number), set(names)
+
+    def wait() -> set[str]:
+        deadline = time.monotonic() + _LIMIT_S
+        first = None
+        while True:
+            assert time.monotonic() < deadline
+            if host.run(['test', '-s', file], check=False).status == 0:
+                number, names = look()
+                first = number if first is None else first
+                # One may be under way, and two make an alarm.
+                if number >= first + 3:
+                    return names
+            time.sleep(1)
+
+    try:
+        yield wait
+    finally:
+        process.kill(signal.SIGTERM)
+
+
+def test_alarms_on_memory_that_was_moved_and_moved_back(
+    host: virtual.VirtualHost, service: conftest.Make
+) -> None:
+    guest = scene.Guest(host, *scene.CELLS)
+    ours = service()
+    ours.do(['hold', guest.uuid, guest.needs])
+    guest.start()
+    ours.do(['taken', guest.uuid])
+    with looking(host, ours.folder) as alarms:
+        assert alarms() == set()
+        scene.set_pools(host, 40)
+        ours.do(['heal', [guest.uuid]])
+        pid = host.run(['pgrep', '-f', guest.uuid]).out.split()[0]
+        host.run([sys.executable, '-I', _MOVE, pid, '3', '0'])
+        assert 'memory_misplaced' in alarms()
+        host.run([sys.executable, '-I', _MOVE, pid, '0', '3'])
+        assert 'memory_misplaced' not in alarms()
+
+
+def test_alarms_on_memory_in_pieces(
+    host: virtual.VirtualHost, service: conftest.Make
+) -> None:
+    ours = service()
+    ours.do(['heal', []])
+    with looking(host, ours.folder) as alarms:
+        assert alarms() == set()
+        with scene.scattered(host, 2):
+            assert alarms() == {'memory_fragmented'}
+        assert alarms() == set()
 
 
 def test_what_a_guest_uses_inside(
