@@ -20,6 +20,7 @@ import ipaddress
 import os
 import pathlib
 import signal
+import ssl
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -45,7 +46,8 @@ LOOPBACK = '127.0.0.1'
 INTERVAL_S = 15.0
 # Shorter ones cost more than they tell: guests report each 10 seconds.
 _SHORTEST_S = 1.0
-_LONGEST_S = 3600.0
+# The history has minutes.
+_LONGEST_S = 60.0
 
 
 class Monitor(command.Command):
@@ -105,7 +107,8 @@ class Monitor(command.Command):
             metavar='FILE',
             help=(
                 'keep what the host was like in this file, up to 64 MiB, to '
-                'find leaks and trends (default: in memory, until it ends)'
+                'find leaks and trends; with --once it is only read (default: '
+                'in memory, until it ends)'
             ),
         )
         parser.add_argument(
@@ -161,6 +164,16 @@ class Monitor(command.Command):
         _log_to_stderr()
         for note in found.notes:
             print(note, file=sys.stderr)
+        if not found.ledger.exists():
+            print(
+                f'There is no ledger {found.ledger}, as beside the driver of '
+                'Nova: what is promised is what the domains were started '
+                'with, and no pages are allocated.',
+                file=sys.stderr,
+            )
+        if options.once and options.history and not options.history.exists():
+            # It is only read then.
+            options.history = None
         machine = self.app.machine or opening.Machine()
         fs = host_root.host_fs(options.root, machine.fs)
         monitor = service.Monitor(
@@ -279,6 +292,8 @@ def _check(options: argparse.Namespace) -> None:
             raise errors.BadInput(
                 f'--{name.replace("_", "-")} {path}: this user cannot read it.'
             )
+    if options.once and options.port is not None:
+        raise errors.BadInput('--port and --once do not go together.')
     if options.html is not None and not options.once:
         raise errors.BadInput('--html needs --once.')
     if options.textfile is not None and not options.textfile.is_dir():
@@ -286,12 +301,24 @@ def _check(options: argparse.Namespace) -> None:
             f'--textfile {options.textfile}: expected a folder, the one of '
             '--collector.textfile.directory of node_exporter.'
         )
+    if options.once and (options.listen or options.tls_certificate):
+        raise errors.BadInput(
+            'With --once nothing is served: leave out --listen and '
+            '--tls-certificate.'
+        )
     if (
         options.listen is not None
         and options.port is None
-        and (options.textfile is not None or options.once)
+        and options.textfile is not None
     ):
         raise errors.BadInput('--listen needs --port here.')
+    history = options.history
+    if history is not None and (history.is_dir() or not history.name):
+        raise errors.BadInput(f'--history {history}: expected a file.')
+    if history is not None and not history.parent.is_dir():
+        raise errors.BadInput(
+            f'--history {history}: there is no folder {history.parent}.'
+        )
 
 
 def _serve(options: argparse.Namespace, monitor: service.Monitor) -> None:
@@ -313,11 +340,17 @@ def _serve(options: argparse.Namespace, monitor: service.Monitor) -> None:
             key=options.tls_key,
             client_ca=options.tls_client_ca,
         )
+    except ssl.SSLError as error:
+        raise errors.BadInput(
+            f'--tls-certificate {tls}, --tls-key {options.tls_key}, '
+            f'--tls-client-ca {options.tls_client_ca}: these are not a '
+            f'certificate, its key and certificates in PEM: {error}'
+        ) from error
     except OSError as error:
         remedy = (
             'another program listens there; choose another --port'
             if error.errno == errno.EADDRINUSE
-            else 'see --listen, --port and --tls-certificate'
+            else 'see --listen and --port'
         )
         raise errors.Refused(
             f'cannot listen on {address} port {port}: '

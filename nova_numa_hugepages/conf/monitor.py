@@ -148,7 +148,8 @@ Flavors of which the monitor counts how many more instances there is room for.
 
 Those of the instances that it has seen on this host are counted without being
 named. The count goes by huge pages and, if ``[compute] cpu_dedicated_set`` is
-set, by dedicated CPUs; NUMA distances, devices and networks don't count.
+set, by dedicated CPUs, less those of the instances that run. NUMA distances,
+devices, networks and the CPUs of instances that are off don't count.
 
 Possible values:
 

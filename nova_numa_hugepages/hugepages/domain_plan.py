@@ -43,8 +43,8 @@ class DomainPlan(NamedTuple):
     :ivar extra_specs: those of its flavor
     :ivar vcpus: the CPUs of the host that each of its vCPUs may run on; those
         that aren't pinned are left out
-    :ivar cells: the vCPUs of each of its guest cells, by the number of the
-        cell
+    :ivar cells: the numbers of the vCPUs of each of its guest cells, by the
+        number of the cell
     """
 
     name: str = ''
@@ -52,14 +52,16 @@ class DomainPlan(NamedTuple):
     project: str = ''
     extra_specs: Mapping[str, str] = {}
     vcpus: Mapping[int, frozenset[int]] = {}
-    cells: Mapping[int, int] = {}
+    cells: Mapping[int, frozenset[int]] = {}
 
     @property
-    def is_pinned(self) -> bool:
-        """Whether each vCPU has a CPU of its own."""
-        return bool(self.vcpus) and all(
-            len(cpus) == 1 for cpus in self.vcpus.values()
-        )
+    def own_cpus(self) -> dict[int, int]:
+        """The CPU of each vCPU that may run on that one only."""
+        return {
+            vcpu: min(cpus)
+            for vcpu, cpus in self.vcpus.items()
+            if len(cpus) == 1
+        }
 
 
 def read(xml: str) -> DomainPlan:
@@ -105,20 +107,22 @@ def _pins(root: ElementTree.Element) -> dict[int, frozenset[int]]:
     return pins
 
 
-def _cells(root: ElementTree.Element) -> dict[int, int]:
+def _cells(root: ElementTree.Element) -> dict[int, frozenset[int]]:
     cells = root.findall('./cpu/numa/cell')
     if not cells:
         text = (root.findtext('vcpu') or '').strip()
         if not (text.isascii() and text.isdecimal()):
             return {}
-        return {0: min(int(text), _MOST_VCPUS)}
+        return {0: frozenset(range(min(int(text), _MOST_VCPUS)))}
     found = {}
     for index, cell in enumerate(cells[:_MOST_CELLS]):
         number, cpus = cell.get('id', str(index)), cell.get('cpus')
         if not (number.isascii() and number.isdecimal()):
             raise exception.InvalidDomain(f'guest cell {number!r}')
         try:
-            found[int(number)] = len(hostfs.parse_set(cpus)) if cpus else 0
+            found[int(number)] = frozenset(
+                hostfs.parse_set(cpus) if cpus else ()
+            )
         except ValueError as error:
             raise exception.InvalidDomain(
                 f'guest cell {number} has the vCPUs {cpus!r}: {error}'

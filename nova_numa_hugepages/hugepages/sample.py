@@ -193,10 +193,11 @@ class HostSample:
     :ivar reserved_by: what control groups that aren't instances have reserved,
         used or not, by page size in KiB
     :ivar mapped_kib: huge pages that processes other than guests have; those
-        that several have count for each
-    :ivar files: files of hugetlbfs that no process has
+        that several have count for each. None if that can't be read.
+    :ivar files: files of hugetlbfs that no process has; None if that can't be
+        read
     :ivar page_blocks: what the blocks of each node were given out for; empty
-        if that can't be read
+        if that can't be read, or no pages are lost to fragmentation
     :ivar defined: the uuids of all domains that libvirt has; None if it wasn't
         asked, as all holders run, or doesn't answer
     :ivar node_counters: how often each node gave small pages
@@ -219,8 +220,8 @@ class HostSample:
     pods: kubelet.Promises
     reserved: Mapping[int, int]
     reserved_by: Mapping[int, Mapping[str, int]]
-    mapped_kib: int
-    files: Sequence[hugetlbfs.HugeFile]
+    mapped_kib: int | None
+    files: Sequence[hugetlbfs.HugeFile] | None
     page_blocks: Mapping[int, pageblocks.PageBlocks]
     defined: frozenset[str] | None
     node_counters: Mapping[int, counters.NodeCounters]
@@ -240,8 +241,12 @@ class HostSample:
         pools = {
             key: pool
             for key, pool in self.snapshot.pools.items()
-            if key.node == node and (pool.usage.pool.total or pool.allocatable)
+            if key.node == node
         }
+        if not self.snapshot.can_grow and not any(
+            pool.usage.pool.total for pool in pools.values()
+        ):
+            return None
         return max(
             (
                 (max(0, pool.usage.available) + pool.allocatable)
@@ -294,12 +299,16 @@ class Sampler:
     :ivar kernel: its kernel
     :ivar read_maps: reads where the huge pages of a process are
     :ivar small: gets the rest of the memory of a guest, after that was read
+    :ivar read_files: lists the files of hugetlbfs that no process has
+    :ivar read_blocks: reads what the blocks of each node were given out for
     :ivar kubelet_state: the file of the kubelet's memory manager
     """
 
     kernel: hugetlb.Hugetlb
     read_maps: processes.MapsReader
     small: Callable[[processes.GuestProcess], SmallMemory | None]
+    read_files: Callable[[], Sequence[hugetlbfs.HugeFile]]
+    read_blocks: Callable[[], Mapping[int, pageblocks.PageBlocks]]
     kubelet_state: pathlib.Path = kubelet.STATE
 
     def take(
@@ -355,9 +364,11 @@ class Sampler:
             cgroups.reserved(
                 fs, {key.size_kib for key in snapshot.pools}, pids
             ),
-            problems.read(lambda: processes.mapped_kib(fs, pids), 0),
-            problems.read(lambda: hugetlbfs.unowned(fs), []),
-            problems.read(lambda: pageblocks.of_nodes(fs), {}),
+            problems.read(lambda: processes.mapped_kib(fs, pids), None),
+            problems.read(self.read_files, None),
+            problems.read(self.read_blocks, {})
+            if any(pool.fragmented for pool in snapshot.pools.values())
+            else {},
             libvirt.defined,
             problems.read(lambda: counters.of_nodes(fs), {}),
             problems.read(lambda: counters.of_host(fs), None),

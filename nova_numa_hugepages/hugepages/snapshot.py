@@ -91,12 +91,14 @@ class HostSnapshot:
 
     :ivar memory: the memory of each node
     :ivar guests: the guests that run, by uuid
+    :ivar can_grow: whether the pools can grow
     """
 
     nodes: Mapping[int, Node]
     memory: Mapping[int, NodeMemory]
     pools: Mapping[model.PoolKey, PoolSnapshot]
     guests: Mapping[str, processes.GuestProcess]
+    can_grow: bool
 
     def others(
         self,
@@ -177,5 +179,5 @@ def take(
             tuple(hold for hold in holds if hold.key == key),
         )
     return HostSnapshot(
-        nodes.read_nodes(fs), memory, pools, processes.running(fs)
+        nodes.read_nodes(fs), memory, pools, processes.running(fs), can_grow
     )

@@ -32,7 +32,9 @@ def snapshot_without_pools(fs: hostfs.HostFS) -> HostSnapshot:
 
     :raises exception.KernelError: if the kernel's files can't be read
     """
-    return HostSnapshot(nodes.read_nodes(fs), nodes.memory(fs), {}, {})
+    return HostSnapshot(
+        nodes.read_nodes(fs), nodes.memory(fs), {}, {}, can_grow=False
+    )
 
 
 def describe_partial_nodes(topology: numa.NUMATopology) -> None:

@@ -38,7 +38,9 @@ from nova_numa_hugepages.hugepages import sample
 from nova_numa_hugepages.hugepages import virsh
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import hugetlbfs
 from nova_numa_hugepages.hugepages.kernel import kubelet
+from nova_numa_hugepages.hugepages.kernel import pageblocks
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
@@ -47,6 +49,9 @@ from nova_numa_hugepages.hugepages.state.ledger import Ledger
 # many seconds of it may be saved up.
 _SLOW_SHARE = 0.01
 _MOST_SAVED_S = 1.0
+
+# How old what the blocks were given out for may be, in seconds.
+_BLOCKS_S = 300.0
 
 ReadMemory = Callable[[int], processes.ProcessMemory]
 
@@ -86,6 +91,8 @@ class Collector:
             read_memory or (lambda pid: processes.memory(fs, pid)), fs, ticks
         )
         self._domains: dict[processes.GuestProcess, _Known] = {}
+        self._owners = hugetlbfs.FileOwners(fs, ticks)
+        self._blocks = _PageBlocks(fs, ticks)
 
     def collect(self) -> sample.HostSample:
         """Take a sample of the host.
@@ -170,7 +177,12 @@ class Collector:
         if has_ledger:
             drift = accounts.Accounts(kernel, ledger).read().changes
         return sample.Sampler(
-            kernel, self._memory, self._memory.small, self._kubelet_state
+            kernel,
+            self._memory,
+            self._memory.small,
+            self._owners.unowned,
+            self._blocks.read,
+            self._kubelet_state,
         ).take(
             snapshot,
             libvirt,
@@ -232,6 +244,30 @@ class Collector:
                     raise
                 # It may have ended, or run beside libvirt.
                 problems.found.append(str(error))
+
+
+class _PageBlocks:
+    """What the blocks of the nodes were given out for, read now and then.
+
+    The kernel holds a lock of each node while it counts them.
+    """
+
+    def __init__(self, fs: hostfs.HostFS, ticks: Callable[[], float]) -> None:
+        self._fs = fs
+        self._ticks = ticks
+        self._found: Mapping[int, pageblocks.PageBlocks] = {}
+        self._read: float | None = None
+
+    def read(self) -> Mapping[int, pageblocks.PageBlocks]:
+        """Get them.
+
+        :raises exception.KernelError: if they can't be read
+        """
+        now = self._ticks()
+        if self._read is None or now - self._read >= _BLOCKS_S:
+            self._found = pageblocks.of_nodes(self._fs)
+            self._read = now
+        return self._found
 
 
 class _Known(NamedTuple):

@@ -37,14 +37,11 @@ class Fragment(NamedTuple):
     """Pages that can't be allocated, though there is memory enough.
 
     :ivar pages: how many
-    :ivar unmovable: the share of the node's blocks that were given out for
-        memory that can't be moved; None if the kernel doesn't tell
     """
 
     key: model.PoolKey
     pages: int
     because: Because
-    unmovable: float | None
 
 
 def find(sample: HostSample) -> list[Fragment]:
@@ -58,17 +55,16 @@ def find(sample: HostSample) -> list[Fragment]:
 
 def _fragment(sample: HostSample, key: model.PoolKey, pages: int) -> Fragment:
     blocks = sample.page_blocks.get(key.node)
-    unmovable = None
-    if blocks is not None and blocks.all:
-        unmovable = (blocks.unmovable + blocks.reclaimable) / blocks.all
     memory = sample.snapshot.memory[key.node]
-    if unmovable is not None and unmovable > _MOST_UNMOVABLE:
+    if blocks is not None and (
+        blocks.unmovable + blocks.reclaimable > _MOST_UNMOVABLE * blocks.all
+    ):
         because = Because.UNMOVABLE
     elif memory.reclaimable_kib >= pages * key.size_kib:
         because = Because.CACHE
     else:
         because = Because.MOVABLE
-    return Fragment(key, pages, because, unmovable)
+    return Fragment(key, pages, because)
 
 
 def remedy(found: Sequence[Fragment], *, compacts: bool) -> str:

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import json
+import os
 import pathlib
 import sqlite3
 import threading
@@ -36,8 +37,6 @@ from oslo_log import log as logging
 from nova_numa_hugepages.monitor.labels import Subject
 
 LOG = logging.getLogger(__name__)
-
-FILE_NAME = 'numa-hugepages-history.sqlite'
 
 MINUTE_S = 60
 HOUR_S = 3600
@@ -55,6 +54,15 @@ _MOST_PAGES = (MOST_BYTES - 2 * _LOG_BYTES) // _PAGE_BYTES
 # "NNHH". Other programs see by it that the file isn't theirs.
 APPLICATION_ID = 0x4E4E4848
 VERSION = 1
+
+# Of a database: its beginning, how long that is, and where it has the number
+# of the program that it belongs to.
+_MAGIC = b'SQLite format 3\0'
+_HEAD = 100
+_APPLICATION = slice(68, 72)
+
+# How long another one that has it is waited for.
+_TIMEOUT_S = 2.0
 
 _LARGEST_ROW = 16 * 1024 * 1024
 
@@ -116,7 +124,9 @@ class History:
         self._path = path
         self._clock = clock
         self._unusable = ''
-        self._failure = ''
+        self._unread = ''
+        self._unwritten = ''
+        self._closed = False
         # The page is made in other threads.
         self._lock = threading.RLock()
         self._database = self._open()
@@ -126,12 +136,14 @@ class History:
     @property
     def problem(self) -> str:
         """Why nothing is kept; empty if it is."""
-        return self._unusable or self._failure
+        return self._unusable or self._unwritten or self._unread
 
     def close(self) -> None:
         """Write what is there of the last minute, and close the file."""
-        self._end_minute()
-        self._database.close()
+        with self._lock:
+            self._end_minute()
+            self._closed = True
+            self._database.close()
 
     def add(self, when: float, values: Mapping[Series, float]) -> None:
         """Add what was seen.
@@ -173,7 +185,7 @@ class History:
     def kept(self, name: str) -> Any:
         """Get what was kept under a name, None if nothing was."""
         value = None
-        with self._guarded():
+        with self._guarded('_unread'):
             for (data,) in self._database.execute(
                 'SELECT data FROM kept WHERE name = ?', (name,)
             ):
@@ -182,7 +194,7 @@ class History:
 
     def keep(self, name: str, value: Any) -> None:
         """Keep something, which JSON can write, under a name."""
-        with self._guarded():
+        with self._guarded('_unwritten'):
             self._database.execute(
                 'INSERT OR REPLACE INTO kept VALUES (?, ?)',
                 (name, _pack(value)),
@@ -192,7 +204,7 @@ class History:
         self, length_s: int, wanted: Callable[[Series], bool], since: float
     ) -> dict[Series, list[Point]]:
         found: dict[Series, list[Point]] = {}
-        with self._guarded():
+        with self._guarded('_unread'):
             rows = self._database.execute(
                 'SELECT time, data FROM rows '
                 'WHERE length_s = ? AND time BETWEEN ? AND ? ORDER BY time',
@@ -212,7 +224,8 @@ class History:
         self._minute, self._sums = None, {}
         if minute is None or not sums:
             return
-        with self._guarded():
+        self._begin_again()
+        with self._guarded('_unwritten'):
             self._write(
                 MINUTE_S,
                 minute,
@@ -266,8 +279,12 @@ class History:
             ):
                 # It is the disk that is full.
                 raise
+            # Leaks need hours more than minutes.
             for some_s, rows in _ROWS.items():
                 self._drop(some_s, self._count(some_s, rows) * 3 // 4)
+                with contextlib.suppress(sqlite3.OperationalError):
+                    self._database.execute(insert, row)
+                    return
             self._database.execute(insert, row)
 
     def _count(self, length_s: int, most: int) -> int:
@@ -290,22 +307,41 @@ class History:
         )
 
     @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Note why something can't be read or kept."""
+    def _guarded(self, where: str) -> Iterator[None]:
+        """Note why something can't be read or kept.
+
+        :param where: the attribute for that
+        """
         with self._lock:
             try:
                 yield
             except _ERRORS as error:
-                self._failure = f'the history {self._path}: {error}'
+                if self._closed:
+                    return
+                setattr(self, where, f'the history {self._path}: {error}')
                 if _is_damage(error) and self._path is not None:
                     self._database.close()
                     self._database = self._set_aside(self._path, str(error))
             else:
-                self._failure = ''
+                setattr(self, where, '')
+
+    def _begin_again(self) -> None:
+        """Begin another file if somebody has removed the one that is open."""
+        path = self._path
+        if path is None or self._unusable or path.exists():
+            return
+        with self._lock:
+            LOG.warning(
+                'The history %s was removed while it was in use. Another one '
+                'is begun.',
+                path,
+            )
+            self._database.close()
+            self._database = self._open()
 
     def _open(self) -> sqlite3.Connection:
         if self._path is None:
-            return _connect(':memory:')
+            return _connect(None)
         try:
             return _connect(self._path)
         except _ERRORS as error:
@@ -315,10 +351,10 @@ class History:
 
     def _in_memory(self, path: pathlib.Path, why: str) -> sqlite3.Connection:
         self._unusable = (
-            f'the history {path}: {why}; until the monitor is restarted, what '
-            'it sees is kept in memory only'
+            f'the history {path} cannot be used: {why}; until the monitor is '
+            'restarted, what it sees is kept in memory only'
         )
-        return _connect(':memory:')
+        return _connect(None)
 
     def _set_aside(self, path: pathlib.Path, why: str) -> sqlite3.Connection:
         """Rename a file that is damaged, and begin another one."""
@@ -344,12 +380,29 @@ class _Refused(Exception):
     """A file that isn't ours to change."""
 
 
-_ERRORS = (sqlite3.Error, OSError, ValueError, TypeError, zlib.error, _Refused)
+class _Damaged(Exception):
+    """A file of ours that SQLite can't make sense of."""
 
 
-def _connect(path: pathlib.Path | str) -> sqlite3.Connection:
+_ERRORS = (
+    sqlite3.Error,
+    OSError,
+    ValueError,
+    TypeError,
+    zlib.error,
+    _Refused,
+    _Damaged,
+)
+
+
+def _connect(path: pathlib.Path | None) -> sqlite3.Connection:
+    if path is not None:
+        _check(path)
     database = sqlite3.connect(
-        path, isolation_level=None, check_same_thread=False, timeout=5.0
+        ':memory:' if path is None else path,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=_TIMEOUT_S,
     )
     try:
         _prepare(database)
@@ -359,26 +412,48 @@ def _connect(path: pathlib.Path | str) -> sqlite3.Connection:
     return database
 
 
+def _check(path: pathlib.Path) -> None:
+    """Check that a file is a history, or that there is none yet.
+
+    The format: "The Database Header" in https://www.sqlite.org/fileformat.html
+    """
+    if not path.parent.is_dir():
+        raise _Refused(f'{path.parent} is no folder')
+    if not path.exists():
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise _Refused(f'this user may not write to {path.parent}')
+        return
+    if not path.is_file():
+        raise _Refused('it is no file')
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise _Refused('this user may not read and write it')
+    with path.open('rb') as file:
+        head = file.read(_HEAD)
+    if head and (
+        not head.startswith(_MAGIC)
+        or int.from_bytes(head[_APPLICATION]) != APPLICATION_ID
+    ):
+        raise _Refused('it is no history; name another file with --history')
+
+
 def _prepare(database: sqlite3.Connection) -> None:
     """Check a database, and make its tables if it has none."""
-    (known,) = database.execute('PRAGMA application_id').fetchone()
+    # Two monitors would overwrite each other's minutes.
+    database.execute('PRAGMA locking_mode = EXCLUSIVE')
     (version,) = database.execute('PRAGMA user_version').fetchone()
-    (tables,) = database.execute(
-        'SELECT count(*) FROM sqlite_schema'
-    ).fetchone()
-    if tables and known != APPLICATION_ID:
-        raise _Refused('it is a database of another program')
     if version > VERSION:
         raise _Refused('a newer version of this program wrote it')
+    # Set before there is a log, so that the file itself has it.
+    database.execute(f'PRAGMA page_size = {_PAGE_BYTES}')
+    database.execute(f'PRAGMA application_id = {APPLICATION_ID}')
     database.execute('PRAGMA journal_mode = WAL')
     # A power failure may lose minutes, and damages nothing.
     database.execute('PRAGMA synchronous = NORMAL')
     database.execute(f'PRAGMA journal_size_limit = {_LOG_BYTES}')
-    database.execute(f'PRAGMA page_size = {_PAGE_BYTES}')
     database.execute(f'PRAGMA max_page_count = {_MOST_PAGES}')
     for row in database.execute('PRAGMA quick_check(1)'):
         if row[0] != 'ok':
-            raise sqlite3.DatabaseError(row[0])
+            raise _Damaged(row[0])
     with database:
         database.execute('BEGIN IMMEDIATE')
         database.execute(
@@ -391,7 +466,6 @@ def _prepare(database: sqlite3.Connection) -> None:
             'CREATE TABLE IF NOT EXISTS kept ('
             'name TEXT NOT NULL PRIMARY KEY, data BLOB NOT NULL)'
         )
-        database.execute(f'PRAGMA application_id = {APPLICATION_ID}')
         database.execute(f'PRAGMA user_version = {VERSION}')
 
 
@@ -399,7 +473,8 @@ def _is_damage(error: Exception) -> bool:
     """Check whether it is the file that is at fault, not its surroundings."""
     if not isinstance(error, sqlite3.Error):
         return not isinstance(error, OSError | _Refused)
-    code = getattr(error, 'sqlite_errorcode', sqlite3.SQLITE_CORRUPT) & 0xFF
+    # What is a fault of ours has no code.
+    code = getattr(error, 'sqlite_errorcode', sqlite3.SQLITE_MISUSE) & 0xFF
     return code in (
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_NOTADB,

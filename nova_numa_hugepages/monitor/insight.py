@@ -39,10 +39,7 @@ LOG = logging.getLogger(__name__)
 
 AVAILABLE = 'node_available_kib'
 IN_PLACE = 'instance_in_place_kib'
-PROMISED = 'instance_promised_kib'
 POOL_FREE = 'pool_free_pages'
-POOL_TOTAL = 'pool_pages'
-OTHERS = 'pool_others_pages'
 SLOTS = 'slots'
 
 # The history changes slowly, and takes time to read.
@@ -148,23 +145,14 @@ class Analyst:
             if available_kib is not None:
                 found[Series(AVAILABLE, node=str(node))] = available_kib
         for key, pool in sample.snapshot.pools.items():
-            of_others = sum(sample.others.get(key, {}).values())
-            for name, pages in (
-                (POOL_TOTAL, pool.usage.pool.total),
-                (POOL_FREE, pool.usage.pool.free),
-                (OTHERS, of_others),
-            ):
-                if pool.usage.pool.total:
-                    found[Series(name, *of_pool(key))] = pages
+            if pool.usage.pool.total:
+                found[Series(POOL_FREE, *of_pool(key))] = pool.usage.pool.free
         for uuid, instance in sample.instances.items():
-            for name, counts in (
-                (PROMISED, instance.promised),
-                (IN_PLACE, instance.in_place),
-            ):
-                if counts:
-                    found[Series(name, uuid)] = sum(
-                        pages * key.size_kib for key, pages in counts.items()
-                    )
+            if instance.in_place:
+                found[Series(IN_PLACE, uuid)] = sum(
+                    pages * key.size_kib
+                    for key, pages in instance.in_place.items()
+                )
         for name, count in slots.items():
             found[Series(SLOTS, name)] = count.now
         return found

@@ -30,7 +30,6 @@ import statistics
 from typing import NamedTuple
 
 from nova_numa_hugepages.hugepages import model
-from nova_numa_hugepages.hugepages.kernel import cgroups
 from nova_numa_hugepages.hugepages.sample import HostSample
 from nova_numa_hugepages.monitor import room
 from nova_numa_hugepages.monitor import trend
@@ -42,9 +41,6 @@ from nova_numa_hugepages.monitor.history import Series
 from nova_numa_hugepages.monitor.labels import of_pool
 from nova_numa_hugepages.monitor.labels import page_size
 from nova_numa_hugepages.monitor.labels import Subject
-
-SEEN = 'seen'
-"""The name of a series that has a point whenever the host was looked at."""
 
 UNOWNED = 'leak_unowned_kib'
 FILE = 'leak_file_kib'
@@ -126,8 +122,9 @@ _STAYS = {
         HOUR_S,
         Sure.LIKELY,
         '{amount} of huge pages are in use, and no process or file has them',
-        'The kernel has lost them, or a process keeps them without mapping '
-        'them. Only a reboot brings back what the kernel has lost.',
+        'A System V segment (ipcs -m, ipcrm) may have them, or a process that '
+        'keeps them without mapping them. What the kernel has lost only a '
+        'reboot brings back.',
     ),
     FILE: _Rule(
         'file',
@@ -140,8 +137,8 @@ _STAYS = {
         'reserved',
         24 * HOUR_S,
         Sure.POSSIBLE,
-        '{amount} of {pool} have been reserved by programs for a day without '
-        'being touched',
+        '{amount} of {page_size} pages have been reserved by programs for a '
+        'day without being touched',
         'Instances cannot have them. See which program maps huge pages and '
         'does not use them.',
     ),
@@ -177,20 +174,26 @@ _STAYS = {
 def values(sample: HostSample, *, warm_kib: int = 0) -> dict[Series, float]:
     """Return what of a sample leaks are found by.
 
-    What is 0 for a moment has to be among it; see `History.add`.
+    Each series has the name of a rule. That without a subject is there when
+    it was looked for; what is missing then is 0.
 
     :param warm_kib: idle memory of each pool that is kept on purpose
     """
-    found: dict[Series, float] = {Series(SEEN): 1}
+    found: dict[Series, float] = {}
+    names = {AWAITED, SURPLUS, IDLE}
+    awaited: dict[int, int] = {}
     for key, pool in sample.snapshot.pools.items():
         usage = pool.usage
         idle = min(usage.account.grown, max(0, usage.available))
         for name, kib in (
-            (AWAITED, usage.awaited * key.size_kib),
             (SURPLUS, usage.pool.surplus * key.size_kib),
             (IDLE, idle * key.size_kib - warm_kib),
         ):
             found[Series(name, *of_pool(key))] = max(0, kib)
+        # They are kept on each node, as they may be touched on any.
+        awaited[key.size_kib] = max(
+            awaited.get(key.size_kib, 0), usage.awaited
+        )
         for hold in pool.holds:
             if (
                 sample.defined is not None
@@ -200,22 +203,41 @@ def values(sample: HostSample, *, warm_kib: int = 0) -> dict[Series, float]:
                 series = Series(NO_DOMAIN, *of_pool(key, hold.holder))
                 kib = hold.pages * key.size_kib
                 found[series] = found.get(series, 0) + kib
+    for size_kib, pages in awaited.items():
+        series = Series(AWAITED, page_size=page_size(size_kib))
+        found[series] = pages * size_kib
+    running = sample.snapshot.guests.keys()
+    if sample.defined is not None or all(
+        hold.holder in running
+        for pool in sample.snapshot.pools.values()
+        for hold in pool.holds
+    ):
+        names.add(NO_DOMAIN)
     file_kib = 0
-    for size_kib in sample.reserved:
-        found[Series(FILE, page_size=page_size(size_kib))] = 0
-    for file in sample.files:
+    if sample.files is not None:
+        names.add(FILE)
+        for size_kib in awaited:
+            found[Series(FILE, page_size=page_size(size_kib))] = 0
+    for file in sample.files or ():
         series = Series(FILE, page_size=page_size(file.size_kib))
         kib = file.pages * file.size_kib
         found[series] = found.get(series, 0) + kib
         file_kib += kib
-    unknown_kib = sum(
-        users.get(cgroups.UNKNOWN, 0) * key.size_kib
-        for key, users in sample.others.items()
-    )
-    unowned_kib = unknown_kib - sample.mapped_kib - file_kib
     # A guest whose pages can't be read has them all the same.
-    if not any(one.in_place is None for one in sample.instances.values()):
+    if (
+        sample.mapped_kib is not None
+        and sample.files is not None
+        and not any(one.in_place is None for one in sample.instances.values())
+    ):
+        others_kib = sum(
+            pages * key.size_kib
+            for key, users in sample.others.items()
+            for pages in users.values()
+        )
+        unowned_kib = others_kib - sample.mapped_kib - file_kib
         found[Series(UNOWNED)] = max(0, unowned_kib)
+    for name in names:
+        found.setdefault(Series(name), 0)
     for uuid, instance in sample.instances.items():
         if instance.small is not None and instance.in_place:
             found[Series(SMALL, uuid)] = sum(instance.small.kib.values())
@@ -258,18 +280,18 @@ def _with_slots(
 
 
 class _Past:
-    """What was seen, without gaps: what was not there was 0."""
+    """What was seen."""
 
     def __init__(self, history: History, now: float) -> None:
-        names = {SEEN, SMALL, USED, *_STAYS}
-
-        def wanted(series: Series) -> bool:
-            return series.name in names
-
         self.now = now
         self._spans = {
-            MINUTE_S: history.minutes(wanted, now - _MINUTES_S),
-            HOUR_S: history.hours(wanted, now - _HOURS_S),
+            MINUTE_S: history.minutes(
+                lambda series: series.name in _STAYS, now - _MINUTES_S
+            ),
+            HOUR_S: history.hours(
+                lambda series: series.name in (SMALL, USED, *_STAYS),
+                now - _HOURS_S,
+            ),
         }
 
     def series(self, name: str) -> set[Series]:
@@ -296,7 +318,7 @@ class _Past:
         begin = self.now - after_s - length_s
         times = [
             point.time
-            for point in span.get(Series(SEEN), [])
+            for point in span.get(Series(series.name), [])
             if point.time >= begin
         ]
         lows = {point.time: point.low for point in span.get(series, [])}
@@ -343,6 +365,7 @@ def _stays(sample: HostSample, past: _Past) -> Iterator[Leak]:
                 text = rule.what.format(
                     amount=_mib(kib),
                     files=_names(sample, series.page_size),
+                    page_size=series.page_size,
                     pool=f'{series.page_size} pages on NUMA node '
                     f'{series.node}',
                 )
@@ -441,7 +464,8 @@ def _window(points: Sequence[Point], now: float) -> list[Point]:
     ]
     if len(window) < _RISING_HOURS * _LEAST_KNOWN:
         return []
-    return window
+    # It is looked at in parts of one length.
+    return window[len(window) % _RISING_PARTS :]
 
 
 def _change(points: Sequence[Point], now: float) -> Iterator[float]:
@@ -475,8 +499,9 @@ def _slots(
     sample: HostSample, leak: Leak, kinds: Iterable[room.Kind]
 ) -> dict[str, float]:
     """Return how many instances could have had what is lost."""
-    if leak.kind in ('guest_use', 'own_memory'):
-        # It is the instance's own, or no huge pages.
+    if leak.kind in ('guest_use', 'own_memory', 'unowned'):
+        # It is the instance's own, or no huge pages; or of which size they are
+        # is not known.
         return {}
     for key in sorted(sample.snapshot.pools):
         # Which node a file is on isn't known.
@@ -484,7 +509,6 @@ def _slots(
         if leak.subject in (
             pool,
             pool._replace(node=''),
-            pool._replace(node='', page_size=''),
         ):
             lost = {key: leak.kib // key.size_kib}
             found = {
@@ -500,6 +524,10 @@ def _mib(kib: float) -> str:
 
 
 def _names(sample: HostSample, size: str) -> str:
-    paths = [f.path for f in sample.files if page_size(f.size_kib) == size]
+    paths = [
+        file.path
+        for file in sample.files or ()
+        if page_size(file.size_kib) == size
+    ]
     more = f' and {len(paths) - _NAMES} more' if len(paths) > _NAMES else ''
     return ', '.join(paths[:_NAMES]) + more

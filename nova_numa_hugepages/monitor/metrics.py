@@ -176,6 +176,8 @@ def _reserved_by(sample: HostSample) -> Iterator[Row]:
 
 
 def _files(sample: HostSample) -> Iterator[Row]:
+    if sample.files is None:
+        return
     counts: dict[int, int] = dict.fromkeys(sample.reserved, 0)
     for file in sample.files:
         counts[file.size_kib] = counts.get(file.size_kib, 0) + file.pages
@@ -320,7 +322,8 @@ METRICS: tuple[Metric[HostSample], ...] = (
     Metric(
         'page_blocks',
         'Blocks of the memory of a NUMA node, by what they were given out '
-        'for: movable, unmovable or reclaimable memory.',
+        'for: movable, unmovable or reclaimable memory. Only while pages are '
+        'lost to fragmentation, and up to five minutes old.',
         ('node', 'type'),
         _blocks,
     ),

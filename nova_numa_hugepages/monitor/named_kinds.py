@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import re
 
 from oslo_utils import strutils
@@ -65,6 +66,19 @@ def parse(text: str) -> Kind:
     return kind
 
 
+def parse_all(texts: Sequence[str]) -> tuple[Kind, ...]:
+    """Read flavors.
+
+    :raises ValueError: as `parse`, or if two have one name
+    """
+    kinds = tuple(map(parse, texts))
+    names = [kind.name for kind in kinds]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f'{name!r} is named twice')
+    return kinds
+
+
 def _number(text: str, value: str) -> int:
     if not _NUMBER.fullmatch(value) or not int(value):
         raise ValueError(f'{text!r}: {value!r} is no number above 0')
@@ -78,7 +92,9 @@ def _size_kib(text: str, value: str) -> int:
         try:
             size_kib = strutils.string_to_bytes(value, return_int=True) // 1024
         except ValueError as error:
-            raise ValueError(f'{text!r}: {value!r} is no size') from error
+            raise ValueError(
+                f'{text!r}: {value!r} is no size, for example 2048 or 2MB'
+            ) from error
     if size_kib <= 64 or size_kib & (size_kib - 1):
         raise ValueError(
             f'{text!r}: {value!r} is no size of huge pages, for example 2MB'

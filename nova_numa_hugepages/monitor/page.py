@@ -76,7 +76,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        kib=_kib, when=_when, span=_span, bar=_bar, curve=_curve
+        kib=_kib, count=_count, when=_when, span=_span, bar=_bar, curve=_curve
     )
     return environment
 
@@ -91,6 +91,11 @@ def _kib(amount_kib: float | None) -> str:
         del units[0]
     digits = f'{amount:.0f}' if abs(amount) >= 100 else f'{amount:.3g}'
     return f'{digits} {units[0]}'
+
+
+def _count(number: int | None) -> str:
+    """Write a number, if it is known."""
+    return '–' if number is None else str(number)
 
 
 def _when(time: float) -> str:

@@ -103,7 +103,7 @@ def kind_of(domain: Domain) -> Kind | None:
         return None
     cells = tuple(
         Cell(
-            plan.cells.get(need.cell, 0) if plan.is_pinned else 0,
+            len(plan.cells.get(need.cell, frozenset()) & plan.own_cpus.keys()),
             need.pages * need.size_kib,
             need.size_kib,
         )
@@ -131,7 +131,8 @@ class Kinds:
         before = self._seen.copy()
         for instance in sample.instances.values():
             kind = kind_of(instance.domain) if instance.domain else None
-            if kind is not None and self._seen.get(kind.name) != kind:
+            if kind is not None:
+                # Those that were seen last are at the end.
                 self._seen.pop(kind.name, None)
                 self._seen[kind.name] = kind
         for name in [*self._seen][:-_MOST_KINDS]:
@@ -176,8 +177,8 @@ def count(
     pinned: set[int] = set()
     for instance in sample.instances.values():
         plan = instance.domain.plan if instance.domain else None
-        if plan is not None and plan.is_pinned:
-            pinned.update(*plan.vcpus.values())
+        if plan is not None:
+            pinned.update(plan.own_cpus.values())
     free = None if dedicated is None else set(dedicated) - pinned
     return {
         kind.name: Slots(

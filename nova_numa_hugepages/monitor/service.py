@@ -46,7 +46,7 @@ TEXTFILE = 'nova_numa_hugepages.prom'
 # A sample that is older than so many intervals is no news.
 _OLD_INTERVALS = 4
 # How long the curves of the page are good, in seconds.
-_CURVES_S = 60.0
+_CURVES_S = view.STEP_S
 
 
 class Monitor:
@@ -132,7 +132,14 @@ class Monitor:
                 # Many may look at the page, and this takes time.
                 found = view.curves(self._analyst.history, seen.sample.time)
                 self._curves = now, found
-            return view.view(self._name, seen, alarms, self._curves[1])
+            problem = self._analyst.history.problem
+            return view.view(
+                self._name,
+                seen,
+                alarms,
+                self._curves[1],
+                [problem] if problem else [],
+            )
 
     def run(self, stop: threading.Event) -> None:
         """Go on until it is stopped."""
@@ -192,7 +199,10 @@ class Monitor:
         try:
             prometheus_client.write_to_textfile(str(path), self._file_registry)
         except OSError as error:
-            problems.add(f'{path}: {error.strerror}')
+            problems.add(
+                f'{path}: cannot be written: {error.strerror}; the user of '
+                'the monitor has to be able to write to this folder'
+            )
             self._failures.inc()
             return False
         return True
@@ -200,7 +210,7 @@ class Monitor:
     def _log(self, problems: set[str]) -> None:
         """Log each problem once, and once more when it is over."""
         for problem in sorted(problems - self._problems):
-            LOG.warning('Cannot read all of this host: %s', problem)
+            LOG.warning('The monitor is hindered: %s', problem)
         for problem in sorted(self._problems - problems):
-            LOG.info('Can be read again: %s', problem)
+            LOG.info('The monitor is not hindered any more: %s', problem)
         self._problems = problems

@@ -34,8 +34,8 @@ VERSION = 1
 """Of the JSON. A reader ignores keys that it doesn't know."""
 
 _DAY_S = 86400.0
-# A curve has that many points a day.
-_STEP_S = 900
+STEP_S = 900
+"""How far the points of a curve are apart, in seconds."""
 
 _CURVES = {
     insight.AVAILABLE,
@@ -62,12 +62,14 @@ def view(
     seen: insight.Seen,
     alarms: Sequence[Mapping[str, Any]],
     past: Mapping[Series, Curve],
+    problems: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return what is shown of a host.
 
     :param host: its name
     :param alarms: those that are raised
     :param past: as `curves` reads it
+    :param problems: what can't be kept, beside what can't be read
     """
     sample, found = seen
     return {
@@ -75,7 +77,7 @@ def view(
         'host': printable(host),
         'time': sample.time,
         'has_ledger': sample.has_ledger,
-        'problems': list(sample.problems),
+        'problems': [*sample.problems, *problems],
         'alarms': [dict(alarm) for alarm in alarms],
         'nodes': [_node(node, seen, past) for node in sample.snapshot.nodes],
         'pools': [_pool(key, sample, past) for key in sample.snapshot.pools],
@@ -161,10 +163,9 @@ def _node(
     owners: dict[int, list[str]] = {}
     for uuid, instance in sample.instances.items():
         plan = instance.domain.plan if instance.domain else None
-        if plan is not None and plan.is_pinned:
-            for cpus in plan.vcpus.values():
-                for cpu in cpus:
-                    owners.setdefault(cpu, []).append(uuid)
+        if plan is not None:
+            for cpu in plan.own_cpus.values():
+                owners.setdefault(cpu, []).append(uuid)
     return {
         'node': node,
         'memory_kib': {
@@ -194,6 +195,15 @@ def _pool(
     pool = sample.snapshot.pools[key]
     usage = pool.usage
     labels = _of_pool(key)
+    of_ledger = {
+        'held': sum(hold.pages for hold in pool.holds),
+        'promised': usage.promised,
+        'available': max(0, usage.available),
+        'missing': usage.overdue,
+        'leaked': usage.leaked,
+        'floor': usage.account.floor,
+        'grown': usage.account.grown,
+    }
     series = Series(
         insight.POOL_FREE, '', str(key.node), page_size(key.size_kib)
     )
@@ -203,14 +213,8 @@ def _pool(
         'total': usage.pool.total,
         'free': usage.pool.free,
         'surplus': usage.pool.surplus,
-        'held': sum(hold.pages for hold in pool.holds),
-        'promised': usage.promised,
-        'available': max(0, usage.available),
+        **(of_ledger if sample.has_ledger else dict.fromkeys(of_ledger)),
         'others': sum(sample.others.get(key, {}).values()),
-        'missing': usage.overdue,
-        'leaked': usage.leaked,
-        'floor': usage.account.floor,
-        'grown': usage.account.grown,
         'allocatable': pool.allocatable,
         'fragmented': pool.fragmented,
         'past': past.get(series, []),
@@ -225,7 +229,7 @@ def _instance(
 ) -> dict[str, Any]:
     plan = instance.domain.plan if instance.domain else None
     inside = instance.inside
-    promised, in_place = instance.promised or {}, instance.in_place or {}
+    promised, in_place = instance.promised, instance.in_place
     return {
         'uuid': uuid,
         'name': plan.name if plan else '',
@@ -233,17 +237,16 @@ def _instance(
         'project': plan.project if plan else '',
         'domain': printable(instance.process.name),
         'starting': instance.starting,
-        'known': instance.is_known,
-        'promised_kib': _kib(promised.items()),
-        'in_place_kib': _kib(in_place.items()),
+        'promised_kib': None if promised is None else _kib(promised.items()),
+        'in_place_kib': None if in_place is None else _kib(in_place.items()),
         'astray_kib': _kib(instance.astray.items()),
         'cells': [
             {
                 **_of_pool(key),
-                'promised': promised.get(key, 0),
-                'in_place': in_place.get(key, 0),
+                'promised': _pages(promised, key),
+                'in_place': _pages(in_place, key),
             }
-            for key in sorted({*promised, *in_place})
+            for key in sorted({*(promised or ()), *(in_place or ())})
         ],
         'inside': None
         if inside is None
@@ -273,6 +276,12 @@ def _instance(
     }
 
 
+def _pages(
+    counts: Mapping[model.PoolKey, int] | None, key: model.PoolKey
+) -> int | None:
+    return None if counts is None else counts.get(key, 0)
+
+
 def _kib(counts: Iterable[tuple[model.PoolKey, int]]) -> int:
     return sum(key.size_kib * pages for key, pages in counts)
 
@@ -291,8 +300,8 @@ def _ranges(numbers: Iterable[int]) -> str:
 def _thinned(points: Sequence[Point]) -> Curve:
     groups: dict[int, list[float]] = {}
     for point in points:
-        groups.setdefault(int(point.time) // _STEP_S, []).append(point.mean)
+        groups.setdefault(int(point.time) // STEP_S, []).append(point.mean)
     return [
-        (step * _STEP_S, round(sum(values) / len(values), 1))
+        (step * STEP_S, round(sum(values) / len(values), 1))
         for step, values in sorted(groups.items())
     ]

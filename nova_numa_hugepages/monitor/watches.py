@@ -213,6 +213,8 @@ class NodeExhausted(alarms.Alarm):
     def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
         """Look for it."""
         least = self.thresholds.free_percent
+        if not least:
+            return
         for node, memory in sample.snapshot.memory.items():
             free_kib = sample.available_kib(node)
             if free_kib is None or not memory.total_kib:
@@ -227,7 +229,7 @@ class NodeExhausted(alarms.Alarm):
             yield Finding(
                 Subject(node=str(node)),
                 max(
-                    least / percent if percent else float(least > 0),
+                    least / percent if percent else math.inf,
                     _SOON_LEFT_S / max(1.0, left_s),
                 ),
                 f'instances can have {free_kib // 1024} MiB more of NUMA '
@@ -296,20 +298,26 @@ class MemoryFragmented(alarms.Alarm):
     """Fragmentation costs instances of a kind, and not only a few of many."""
 
     name = 'memory_fragmented'
+    ends_below = 0.7
 
     def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
         """Look for it."""
-        lost = [
-            f'{slots.lost} like {name} (there is room for {slots.now})'
+        most = self.thresholds.fragmented_percent
+        shares = {
+            name: 100 * slots.lost / slots.whole
             for name, slots in insight.slots.items()
             if slots.lost
-            and 100 * slots.lost
-            >= self.thresholds.fragmented_percent * slots.whole
+        }
+        lost = [
+            f'{insight.slots[name].lost} like {name} (there is room for '
+            f'{insight.slots[name].now})'
+            for name in shares
         ]
         if lost:
+            worst = max(shares.values())
             yield Finding(
                 Subject(),
-                1,
+                worst / most if most else 1.0,
                 'there would be room for more instances if free memory were '
                 f'in one piece: {", ".join(lost)}. '
                 f'{_fragments_in_words(insight)}.',

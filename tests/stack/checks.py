@@ -87,9 +87,10 @@ def check_instance(
     assert {vcpu: domain.cpus[vcpu] for vcpu in pins} == pins
 
     allocations = client.allocations(server)
-    assert allocations.keys() - {left} == {host.name}
-    allocated = allocations[host.name]
-    assert {**allocated, 'DISK_GB': 0} == _needs(topology)
+    assert allocations.keys() - {left} == {host.name}, allocations
+    allocated = {**allocations[host.name], 'DISK_GB': 0}
+    needs = _needs(topology)
+    assert allocated == needs, (allocated, needs)
     return nodes
 
 

@@ -148,7 +148,7 @@ class Configuration:
         :raises errors.BadInput: if one can't be read
         """
         try:
-            return tuple(map(named_kinds.parse, self._conf[_GROUP][_SLOTS]))
+            return named_kinds.parse_all(self._conf[_GROUP][_SLOTS])
         except ValueError as error:
             raise self._bad(_GROUP, _SLOTS, error) from error
 

@@ -124,10 +124,10 @@ def reserved(
         return {}
     homes = {tree.home(fs, pid) for pid in skip_pids}
     found: dict[int, dict[str, int]] = {}
+    file = 'usage_in_bytes' if tree.controller else 'current'
     for size_kib in sizes_kib:
-        for path, usage in tree.walk(
-            f'hugetlb.{_name(size_kib)}.rsvd.current'
-        ):
+        name = f'hugetlb.{_name(size_kib)}.rsvd.{file}'
+        for path, usage in tree.walk(name):
             count = usage.get(_ALL_NODES, 0) // (size_kib * 1024)
             if path not in homes and count > 0:
                 found.setdefault(size_kib, {})[printable(path, _LONGEST)] = (

@@ -22,19 +22,25 @@ Source: ``Documentation/admin-guide/mm/hugetlbpage.rst`` and
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import os
 import pathlib
 import re
+import time
 from typing import NamedTuple
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.core.printable import printable
 from nova_numa_hugepages.hugepages.kernel import hostfs
 
-# How many files are looked at; a host with more has other trouble.
-_MOST_FILES = 10_000
+# DPDK makes a file for each page.
+_MOST_FILES = 500_000
+# After this time, in seconds, it is looked again who has them.
+_AGAIN_S = 300.0
 _DEEPEST = 8
 
 _READABLE = (
@@ -61,58 +67,111 @@ class HugeFile(NamedTuple):
     pages: int
 
 
-def unowned(fs: hostfs.HostFS) -> list[HugeFile]:
-    """List the files that have pages, and that no process has.
+class FileOwners:
+    """Finds the files that no process has.
 
-    :raises exception.KernelError: if a folder can't be read
+    That takes long on a host with many processes, so it is done again only
+    when files come or go, or after some minutes.
+
+    :param ticks: seconds of a clock that only goes forward
     """
-    files = dict(_files(fs))
-    if not files:
+
+    def __init__(
+        self, fs: hostfs.HostFS, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._fs = fs
+        self._ticks = ticks
+        self._known: dict[_Id, HugeFile] = {}
+        self._unowned: list[HugeFile] = []
+        self._looked: float | None = None
+
+    def unowned(self) -> list[HugeFile]:
+        """List the files that have pages, and that no process has.
+
+        :raises exception.KernelError: if a folder or a process can't be read
+        """
+        files = dict(_files(self._fs))
+        now = self._ticks()
+        if (
+            self._looked is None
+            or now - self._looked >= _AGAIN_S
+            or files != self._known
+        ):
+            self._looked = None
+            self._unowned = _without_owner(self._fs, files)
+            self._known, self._looked = files, now
+        return self._unowned
+
+
+def _without_owner(
+    fs: hostfs.HostFS, files: Mapping[_Id, HugeFile]
+) -> list[HugeFile]:
+    left = dict(files)
+    if not left:
         return []
-    for id in _in_use(fs):
-        files.pop(id, None)
-        if not files:
+    inodes = {inode for _, _, inode in left}
+    # Hardly any process has huge pages; those that do come first.
+    for id in _in_use(fs, inodes):
+        left.pop(id, None)
+        if not left:
             break
-    return sorted(files.values())
+    return sorted(left.values())
 
 
-def _files(fs: hostfs.HostFS) -> Iterator[tuple[_Id, HugeFile]]:
+def _mounts(fs: hostfs.HostFS) -> list[tuple[str, str]]:
+    """List where hugetlbfs is mounted, with what is before that here."""
     own = fs.proc == hostfs.PROC
     path = fs.proc / ('self' if own else '1') / 'mountinfo'
     root = '' if own else os.fspath(fs.proc.parent)
-    if not path.exists():
-        return
-    count = 0
-    for line in fs.text(path).splitlines():
+    found = []
+    for line in fs.text(path).splitlines() if path.exists() else ():
         before, _, after = line.partition(' - ')
-        if after.split(' ')[:1] != ['hugetlbfs']:
-            continue
-        mount = _ESCAPED.sub(
-            lambda found: chr(int(found[1], 8)), before.split(' ')[4]
-        )
+        if after.split(' ')[:1] == ['hugetlbfs']:
+            mount = _ESCAPED.sub(
+                lambda match: chr(int(match[1], 8)), before.split(' ')[4]
+            )
+            found.append((root, mount))
+    return found
+
+
+def _files(fs: hostfs.HostFS) -> Iterator[tuple[_Id, HugeFile]]:
+    count = 0
+    for root, mount in _mounts(fs):
         for file in _walk(root + mount):
             count += 1
             if count > _MOST_FILES:
-                return
-            # It may be gone by now.
-            with contextlib.suppress(FileNotFoundError):
+                raise exception.KernelError(
+                    pathlib.Path(root + mount),
+                    f'more than {_MOST_FILES} files',
+                    'fewer files in mounts of hugetlbfs',
+                )
+            try:
                 status = os.lstat(file)
-                pages = status.st_blocks * _BLOCK_BYTES // status.st_blksize
-                if pages:
-                    id = (
-                        os.major(status.st_dev),
-                        os.minor(status.st_dev),
-                        status.st_ino,
-                    )
-                    shown = file.removeprefix(root)
-                    yield (
-                        id,
-                        HugeFile(
-                            printable(shown, _LONGEST),
-                            status.st_blksize // 1024,
-                            pages,
-                        ),
-                    )
+            except FileNotFoundError:
+                # It is gone by now.
+                continue
+            except OSError as error:
+                raise exception.KernelError(
+                    pathlib.Path(file), hostfs.reason(error), _READABLE
+                ) from error
+            pages = status.st_blocks * _BLOCK_BYTES // status.st_blksize
+            if pages:
+                yield (
+                    _id(status),
+                    HugeFile(
+                        printable(file.removeprefix(root), _LONGEST),
+                        status.st_blksize // 1024,
+                        pages,
+                    ),
+                )
+
+
+def _id(status: os.stat_result) -> _Id:
+    return (
+        os.major(status.st_dev),
+        os.minor(status.st_dev),
+        status.st_ino,
+    )
 
 
 def _walk(folder: str, depth: int = 0) -> Iterator[str]:
@@ -135,38 +194,82 @@ def _walk(folder: str, depth: int = 0) -> Iterator[str]:
             yield entry.path
 
 
-def _in_use(fs: hostfs.HostFS) -> Iterator[_Id]:
-    """List the files that processes have mapped or open."""
+def _in_use(fs: hostfs.HostFS, inodes: Collection[int]) -> Iterator[_Id]:
+    """List the files that processes have mapped or open.
+
+    :param inodes: of the files that matter
+    """
+    others = []
     for name in os.listdir(fs.proc):
-        if not name.isdigit():
-            continue
-        folder = fs.proc / name
+        if name.isdigit():
+            if _has_none(fs, name):
+                others.append(name)
+            else:
+                yield from _of_process(fs, name, inodes)
+    for name in others:
+        yield from _of_process(fs, name, inodes)
+
+
+def _has_none(fs: hostfs.HostFS, name: str) -> bool:
+    """Check whether a process has no huge pages, or is gone."""
+    try:
+        status = (fs.proc / name / 'status').read_text(errors='replace')
+    except OSError:
+        return True
+    return _NO_PAGES.search(status) is not None
+
+
+def _of_process(
+    fs: hostfs.HostFS, name: str, inodes: Collection[int]
+) -> Iterator[_Id]:
+    folder = fs.proc / name
+    try:
+        for line in _MAPPED.finditer((folder / 'maps').read_bytes()):
+            yield int(line[1], 16), int(line[2], 16), int(line[3])
+        for descriptor in os.listdir(folder / 'fd'):
+            yield from _open(folder, descriptor, inodes)
+    except (FileNotFoundError, ProcessLookupError):
+        # It has ended.
+        return
+    except OSError as error:
+        # Some may not be looked into, whoever asks. They have no such file if
+        # they have no huge pages.
+        if not _has_none(fs, name):
+            raise exception.KernelError(
+                folder, hostfs.reason(error), _READABLE
+            ) from error
+
+
+def _open(
+    folder: pathlib.Path, descriptor: str, inodes: Collection[int]
+) -> Iterator[_Id]:
+    """Look at what a process has open, but at no other file system.
+
+    One that hangs would hang whoever asks it.
+    """
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         try:
-            # It may end meanwhile.
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                for line in _MAPPED.finditer((folder / 'maps').read_bytes()):
-                    yield int(line[1], 16), int(line[2], 16), int(line[3])
-                yield from _open(os.fspath(folder / 'fd'))
-        except PermissionError as error:
-            # Some may not be looked into, whoever asks. They have no such
-            # file if they have no huge pages.
-            if not _NO_PAGES.search(fs.text(folder / 'status')):
-                raise exception.KernelError(
-                    folder, hostfs.reason(error), _READABLE
-                ) from error
+            info = (folder / 'fdinfo' / descriptor).read_text()
+        except FileNotFoundError:
+            info = ''
+        inode = _INODE.search(info)
+        link = folder / 'fd' / descriptor
+        # Kernels before 5.14 don't tell the inode.
+        if (
+            int(inode[1]) in inodes
+            if inode
+            else os.readlink(link).startswith('/')
+            and _is_huge(os.readlink(link))
+        ):
+            yield _id(os.stat(link))
 
 
-def _open(folder: str) -> Iterator[_Id]:
-    for descriptor in os.listdir(folder):
-        with contextlib.suppress(FileNotFoundError):
-            status = os.stat(f'{folder}/{descriptor}')
-            yield (
-                os.major(status.st_dev),
-                os.minor(status.st_dev),
-                status.st_ino,
-            )
+def _is_huge(path: str) -> bool:
+    """Check by its folder whether a file may be in hugetlbfs."""
+    return 'huge' in path
 
 
+_INODE = re.compile(r'^ino:\s+(\d+)$', re.MULTILINE | re.ASCII)
 _ESCAPED = re.compile(r'\\([0-7]{3})')
 _NO_PAGES = re.compile(r'^HugetlbPages:\s+0 kB$', re.MULTILINE)
 # The device and the inode.

@@ -55,7 +55,16 @@ def of_nodes(fs: hostfs.HostFS) -> dict[int, PageBlocks]:
     path = fs.proc / 'pagetypeinfo'
     if not path.exists():
         return {}
-    head, found, rows = fs.text(path).partition('Number of blocks type')
+    try:
+        text = fs.text(path)
+    except exception.KernelError as error:
+        raise exception.KernelError(
+            path,
+            'one that this user may not read',
+            'a file that this user may read (the monitor needs '
+            'CAP_DAC_READ_SEARCH)',
+        ) from error
+    head, found, rows = text.partition('Number of blocks type')
     names, _, rows = rows.partition('\n')
     counts: dict[int, dict[str, int]] = {}
     for line in _ROW.finditer(rows):

@@ -86,7 +86,7 @@ def test_a_history_that_cannot_be_used_is_told_and_the_rest_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / 'history'
-    path.mkdir()
+    path.write_text('mine')
     assert run(host, '--once', '--history', str(path)) == 0
     out, err = capsys.readouterr()
     assert A_SAMPLE in out
@@ -134,7 +134,18 @@ def test_a_host_that_cannot_be_read(
             '--tls-certificate /no/file: this user cannot read it',
         ),
         (['--html', '/tmp/x'], '--html needs --once'),
-        (['--once', '--listen', '::1'], '--listen needs --port'),
+        (['--once', '--listen', '::1'], 'With --once nothing is served'),
+        (['--once', '--port', '9000'], '--port and --once do not go'),
+        (
+            ['--textfile', '/tmp', '--listen', '::1'],
+            '--listen needs --port',
+        ),
+        (['--history', '/tmp'], '--history /tmp: expected a file'),
+        (['--history', '/no/folder/x'], 'there is no folder /no/folder'),
+        (
+            ['--tls-certificate', __file__, '--tls-key', __file__],
+            'these are not a certificate, its key',
+        ),
         (['--config-dir', '/no/folder'], '/no/folder: expected a folder'),
     ],
 )
@@ -154,8 +165,8 @@ def test_options_that_are_not_right(
         (['--port', '0'], 'expected 1 to 65535'),
         (['--port', '65536'], 'expected 1 to 65535'),
         (['--listen', 'localhost'], 'expected for example 127.0.0.1'),
-        (['--interval', '0'], 'expected 1 to 3600 seconds'),
-        (['--interval', 'nan'], 'expected 1 to 3600 seconds'),
+        (['--interval', '0'], 'expected 1 to 60 seconds'),
+        (['--interval', '61'], 'expected 1 to 60 seconds'),
     ],
 )
 def test_values_that_are_not_right(

@@ -81,8 +81,7 @@ def test_what_is_kept(host: watched.Watched) -> None:
         series: points[0].mean
         for series, points in past.minutes(lambda one: True, 0).items()
     }
-    assert found[history.Series('pool_others_pages', '', '0', '2MiB')] == 30
+    assert found[history.Series('pool_free_pages', '', '0', '2MiB')] == 360
     assert found[history.Series('instance_in_place_kib', A)] == 20 * 1024
-    assert found[history.Series('instance_promised_kib', A)] == 20 * 1024
     assert found[history.Series('slots', 'db.large')] == 36
     assert found[history.Series('node_available_kib', node='0')] == 360 * 2048

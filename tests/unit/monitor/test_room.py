@@ -18,7 +18,6 @@ import pathlib
 
 import pytest
 
-from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.monitor import fragments
 from nova_numa_hugepages.monitor import named_kinds
 from nova_numa_hugepages.monitor import room
@@ -137,7 +136,7 @@ def test_what_fragmentation_costs(tmp_path: pathlib.Path) -> None:
     ],
 )
 def test_remedies(because: fragments.Because, text: str) -> None:
-    found = fragments.Fragment(page_host.pool(1), 5, because, 0.5)
+    found = fragments.Fragment(page_host.pool(1), 5, because)
     assert text in fragments.remedy([found], compacts=True)
 
 
@@ -153,8 +152,10 @@ def test_who_is_in_the_way(tmp_path: pathlib.Path) -> None:
     )
     (found,) = fragments.find(host.look())
     assert found.because is fragments.Because.UNMOVABLE
-    assert found.unmovable == pytest.approx(150 / 353)
+    # It is read again after some minutes.
     path.write_text('nothing')
+    assert host.look().page_blocks.keys() == {0}
+    host.ticks += 300
     sample = host.look()
     assert 'a table of blocks by type' in ''.join(sample.problems)
 
@@ -193,7 +194,43 @@ def test_flavors_that_cannot_be_read(text: str) -> None:
         named_kinds.parse(text)
 
 
-def test_kinds_are_counted_as_the_weigher_counts_them() -> None:
-    kind = Kind('uneven', (Cell(1, 2048, 2048), Cell(1, 4096, 2048)))
-    assert guest_kinds.plausible(kind.guest_kind)
-    assert kind.guest_kind.cells == 2
+def test_a_name_that_is_there_twice() -> None:
+    flavor = 'db:vcpus=4:ram=8192:mem_page_size=1GB'
+    with pytest.raises(ValueError, match="'db' is named twice"):
+        named_kinds.parse_all([flavor, flavor.replace('8192', '4096')])
+
+
+def test_unlike_cells(host: watched.Watched) -> None:
+    uneven = Kind('uneven', (Cell(0, 20480, 2048), Cell(0, 40960, 2048)))
+    # 30 pages each, and no more than 25 of them on the second node.
+    assert now(host, uneven) == {'uneven': 2}
+
+
+def test_cpus_of_instances_that_have_some_for_themselves(
+    host: watched.Watched,
+) -> None:
+    host.spawn(A, (0, 10))
+    host.libvirt.domains[A] = watched.domain(
+        *page_host.needs((0, 10)),
+        pins='<vcpupin vcpu="0" cpuset="2"/><vcpupin vcpu="1" cpuset="3-5"/>',
+    )
+    kinds = room.Kinds()
+    kinds.see(host.look())
+    assert kinds.all() == [Kind('db.large', (Cell(1, 20480, 2048),))]
+    assert now(host, *kinds.all(), dedicated={2, 6}) == {'db.large': 1}
+
+
+def test_as_many_kinds_as_run_do_not_take_turns(
+    host: watched.Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, '_MOST_KINDS', 1)
+    for uuid, name in ((A, 'first'), (B, 'second')):
+        host.spawn(uuid, (0, 5))
+        host.libvirt.domains[uuid] = host.libvirt.domains[uuid].replace(
+            'db.large', name
+        )
+    kinds = room.Kinds()
+    assert kinds.see(host.look())
+    (kept,) = kinds.all()
+    assert not kinds.see(host.look())
+    assert kinds.all() == [kept]

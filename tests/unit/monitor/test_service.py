@@ -75,9 +75,9 @@ def test_what_fails_is_not_shown_as_if_it_were_new(
     assert monitor.step()
     # Each is logged once, and once when it is over.
     assert [record.getMessage() for record in caplog.records] == [
-        'Cannot read all of this host: /sys/node: expected nodes, found '
-        'nothing',
-        'Can be read again: /sys/node: expected nodes, found nothing',
+        'The monitor is hindered: /sys/node: expected nodes, found nothing',
+        'The monitor is not hindered any more: /sys/node: expected nodes, '
+        'found nothing',
     ]
 
 

@@ -39,9 +39,9 @@ def root(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def unowned(root: pathlib.Path) -> list[hugetlbfs.HugeFile]:
-    return hugetlbfs.unowned(
+    return hugetlbfs.FileOwners(
         hostfs.HostFS(root / 'sys', root / 'proc', root / 'run')
-    )
+    ).unowned()
 
 
 def leave(root: pathlib.Path, name: str = 'left') -> os.stat_result:
@@ -111,4 +111,58 @@ def test_a_folder_that_may_not_be_read(
 
     monkeypatch.setattr(os, 'scandir', refuse)
     with pytest.raises(exception.KernelError, match='CAP_DAC_READ_SEARCH'):
+        unowned(root)
+
+
+def test_one_that_is_open_by_its_inode(root: pathlib.Path) -> None:
+    status = leave(root)
+    (root / 'proc/7/fd/3').symlink_to(root / 'dev/huge pages/left')
+    (root / 'proc/7/fdinfo').mkdir()
+    info = root / 'proc/7/fdinfo/3'
+    info.write_text(f'pos:\t0\nino:\t{status.st_ino}\n')
+    assert unowned(root) == []
+    info.write_text('pos:\t0\nino:\t1\n')
+    assert len(unowned(root)) == 1
+
+
+def test_other_file_systems_are_not_touched(
+    root: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(root)
+    (root / 'proc/7/fd/3').symlink_to('/mnt/nfs/disk')
+    stat = os.stat
+
+    def refuse(path: object, **options: object) -> os.stat_result:
+        if 'fd' in str(path):
+            raise OSError(116, 'Stale file handle')
+        return stat(path, **options)  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr(os, 'stat', refuse)
+    assert len(unowned(root)) == 1
+
+
+def test_who_has_them_is_asked_again_when_something_changes(
+    root: pathlib.Path,
+) -> None:
+    leave(root)
+    now = 0.0
+    owners = hugetlbfs.FileOwners(
+        hostfs.HostFS(root / 'sys', root / 'proc', root / 'run'), lambda: now
+    )
+    assert len(owners.unowned()) == 1
+    (root / 'proc/7/fd/3').symlink_to(root / 'dev/huge pages/left')
+    assert len(owners.unowned()) == 1
+    now = 300.0
+    assert owners.unowned() == []
+    leave(root, 'other')
+    assert len(owners.unowned()) == 1
+
+
+def test_too_many_files(
+    root: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hugetlbfs, '_MOST_FILES', 1)
+    leave(root)
+    leave(root, 'other')
+    with pytest.raises(exception.KernelError, match='more than 1 files'):
         unowned(root)
