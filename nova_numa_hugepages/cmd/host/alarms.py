@@ -98,7 +98,10 @@ class Alarms(lister.Lister):
                 if SEVERITIES.index(alarm['severity'])
                 >= SEVERITIES.index(parsed_args.severity)
             ]
-            super().run(parsed_args)
+            if self._rows or parsed_args.formatter != 'table':
+                super().run(parsed_args)
+            else:
+                self.app.stdout.write('No alarms.\n')
         except exception.NUMAHugepagesError as error:
             return errors.fail(error)
         return EXIT_RAISED if self._rows else 0

@@ -109,6 +109,9 @@ def test_alarms(
     assert 'has not been looked at' in capsys.readouterr().err
     monitor.step()
     assert run('--url', url) == 0
+    assert capsys.readouterr().out == 'No alarms.\n'
+    assert run('--url', url, '-f', 'json') == 0
+    assert json.loads(capsys.readouterr().out) == []
     host.spawn(A, (0, 10), elsewhere=[(1, 10)])
     look_twice(monitor, clock)
     with request.urlopen(f'{url}/alarms') as answer:
