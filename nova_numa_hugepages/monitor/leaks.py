@@ -179,65 +179,12 @@ def values(sample: HostSample, *, warm_kib: int = 0) -> dict[Series, float]:
 
     :param warm_kib: idle memory of each pool that is kept on purpose
     """
-    found: dict[Series, float] = {}
-    names = {AWAITED, SURPLUS, IDLE}
-    awaited: dict[int, int] = {}
-    for key, pool in sample.snapshot.pools.items():
-        usage = pool.usage
-        idle = min(usage.account.grown, max(0, usage.available))
-        for name, kib in (
-            (SURPLUS, usage.pool.surplus * key.size_kib),
-            (IDLE, idle * key.size_kib - warm_kib),
-        ):
-            found[Series(name, *of_pool(key))] = max(0, kib)
-        # They are kept on each node, as they may be touched on any.
-        awaited[key.size_kib] = max(
-            awaited.get(key.size_kib, 0), usage.awaited
-        )
-        for hold in pool.holds:
-            if (
-                sample.defined is not None
-                and hold.holder not in sample.defined
-                and hold.purpose is not model.Purpose.RESIZE
-            ):
-                series = Series(NO_DOMAIN, *of_pool(key, hold.holder))
-                kib = hold.pages * key.size_kib
-                found[series] = found.get(series, 0) + kib
-    for size_kib, pages in awaited.items():
-        series = Series(AWAITED, page_size=page_size(size_kib))
-        found[series] = pages * size_kib
-    running = sample.snapshot.guests.keys()
-    if sample.defined is not None or all(
-        hold.holder in running
-        for pool in sample.snapshot.pools.values()
-        for hold in pool.holds
-    ):
-        names.add(NO_DOMAIN)
-    file_kib = 0
-    if sample.files is not None:
-        names.add(FILE)
-        for size_kib in awaited:
-            found[Series(FILE, page_size=page_size(size_kib))] = 0
-    for file in sample.files or ():
-        series = Series(FILE, page_size=page_size(file.size_kib))
-        kib = file.pages * file.size_kib
-        found[series] = found.get(series, 0) + kib
-        file_kib += kib
-    # A guest whose pages can't be read has them all the same.
-    if (
-        sample.mapped_kib is not None
-        and sample.files is not None
-        and not any(one.in_place is None for one in sample.instances.values())
-    ):
-        others_kib = sum(
-            pages * key.size_kib
-            for key, users in sample.others.items()
-            for pages in users.values()
-        )
-        unowned_kib = others_kib - sample.mapped_kib - file_kib
-        found[Series(UNOWNED)] = max(0, unowned_kib)
-    for name in names:
-        found.setdefault(Series(name), 0)
+    found = {
+        **_of_pools(sample, warm_kib),
+        **_of_holds(sample),
+        **_of_files(sample),
+        **_of_nobody(sample),
+    }
     for uuid, instance in sample.instances.items():
         if instance.small is not None and instance.in_place:
             found[Series(SMALL, uuid)] = sum(instance.small.kib.values())
@@ -245,6 +192,73 @@ def values(sample: HostSample, *, warm_kib: int = 0) -> dict[Series, float]:
         if inside is not None and inside.used_kib is not None:
             found[Series(USED, uuid)] = inside.used_kib
     return found
+
+
+def _of_pools(sample: HostSample, warm_kib: int) -> dict[Series, float]:
+    found: dict[Series, float] = dict.fromkeys(
+        map(Series, (AWAITED, SURPLUS, IDLE)), 0
+    )
+    for key, pool in sample.snapshot.pools.items():
+        usage = pool.usage
+        idle = min(usage.account.grown, max(0, usage.available))
+        subject = of_pool(key)
+        found[Series(SURPLUS, *subject)] = usage.pool.surplus * key.size_kib
+        found[Series(IDLE, *subject)] = max(0, idle * key.size_kib - warm_kib)
+        # They are kept on each node, as they may be touched on any.
+        series = Series(AWAITED, page_size=page_size(key.size_kib))
+        found[series] = max(found.get(series, 0), usage.awaited * key.size_kib)
+    return found
+
+
+def _of_holds(sample: HostSample) -> dict[Series, float]:
+    holds = [
+        hold
+        for pool in sample.snapshot.pools.values()
+        for hold in pool.holds
+        if hold.purpose is not model.Purpose.RESIZE
+    ]
+    defined = sample.defined
+    if defined is None:
+        # libvirt wasn't asked if all of them run.
+        defined = frozenset(sample.snapshot.guests)
+        if not all(hold.holder in defined for hold in holds):
+            return {}
+    found: dict[Series, float] = {Series(NO_DOMAIN): 0}
+    for hold in holds:
+        if hold.holder not in defined:
+            series = Series(NO_DOMAIN, *of_pool(hold.key, hold.holder))
+            kib = hold.pages * hold.size_kib
+            found[series] = found.get(series, 0) + kib
+    return found
+
+
+def _of_files(sample: HostSample) -> dict[Series, float]:
+    if sample.files is None:
+        return {}
+    found: dict[Series, float] = {Series(FILE): 0}
+    for key in sample.snapshot.pools:
+        found[Series(FILE, page_size=page_size(key.size_kib))] = 0
+    for file in sample.files:
+        series = Series(FILE, page_size=page_size(file.size_kib))
+        found[series] = found.get(series, 0) + file.pages * file.size_kib
+    return found
+
+
+def _of_nobody(sample: HostSample) -> dict[Series, float]:
+    if (
+        sample.mapped_kib is None
+        or sample.files is None
+        # A guest whose pages can't be read has them all the same.
+        or any(one.in_place is None for one in sample.instances.values())
+    ):
+        return {}
+    others_kib = sum(
+        pages * key.size_kib
+        for key, users in sample.others.items()
+        for pages in users.values()
+    )
+    file_kib = sum(file.pages * file.size_kib for file in sample.files)
+    return {Series(UNOWNED): max(0, others_kib - sample.mapped_kib - file_kib)}
 
 
 def left(sample: HostSample, kinds: Collection[room.Kind] = ()) -> list[Leak]:
