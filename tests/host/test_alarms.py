@@ -211,6 +211,7 @@ def test_vcpus_off_their_plan(watch: Watch) -> None:
         assert watch.look() == set()
 
 
+@pytest.mark.nightly
 def test_a_guest_that_fills_its_memory(
     watch: Watch, tmp_path: pathlib.Path
 ) -> None:

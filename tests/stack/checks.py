@@ -45,6 +45,25 @@ def wait_until_empty(host: hosts.ComputeHost) -> None:
     check_empty(host)
 
 
+def wait_for_room(
+    client: api.Client, flavor: str, host: hosts.ComputeHost
+) -> None:
+    """Wait until the scheduler knows that a host has room again."""
+
+    def has_room() -> bool:
+        [server] = client.create(flavor, host=host.name)
+        status = client.wait(server, 'ACTIVE', 'ERROR')['status']
+        client.delete([server])
+        return bool(status == 'ACTIVE')
+
+    api.wait_until(
+        has_room,
+        lambda: f'{host.name} has reported no room',
+        limit_s=2 * hosts.REPORT_S,
+        interval_s=10,
+    )
+
+
 def check_instance(
     client: api.Client,
     host: hosts.ComputeHost,

@@ -143,9 +143,9 @@ def test_shelved_while_others_take_its_pages(
         client.act(server, 'shelve')
         client.wait(server, 'SHELVED_OFFLOADED')
         checks.check_empty(node1)
-        other = client.boot(
-            client.pages(cells=4, mib=4 * WHOLE_MIB), host=node1.name
-        )
+        flavor = client.pages(cells=4, mib=4 * WHOLE_MIB)
+        checks.wait_for_room(client, flavor, node1)
+        other = client.boot(flavor, host=node1.name)
 
         # There is no room for it, and it stays what it is.
         client.act(server, 'unshelve')

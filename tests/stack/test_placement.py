@@ -149,7 +149,7 @@ def test_next_host(client: api.Client, cloud: stack.Stack) -> None:
             break
         # The host has reported to the scheduler meanwhile.
         client.delete([server])
-        _wait_for_room(client, flavor, first)
+        checks.wait_for_room(client, flavor, first)
 
     # then the claim passes and the pages can't be had, so it is elsewhere.
     [second] = set(cloud.nodes.values()) - {first}
@@ -157,26 +157,7 @@ def test_next_host(client: api.Client, cloud: stack.Stack) -> None:
     assert 'pages of 2 MiB on NUMA node 2 are missing' in logged
     checks.check_empty(first)
     checks.check_instance(client, second, server)
-    _wait_for_room(client, flavor, first)
-
-
-def _wait_for_room(
-    client: api.Client, flavor: str, host: hosts.ComputeHost
-) -> None:
-    """Wait until the scheduler knows that a host has room again."""
-
-    def has_room() -> bool:
-        [server] = client.create(flavor, host=host.name)
-        status = client.wait(server, 'ACTIVE', 'ERROR')['status']
-        client.delete([server])
-        return bool(status == 'ACTIVE')
-
-    api.wait_until(
-        has_room,
-        lambda: f'{host.name} has reported no room',
-        limit_s=2 * hosts.REPORT_S,
-        interval_s=10,
-    )
+    checks.wait_for_room(client, flavor, first)
 
 
 @pytest.mark.scenario(5, 'ten at once with room for seven')
