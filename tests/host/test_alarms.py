@@ -18,6 +18,7 @@ Kernel, libvirt and QEMU are real. Only time is not: a day goes by in a moment.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent import futures
 import contextlib
 import json
 import mmap
@@ -443,3 +444,34 @@ def test_a_guest_whose_use_only_rises(
     assert watch.leaks(1, _HOUR_S) == set()
     for guest in guests:
         watch.service.do(['release', guest.uuid])
+
+
+def test_pages_that_an_instance_left(
+    watch: Watch, tmp_path: pathlib.Path
+) -> None:
+    guest = scene.Guest(watch.machine, domains.Cell(0, 2 * _PAGES, [0]))
+    watch.service.do(['hold', guest.uuid, guest.needs])
+    guest.start()
+    watch.service.do(['taken', guest.uuid])
+    scene.set_pools(watch.machine, 2 * _PAGES)
+    ended = tmp_path / 'ended'
+    with futures.ThreadPoolExecutor() as pool:
+        # The service has seen it, and then it ends.
+        healing = pool.submit(
+            watch.service.do,
+            ['heal', [guest.uuid]],
+            ['wait_for', str(ended)],
+            ['heal', [guest.uuid]],
+        )
+        time.sleep(5)
+        guest.destroy()
+        # The kernel doesn't say whose pages these were before.
+        with taken(_PAGES // 2):
+            ended.touch()
+            healing.result()
+            assert watch.look() == {'memory_leaked'}
+            view = watch.monitor.view()
+            assert view is not None
+            assert [leak['kind'] for leak in view['leaks']] == ['left']
+    watch.service.do(['release', guest.uuid], ['heal', []])
+    assert watch.look() == set()
