@@ -21,6 +21,7 @@ from prometheus_client import parser
 import pytest
 
 from tests.stack import api
+from tests.stack import checks
 from tests.stack import host_state
 from tests.stack import hosts
 
@@ -33,10 +34,13 @@ Rows = dict[str, list[tuple[dict[str, str], float]]]
 def test_two_hosts_watched_at_once(
     client: api.Client, node1: hosts.ComputeHost, node2: hosts.ComputeHost
 ) -> None:
+    small = client.pages(mib=128)
+    # It may have had another driver just now.
+    checks.wait_for_room(client, small, node2)
     servers = {
         client.boot(client.pages(cells=2, mib=256), host='node1'): node1,
-        client.boot(client.pages(mib=128), host='node1'): node1,
-        client.boot(client.pages(mib=128), host='node2'): node2,
+        client.boot(small, host='node1'): node1,
+        client.boot(small, host='node2'): node2,
     }
 
     with futures.ThreadPoolExecutor() as pool:
