@@ -24,6 +24,7 @@ import sys
 import time
 
 from prometheus_client import parser
+import pytest
 
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import sample
@@ -143,6 +144,7 @@ def looking(
         process.kill(signal.SIGTERM)
 
 
+@pytest.mark.nightly
 def test_alarms_on_memory_that_was_moved_and_moved_back(
     host: virtual.VirtualHost, service: conftest.Make
 ) -> None:
@@ -170,8 +172,8 @@ def test_alarms_on_memory_in_pieces(
     with looking(host, ours.folder) as alarms:
         assert alarms() == set()
         with scene.scattered(host, 2):
-            assert alarms() == {'memory_fragmented'}
-        assert alarms() == set()
+            assert 'memory_fragmented' in alarms()
+        assert 'memory_fragmented' not in alarms()
 
 
 def test_what_a_guest_uses_inside(
