@@ -83,6 +83,7 @@ class Watch:
             folder / 'ledger.sqlite',
             virsh.Virsh(machine.uri, 5.0),
             clock=self._clock,
+            ticks=lambda: self._ticks,
         )
         self.monitor = service.Monitor(
             watched.collect,
