@@ -116,9 +116,10 @@ def here() -> tuple[float, float]:
     """Measure it on this machine."""
     setup.prepare()
     with (
-        contextlib.ExitStack() as stack,
         tempfile.TemporaryDirectory() as folder,
         local.LocalHost() as machine,
+        # Guests end before their libvirt does.
+        contextlib.ExitStack() as stack,
     ):
         scene.set_pools(machine, GUESTS * _PAGES)
         for _ in range(GUESTS):
