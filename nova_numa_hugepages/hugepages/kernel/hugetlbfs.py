@@ -110,8 +110,11 @@ def _without_owner(
     if not left:
         return []
     inodes = {inode for _, _, inode in left}
+    folders = tuple(
+        path for root, mount in _mounts(fs) for path in (mount, root + mount)
+    )
     # Hardly any process has huge pages; those that do come first.
-    for id in _in_use(fs, inodes):
+    for id in _in_use(fs, inodes, folders):
         left.pop(id, None)
         if not left:
             break
@@ -194,10 +197,13 @@ def _walk(folder: str, depth: int = 0) -> Iterator[str]:
             yield entry.path
 
 
-def _in_use(fs: hostfs.HostFS, inodes: Collection[int]) -> Iterator[_Id]:
+def _in_use(
+    fs: hostfs.HostFS, inodes: Collection[int], folders: tuple[str, ...]
+) -> Iterator[_Id]:
     """List the files that processes have mapped or open.
 
     :param inodes: of the files that matter
+    :param folders: where hugetlbfs is mounted
     """
     others = []
     for name in os.listdir(fs.proc):
@@ -205,9 +211,9 @@ def _in_use(fs: hostfs.HostFS, inodes: Collection[int]) -> Iterator[_Id]:
             if _has_none(fs, name):
                 others.append(name)
             else:
-                yield from _of_process(fs, name, inodes)
+                yield from _of_process(fs, name, inodes, folders)
     for name in others:
-        yield from _of_process(fs, name, inodes)
+        yield from _of_process(fs, name, inodes, folders)
 
 
 def _has_none(fs: hostfs.HostFS, name: str) -> bool:
@@ -220,14 +226,17 @@ def _has_none(fs: hostfs.HostFS, name: str) -> bool:
 
 
 def _of_process(
-    fs: hostfs.HostFS, name: str, inodes: Collection[int]
+    fs: hostfs.HostFS,
+    name: str,
+    inodes: Collection[int],
+    folders: tuple[str, ...],
 ) -> Iterator[_Id]:
     folder = fs.proc / name
     try:
         for line in _MAPPED.finditer((folder / 'maps').read_bytes()):
             yield int(line[1], 16), int(line[2], 16), int(line[3])
         for descriptor in os.listdir(folder / 'fd'):
-            yield from _open(folder, descriptor, inodes)
+            yield from _open(folder, descriptor, inodes, folders)
     except (FileNotFoundError, ProcessLookupError):
         # It has ended.
         return
@@ -241,7 +250,10 @@ def _of_process(
 
 
 def _open(
-    folder: pathlib.Path, descriptor: str, inodes: Collection[int]
+    folder: pathlib.Path,
+    descriptor: str,
+    inodes: Collection[int],
+    folders: tuple[str, ...],
 ) -> Iterator[_Id]:
     """Look at what a process has open, but at no other file system.
 
@@ -258,15 +270,9 @@ def _open(
         if (
             int(inode[1]) in inodes
             if inode
-            else os.readlink(link).startswith('/')
-            and _is_huge(os.readlink(link))
+            else os.readlink(link).startswith(folders)
         ):
             yield _id(os.stat(link))
-
-
-def _is_huge(path: str) -> bool:
-    """Check by its folder whether a file may be in hugetlbfs."""
-    return 'huge' in path
 
 
 _INODE = re.compile(r'^ino:\s+(\d+)$', re.MULTILINE | re.ASCII)

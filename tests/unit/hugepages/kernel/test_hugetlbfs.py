@@ -166,3 +166,17 @@ def test_too_many_files(
     leave(root, 'other')
     with pytest.raises(exception.KernelError, match='more than 1 files'):
         unowned(root)
+
+
+def test_a_mount_of_any_name(root: pathlib.Path) -> None:
+    """Without the inode, it is found by where hugetlbfs is mounted."""
+    (root / 'mnt/fast').mkdir(parents=True)
+    (root / 'proc/1/mountinfo').write_text(
+        '30 22 0:30 / /mnt/fast rw shared:9 - hugetlbfs none rw\n'
+    )
+    path = root / 'mnt/fast/left'
+    path.write_bytes(b'x' * 100_000)
+    os.sync()
+    assert len(unowned(root)) == 1
+    (root / 'proc/7/fd/3').symlink_to(path)
+    assert unowned(root) == []
