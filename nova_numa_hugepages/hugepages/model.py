@@ -182,6 +182,11 @@ def pooled_kib(pools: Iterable[Pool], node: int) -> int:
     )
 
 
+def total_kib(counts: Iterable[tuple[PoolKey, int]]) -> int:
+    """Add up the memory of pages of pools, in KiB."""
+    return sum(key.size_kib * pages for key, pages in counts)
+
+
 def above_zero(counts: Mapping[PoolKey, int]) -> dict[PoolKey, int]:
     """Keep the counts that are above zero."""
     return {key: count for key, count in counts.items() if count > 0}

@@ -193,7 +193,8 @@ class HostSample:
     :ivar reserved_by: what control groups that aren't instances have reserved,
         used or not, by page size in KiB
     :ivar mapped_kib: huge pages that processes other than guests have; those
-        that several have count for each. None if that can't be read.
+        that several have count for each. 0 if none are in use beside those of
+        guests, None if that can't be read.
     :ivar files: files of hugetlbfs that no process has; None if that can't be
         read
     :ivar page_blocks: what the blocks of each node were given out for; empty
@@ -230,6 +231,10 @@ class HostSample:
     drift: tuple[str, ...]
     libvirt_problem: str
     problems: tuple[str, ...]
+
+    def of_others(self, key: model.PoolKey) -> int:
+        """Return how many pages of a pool others than instances use."""
+        return sum(self.others.get(key, {}).values())
 
     def available_kib(self, node: int) -> int | None:
         """Return how much of a NUMA node new instances can have.
@@ -352,19 +357,24 @@ class Sampler:
                 ),
             )
         pids = {guest.pid for guest in snapshot.guests.values()}
+        others = snapshot.others(
+            fs, (one.in_place for one in instances.values())
+        )
         return HostSample(
             now,
             snapshot,
             has_ledger,
             ledger_problem,
             instances,
-            snapshot.others(fs, (one.in_place for one in instances.values())),
+            others,
             problems.read(lambda: kubelet.promised(self.kubelet_state), {}),
             problems.read(self.kernel.reserved, {}),
             cgroups.reserved(
                 fs, {key.size_kib for key in snapshot.pools}, pids
             ),
-            problems.read(lambda: processes.mapped_kib(fs, pids), None),
+            problems.read(lambda: processes.mapped_kib(fs, pids), None)
+            if others
+            else 0,
             problems.read(self.read_files, None),
             problems.read(self.read_blocks, {})
             if any(pool.fragmented for pool in snapshot.pools.values())

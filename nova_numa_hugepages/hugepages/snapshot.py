@@ -172,9 +172,9 @@ def take(
             lost = min(whole, limit) - room
         pools[key] = PoolSnapshot(
             found,
-            max(0, room),
+            room,
             fragmentation.unusable_permille(free, key.size_kib),
-            max(0, lost),
+            lost,
             of_blocks,
             tuple(hold for hold in holds if hold.key == key),
         )

@@ -280,18 +280,18 @@ class History:
                 # It is the disk that is full.
                 raise
             # Leaks need hours more than minutes.
-            for some_s, rows in _ROWS.items():
-                self._drop(some_s, self._count(some_s, rows) * 3 // 4)
+            for some_s in _ROWS:
+                self._drop(some_s, self._count(some_s) * 3 // 4)
                 with contextlib.suppress(sqlite3.OperationalError):
                     self._database.execute(insert, row)
                     return
             self._database.execute(insert, row)
 
-    def _count(self, length_s: int, most: int) -> int:
+    def _count(self, length_s: int) -> int:
         (count,) = self._database.execute(
             'SELECT count(*) FROM rows WHERE length_s = ?', (length_s,)
         ).fetchone()
-        return min(int(count), most)
+        return int(count)
 
     def _pages(self) -> int:
         (count,) = self._database.execute('PRAGMA page_count').fetchone()
@@ -326,7 +326,7 @@ class History:
                 setattr(self, where, '')
 
     def _begin_again(self) -> None:
-        """Begin another file if somebody has removed the one that is open."""
+        """Create the file again if it was removed while it was open."""
         path = self._path
         if path is None or self._unusable or path.exists():
             return

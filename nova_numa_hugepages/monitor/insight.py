@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from oslo_log import log as logging
 
+from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.sample import HostSample
 from nova_numa_hugepages.monitor import fragments
@@ -149,9 +150,8 @@ class Analyst:
                 found[Series(POOL_FREE, *of_pool(key))] = pool.usage.pool.free
         for uuid, instance in sample.instances.items():
             if instance.in_place:
-                found[Series(IN_PLACE, uuid)] = sum(
-                    pages * key.size_kib
-                    for key, pages in instance.in_place.items()
+                found[Series(IN_PLACE, uuid)] = model.total_kib(
+                    instance.in_place.items()
                 )
         for name, count in slots.items():
             found[Series(SLOTS, name)] = count.now

@@ -23,16 +23,14 @@ from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
-from collections.abc import Sequence
 import enum
-import itertools
 import statistics
 from typing import NamedTuple
 
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.sample import HostSample
+from nova_numa_hugepages.monitor import rising
 from nova_numa_hugepages.monitor import room
-from nova_numa_hugepages.monitor import trend
 from nova_numa_hugepages.monitor.history import History
 from nova_numa_hugepages.monitor.history import HOUR_S
 from nova_numa_hugepages.monitor.history import MINUTE_S
@@ -51,15 +49,10 @@ IDLE = 'leak_idle_kib'
 SMALL = 'instance_small_kib'
 USED = 'instance_used_kib'
 
-# How long back it is looked, and how much of that has to be known.
+# How long back it is looked.
 _MINUTES_S = 3 * HOUR_S
 _HOURS_S = 72 * HOUR_S
-_LEAST_KNOWN = 0.9
 
-# What rises has to do so for so many hours, in so many parts of them.
-_RISING_HOURS = 48
-_RISING_PARTS = 8
-_STEADY = 0.9
 _LEAST_SMALL_KIB = 256 * 1024
 _LEAST_SMALL_SHARE = 0.25
 _LEAST_USED_SHARE = 0.1
@@ -252,10 +245,8 @@ def _of_nobody(sample: HostSample) -> dict[Series, float]:
         or any(one.in_place is None for one in sample.instances.values())
     ):
         return {}
-    others_kib = sum(
-        pages * key.size_kib
-        for key, users in sample.others.items()
-        for pages in users.values()
+    others_kib = model.total_kib(
+        (key, sample.of_others(key)) for key in sample.others
     )
     file_kib = sum(file.pages * file.size_kib for file in sample.files)
     return {Series(UNOWNED): max(0, others_kib - sample.mapped_kib - file_kib)}
@@ -266,7 +257,7 @@ def left(sample: HostSample, kinds: Collection[room.Kind] = ()) -> list[Leak]:
 
     :param kinds: the kinds of instances that slots are counted of
     """
-    return _with_slots(sample, _left(sample), kinds)
+    return _with_slots(_left(sample), kinds)
 
 
 def find(
@@ -284,13 +275,13 @@ def find(
         *_guest_use(sample, past),
     ]
     found.sort(key=lambda leak: -leak.kib)
-    return _with_slots(sample, found, kinds)
+    return _with_slots(found, kinds)
 
 
 def _with_slots(
-    sample: HostSample, found: Iterable[Leak], kinds: Collection[room.Kind]
+    found: Iterable[Leak], kinds: Collection[room.Kind]
 ) -> list[Leak]:
-    return [leak._replace(slots=_slots(sample, leak, kinds)) for leak in found]
+    return [leak._replace(slots=_slots(leak, kinds)) for leak in found]
 
 
 class _Past:
@@ -337,7 +328,7 @@ class _Past:
         ]
         lows = {point.time: point.low for point in span.get(series, [])}
         least = min((lows.get(when, 0.0) for when in times), default=0.0)
-        if not times or (len(times) * length_s < after_s * _LEAST_KNOWN):
+        if not times or (len(times) * length_s < after_s * rising.LEAST_KNOWN):
             least = 0.0
         if least <= 0:
             return 0.0, self.now
@@ -398,22 +389,22 @@ def _stays(sample: HostSample, past: _Past) -> Iterator[Leak]:
 def _own_memory(sample: HostSample, past: _Past) -> Iterator[Leak]:
     """Find a QEMU whose own memory only grows."""
     for uuid in sample.instances:
-        gain = _rise(past.hours(Series(SMALL, uuid)), sample.time)
+        rise = rising.rise(past.hours(Series(SMALL, uuid)), sample.time)
         if (
-            gain is not None
-            and gain.kib >= _LEAST_SMALL_KIB
-            and gain.kib >= gain.first_kib * _LEAST_SMALL_SHARE
+            rise is not None
+            and rise.gain >= _LEAST_SMALL_KIB
+            and rise.gain >= rise.first * _LEAST_SMALL_SHARE
         ):
             yield Leak(
                 'own_memory',
                 Subject(uuid),
-                gain.since,
-                int(gain.kib),
+                rise.since,
+                int(rise.gain),
                 {},
                 Sure.LIKELY,
                 f'the memory of its QEMU beside that of the guest has grown '
-                f'by {_mib(gain.kib)} in '
-                f'{_RISING_HOURS} hours, and has not fallen.',
+                f'by {_mib(rise.gain)} in '
+                f'{rising.HOURS} hours, and has not fallen.',
                 'Restart it (hard reboot) or migrate it, which begins with a '
                 'new QEMU; look for a newer version of QEMU.',
             )
@@ -431,106 +422,47 @@ def _guest_use(sample: HostSample, past: _Past) -> Iterator[Leak]:
         points = {uuid: past.hours(Series(USED, uuid)) for uuid in uuids}
         for uuid in uuids:
             inside = sample.instances[uuid].inside
-            gain = _rise(points[uuid], sample.time)
-            if gain is None or inside is None or not inside.available_kib:
+            rise = rising.rise(points[uuid], sample.time)
+            if rise is None or inside is None or not inside.available_kib:
                 continue
             peers = [
                 change
                 for other in uuids
                 if other != uuid
-                for change in _change(points[other], sample.time)
+                for change in rising.change(points[other], sample.time)
             ]
             if (
-                gain.kib >= inside.available_kib * _LEAST_USED_SHARE
+                rise.gain >= inside.available_kib * _LEAST_USED_SHARE
                 and len(peers) >= _PEERS
-                and statistics.median(peers) < gain.kib * _PEER_SHARE
+                and statistics.median(peers) < rise.gain * _PEER_SHARE
             ):
                 yield Leak(
                     'guest_use',
                     Subject(uuid),
-                    gain.since,
-                    int(gain.kib),
+                    rise.since,
+                    int(rise.gain),
                     {},
                     Sure.POSSIBLE,
-                    f'what it uses has only risen for {_RISING_HOURS} hours, '
-                    f'by {_mib(gain.kib)}, and that of '
+                    f'what it uses has only risen for {rising.HOURS} hours, '
+                    f'by {_mib(rise.gain)}, and that of '
                     f'{len(peers)} other instances of its flavor has not.',
                     'A program in it may leak memory; tell its user.',
                 )
 
 
-class _Rise(NamedTuple):
-    """How a number has risen.
+def _slots(leak: Leak, kinds: Iterable[room.Kind]) -> dict[str, float]:
+    """Return how many instances could have had what is lost.
 
-    :ivar first_kib: what it was
-    :ivar kib: by how much
+    :returns: empty if it is no huge pages, or of which size they are is not
+        known
     """
-
-    since: float
-    first_kib: float
-    kib: float
-
-
-def _window(points: Sequence[Point], now: float) -> list[Point]:
-    """Return the last hours; empty if too few of them are known."""
-    window = [
-        point for point in points if point.time > now - _RISING_HOURS * HOUR_S
-    ]
-    if len(window) < _RISING_HOURS * _LEAST_KNOWN:
-        return []
-    # It is looked at in parts of one length.
-    return window[len(window) % _RISING_PARTS :]
-
-
-def _change(points: Sequence[Point], now: float) -> Iterator[float]:
-    window = _window(points, now)
-    if window:
-        yield window[-1].mean - window[0].mean
-
-
-def _rise(points: Sequence[Point], now: float) -> _Rise | None:
-    """Return how a number has risen, None if it has not done so steadily."""
-    window = _window(points, now)
-    if not window:
-        return None
-    size = len(window) // _RISING_PARTS
-    lows = [
-        min(point.low for point in window[at : at + size])
-        for at in range(0, size * _RISING_PARTS, size)
-    ]
-    if any(later <= sooner for sooner, later in itertools.pairwise(lows)):
-        return None
-    if trend.steadiness([(p.time, p.mean) for p in window]) < _STEADY:
-        return None
-    # What slows down comes to an end.
-    half = len(lows) // 2
-    if lows[-1] - lows[half] < (lows[half] - lows[0]) / 2:
-        return None
-    return _Rise(window[0].time, lows[0], lows[-1] - lows[0])
-
-
-def _slots(
-    sample: HostSample, leak: Leak, kinds: Iterable[room.Kind]
-) -> dict[str, float]:
-    """Return how many instances could have had what is lost."""
-    if leak.kind in ('guest_use', 'own_memory', 'unowned'):
-        # It is the instance's own, or no huge pages; or of which size they are
-        # is not known.
-        return {}
-    for key in sorted(sample.snapshot.pools):
-        # Which node a file is on isn't known.
-        pool = of_pool(key, leak.subject.resource)
-        if leak.subject in (
-            pool,
-            pool._replace(node=''),
-        ):
-            lost = {key: leak.kib // key.size_kib}
-            found = {
-                kind.name: round(room.pages_in_slots(kind, lost), 2)
-                for kind in kinds
-            }
-            return {name: count for name, count in found.items() if count}
-    return {}
+    found = {
+        kind.name: round(leak.kib / sum(c.memory_kib for c in kind.cells), 2)
+        for kind in kinds
+        if {page_size(cell.size_kib) for cell in kind.cells}
+        == {leak.subject.page_size}
+    }
+    return {name: count for name, count in found.items() if count}
 
 
 def _mib(kib: float) -> str:

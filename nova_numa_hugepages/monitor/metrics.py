@@ -146,7 +146,7 @@ def _others(sample: HostSample) -> Iterator[Row]:
 
 def _of_others(sample: HostSample) -> Iterator[Row]:
     for key in sample.snapshot.pools:
-        yield _pool_labels(key), sum(sample.others.get(key, {}).values())
+        yield _pool_labels(key), sample.of_others(key)
 
 
 def _pods(sample: HostSample) -> Iterator[Row]:

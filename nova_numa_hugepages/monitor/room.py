@@ -27,7 +27,6 @@ from nova_numa_hugepages.core import model as core_model
 from nova_numa_hugepages.core.capacity import cell_room
 from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.core.capacity import slots
-from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.sample import Domain
 from nova_numa_hugepages.hugepages.sample import HostSample
 
@@ -63,7 +62,7 @@ class Kind(NamedTuple):
         counts: dict[cell_room.CellNeed, int] = {}
         for cell in self.cells:
             need = cell_room.new_need(
-                # Where none is needed there is no limit; see `Host.rooms`.
+                # Where none is needed there is no limit; see `_count`.
                 vcpus=cell.cpus or 1,
                 emulator=0,
                 shared=0,
@@ -218,17 +217,3 @@ def _pages(sample: HostSample, node: int, *, whole: bool) -> Mapping[int, int]:
         for key, pool in sample.snapshot.pools.items()
         if key.node == node
     }
-
-
-def pages_in_slots(kind: Kind, lost: Mapping[model.PoolKey, int]) -> float:
-    """Return how many instances of a kind lost pages would be enough for.
-
-    Whatever node they are on, and whether there are CPUs.
-    """
-    kib: dict[int, int] = {}
-    for key, pages in lost.items():
-        kib[key.size_kib] = kib.get(key.size_kib, 0) + pages * key.size_kib
-    need: dict[int, int] = {}
-    for cell in kind.cells:
-        need[cell.size_kib] = need.get(cell.size_kib, 0) + cell.memory_kib
-    return min(kib.get(size, 0) / wanted for size, wanted in need.items())

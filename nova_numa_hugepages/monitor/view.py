@@ -21,6 +21,7 @@ from typing import Any
 
 from nova_numa_hugepages.core.printable import printable
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.sample import HostSample
 from nova_numa_hugepages.hugepages.sample import InstanceSample
 from nova_numa_hugepages.monitor import insight
@@ -151,15 +152,19 @@ def _node(
         for key, pool in sample.snapshot.pools.items()
         if key.node == node
     ]
-    of_instances = _kib(
+    of_instances = model.total_kib(
         (key, pages)
         for one in sample.instances.values()
         for key, pages in (one.in_place or {}).items()
         if key.node == node
     )
-    promised = _kib((key, pool.usage.promised) for key, pool in pools)
-    in_pools = _kib((key, pool.usage.pool.total) for key, pool in pools)
-    free = _kib((key, pool.usage.pool.free) for key, pool in pools)
+    promised = model.total_kib(
+        (key, pool.usage.promised) for key, pool in pools
+    )
+    in_pools = model.total_kib(
+        (key, pool.usage.pool.total) for key, pool in pools
+    )
+    free = model.total_kib((key, pool.usage.pool.free) for key, pool in pools)
     owners: dict[int, list[str]] = {}
     for uuid, instance in sample.instances.items():
         plan = instance.domain.plan if instance.domain else None
@@ -214,7 +219,7 @@ def _pool(
         'free': usage.pool.free,
         'surplus': usage.pool.surplus,
         **(of_ledger if sample.has_ledger else dict.fromkeys(of_ledger)),
-        'others': sum(sample.others.get(key, {}).values()),
+        'others': sample.of_others(key),
         'allocatable': pool.allocatable,
         'fragmented': pool.fragmented,
         'past': past.get(series, []),
@@ -237,9 +242,13 @@ def _instance(
         'project': plan.project if plan else '',
         'domain': printable(instance.process.name),
         'starting': instance.starting,
-        'promised_kib': None if promised is None else _kib(promised.items()),
-        'in_place_kib': None if in_place is None else _kib(in_place.items()),
-        'astray_kib': _kib(instance.astray.items()),
+        'promised_kib': None
+        if promised is None
+        else model.total_kib(promised.items()),
+        'in_place_kib': None
+        if in_place is None
+        else model.total_kib(in_place.items()),
+        'astray_kib': model.total_kib(instance.astray.items()),
         'cells': [
             {
                 **_of_pool(key),
@@ -261,7 +270,7 @@ def _instance(
             {
                 'vcpu': number,
                 'pinned': sorted(plan.vcpus.get(number, ())) if plan else [],
-                'may_run': _ranges(cpus),
+                'may_run': hostfs.format_ids(cpus),
                 'off_plan': number in instance.off_plan,
             }
             for number, cpus in sorted((instance.vcpus or {}).items())
@@ -280,21 +289,6 @@ def _pages(
     counts: Mapping[model.PoolKey, int] | None, key: model.PoolKey
 ) -> int | None:
     return None if counts is None else counts.get(key, 0)
-
-
-def _kib(counts: Iterable[tuple[model.PoolKey, int]]) -> int:
-    return sum(key.size_kib * pages for key, pages in counts)
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    """Write numbers as the kernel does, for example ``0-3,8``."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1][1:] = [number]
-        else:
-            parts.append([number])
-    return ','.join('-'.join(map(str, part)) for part in parts)
 
 
 def _thinned(points: Sequence[Point]) -> Curve:

@@ -164,6 +164,17 @@ class Service:
         """Do steps in one process, and return what each returned."""
         return results(self._run(steps, timeout, True))
 
+    def run(
+        self, guest: Guest, needs: Sequence[Sequence[int]] | None = None
+    ) -> None:
+        """Start a guest as the service does.
+
+        :param needs: what is held for it, if not what it takes
+        """
+        self.do(['hold', guest.uuid, guest.needs if needs is None else needs])
+        guest.start()
+        self.do(['taken', guest.uuid])
+
     def die(self, *steps: Sequence[Any]) -> None:
         """Do steps in a process that has to be killed in one of them."""
         result = self._run(steps, 120, False)

@@ -146,9 +146,7 @@ def running(
     """
     guest = scene.Guest(watch.machine, domains.Cell(0, mib, [0]))
     needs = [[0, 0, 2048, mib // 2 if held is None else held]]
-    watch.service.do(['hold', guest.uuid, needs])
-    guest.start()
-    watch.service.do(['taken', guest.uuid])
+    watch.service.run(guest, needs)
     try:
         yield guest
     finally:
@@ -226,9 +224,7 @@ def test_a_guest_that_fills_its_memory(
         balloon='off',
         arguments='fill=184',
     )
-    watch.service.do(['hold', guest.uuid, guest.needs])
-    guest.start()
-    watch.service.do(['taken', guest.uuid])
+    watch.service.run(guest)
     try:
         watch.wait_for('memory_used')
         # Its programs free the memory.
@@ -429,9 +425,7 @@ def test_a_guest_whose_use_only_rises(
         )
     try:
         for guest in guests:
-            watch.service.do(['hold', guest.uuid, guest.needs])
-            guest.start()
-            watch.service.do(['taken', guest.uuid])
+            watch.service.run(guest)
             assert guest.console is not None
             scene.wait_for_beat(watch.machine, guest.console, 1, _LIMIT_S)
         # As long as it grows by a MiB, an hour goes by.
@@ -451,9 +445,7 @@ def test_pages_that_an_instance_left(
     watch: Watch, tmp_path: pathlib.Path
 ) -> None:
     guest = scene.Guest(watch.machine, domains.Cell(0, 2 * _PAGES, [0]))
-    watch.service.do(['hold', guest.uuid, guest.needs])
-    guest.start()
-    watch.service.do(['taken', guest.uuid])
+    watch.service.run(guest)
     scene.set_pools(watch.machine, 2 * _PAGES)
     ended = tmp_path / 'ended'
     with futures.ThreadPoolExecutor() as pool:

@@ -86,9 +86,7 @@ def test_memory_that_is_moved_behind_its_back(
     """What is promised and what is in place differ then, by node."""
     guest = scene.Guest(host, *scene.CELLS)
     ours = service()
-    ours.do(['hold', guest.uuid, guest.needs])
-    guest.start()
-    ours.do(['taken', guest.uuid])
+    ours.run(guest)
     ledger = f'{ours.folder}/ledger.sqlite'
 
     found = look(host, ledger)
@@ -150,9 +148,7 @@ def test_alarms_on_memory_that_was_moved_and_moved_back(
 ) -> None:
     guest = scene.Guest(host, *scene.CELLS)
     ours = service()
-    ours.do(['hold', guest.uuid, guest.needs])
-    guest.start()
-    ours.do(['taken', guest.uuid])
+    ours.run(guest)
     with looking(host, ours.folder) as alarms:
         assert alarms() == set()
         scene.set_pools(host, 40)

@@ -19,6 +19,7 @@ Sources: ``Documentation/ABI/stable/sysfs-devices-node``,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import dataclasses
 import pathlib
 
@@ -151,6 +152,17 @@ def parse_ids(text: str) -> list[int]:
             raise ValueError(f'{high} is above {_LARGEST_ID}')
         found.update(range(low, high + 1))
     return sorted(found)
+
+
+def format_ids(numbers: Iterable[int]) -> str:
+    """Write a list of numbers as the kernel does, for example ``0-3,8``."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ','.join('-'.join(map(str, part)) for part in parts)
 
 
 def parse_set(text: str) -> set[int]:

@@ -22,24 +22,16 @@ import sqlite3
 import pytest
 
 from nova_numa_hugepages.monitor import history
+from tests.unit.monitor import watched
 
 FREE = history.Series('pool_free_pages', node='0', page_size='2MiB')
 USED = history.Series('instance_used_kib', resource='a')
 DAY_S = 86400
 
 
-class Clock:
-    """Seconds since the epoch."""
-
-    now = 1_000_000 * 3600.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> watched.Clock:
+    return watched.Clock(1_000_000 * 3600.0)
 
 
 @pytest.fixture
@@ -48,14 +40,16 @@ def path(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.fixture
-def past(path: pathlib.Path, clock: Clock) -> Iterator[history.History]:
+def past(
+    path: pathlib.Path, clock: watched.Clock
+) -> Iterator[history.History]:
     found = history.History(path, clock=clock)
     yield found
     found.close()
 
 
 def live(
-    past: history.History, clock: Clock, minutes: int, value: float = 1
+    past: history.History, clock: watched.Clock, minutes: int, value: float = 1
 ) -> None:
     """Let time go by, with a look each minute."""
     for _ in range(minutes):
@@ -74,7 +68,7 @@ def hours(past: history.History) -> list[history.Point]:
 
 
 def test_a_minute_has_the_least_the_mean_and_the_most(
-    past: history.History, clock: Clock
+    past: history.History, clock: watched.Clock
 ) -> None:
     for value in (4, 1, 7):
         past.add(clock.now, {FREE: value, USED: 2})
@@ -87,7 +81,7 @@ def test_a_minute_has_the_least_the_mean_and_the_most(
 
 
 def test_an_hour_has_those_of_its_minutes(
-    past: history.History, clock: Clock
+    past: history.History, clock: watched.Clock
 ) -> None:
     live(past, clock, 30, 2)
     live(past, clock, 30, 4)
@@ -97,7 +91,7 @@ def test_an_hour_has_those_of_its_minutes(
 
 
 def test_only_what_is_wanted_and_young_enough_is_read(
-    past: history.History, clock: Clock
+    past: history.History, clock: watched.Clock
 ) -> None:
     past.add(clock.now, {FREE: 1, USED: 2})
     live(past, clock, 5)
@@ -106,7 +100,9 @@ def test_only_what_is_wanted_and_young_enough_is_read(
 
 
 def test_as_many_are_kept_as_are_to_be(
-    past: history.History, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    past: history.History,
+    clock: watched.Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begin = clock.now
     monkeypatch.setattr(history, '_ROWS', {60: 90, 3600: 5})
@@ -126,7 +122,7 @@ def test_minutes_are_kept_for_a_day_and_hours_for_sixty() -> None:
 
 
 def test_it_survives_a_restart(
-    past: history.History, path: pathlib.Path, clock: Clock
+    past: history.History, path: pathlib.Path, clock: watched.Clock
 ) -> None:
     live(past, clock, 3)
     past.keep('kinds', {'a': [1]})
@@ -142,7 +138,7 @@ def test_it_survives_a_kill(
     past: history.History,
     path: pathlib.Path,
     tmp_path: pathlib.Path,
-    clock: Clock,
+    clock: watched.Clock,
 ) -> None:
     live(past, clock, 3)
     for name in ('', '-wal'):
@@ -156,7 +152,7 @@ def test_it_survives_a_kill(
 def test_a_damaged_one_is_set_aside(
     past: history.History,
     path: pathlib.Path,
-    clock: Clock,
+    clock: watched.Clock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     live(past, clock, 30)
@@ -174,7 +170,7 @@ def test_a_damaged_one_is_set_aside(
 
 
 def test_one_that_is_damaged_while_it_is_used_is_set_aside(
-    past: history.History, clock: Clock
+    past: history.History, clock: watched.Clock
 ) -> None:
     live(past, clock, 2)
     past._database.execute("UPDATE rows SET data = x'00'")
@@ -186,7 +182,7 @@ def test_one_that_is_damaged_while_it_is_used_is_set_aside(
 
 
 def test_a_page_that_is_made_at_the_end_does_no_harm(
-    past: history.History, path: pathlib.Path, clock: Clock
+    past: history.History, path: pathlib.Path, clock: watched.Clock
 ) -> None:
     live(past, clock, 3)
     past.close()
@@ -198,7 +194,7 @@ def test_a_page_that_is_made_at_the_end_does_no_harm(
 def test_another_monitor_has_it(
     past: history.History,
     path: pathlib.Path,
-    clock: Clock,
+    clock: watched.Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(history, '_TIMEOUT_S', 0.0)
@@ -213,7 +209,7 @@ def test_another_monitor_has_it(
 def test_one_that_is_removed_is_begun_again(
     past: history.History,
     path: pathlib.Path,
-    clock: Clock,
+    clock: watched.Clock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     live(past, clock, 3)
@@ -228,7 +224,7 @@ def test_one_that_is_removed_is_begun_again(
 
 
 def test_a_newer_one_is_left_alone(
-    past: history.History, path: pathlib.Path, clock: Clock
+    past: history.History, path: pathlib.Path, clock: watched.Clock
 ) -> None:
     live(past, clock, 3)
     past.close()
@@ -246,7 +242,7 @@ def test_a_newer_one_is_left_alone(
 
 
 def test_a_database_of_another_program_is_left_alone(
-    path: pathlib.Path, clock: Clock
+    path: pathlib.Path, clock: watched.Clock
 ) -> None:
     with sqlite3.connect(path) as other:
         other.execute('CREATE TABLE theirs (a)')
@@ -254,12 +250,14 @@ def test_a_database_of_another_program_is_left_alone(
     _check_left_alone(path, clock)
 
 
-def test_another_file_is_left_alone(path: pathlib.Path, clock: Clock) -> None:
+def test_another_file_is_left_alone(
+    path: pathlib.Path, clock: watched.Clock
+) -> None:
     path.write_text('[DEFAULT]\nstate_path = /var/lib/nova\n')
     _check_left_alone(path, clock)
 
 
-def _check_left_alone(path: pathlib.Path, clock: Clock) -> None:
+def _check_left_alone(path: pathlib.Path, clock: watched.Clock) -> None:
     before = path.read_bytes()
     past = history.History(path, clock=clock)
     assert 'it is no history' in past.problem
@@ -271,7 +269,7 @@ def _check_left_alone(path: pathlib.Path, clock: Clock) -> None:
 
 
 def test_no_folder_is_a_problem_that_does_not_end_it(
-    tmp_path: pathlib.Path, clock: Clock
+    tmp_path: pathlib.Path, clock: watched.Clock
 ) -> None:
     past = history.History(tmp_path / 'no' / 'history', clock=clock)
     assert f'{tmp_path}/no is no folder' in past.problem
@@ -280,7 +278,7 @@ def test_no_folder_is_a_problem_that_does_not_end_it(
 
 
 def test_what_happened_in_a_time_that_jumped_is_kept(
-    past: history.History, clock: Clock
+    past: history.History, clock: watched.Clock
 ) -> None:
     live(past, clock, 10)
     clock.now += 400 * DAY_S
@@ -294,7 +292,7 @@ def test_what_happened_in_a_time_that_jumped_is_kept(
 def test_it_does_not_outgrow_its_limit(
     past: history.History,
     path: pathlib.Path,
-    clock: Clock,
+    clock: watched.Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(history, '_MOST_PAGES', 40)
@@ -320,7 +318,7 @@ def test_it_does_not_outgrow_its_limit(
 
 def test_a_full_disk_is_told_and_loses_nothing(
     past: history.History,
-    clock: Clock,
+    clock: watched.Clock,
 ) -> None:
     live(past, clock, 10)
     (count,) = past._database.execute('PRAGMA page_count').fetchone()

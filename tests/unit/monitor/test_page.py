@@ -22,7 +22,6 @@ from xml.etree import ElementTree
 import pytest
 
 from nova_numa_hugepages.monitor import page
-from nova_numa_hugepages.monitor import view
 from tests.unit.monitor import page_scene
 from tests.unit.monitor.watched import A
 from tests.unit.monitor.watched import C
@@ -128,11 +127,6 @@ def test_amounts(kib: float | None, text: str) -> None:
 )
 def test_times(seconds: float | None, text: str) -> None:
     assert page._span(seconds) == text
-
-
-def test_ranges() -> None:
-    assert view._ranges([3, 1, 2, 8]) == '1-3,8'
-    assert view._ranges([]) == ''
 
 
 def test_a_host_without_anything(tmp_path: pathlib.Path) -> None:

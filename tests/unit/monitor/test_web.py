@@ -42,22 +42,13 @@ def host(tmp_path: pathlib.Path) -> watched.Watched:
     return watched.Watched(tmp_path, page_host.grown(40), page_host.grown(40))
 
 
-class Clock:
-    """A clock that only goes forward when it is told to."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> watched.Clock:
+    return watched.Clock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def monitor(host: watched.Watched, clock: Clock) -> service.Monitor:
+def monitor(host: watched.Watched, clock: watched.Clock) -> service.Monitor:
     return service.Monitor(
         host.look,
         alarms.load(DEFAULTS),
@@ -67,7 +58,7 @@ def monitor(host: watched.Watched, clock: Clock) -> service.Monitor:
     )
 
 
-def look_twice(monitor: service.Monitor, clock: Clock) -> None:
+def look_twice(monitor: service.Monitor, clock: watched.Clock) -> None:
     """Look, and look again after longer than an alarm has to last."""
     monitor.step()
     clock.now += 1000.0
@@ -101,7 +92,7 @@ def test_metrics(monitor: service.Monitor, url: str) -> None:
 def test_alarms(
     host: watched.Watched,
     monitor: service.Monitor,
-    clock: Clock,
+    clock: watched.Clock,
     url: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -135,7 +126,7 @@ def test_alarms(
 
 
 def test_a_host_that_was_looked_at_long_ago(
-    monitor: service.Monitor, clock: Clock, url: str
+    monitor: service.Monitor, clock: watched.Clock, url: str
 ) -> None:
     monitor.step()
     clock.now += 4000.0
@@ -145,7 +136,10 @@ def test_a_host_that_was_looked_at_long_ago(
 
 
 def test_severity(
-    host: watched.Watched, monitor: service.Monitor, clock: Clock, url: str
+    host: watched.Watched,
+    monitor: service.Monitor,
+    clock: watched.Clock,
+    url: str,
 ) -> None:
     host.spawn(A, (0, 10))
     host.kernel.discard(A, page_host.pool(0), 3)
@@ -173,7 +167,7 @@ def test_what_is_not_served(
 
 @pytest.mark.parametrize('path', ['/', '/status.json', '/alarms'])
 def test_nothing_old_is_shown(
-    monitor: service.Monitor, clock: Clock, url: str, path: str
+    monitor: service.Monitor, clock: watched.Clock, url: str, path: str
 ) -> None:
     with pytest.raises(error.HTTPError, match='503'):
         request.urlopen(url + path)

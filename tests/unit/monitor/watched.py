@@ -77,6 +77,19 @@ def domain(
     )
 
 
+class Clock:
+    """A clock that goes on when it is told to.
+
+    :param now: in seconds
+    """
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class FakeLibvirt:
     """A libvirt.
 

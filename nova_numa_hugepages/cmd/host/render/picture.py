@@ -31,6 +31,7 @@ from nova_numa_hugepages.core import units
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import usage
 from nova_numa_hugepages.hugepages.kernel import cgroups
+from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import nodes
 
 FREE = '.'
@@ -175,7 +176,9 @@ def _node(
 
 
 def _about(host: HostInspection, node: nodes.Node) -> str:
-    parts = [f'CPUs {rows.number_list(node.cpus)}' if node.cpus else 'no CPUs']
+    parts = [
+        f'CPUs {hostfs.format_ids(node.cpus)}' if node.cpus else 'no CPUs'
+    ]
     memory = host.snapshot.memory.get(node.id)
     if memory is None or not memory.total_kib:
         parts.append('no memory')
@@ -200,7 +203,7 @@ def _about(host: HostInspection, node: nodes.Node) -> str:
 
 def _nodes(numbers: Sequence[int]) -> str:
     plural = '' if len(numbers) == 1 else 's'
-    return f'node{plural} {rows.number_list(numbers)}'
+    return f'node{plural} {hostfs.format_ids(numbers)}'
 
 
 def _gib(amount_kib: int) -> str:

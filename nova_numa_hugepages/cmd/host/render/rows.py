@@ -17,7 +17,6 @@ Nodes without pools have a row each, too, without values of a pool.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from collections.abc import Sequence
 import json
 from typing import Any
@@ -26,6 +25,7 @@ from cliff import columns
 
 from nova_numa_hugepages.cmd.host.inspect.collect import HostInspection
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hostfs
 
 # In the order in which they are shown. Scripts use them: a name keeps its
 # meaning, and new ones come at the end.
@@ -103,17 +103,6 @@ def rows(host: HostInspection) -> list[tuple[Any, ...]]:
     return [tuple(_row(host, *key).values()) for key in keys]
 
 
-def number_list(numbers: Collection[int]) -> str:
-    """Write numbers as the kernel does, for example ``0-3,8``."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1][1:] = [number]
-        else:
-            parts.append([number])
-    return ','.join('-'.join(map(str, part)) for part in parts)
-
-
 def _row(
     host: HostInspection, node: int, size_kib: int | None
 ) -> dict[str, Any]:
@@ -122,7 +111,7 @@ def _row(
     row.update(node=node, size_kib=size_kib)
     if node in host.snapshot.nodes:
         topology = host.snapshot.nodes[node]
-        row['cpus'] = number_list(topology.cpus)
+        row['cpus'] = hostfs.format_ids(topology.cpus)
         row['distances'] = Counts(
             {str(other): far for other, far in topology.distances.items()}
         )

@@ -71,3 +71,17 @@ class TestIds:
         assert str(caught.value) == (
             f'{path}: expected at least one node, found none'
         )
+
+
+@pytest.mark.parametrize(
+    ('numbers', 'text'),
+    [
+        ([], ''),
+        ([3], '3'),
+        ([0, 1], '0-1'),
+        ([3, 1, 2, 8], '1-3,8'),
+        ([8, 0, 1, 2, 9, 11], '0-2,8-9,11'),
+    ],
+)
+def test_lists_of_numbers(numbers: list[int], text: str) -> None:
+    assert hostfs.format_ids(numbers) == text

@@ -21,7 +21,6 @@ from rich import console
 
 from nova_numa_hugepages.cmd.host.inspect import collect
 from nova_numa_hugepages.cmd.host.render import picture
-from nova_numa_hugepages.cmd.host.render import rows
 from nova_numa_hugepages.cmd.host.settings import Settings
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
@@ -186,19 +185,6 @@ def test_without_rich_there_is_the_table(host, capsys, monkeypatch):
 )
 def test_bars(counts, width, expected):
     assert picture.scale(counts, width) == expected
-
-
-@pytest.mark.parametrize(
-    ('numbers', 'expected'),
-    [
-        ([], ''),
-        ([3], '3'),
-        ([0, 1], '0-1'),
-        ([8, 0, 1, 2, 9, 11], '0-2,8-9,11'),
-    ],
-)
-def test_lists_of_numbers(numbers, expected):
-    assert rows.number_list(numbers) == expected
 
 
 def test_pages_that_are_held_for_migrations(host, capsys):
