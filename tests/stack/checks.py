@@ -70,6 +70,7 @@ def check_instance(
     server: str,
     *,
     left: str | None = None,
+    migration: str | None = None,
 ) -> list[int]:
     """Check that a server has its pages where it should.
 
@@ -79,6 +80,8 @@ def check_instance(
 
     :param left: the name of a host that can't say yet that the guest has left
         it, and so has it in Placement, too
+    :param migration: the uuid of a migration that didn't come to its end, and
+        may still have what the server had before
     :returns: the node of each of its cells
     """
     assert client.host(server) == host.name
@@ -106,6 +109,8 @@ def check_instance(
     assert {vcpu: domain.cpus[vcpu] for vcpu in pins} == pins
 
     allocations = client.allocations(server)
+    if migration is not None:
+        allocations = {**client.allocations(migration), **allocations}
     assert allocations.keys() - {left} == {host.name}, allocations
     allocated = {**allocations[host.name], 'DISK_GB': 0}
     needs = _needs(topology)

@@ -99,6 +99,8 @@ def write_compute(
                 'graceful_shutdown_timeout': 10,
             },
             'vnc': {'enabled': False},
+            # What a service that is killed has held stays held for as long.
+            'numa_hugepages': {'start_time_limit': 240},
             # All services run as root.
             'nova_sys_admin': helper,
             'privsep_osbrick': helper,

@@ -143,4 +143,10 @@ def test_killed_in_a_live_migration(
     [other] = set(cloud.nodes.values()) - {where}
     checks.wait_until_empty(other)
     # Nova leaves the migration as it was, and so its allocations.
-    checks.check_instance(client, where, server, left=other.name)
+    checks.check_instance(
+        client,
+        where,
+        server,
+        left=other.name,
+        migration=client.last_migration(server),
+    )
