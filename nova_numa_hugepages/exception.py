@@ -66,6 +66,21 @@ class InvalidExtraSpec(NUMAHugepagesError):
         )
 
 
+class ElasticRefused(NUMAHugepagesError):
+    """An instance can't have elastic memory as its flavor asks.
+
+    :param reason: why not
+    :param remedy: what to do
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(
+            f'elastic memory is not possible: {reason}. {remedy}, or unset '
+            'numa_hugepages:elastic_base_percent and '
+            'numa_hugepages:elastic_base_mib on the flavor.'
+        )
+
+
 class InvalidOption(NUMAHugepagesError):
     """An option in the configuration of the service has a bad value.
 

@@ -20,6 +20,7 @@ read. The names and bounds here are also those of the API's validators, in
 
 from collections.abc import Mapping
 from typing import Final
+from typing import NamedTuple
 
 from oslo_utils import strutils
 
@@ -29,6 +30,28 @@ from nova_numa_hugepages.core import host_stats
 MAX_DISTANCE: Final = 'numa_hugepages:max_distance'
 GUEST_DISTANCES: Final = 'numa_hugepages:guest_distances'
 ALARM_USED_PERCENT: Final = 'numa_hugepages:alarm_used_percent'
+ELASTIC_BASE_PERCENT: Final = 'numa_hugepages:elastic_base_percent'
+ELASTIC_BASE_MIB: Final = 'numa_hugepages:elastic_base_mib'
+
+LEAST_BASE_PERCENT: Final = 25
+MOST_MIB: Final = 1 << 30
+
+
+class ElasticBase(NamedTuple):
+    """What an elastic instance boots with of each of its NUMA nodes.
+
+    :ivar percent: a share of its memory; None if it is an amount
+    :ivar mib: an amount in MiB; None if it is a share
+    """
+
+    percent: int | None
+    mib: int | None
+
+    def of(self, cell_mib: int) -> int:
+        """Return what a cell boots with, in MiB, as far as it has so much."""
+        if self.percent is not None:
+            return -(-cell_mib * self.percent // 100)
+        return min(cell_mib, self.mib or 0)
 
 
 def max_distance(extra_specs: Mapping[str, str]) -> int | None:
@@ -56,6 +79,29 @@ def alarm_used_percent(extra_specs: Mapping[str, str]) -> int | None:
         value is not an integer in that range
     """
     return _integer(extra_specs, ALARM_USED_PERCENT, 1, 100)
+
+
+def elastic_base(extra_specs: Mapping[str, str]) -> ElasticBase | None:
+    """Return what an elastic instance boots with of each of its NUMA nodes.
+
+    :param extra_specs: the extra specs of a flavor
+    :returns: None if its memory isn't elastic
+    :raises: :class:`nova_numa_hugepages.exception.InvalidExtraSpec` if a value
+        is not an integer in its range, or both are set
+    """
+    percent = _integer(
+        extra_specs, ELASTIC_BASE_PERCENT, LEAST_BASE_PERCENT, 100
+    )
+    mib = _integer(extra_specs, ELASTIC_BASE_MIB, 1, MOST_MIB)
+    if percent is None and mib is None:
+        return None
+    if percent is not None and mib is not None:
+        raise exception.InvalidExtraSpec(
+            ELASTIC_BASE_MIB,
+            extra_specs[ELASTIC_BASE_MIB],
+            f'none, as {ELASTIC_BASE_PERCENT} is set, too',
+        )
+    return ElasticBase(percent, mib)
 
 
 def _integer(

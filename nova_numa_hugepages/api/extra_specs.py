@@ -74,9 +74,45 @@ alarm_validators = [
 ]
 
 
+elastic_validators = [
+    base.ExtraSpecValidator(
+        name=extra_specs.ELASTIC_BASE_PERCENT,
+        description=(
+            'The share of the memory of each of its NUMA nodes, in percent, '
+            'that an instance boots with and always has. '
+            'The rest, up to the memory of the flavor, is given to it and '
+            'taken back by its use, with virtio-mem. '
+            'Requires huge pages. '
+            'Only supported by the NUMAHugepagesDriver.'
+        ),
+        value={
+            'type': int,
+            'description': 'The share in percent.',
+            'min': extra_specs.LEAST_BASE_PERCENT,
+            'max': 100,
+        },
+    ),
+    base.ExtraSpecValidator(
+        name=extra_specs.ELASTIC_BASE_MIB,
+        description=(
+            'The memory in MiB of each of its NUMA nodes that an instance '
+            'boots with and always has, in place of '
+            f'``{extra_specs.ELASTIC_BASE_PERCENT}``. '
+            'Only supported by the NUMAHugepagesDriver.'
+        ),
+        value={
+            'type': int,
+            'description': 'The memory in MiB.',
+            'min': 1,
+            'max': extra_specs.MOST_MIB,
+        },
+    ),
+]
+
+
 def register() -> list[base.ExtraSpecValidator]:
     """Return the validators, for Nova's API.
 
     :returns: one validator for each extra spec of the namespace
     """
-    return [*distance_validators, *alarm_validators]
+    return [*distance_validators, *elastic_validators, *alarm_validators]

@@ -27,6 +27,7 @@ from oslo_log import log as logging
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.conf import compute
+from nova_numa_hugepages.conf import elastic
 from nova_numa_hugepages.conf import group
 from nova_numa_hugepages.conf import monitor
 from nova_numa_hugepages.conf import scheduler
@@ -37,7 +38,7 @@ LOG = logging.getLogger(__name__)
 demand_shares = scheduler.demand_shares
 written = spelling.written
 
-_ALL = (*scheduler.ALL, *compute.ALL, *monitor.ALL)
+_ALL = (*scheduler.ALL, *compute.ALL, *elastic.ALL, *monitor.ALL)
 _NAMES = frozenset(opt.dest for opt in _ALL)
 
 
@@ -106,6 +107,19 @@ def problems(conf: cfg.ConfigOpts) -> Iterator[exception.InvalidOption]:
                 yield exception.InvalidOption(
                     group.NAME, opt.name, f'{value} is not a finite number'
                 )
+    try:
+        low = conf[group.NAME].elastic_grow_percent
+        high = conf[group.NAME].elastic_shrink_percent
+    except cfg.Error:
+        # It was told above.
+        return
+    if None not in (low, high) and low >= high:
+        yield exception.InvalidOption(
+            group.NAME,
+            'elastic_grow_percent',
+            f'found {low}, expected less than the {high} of '
+            'elastic_shrink_percent',
+        )
 
 
 def expected(opt: cfg.Opt) -> str:
@@ -116,7 +130,9 @@ def expected(opt: cfg.Opt) -> str:
     if isinstance(kind, types.Integer):
         return f'a number from {kind.min} to {kind.max}'
     if isinstance(kind, types.Float):
-        return 'a finite number'
+        if kind.min is None:
+            return 'a finite number'
+        return f'a number from {kind.min} to {kind.max}'
     if isinstance(kind, types.Dict):
         return 'for example small:2,large:1, with numbers above 0'
     return ' or '.join(map(str, kind.choices or ('text',)))

@@ -129,6 +129,7 @@ def take_snapshot(
             ledger,
             policy.reserved,
             pod_pages or pods.PodPages(kernel.fs, kernel.read_pods),
+            policy.lend_ratio,
         ),
         ledger.holds(),
         can_grow=policy.dynamic,

@@ -95,6 +95,7 @@ class Growth:
     :param policy: what is allowed for it
     :param wanted: the pages that it is for, which don't count as idle
     :param without: a holder and a purpose whose holds don't count
+    :param wanted_idle: as for `usage.UsageReader.read`
     """
 
     def __init__(
@@ -103,12 +104,14 @@ class Growth:
         policy: PoolPolicy,
         wanted: Mapping[model.PoolKey, int],
         without: tuple[str, model.Purpose] | None = None,
+        wanted_idle: Mapping[model.PoolKey, int] | None = None,
     ) -> None:
         self._host = host
         self._kernel = host.kernel
         self._accounts = host.accounts
         self._policy = policy
         self._wanted = wanted
+        self._wanted_idle = wanted_idle
         self._without = without
         self._deadline = host.clock() + policy.time_limit_s
         # A write that an error has ended, with what was ours before it.
@@ -234,11 +237,14 @@ class Growth:
         return max(0, room_kib // key.size_kib)
 
     def _idle(self, key: model.PoolKey) -> int:
-        """Return how many free pages of a pool are not promised or wanted."""
+        """Return how many free pages of a pool nobody would miss."""
         usage = self._host.usage.read(
-            self._host.holds(), self._without, wanted=self._wanted
+            self._host.holds(),
+            self._without,
+            wanted=self._wanted,
+            wanted_idle=self._wanted_idle,
         )
-        return usage[key].available
+        return usage[key].unclaimed
 
     def _enlarge(
         self, goals: Mapping[model.PoolKey, int], left: Iterable[model.PoolKey]

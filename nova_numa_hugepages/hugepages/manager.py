@@ -21,6 +21,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import threading
@@ -122,8 +123,9 @@ class HugePageManager:
             self._record_moves(holder)
             if not after_resize:
                 self._recover(holder)
-            new = not self._pools.holds(holder, _GUEST)
-            self._pools.hold(holder, needs, _GUEST)
+            held = self._pools.holds(holder, _GUEST)
+            new = not held
+            self._pools.hold(holder, _with_former_sizes(needs, held), _GUEST)
             with self._lock:
                 self._expected.pop(holder, None)
             try:
@@ -149,7 +151,9 @@ class HugePageManager:
         runs.
         """
         with _log_and_continue(holder, _NOT_RECORDED):
-            expected = model.by_pool(self._pools.holds(holder, _GUEST))
+            expected: dict[model.PoolKey, int] = collections.Counter()
+            for hold in self._pools.holds(holder, _GUEST):
+                expected[hold.key] += hold.at_boot
             if not expected:
                 return
             process = self._pools.running().get(holder)
@@ -185,6 +189,31 @@ class HugePageManager:
                 },
                 instance_uuid=holder,
             )
+
+    # Guests whose memory is elastic.
+
+    def held(self, holder: str) -> list[model.Hold]:
+        """List what a guest that is here holds, by guest cell."""
+        return self._pools.holds(holder, _GUEST)
+
+    def settle(self, holder: str, needs: Sequence[model.PageNeed]) -> None:
+        """Have a running guest hold what it was asked to have. Idempotent."""
+        self._pools.settle(holder, needs)
+
+    def resize(self, holder: str, pages: Mapping[int, int]) -> None:
+        """Change how many pages the elastic cells of a guest may use.
+
+        :raises: as `pools.Pools.resize`
+        """
+        self._pools.resize(holder, pages)
+
+    def sizes(self, holder: str) -> dict[int, model.Size]:
+        """Get how the elastic cells of a guest came to their sizes."""
+        return self._pools.sizes(holder)
+
+    def put_size(self, holder: str, cell: int, size: model.Size) -> None:
+        """Note how an elastic cell of a guest came to its size."""
+        self._pools.put_size(holder, cell, size)
 
     # Guests that stop.
 
@@ -351,6 +380,26 @@ class HugePageManager:
         finally:
             with self._lock:
                 self._at_work[holder] -= 1
+
+
+def _with_former_sizes(
+    needs: Sequence[model.PageNeed], held: Sequence[model.Hold]
+) -> list[model.PageNeed]:
+    """Let elastic cells have what they had, if they come back as they were.
+
+    The domain of a guest that was suspended says what it had at its start.
+    """
+    before = {
+        hold.need._replace(pages=0): hold.pages
+        for hold in held
+        if hold.ceiling
+    }
+    return [
+        need._replace(
+            pages=max(need.pages, before.get(need._replace(pages=0), 0))
+        )
+        for need in needs
+    ]
 
 
 @contextlib.contextmanager

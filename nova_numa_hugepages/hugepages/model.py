@@ -74,17 +74,26 @@ class PageNeed(NamedTuple):
     """The huge pages that one guest cell needs.
 
     :ivar cell: the number of the guest cell
+    :ivar base: pages that an elastic cell always has; 0 for any other cell
+    :ivar ceiling: pages that an elastic cell may come to have; 0 for any other
     """
 
     cell: int
     node: int
     size_kib: int
     pages: int
+    base: int = 0
+    ceiling: int = 0
 
     @property
     def key(self) -> PoolKey:
         """The pool that the pages come from."""
         return PoolKey(self.node, self.size_kib)
+
+    @property
+    def idle(self) -> int:
+        """Pages that an elastic cell may have later."""
+        return max(0, self.ceiling - self.pages)
 
 
 class Purpose(enum.StrEnum):
@@ -113,8 +122,11 @@ class Hold:
 
     :ivar holder: the uuid of the instance
     :ivar cell: the number of the guest cell
+    :ivar pages: what the cell may use now
     :ivar grown: how many of the pages were made for this hold
     :ivar since: seconds since the epoch
+    :ivar base: as for `PageNeed`
+    :ivar ceiling: as for `PageNeed`
     """
 
     holder: str
@@ -126,6 +138,8 @@ class Hold:
     grown: int = 0
     state: State = State.HELD
     since: float = 0.0
+    base: int = 0
+    ceiling: int = 0
 
     @property
     def key(self) -> PoolKey:
@@ -135,7 +149,38 @@ class Hold:
     @property
     def need(self) -> PageNeed:
         """The need that the pages are held for."""
-        return PageNeed(self.cell, self.node, self.size_kib, self.pages)
+        return PageNeed(
+            self.cell,
+            self.node,
+            self.size_kib,
+            self.pages,
+            self.base,
+            self.ceiling,
+        )
+
+    @property
+    def idle(self) -> int:
+        """Pages that an elastic cell may have later."""
+        return self.need.idle
+
+    @property
+    def at_boot(self) -> int:
+        """Pages that the guest takes when it starts."""
+        return self.base if self.ceiling else self.pages
+
+
+class Size(NamedTuple):
+    """The size of an elastic guest cell, and how it came to it.
+
+    :ivar wanted: pages that an operator wants it to have; None if its use
+        decides
+    :ivar changed: when its size last changed, in seconds since the epoch
+    :ivar why: a sentence on why it did
+    """
+
+    wanted: int | None
+    changed: float
+    why: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -172,6 +217,15 @@ def by_pool(parts: Iterable[Hold | PageNeed]) -> dict[PoolKey, int]:
     found: dict[PoolKey, int] = {}
     for part in parts:
         found[part.key] = found.get(part.key, 0) + part.pages
+    return found
+
+
+def idle_by_pool(parts: Iterable[Hold | PageNeed]) -> dict[PoolKey, int]:
+    """Add up the pages that elastic cells may have later, by pool."""
+    found: dict[PoolKey, int] = {}
+    for part in parts:
+        if part.idle:
+            found[part.key] = found.get(part.key, 0) + part.idle
     return found
 
 

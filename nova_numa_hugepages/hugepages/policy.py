@@ -49,6 +49,8 @@ class PoolPolicy:
     :ivar keep_powered_off: guests that are powered off keep their pages
     :ivar reserved: pages of a pool that no guest may have
         (``[DEFAULT] reserved_huge_pages``)
+    :ivar lend_ratio: how far the memory of elastic guests may be promised
+        beyond the pages of a pool; 1.0 to promise each page once
     """
 
     dynamic: bool = True
@@ -65,6 +67,7 @@ class PoolPolicy:
     reserved: Mapping[model.PoolKey, int] = dataclasses.field(
         default_factory=dict
     )
+    lend_ratio: float = 1.0
 
     def cache_kib(self, memory: nodes.NodeMemory) -> int:
         """Return how much of a node's page cache counts as free, in KiB.
@@ -114,4 +117,5 @@ def read(group: Any, reserved: Mapping[model.PoolKey, int]) -> PoolPolicy:
         start_limit_s=group.start_time_limit,
         keep_powered_off=group.powered_off_pages == 'keep',
         reserved=reserved,
+        lend_ratio=group.elastic_lend_ratio,
     )

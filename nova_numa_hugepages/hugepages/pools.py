@@ -25,7 +25,9 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
+import dataclasses
 import time
+from typing import NamedTuple
 
 from oslo_log import log as logging
 
@@ -48,8 +50,43 @@ LOG = logging.getLogger(__name__)
 
 # How often pages are allocated, as others may take some of them meanwhile.
 _ATTEMPTS = 2
+# Others wait while a guest that runs gets more, so that is tried again rather
+# than for long.
+RESIZE_LIMIT_S = 5.0
 
 Usage = Mapping[model.PoolKey, PoolUsage]
+
+
+class _Wanted(NamedTuple):
+    """Pages that are to be promised.
+
+    :ivar pages: by pool
+    :ivar idle: those that an elastic guest may have later, by pool; below 0
+        if it had a right to them before
+    :ivar without: a holder and a purpose whose holds don't count
+    """
+
+    pages: Mapping[model.PoolKey, int]
+    idle: Mapping[model.PoolKey, int]
+    without: tuple[str, model.Purpose] | None
+
+    @classmethod
+    def of(
+        cls,
+        holder: str,
+        needs: Sequence[model.PageNeed],
+        purpose: model.Purpose,
+    ) -> _Wanted:
+        """Get what is wanted in place of all that is held."""
+        return cls(
+            model.by_pool(needs),
+            model.idle_by_pool(needs),
+            (holder, purpose),
+        )
+
+    def count(self, key: model.PoolKey) -> int:
+        """Return how many pages of a pool are wanted altogether."""
+        return self.pages.get(key, 0) + max(0, self.idle.get(key, 0))
 
 
 class _MayPass(exception.NotEnoughPages):
@@ -102,6 +139,7 @@ class Pools:
             ledger,
             policy.reserved,
             pod_pages,
+            policy.lend_ratio,
         )
         self._host = growth.GrowthHost(
             kernel,
@@ -227,7 +265,7 @@ class Pools:
         usage = self.usage() if usage is None else usage
         return model.above_zero(
             {
-                key: min(grown, usage[key].available)
+                key: min(grown, usage[key].unclaimed)
                 - self._policy.warm_mib * 1024 // key.size_kib
                 for key, grown in ours.items()
                 if grown and key in usage
@@ -268,6 +306,102 @@ class Pools:
             # The scheduler must not be offered pages to be allocated.
             self.make_read_only(error.reason)
             raise
+
+    def resize(self, holder: str, pages: Mapping[int, int]) -> None:
+        """Change how many pages the elastic cells of a running guest may use.
+
+        All of them get their new number, or none does. Idempotent. To be
+        called before a guest is given more, and after it has given back.
+
+        :param pages: by guest cell, from its base to its ceiling; cells that
+            aren't named keep what they have
+        :raises ValueError: if a cell isn't elastic, or can't have so many
+        :raises exception.NotEnoughPages: if the host has too few; the pools
+            are then as before
+        :raises exception.PoolsReadOnly: as for `hold`
+        """
+        policy = dataclasses.replace(
+            self._policy,
+            time_limit_s=min(RESIZE_LIMIT_S, self._policy.time_limit_s),
+        )
+        with self._lock:
+            held = self.holds(holder, model.Purpose.GUEST)
+            rows = [
+                dataclasses.replace(
+                    hold, pages=pages.get(hold.cell, hold.pages)
+                )
+                for hold in held
+            ]
+            cells = {row.cell for row in rows if row.ceiling}
+            if pages.keys() - cells or any(
+                not row.base <= row.pages <= row.ceiling
+                for row in rows
+                if row.ceiling
+            ):
+                raise ValueError(f'{holder} cannot have {pages} of {held}')
+            if rows == held:
+                return
+            self.refresh()
+            before, after = model.by_pool(held), model.by_pool(rows)
+            more = model.above_zero(
+                {key: after[key] - before[key] for key in after}
+            )
+            less_idle = {key: -count for key, count in more.items()}
+            try:
+                self._promise(
+                    _Wanted(more, less_idle, None),
+                    policy,
+                    lambda made: _more_grown(rows, made),
+                )
+            except exception.PoolsReadOnly as error:
+                self.make_read_only(error.reason)
+                raise
+
+    def settle(self, holder: str, needs: Sequence[model.PageNeed]) -> None:
+        """Have a running guest hold what it was asked to have. Idempotent.
+
+        A service that is killed while it changes that leaves another number,
+        and one that has lost its ledger doesn't know that a cell is elastic.
+
+        :param needs: its needs as it runs, one for each guest cell
+        """
+        held = self.holds(holder, model.Purpose.GUEST)
+        if sorted(hold.need for hold in held) == sorted(needs):
+            return
+        with self._lock:
+            held = self.holds(holder, model.Purpose.GUEST)
+            if not held:
+                # It was released meanwhile.
+                return
+            rows = [
+                dataclasses.replace(
+                    row, state=model.State.TAKEN, since=held[0].since
+                )
+                for row in self._rows(holder, needs, model.Purpose.GUEST, {})
+            ]
+            grown: dict[model.PoolKey, int] = collections.Counter()
+            for hold in held:
+                grown[hold.key] += hold.grown
+            self.replace(
+                holder, {model.Purpose.GUEST: _more_grown(rows, grown)}
+            )
+            LOG.info(
+                'Holds %(now)s, as it was asked to have, in place of '
+                '%(before)s.',
+                {
+                    'now': model.in_words(model.by_pool(needs)),
+                    'before': model.in_words(model.by_pool(held)),
+                },
+                instance_uuid=holder,
+            )
+
+    def sizes(self, holder: str) -> dict[int, model.Size]:
+        """Get how the elastic cells of a guest came to their sizes."""
+        return self._ledger.sizes(holder)
+
+    def put_size(self, holder: str, cell: int, size: model.Size) -> None:
+        """Note how an elastic cell of a guest came to its size."""
+        self._ledger.put_size(holder, cell, size)
 
     def mark_taken(self, holder: str) -> None:
         """Record that a guest has started and has its pages. Idempotent."""
@@ -451,10 +585,10 @@ class Pools:
         deadline: float,
     ) -> None:
         """Wait until it is known whether there are enough pages."""
-        wanted = model.by_pool(needs)
+        wanted = _Wanted.of(holder, needs, purpose)
         while self._ticks() < deadline:
             self._sleep(growth.PAUSE_S)
-            usage, short = self._short(wanted, (holder, purpose))
+            usage, short = self._short(wanted)
             if not (short and _may_pass(short, usage)):
                 break
 
@@ -473,36 +607,54 @@ class Pools:
         ):
             # It runs on just these pages.
             return
-        wanted = model.by_pool(needs)
-        attempt = growth.Growth(
-            self._host, self._policy, wanted, (holder, purpose)
+        made = self._promise(
+            _Wanted.of(holder, needs, purpose),
+            self._policy,
+            lambda made: self._rows(holder, needs, purpose, made),
         )
-        try:
-            self._provide(attempt, wanted, (holder, purpose))
-            made = attempt.made
-            self._ledger.replace_holds(
-                holder, purpose, self._rows(holder, needs, purpose, made)
-            )
-        except BaseException:
-            for sentence in attempt.undo():
-                LOG.error('Huge pages: %s.', sentence)
-            raise
         LOG.info(
             'Reserved %(pages)s (purpose: %(purpose)s, newly allocated: '
             '%(made)s).',
             {
-                'pages': model.in_words(wanted),
+                'pages': model.in_words(model.by_pool(needs)),
                 'purpose': purpose,
                 'made': model.in_words(made),
             },
             instance_uuid=holder,
         )
 
+    def _promise(
+        self,
+        wanted: _Wanted,
+        policy: PoolPolicy,
+        rows: Callable[[Mapping[model.PoolKey, int]], Sequence[model.Hold]],
+    ) -> Mapping[model.PoolKey, int]:
+        """Allocate what is missing, and replace what is held.
+
+        :param rows: gets what the holder holds then for the purpose, from
+            what was allocated
+        :returns: what was allocated, by pool
+        """
+        attempt = growth.Growth(
+            self._host, policy, wanted.pages, wanted.without, wanted.idle
+        )
+        try:
+            self._provide(attempt, wanted)
+            made = attempt.made
+            holds = rows(made)
+            self._ledger.replace_holds(
+                holds[0].holder, holds[0].purpose, holds
+            )
+        except BaseException:
+            for sentence in attempt.undo():
+                LOG.error('Huge pages: %s.', sentence)
+            raise
+        return made
+
     def _provide(
         self,
         attempt: growth.Growth,
-        wanted: Mapping[model.PoolKey, int],
-        without: tuple[str, model.Purpose],
+        wanted: _Wanted,
     ) -> None:
         """Make sure that there are free pages.
 
@@ -510,7 +662,7 @@ class Pools:
         """
         left: Mapping[model.PoolKey, int] = {}
         for _ in range(_ATTEMPTS):
-            usage, short = self._short(wanted, without)
+            usage, short = self._short(wanted)
             if not short:
                 return
             if not self.can_grow or short.keys() - usage.keys():
@@ -518,16 +670,16 @@ class Pools:
             left = attempt.grow(short)
             if left:
                 break
-        usage, short = self._short(wanted, without)
+        usage, short = self._short(wanted)
         if short:
             # Pools that weren't tried are not what is missing.
             short = {key: short[key] for key in short.keys() & left} or short
             may_pass = _may_pass(short, usage)
-            usage = self.usage(without)
+            usage = self.usage(wanted.without)
             raise (_MayPass if may_pass else exception.NotEnoughPages)(
                 [
-                    f'{min(count, wanted[key])} of {wanted[key]} pages of '
-                    f'{key} are missing'
+                    f'{min(count, wanted.count(key))} of '
+                    f'{wanted.count(key)} pages of {key} are missing'
                     + self._explain(
                         key, usage.get(key), attempt.made.get(key, 0)
                     )
@@ -536,19 +688,22 @@ class Pools:
             )
 
     def _short(
-        self,
-        wanted: Mapping[model.PoolKey, int],
-        without: tuple[str, model.Purpose],
+        self, wanted: _Wanted
     ) -> tuple[Usage, dict[model.PoolKey, int]]:
         """Find out which pages are missing.
 
         :returns: the use of the pools with what is wanted, and pages by pool
         """
-        usage = self._usage.read(self._ledger.holds(), without, wanted=wanted)
+        usage = self._usage.read(
+            self._ledger.holds(),
+            wanted.without,
+            wanted=wanted.pages,
+            wanted_idle=wanted.idle,
+        )
         return usage, model.above_zero(
             {
                 key: -usage[key].available if key in usage else count
-                for key, count in wanted.items()
+                for key, count in wanted.pages.items()
             }
         )
 
@@ -586,13 +741,32 @@ class Pools:
                 model.Hold(
                     holder,
                     purpose,
-                    *need,
+                    need.cell,
+                    *need.key,
+                    need.pages,
                     grown,
                     model.State.HELD,
                     now,
+                    need.base,
+                    need.ceiling,
                 )
             )
         return rows
+
+
+def _more_grown(
+    rows: Sequence[model.Hold], made: Mapping[model.PoolKey, int]
+) -> list[model.Hold]:
+    """Note which pages were allocated for holds that have changed."""
+    left = dict(made)
+    found = []
+    for row in rows:
+        more = min(max(0, row.pages - row.grown), left.get(row.key, 0))
+        left[row.key] = left.get(row.key, 0) - more
+        found.append(
+            dataclasses.replace(row, grown=min(row.pages, row.grown + more))
+        )
+    return found
 
 
 def _may_pass(short: Mapping[model.PoolKey, int], usage: Usage) -> bool:

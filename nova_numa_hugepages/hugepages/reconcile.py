@@ -19,6 +19,7 @@ changed a pool by hand, a reboot of the host.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -240,7 +241,9 @@ class Reconciler:
             except exception.KernelError:
                 found.add(holder)
                 continue
-            wanted = model.by_pool(rows)
+            wanted: dict[model.PoolKey, int] = collections.Counter()
+            for row in rows:
+                wanted[row.key] += row.at_boot
             if all(has.get(key, 0) >= wanted[key] for key in wanted):
                 found.add(holder)
         return found

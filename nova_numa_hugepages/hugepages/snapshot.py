@@ -66,7 +66,7 @@ class PoolSnapshot:
 
         Nova takes off what its instances have and what the operator reserved.
         What is left is what a hold can get: not among it is what others use or
-        have a right to beyond what is reserved.
+        have a right to beyond what is reserved. What may be lent comes on top.
         """
         usage = self.usage
         there = usage.pool.total + self.allocatable - usage.missing
@@ -81,7 +81,9 @@ class PoolSnapshot:
         if holders is None:
             return 0
         return sum(
-            hold.pages for hold in self.holds if hold.holder not in holders
+            hold.pages + hold.idle
+            for hold in self.holds
+            if hold.holder not in holders
         )
 
 

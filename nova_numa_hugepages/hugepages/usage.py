@@ -47,7 +47,8 @@ class PoolUsage:
     :ivar pool: the counters of the kernel
     :ivar account: whose its pages are
     :ivar promised: free pages that holders have a right to; pages that a
-        running guest has returned for now are among them
+        running guest has returned for now are among them, and those that
+        elastic guests may have later and that aren't lent
     :ivar starting: those of them whose holder is taking them right now
     :ivar mapped: promised pages for which the kernel keeps one, on whatever
         node, or which it is clearing: guests are taking them right now, or
@@ -64,6 +65,8 @@ class PoolUsage:
     :ivar owed: those of them that are to be allocated in this pool
     :ivar spare: pages of this size that are free on the host, and neither
         promised nor reserved
+    :ivar lendable: pages that elastic guests may have later, and that may be
+        promised to others meanwhile
     """
 
     pool: model.Pool
@@ -79,6 +82,7 @@ class PoolUsage:
     missing: int = 0
     owed: int = 0
     spare: int = 0
+    lendable: int = 0
 
     @property
     def occupied(self) -> int:
@@ -109,6 +113,16 @@ class PoolUsage:
         kept = self.promised + self.held_back + self.owed
         return min(self.pool.free - kept, self.spare)
 
+    @property
+    def unclaimed(self) -> int:
+        """Free pages that no guest would miss; below 0 if there are none."""
+        return self.available - self.lendable
+
+    @property
+    def lent(self) -> int:
+        """Pages that elastic guests may want back, and that others have."""
+        return min(self.lendable, max(0, -self.unclaimed))
+
     def __str__(self) -> str:
         parts = [f'{self.pool.total} there, {self.pool.free} free']
         if self.promised:
@@ -132,6 +146,7 @@ class UsageReader:
     :param ledger: what guests have left in use
     :param reserved: pages that the operator holds back from guests
     :param pod_pages: the pages of pods, None if there are none
+    :param lend_ratio: as for `policy.PoolPolicy`
     """
 
     def __init__(
@@ -142,8 +157,10 @@ class UsageReader:
         ledger: Ledger,
         reserved: Mapping[model.PoolKey, int],
         pod_pages: pods.PodPages | None = None,
+        lend_ratio: float = 1.0,
     ) -> None:
         self._kernel = kernel
+        self._lend_ratio = lend_ratio
         self._pod_pages = pod_pages
         self._read_maps = read_maps
         self._accounts = accounts
@@ -159,6 +176,7 @@ class UsageReader:
         *,
         running: Mapping[str, processes.GuestProcess] | None = None,
         wanted: Mapping[model.PoolKey, int] | None = None,
+        wanted_idle: Mapping[model.PoolKey, int] | None = None,
     ) -> dict[model.PoolKey, PoolUsage]:
         """Read the use of each pool.
 
@@ -166,6 +184,8 @@ class UsageReader:
         :param without: a holder and a purpose whose holds don't count
         :param running: the guests that were just found running
         :param wanted: pages that count as promised, too
+        :param wanted_idle: pages that count as those that an elastic guest
+            may have later
         :raises exception.KernelError: if the kernel's files can't be read
         """
         # Processes come first and pools last: a page that a starting guest
@@ -206,6 +226,22 @@ class UsageReader:
             else:
                 kept[key] += reserved
         taken = _taken_meanwhile(mapped, reserved_now)
+        idle = collections.Counter(wanted_idle)
+        idle.update(
+            model.idle_by_pool(
+                hold
+                for hold in holds
+                if (hold.holder, hold.purpose) != without
+            )
+        )
+        lendable = self._lendable(idle, pools)
+        for key, count in idle.items():
+            promised[key] += count - lendable.get(key, 0)
+        asked = {
+            key: count
+            + max(0, (wanted_idle or {}).get(key, 0) - lendable.get(key, 0))
+            for key, count in (wanted or {}).items()
+        }
         accounts = self._accounts.read(pools).accounts
         leaks = self._ledger.leaks()
         of_pods = self._pod_pages.absent(pools) if self._pod_pages else {}
@@ -225,6 +261,7 @@ class UsageReader:
                 self._reserved.get(key, 0),
                 leaks.get(key, 0),
                 of_pods.get(key, 0),
+                lendable=lendable.get(key, 0),
             )
         for size_kib, count in reserved_now.items():
             of_size = [
@@ -232,9 +269,24 @@ class UsageReader:
                 for key, used in sorted(found.items())
                 if key.size_kib == size_kib
             ]
-            for used in _with_awaited(of_size, count, wanted or {}):
+            for used in _with_awaited(of_size, count, asked):
                 found[used.pool.key] = used
         return found
+
+    def _lendable(
+        self,
+        idle: Mapping[model.PoolKey, int],
+        pools: Mapping[model.PoolKey, model.Pool],
+    ) -> dict[model.PoolKey, int]:
+        """Count the pages that may be lent, by pool.
+
+        :param idle: pages that elastic guests may have later
+        """
+        return {
+            key: min(count, int(pools[key].total * (self._lend_ratio - 1)))
+            for key, count in idle.items()
+            if key in pools
+        }
 
     def _counters(
         self,

@@ -35,6 +35,7 @@ from nova.compute import task_states
 from nova.objects import numa
 from nova.virt import event as virtevent
 from oslo_log import log as logging
+from oslo_service import loopingcall
 
 from nova_numa_hugepages import conf
 from nova_numa_hugepages import exception
@@ -44,6 +45,7 @@ from nova_numa_hugepages.hugepages import domain_xml
 from nova_numa_hugepages.hugepages.assembly import KernelAccess
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
+from nova_numa_hugepages.libvirt import elastic
 from nova_numa_hugepages.libvirt import guest_config
 from nova_numa_hugepages.libvirt import migration
 from nova_numa_hugepages.libvirt import queries
@@ -56,6 +58,9 @@ LOG = logging.getLogger(__name__)
 
 # The first libvirt with <allocation threads=.../>.
 MIN_LIBVIRT_PREALLOC_THREADS = (8, 2, 0)
+# The first with virtio-mem, and with a machine type that can have it.
+MIN_LIBVIRT_VIRTIO_MEM = (7, 9, 0)
+MIN_QEMU_VIRTIO_MEM = (7, 0, 0)
 
 _REBUILDING = (
     task_states.REBUILDING,
@@ -125,6 +130,20 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
             LOG.error(
                 'Could not read the huge page state of this host: %s', error
             )
+        if self._manager is not None:
+            guests = elastic.ElasticGuests(
+                self._host,
+                self._manager,
+                setup.elastic_marks(CONF),
+                return_limit_s=CONF.numa_hugepages.elastic_return_limit,
+            )
+            timer = loopingcall.FixedIntervalLoopingCall(guests.look)
+            timer.start(
+                CONF.numa_hugepages.elastic_interval,
+                initial_delay=CONF.numa_hugepages.elastic_interval,
+                stop_on_exception=False,
+            )
+            self._exit_stack.callback(timer.stop)
 
     def cleanup_host(self, host: str) -> None:
         """Close the ledger, and release the lock of the service."""
@@ -270,6 +289,42 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         ):
             return backing
         return guest_config.with_prealloc_threads(backing, threads)
+
+    def _get_guest_config(
+        self,
+        instance: objects.Instance,
+        network_info: Any,
+        image_meta: objects.ImageMeta,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Make the memory of the guest elastic, if the flavor asks.
+
+        :raises nova.exception.InvalidInput: if it can't be
+        """
+        guest = super()._get_guest_config(
+            instance, network_info, image_meta, *args, **kwargs
+        )
+        if self._manager is None:
+            return guest
+        cells = elastic.sizes_of(instance, image_meta)
+        if cells is not None and any(cell.elastic for cell in cells):
+            if not self._host.has_min_version(
+                MIN_LIBVIRT_VIRTIO_MEM, MIN_QEMU_VIRTIO_MEM
+            ):
+                raise nova_exception.ComputeResourcesUnavailable(
+                    reason='elastic memory needs libvirt 7.9 and QEMU 7.0'
+                )
+            page_kib = instance.numa_topology.cells[0].pagesize
+            guest_config.make_elastic(
+                guest,
+                cells,
+                page_kib,
+                elastic.requested(
+                    cells, page_kib, self._manager.held(instance.uuid)
+                ),
+            )
+        return guest
 
     def _guest_add_memory_balloon(self, guest: Any) -> None:
         """Make a guest on huge pages keep those that are free inside it."""

@@ -13,18 +13,21 @@
 """Elements of a domain that Nova's configuration classes don't have.
 
 Source: https://libvirt.org/formatdomain.html, "Memory Backing", "Memory
-balloon device" and "Guest NUMA topology".
+balloon device", "Guest NUMA topology" and "Memory devices".
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 from lxml import etree
 from nova.virt.libvirt import config as vconfig
 
+from nova_numa_hugepages import elastic_spec
 from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.hugepages import domain_xml
 
 
 class _Extended:
@@ -64,6 +67,103 @@ class _NUMACell(_Extended, vconfig.LibvirtConfigGuestCPUNUMACell):
         root = super().format_dom()
         add_distances(root, self.distances)
         return root
+
+
+class _MemoryDevice(vconfig.LibvirtConfigGuestDevice):
+    """A virtio-mem device.
+
+    It has no source: its page size and its host node are those of its guest
+    cell, which a live migration of Nova rewrites.
+    """
+
+    def __init__(
+        self, cell: int, size_kib: int, block_kib: int, requested_kib: int
+    ) -> None:
+        super().__init__(root_name='memory')
+        self.cell = cell
+        self.size_kib = size_kib
+        self.block_kib = block_kib
+        self.requested_kib = requested_kib
+
+    def format_dom(self) -> Any:
+        root = super().format_dom()
+        root.set('model', 'virtio-mem')
+        target = etree.SubElement(root, 'target')
+        for name, value in (
+            ('size', self.size_kib),
+            ('node', self.cell),
+            ('block', self.block_kib),
+            ('requested', self.requested_kib),
+        ):
+            target.append(self._text_node(name, value))
+        return root
+
+
+class _ElasticMetadata(vconfig.LibvirtConfigObject):
+    """The ceilings of the elastic guest cells, in KiB."""
+
+    def __init__(self, ceilings: Mapping[int, int]) -> None:
+        super().__init__(
+            root_name='elastic',
+            ns_prefix='numa_hugepages',
+            ns_uri=domain_xml.ELASTIC_NAMESPACE,
+        )
+        self.ceilings = ceilings
+
+    def format_dom(self) -> Any:
+        root = super().format_dom()
+        for cell, ceiling_kib in self.ceilings.items():
+            element = self._new_node('cell')
+            element.set('id', str(cell))
+            element.set('ceiling', str(ceiling_kib))
+            element.set('unit', 'KiB')
+            root.append(element)
+        return root
+
+
+def make_elastic(
+    guest: vconfig.LibvirtConfigGuest,
+    cells: Sequence[elastic_spec.ElasticCell],
+    page_kib: int,
+    requested: Mapping[int, int],
+) -> None:
+    """Make the memory of a guest elastic.
+
+    Each elastic cell boots with its base, and gets a memory device that is one
+    block larger than what it gives, as a guest uses blocks that are aligned.
+
+    :param guest: changed
+    :param cells: the sizes of its cells
+    :param page_kib: the size of its pages
+    :param requested: what elastic cells are to have beyond their base, in
+        KiB; nothing if missing
+    """
+    boot_mib = sum(cell.base for cell in cells)
+    block_mib = elastic_spec.block_mib(boot_mib, page_kib)
+    devices = []
+    ceilings = {}
+    for number, (numa, cell) in enumerate(
+        zip(guest.cpu.numa.cells, cells, strict=True)
+    ):
+        numa.memory = cell.base * 1024
+        if cell.elastic:
+            ceilings[number] = cell.ceiling * 1024
+            devices.append(
+                _MemoryDevice(
+                    number,
+                    (cell.elastic + block_mib) * 1024,
+                    page_kib,
+                    requested.get(number, 0),
+                )
+            )
+    guest.memory = boot_mib * 1024
+    guest.max_memory_size = guest.memory + sum(
+        device.size_kib for device in devices
+    )
+    guest.max_memory_slots = len(devices)
+    guest.metadata.append(_ElasticMetadata(ceilings))
+    for device in devices:
+        guest.add_device(device)
 
 
 def with_prealloc_threads(

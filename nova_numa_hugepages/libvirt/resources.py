@@ -101,7 +101,8 @@ def page_totals(
 
     Of huge pages those that exist, and those that can be allocated now. Both
     take memory from each other and from small pages, so the totals overlap;
-    none is larger than the node. Of small pages those outside of pools.
+    none is larger than the node, but for pages of elastic guests that may be
+    lent. Of small pages those outside of pools.
 
     :param huge_pages: whether guests can have huge pages at all
     :param accounted: as for `set_page_totals`
@@ -114,6 +115,7 @@ def page_totals(
         key.size_kib: max(
             0,
             min(pool.offered, memory.total_kib // key.size_kib)
+            + pool.usage.lendable
             - pool.held_beside(accounted),
         )
         for key, pool in snapshot.pools.items()

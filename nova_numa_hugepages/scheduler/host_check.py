@@ -28,6 +28,7 @@ from nova.objects import request_spec
 from nova.scheduler import host_manager
 from oslo_log import log as logging
 
+from nova_numa_hugepages import elastic_spec
 from nova_numa_hugepages import exception
 from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.core import host_stats
@@ -122,10 +123,17 @@ class HostCheck:
         self.refused: Rejection | None = None
         self.farthest: int | None = None
         try:
-            self.farthest = extra_specs.max_distance(
-                translate.extra_specs(spec.flavor)
+            specs = translate.extra_specs(spec.flavor)
+            self.farthest = extra_specs.max_distance(specs)
+            elastic_spec.check(
+                specs,
+                spec.image.properties if spec.image else {},
+                _cells(spec),
             )
-        except exception.InvalidExtraSpec as error:
+        except (
+            exception.InvalidExtraSpec,
+            exception.ElasticRefused,
+        ) as error:
             self.refused = Rejection(Reason.EXTRA_SPEC, detail=str(error))
         self.fitter: Fitter | None = None
         if spec.numa_topology:
@@ -309,6 +317,20 @@ class HostCheck:
                 limits.network_metadata = self._network_metadata
             self._limits[key] = limits, translate.limits(limits)
         return self._limits[key]
+
+
+def _cells(spec: request_spec.RequestSpec) -> list[tuple[int, int]]:
+    """Return the memory of each guest cell, and the least size of its pages.
+
+    In MiB and KiB.
+    """
+    found = []
+    for cell in spec.numa_topology.cells if spec.numa_topology else ():
+        size_kib = (cell.pagesize if 'pagesize' in cell else None) or 0
+        if size_kib in model.SEVERAL_SIZES:
+            size_kib = elastic_spec.LEAST_PAGE_KIB
+        found.append((cell.memory, size_kib))
+    return found
 
 
 def _requires_threads(spec: request_spec.RequestSpec) -> bool:

@@ -26,6 +26,8 @@ from nova_numa_hugepages.api import extra_specs as api_extra_specs
 NAME = 'numa_hugepages:max_distance'
 DISTANCES = 'numa_hugepages:guest_distances'
 USED = 'numa_hugepages:alarm_used_percent'
+BASE_PERCENT = 'numa_hugepages:elastic_base_percent'
+BASE_MIB = 'numa_hugepages:elastic_base_mib'
 
 GOOD = {'10': 10, '21': 21, '255': 255, ' 40 ': 40}
 BAD = ['9', '256', '-21', '0', '', 'near', '21.0', '2 1', '0x15', '9' * 5000]
@@ -69,7 +71,36 @@ def test_the_api_refuses_names_that_are_not_ours_to_have():
 def test_the_validators_cover_the_namespace():
     names = [validator.name for validator in api_extra_specs.register()]
 
-    assert names == [NAME, DISTANCES, USED]
+    assert names == [NAME, DISTANCES, BASE_PERCENT, BASE_MIB, USED]
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'base'),
+    [
+        (BASE_PERCENT, '25', extra_specs.ElasticBase(25, None)),
+        (BASE_PERCENT, '100', extra_specs.ElasticBase(100, None)),
+        (BASE_MIB, '2048', extra_specs.ElasticBase(None, 2048)),
+    ],
+)
+def test_the_driver_reads_a_base(name, value, base):
+    validators.validate(name, value)
+
+    assert extra_specs.elastic_base({name: value}) == base
+    assert extra_specs.elastic_base({}) is None
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        *((BASE_PERCENT, value) for value in ('24', '101', '', '50%', '50.5')),
+        *((BASE_MIB, value) for value in ('0', '-1', '1GiB', str(2**31))),
+    ],
+)
+def test_a_base_that_is_none_is_refused(name, value):
+    with pytest.raises(exception.InvalidExtraSpec, match='integer from'):
+        extra_specs.elastic_base({name: value})
+    with pytest.raises(nova_exception.ValidationError):
+        validators.validate(name, value)
 
 
 @pytest.mark.parametrize(

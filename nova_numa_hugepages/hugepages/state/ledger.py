@@ -39,6 +39,16 @@ from nova_numa_hugepages.hugepages.state import sqlite
 _BOOT_ID = 'boot_id'
 _LEAKS = 'leaks'
 
+# A hold is a row of each.
+_OF_HOLDS = ('holds', schema.ELASTIC)
+# An earlier version changes the first of them only.
+_COLUMNS = f"""
+    holder, purpose, cell, node, size_kib, pages, grown, state, since,
+    coalesce(base, 0), coalesce(ceiling, 0)
+    FROM holds LEFT JOIN {schema.ELASTIC} AS elastic
+        USING (holder, purpose, cell)
+"""
+
 # In the folder where the service keeps its state.
 FILE_NAME = 'nova-numa-hugepages-ledger.sqlite'
 
@@ -71,6 +81,10 @@ class Ledger:
         self._lock = threading.RLock()
         self._depth = 0
         self._closed = False
+        # One of an earlier version that is only read.
+        self._columns = '*, 0, 0 FROM holds'
+        if schema.has_table(connection, schema.ELASTIC):
+            self._columns = _COLUMNS
 
     @classmethod
     def open(
@@ -165,11 +179,11 @@ class Ledger:
         :param purposes: for what; everything if none
         """
         rows = self._read(
-            'SELECT * FROM holds WHERE holder = coalesce(?, holder) '
+            f'SELECT {self._columns} WHERE holder = coalesce(?, holder) '
             'ORDER BY holder, purpose, cell',
             holder,
         )
-        holds = [model.Hold(*row) for row in rows]
+        holds = [_hold(*row) for row in rows]
         try:
             return [
                 dataclasses.replace(
@@ -204,8 +218,17 @@ class Ledger:
             raise ValueError(f'{holder} would hold pages twice for a cell')
         with self.transaction():
             self._delete_holds(holder, purpose)
-            self._write('holds', map(dataclasses.astuple, holds))
-            self._forget_placement(holder)
+            rows = [dataclasses.astuple(hold) for hold in holds]
+            self._write('holds', [row[:-2] for row in rows])
+            self._write(
+                schema.ELASTIC,
+                [
+                    (holder, purpose, hold.cell, hold.base, hold.ceiling)
+                    for hold in holds
+                    if hold.ceiling
+                ],
+            )
+            self._forget(holder)
 
     def set_state(
         self, holder: str, purpose: model.Purpose, state: model.State
@@ -228,11 +251,12 @@ class Ledger:
             if purpose == to or not self.holds(holder, purpose):
                 return
             self._delete_holds(holder, to)
-            self._connection.execute(
-                'UPDATE holds SET purpose = ? '
-                'WHERE holder = ? AND purpose = ?',
-                (model.Purpose(to), holder, purpose),
-            )
+            for table in _OF_HOLDS:
+                self._connection.execute(
+                    f'UPDATE {table} SET purpose = ? '
+                    'WHERE holder = ? AND purpose = ?',
+                    (model.Purpose(to), holder, purpose),
+                )
 
     def drop(self, holder: str, *purposes: model.Purpose) -> list[model.Hold]:
         """Delete holds, and with the last one where the guest was found.
@@ -243,7 +267,7 @@ class Ledger:
         with self.transaction():
             dropped = self.holds(holder, *purposes)
             self._delete_holds(holder, *purposes)
-            self._forget_placement(holder)
+            self._forget(holder)
         return dropped
 
     def accounts(self) -> dict[model.PoolKey, model.Account]:
@@ -360,7 +384,33 @@ class Ledger:
                 'placements',
                 [(holder, *key, count, at) for key, count in found.items()],
             )
-            self._forget_placement(holder)
+            self._forget(holder)
+
+    def sizes(self, holder: str) -> dict[int, model.Size]:
+        """Get the sizes of the elastic cells of a guest, by cell.
+
+        One whose size never changed has none.
+        """
+        if self._columns is not _COLUMNS:
+            return {}
+        rows = self._read(
+            'SELECT cell, wanted, changed, why FROM sizes WHERE holder = ? '
+            'ORDER BY cell',
+            holder,
+        )
+        return {cell: model.Size(*size) for cell, *size in rows}
+
+    def put_size(self, holder: str, cell: int, size: model.Size) -> None:
+        """Note the size of an elastic cell.
+
+        It is forgotten with the last hold of the guest, so of one that holds
+        nothing it isn't noted.
+
+        :raises ValueError: if its values can't be
+        """
+        with self.transaction():
+            self._write('sizes', [(holder, cell, *size)])
+            self._forget(holder)
 
     def _check_open(self) -> None:
         """Check that the ledger is open, and a transaction not given up."""
@@ -395,10 +445,11 @@ class Ledger:
     def _delete_holds(self, holder: str, *purposes: model.Purpose) -> None:
         """Delete the holds that `holds` lists. Needs a transaction."""
         for purpose in purposes or model.Purpose:
-            self._connection.execute(
-                'DELETE FROM holds WHERE holder = ? AND purpose = ?',
-                (holder, purpose),
-            )
+            for table in _OF_HOLDS:
+                self._connection.execute(
+                    f'DELETE FROM {table} WHERE holder = ? AND purpose = ?',
+                    (holder, purpose),
+                )
 
     def _write(self, table: str, rows: Iterable[tuple[object, ...]]) -> None:
         """Write rows in place of those of their keys. Needs a transaction.
@@ -418,10 +469,18 @@ class Ledger:
                     f'{row} cannot be a row in {table}: {error}'
                 ) from error
 
-    def _forget_placement(self, holder: str) -> None:
-        """Forget where a guest was found that holds nothing any more."""
-        self._connection.execute(
-            'DELETE FROM placements WHERE holder = ? '
-            'AND holder NOT IN (SELECT holder FROM holds)',
-            (holder,),
-        )
+    def _forget(self, holder: str) -> None:
+        """Forget all of a guest that holds nothing any more."""
+        for table in ('placements', 'sizes'):
+            self._connection.execute(
+                f'DELETE FROM {table} WHERE holder = ? '
+                'AND holder NOT IN (SELECT holder FROM holds)',
+                (holder,),
+            )
+
+
+def _hold(*row: Any) -> model.Hold:
+    hold = model.Hold(*row)
+    if hold.base <= hold.pages <= hold.ceiling:
+        return hold
+    return dataclasses.replace(hold, base=0, ceiling=0)

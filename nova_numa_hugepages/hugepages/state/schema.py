@@ -19,7 +19,8 @@ before it stay as they are, since there are files that have gone through them.
 What a row may hold is said by the constraints of the tables alone. The first
 ledgers had none, and later ones fewer; as their columns are the same, that is
 no version of its own: `migrate` adds the constraints, and earlier versions of
-this package can still use the ledger.
+this package can still use the ledger. Nor are tables that earlier versions
+don't miss, which `migrate` adds as well.
 """
 
 from __future__ import annotations
@@ -104,6 +105,31 @@ _TABLES = {
     'facts': _table('facts', 'name', name=_TEXT, value=_TEXT),
 }
 
+# Tables that the first ledgers don't have. What is in them of holds that an
+# earlier version has changed since doesn't count.
+ELASTIC = 'elastic'
+_ADDED_TABLES = {
+    ELASTIC: _table(
+        ELASTIC,
+        'holder, purpose, cell',
+        'CONSTRAINT ceiling CHECK (base < ceiling)',
+        holder=_TEXT,
+        purpose=_PURPOSE,
+        cell=_COUNT,
+        base=_SIZE,
+        ceiling=_SIZE,
+    ),
+    'sizes': _table(
+        'sizes',
+        'holder, cell',
+        holder=_TEXT,
+        cell=_COUNT,
+        wanted=_MAYBE,
+        changed=_TIME,
+        why=_TEXT,
+    ),
+}
+
 STEPS: Sequence[Step] = (
     (f'PRAGMA application_id = {APPLICATION_ID}', *_TABLES.values()),
 )
@@ -155,8 +181,8 @@ def migrate(
     """
     with _transaction(connection, 'BEGIN'):
         version = _version(path, connection, steps)
-        constrained = _constrained(connection)
-    if version == len(steps) and (constrained or read_only):
+        complete = _constrained(connection) and not _missing(connection)
+    if version == len(steps) and (complete or read_only):
         return
     if read_only:
         if not version:
@@ -175,6 +201,8 @@ def migrate(
         for step in steps[version:]:
             for statement in step:
                 connection.execute(statement)
+        for table in _missing(connection):
+            connection.execute(_ADDED_TABLES[table])
         connection.execute(f'PRAGMA user_version = {len(steps)}')
 
 
@@ -237,6 +265,8 @@ def _check_rows(
     with contextlib.closing(sqlite3.connect(':memory:')) as memory:
         for statement in (one for step in STEPS[:version] for one in step):
             memory.execute(statement)
+        for table in _ADDED_TABLES.keys() - _missing(connection):
+            memory.execute(_ADDED_TABLES[table])
         tables = memory.execute('SELECT name FROM sqlite_master').fetchall()
         for (table,) in tables:
             rows = connection.execute(f'SELECT * FROM {table}')
@@ -255,6 +285,20 @@ def _check_rows(
                         path,
                         f'has an invalid row in {table}: {values} ({error})',
                     ) from error
+
+
+def has_table(connection: sqlite3.Connection, table: str) -> bool:
+    """Return whether a ledger has a table."""
+    query = 'SELECT count(*) FROM sqlite_master WHERE name = ?'
+    (count,) = connection.execute(query, (table,)).fetchone()
+    return bool(count)
+
+
+def _missing(connection: sqlite3.Connection) -> list[str]:
+    """List the tables that a ledger of an earlier version doesn't have."""
+    return [
+        table for table in _ADDED_TABLES if not has_table(connection, table)
+    ]
 
 
 def _constrained(connection: sqlite3.Connection) -> bool:

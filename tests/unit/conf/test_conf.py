@@ -22,6 +22,7 @@ import pytest
 from nova_numa_hugepages import conf as package_conf
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.conf import compute
+from nova_numa_hugepages.conf import elastic
 from nova_numa_hugepages.conf import scheduler
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
@@ -54,6 +55,13 @@ def test_the_defaults(tmp_path):
         'alarm_free_percent': 5,
         'alarm_unused_percent': 75,
         'alarm_used_percent': 90,
+        'elastic_grow_percent': 10,
+        'elastic_interval': 5,
+        'elastic_lend_ratio': 1.0,
+        'elastic_pause': 30,
+        'elastic_return_limit': 600,
+        'elastic_shrink_delay': 300,
+        'elastic_shrink_percent': 25,
         'slot_flavors': [],
         'stock_claim_search_limit': 5000,
         'rejection_reasons': 5,
@@ -276,6 +284,13 @@ def test_the_list_for_the_generator_is_a_copy():
         'start_time_limit',
         'powered_off_pages',
         'prealloc_threads',
+        'elastic_lend_ratio',
+        'elastic_interval',
+        'elastic_grow_percent',
+        'elastic_shrink_percent',
+        'elastic_shrink_delay',
+        'elastic_pause',
+        'elastic_return_limit',
         'alarm_used_percent',
         'alarm_unused_percent',
         'alarm_free_percent',
@@ -287,7 +302,7 @@ def test_the_list_for_the_generator_is_a_copy():
 
 @pytest.mark.parametrize(
     'opt',
-    [*scheduler.ALL, *compute.ALL],
+    [*scheduler.ALL, *compute.ALL, *elastic.ALL],
     ids=lambda opt: opt.name,
 )
 def test_the_help_of_every_option_is_complete(opt):

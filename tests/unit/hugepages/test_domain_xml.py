@@ -216,7 +216,7 @@ def test_a_set_of_cells_may_leave_some_out():
                 NODES_3_AND_1,
                 '<cell id="x" memory="2048"/>',
             ),
-            "guest cell 'x'",
+            "a guest cell has the number 'x'",
             id='cell-id',
         ),
     ],
@@ -224,3 +224,105 @@ def test_a_set_of_cells_may_leave_some_out():
 def test_unclear_needs_are_refused(xml, problem):
     with pytest.raises(exception.InvalidDomain, match=problem):
         domain_xml.page_needs(xml)
+
+
+def elastic(ceilings='', *devices, cells=TWO_CELLS):
+    """Describe a domain of which cells are elastic."""
+    xml = describe(huge('<page size="2048"/>'), NODES_3_AND_1, cells)
+    return xml.replace(
+        '<name>',
+        '<metadata><n:instance xmlns:n="nova"/><e:elastic '
+        f'xmlns:e="{domain_xml.ELASTIC_NAMESPACE}">{ceilings}</e:elastic>'
+        f'</metadata><devices>{"".join(devices)}</devices><name>',
+    )
+
+
+def device(cell, requested_kib=0, current=''):
+    """Describe a memory device of 640 MiB."""
+    return (
+        '<memory model="virtio-mem"><target><size unit="MiB">640</size>'
+        f'<node>{cell}</node><block unit="KiB">2048</block>'
+        f'<requested unit="KiB">{requested_kib}</requested>{current}'
+        '</target><alias name="virtiomem1"/></memory>'
+    )
+
+
+CEILING = '<e:cell id="1" ceiling="1048576" unit="KiB"/>'
+NVDIMM = (
+    '<memory model="nvdimm"><target><size>1</size><node>0</node></target>'
+    '</memory>'
+)
+
+
+class TestElastic:
+    def test_cells_need_what_they_are_asked_to_have(self):
+        xml = elastic(CEILING, NVDIMM, device(1, 131072))
+
+        assert domain_xml.page_needs(xml) == [
+            model.PageNeed(0, 3, 2048, 512),
+            model.PageNeed(1, 1, 2048, 256 + 64, base=256, ceiling=512),
+        ]
+
+    def test_no_more_than_their_ceiling(self):
+        # The device is a block larger than what it gives.
+        xml = elastic(CEILING, device(1, 655360))
+
+        assert domain_xml.page_needs(xml)[1].pages == 512
+
+    def test_a_cell_without_a_device_is_not_elastic(self):
+        assert domain_xml.page_needs(elastic(CEILING))[1].ceiling == 0
+
+    def test_nor_is_one_with_a_device_that_is_not_ours(self):
+        assert domain_xml.page_needs(elastic('', device(1)))[1].ceiling == 0
+        assert domain_xml.memory_devices(elastic('', device(1))) == {}
+
+    def test_devices_that_run_have_a_size(self):
+        current = '<current unit="KiB">131072</current>'
+        xml = elastic(CEILING, device(1, 262144, current))
+
+        assert domain_xml.memory_devices(xml) == {
+            1: domain_xml.MemoryDevice(
+                640 << 20, 2 << 20, 256 << 20, 128 << 20
+            )
+        }
+
+    def test_one_is_asked_for_another_size(self):
+        xml = elastic(CEILING, device(0), device(1, 262144))
+
+        text = domain_xml.requesting(xml, 1, 4096)
+
+        assert text.replace(' />', '/>') == device(1, 4096)
+
+    def test_one_that_is_not_there_is_not_asked(self):
+        with pytest.raises(exception.InvalidDomain, match='cell 2 has no'):
+            domain_xml.requesting(elastic(CEILING, device(1)), 2, 0)
+
+    @pytest.mark.parametrize(
+        ('xml', 'problem'),
+        [
+            (elastic('<e:cell id="x" ceiling="1"/>'), "number 'x'"),
+            (elastic('<e:cell id="1"/>'), 'ceiling of guest cell 1 has'),
+            (
+                elastic('<e:cell id="1" ceiling="1048577"/>', device(1)),
+                'guest cell 1 has a ceiling of 1073742848 bytes',
+            ),
+            (
+                elastic('<e:cell id="1" ceiling="2048"/>', device(1)),
+                'guest cell 1 has a ceiling of 2097152 bytes',
+            ),
+            (elastic(CEILING, device(1), device(1)), 'has two memory devices'),
+            (elastic(CEILING, device('')), 'the cell of a memory device'),
+            (
+                elastic(CEILING, device(1).replace('block', 'brick')),
+                'a memory device has no block',
+            ),
+            (
+                elastic(CEILING, '<memory model="virtio-mem"/>'),
+                'a memory device has no target',
+            ),
+            (elastic(CEILING, device(1, -1)), 'the requested of a device'),
+        ],
+    )
+    def test_what_is_unclear_is_refused(self, xml, problem):
+        with pytest.raises(exception.InvalidDomain, match=problem):
+            domain_xml.page_needs(xml)

@@ -22,6 +22,9 @@ from nova.virt.libvirt import driver as libvirt_driver
 import pytest
 
 from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.elastic_spec import ElasticCell
+from nova_numa_hugepages.hugepages import domain_xml
+from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.libvirt import guest_config
 from tests.unit.libvirt.fake_nova import reported
 
@@ -203,3 +206,64 @@ def test_two_cells_never_have_the_distance_of_one():
     flat = host_stats.HostStats(distances={0: (10, 10), 1: (10, 10)})
 
     assert guest_config.guest_distances(flat, [0, 1]) == [[10, 11], [11, 10]]
+
+
+def elastic_guest(*cells, page_kib=2048, requested=None):
+    """Make a guest of which cells are elastic, as XML."""
+    guest = vconfig.LibvirtConfigGuest()
+    guest.virt_type = 'kvm'
+    guest.os_type = 'hvm'
+    guest.memory = sum(cell.ceiling for cell in cells) * 1024
+    guest.cpu = vconfig.LibvirtConfigGuestCPU()
+    guest.cpu.numa = vconfig.LibvirtConfigGuestCPUNUMA()
+    guest.cpu.numa.cells = nova_cells(*(cell.ceiling for cell in cells))
+    guest_config.make_elastic(guest, cells, page_kib, requested or {})
+    return guest.format_dom()
+
+
+def test_elastic_cells_boot_with_their_base():
+    dom = elastic_guest(ElasticCell(1024, 2048), ElasticCell(512, 512))
+
+    assert [cell.get('memory') for cell in dom.iter('cell')][-2:] == [
+        str(1024 * 1024),
+        str(512 * 1024),
+    ]
+    assert dom.findtext('memory') == str(1536 * 1024)
+    # With a block more than it gives, as those of a guest are aligned.
+    assert dom.findtext('maxMemory') == str((1536 + 1024 + 128) * 1024)
+    assert dom.find('maxMemory').get('slots') == '1'
+    [device] = dom.findall('devices/memory')
+    assert etree.tostring(device).decode() == (
+        '<memory model="virtio-mem"><target><size>1179648</size>'
+        '<node>0</node><block>2048</block><requested>0</requested>'
+        '</target></memory>'
+    )
+
+
+def test_they_come_back_as_large_as_they_were():
+    dom = elastic_guest(
+        ElasticCell(1024, 4096), page_kib=1048576, requested={0: 2097152}
+    )
+
+    target = dom.find('devices/memory/target')
+    assert target.findtext('requested') == '2097152'
+    assert target.findtext('block') == '1048576'
+    assert target.findtext('size') == str(4 * 1048576)
+
+
+def test_what_is_written_is_read_as_it_was_meant():
+    dom = elastic_guest(
+        ElasticCell(1024, 2048),
+        ElasticCell(512, 512),
+        requested={0: 262144},
+    )
+    backing = etree.SubElement(dom, 'memoryBacking')
+    page = etree.SubElement(etree.SubElement(backing, 'hugepages'), 'page')
+    page.set('size', '2048')
+    tune = etree.SubElement(dom, 'numatune')
+    etree.SubElement(tune, 'memory', mode='strict', nodeset='1')
+
+    assert domain_xml.page_needs(etree.tostring(dom).decode()) == [
+        model.PageNeed(0, 1, 2048, 640, base=512, ceiling=1024),
+        model.PageNeed(1, 1, 2048, 256),
+    ]

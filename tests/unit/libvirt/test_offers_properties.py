@@ -72,6 +72,7 @@ def make_policy(dice: Dice) -> dict[str, Any]:
         'compact': dice.chance(80),
         'hand_over': dice.chance(50),
         'warm_mib': dice.pick([0, 20]),
+        'lend_ratio': dice.pick([1.0, 1.25, 2.0]),
         'reserved': {
             page_host.pool(node): dice.number(0, 50)
             for node in dice.some([0, 1])
@@ -89,12 +90,18 @@ def fill(dice: Dice, rig: page_host.Rig) -> frozenset[str]:
         holder = page_host.guest(number)
         node, count = dice.number(0, 1), dice.number(1, 60)
         key = page_host.pool(node)
-        what = dice.pick(['guest', 'off', 'starts', 'gone', 'others', 'waits'])
+        what = dice.pick(
+            ['guest', 'elastic', 'off', 'starts', 'gone', 'others', 'waits']
+        )
         with contextlib.suppress(
             exception.NotEnoughPages, fake_kernel.OutOfPages
         ):
             if what in ('others', 'waits'):
                 rig.kernel.take({key: count}, touch=what == 'others')
+                continue
+            if what == 'elastic':
+                come(dice, rig, holder, key, count)
+                accounted.add(holder)
                 continue
             rig.pools.hold(holder, page_host.needs((node, count)))
             if what == 'gone':
@@ -115,6 +122,21 @@ def fill(dice: Dice, rig: page_host.Rig) -> frozenset[str]:
                     # They leaked, if the guest had them.
                     rig.kernel.take({key: min(count, 3)})
     return frozenset(accounted)
+
+
+def come(
+    dice: Dice,
+    rig: page_host.Rig,
+    holder: str,
+    key: model.PoolKey,
+    base: int,
+) -> None:
+    """Have an elastic guest come, which may grow."""
+    ceiling = base + dice.number(1, 60)
+    rig.pools.hold(holder, [model.PageNeed(0, *key, base, base, ceiling)])
+    rig.run(holder)
+    if dice.chance(50):
+        rig.pools.resize(holder, {0: dice.number(base, ceiling)})
 
 
 @examples(0.1)
@@ -155,7 +177,7 @@ def offered(
     )
     left = totals[key.size_kib] - rig.policy.reserved.get(key, 0)
     return left - sum(
-        hold.pages
+        hold.pages + hold.idle
         for hold in rig.pools.holds()
         if hold.key == key and hold.holder in accounted
     )

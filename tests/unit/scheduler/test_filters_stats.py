@@ -23,6 +23,7 @@ from tests.unit.core.builders import huge
 from tests.unit.core.builders import pinned_cell
 from tests.unit.core.builders import small
 from tests.unit.nova_builders import host_state
+from tests.unit.nova_builders import LARGE
 from tests.unit.nova_builders import MIB_2
 from tests.unit.nova_builders import placed
 from tests.unit.nova_builders import stats
@@ -241,6 +242,51 @@ class TestDistance:
             'from 10 to 255. Set it to such a value or unset it on the '
             'flavor, and create the server again.'
         ]
+
+    @pytest.mark.parametrize(
+        ('cells', 'specs', 'said'),
+        [
+            ([pinned_cell(1)], {}, 'not huge pages of 2 MiB or more'),
+            (
+                [pinned_cell(1, 1024, LARGE)],
+                {},
+                'it would boot with 512 MiB',
+            ),
+            (
+                [pinned_cell(1, 4096, LARGE)],
+                {'hw:cpu_realtime': 'yes'},
+                "hw:cpu_realtime is 'yes', which locks",
+            ),
+            (
+                [pinned_cell(1, 4096, LARGE)],
+                {'numa_hugepages:elastic_base_mib': '1024'},
+                "elastic_base_mib is '1024'; expected none",
+            ),
+        ],
+    )
+    def test_elastic_memory_that_is_not_possible_is_refused(
+        self, numa_filter, caplog, cells, specs, said
+    ):
+        caplog.set_level('INFO', FILTERS)
+        base = {'numa_hugepages:elastic_base_percent': '50'}
+        asked = request(cells, extra_specs={**base, **specs})
+
+        assert not numa_filter.filter_all([self.host()], asked)
+        assert said in caplog.messages[0]
+
+    def test_elastic_memory_is_placed_by_its_ceiling(self, numa_filter):
+        def passes(mib):
+            asked = request(
+                [pinned_cell(1, mib, 2048)],
+                extra_specs={'numa_hugepages:elastic_base_percent': '50'},
+            )
+            pools = (small(8192), huge(1024))
+            cells = [host_cell(pools=pools, memory_mib=8192)]
+            host = host_state('ours', topology(*cells))
+            return numa_filter.host_passes(host, asked)
+
+        assert passes(2048)
+        assert not passes(2050)
 
     def test_pages_that_don_t_exist_yet_leave_room_for_small_ones(
         self, numa_filter

@@ -12,6 +12,8 @@
 
 """Tests of what the ledger keeps."""
 
+import dataclasses
+
 import pytest
 
 from nova_numa_hugepages.hugepages import model
@@ -351,3 +353,82 @@ def test_a_ledger_in_memory_is_a_ledger():
         ledger.replace_holds(ALICE, GUEST, [hold()])
 
         assert ledger.holds() == [hold()]
+
+
+def elastic(holder=ALICE, count=512, **values):
+    """Make a hold of an elastic cell."""
+    return dataclasses.replace(
+        hold(holder, count=count, **values), base=256, ceiling=1024
+    )
+
+
+class TestElastic:
+    def test_cells_keep_their_base_and_ceiling(self, ledger):
+        rows = [elastic(), hold(cell=1)]
+        ledger.replace_holds(ALICE, GUEST, rows)
+
+        assert ledger.holds(ALICE) == rows
+        ledger.set_state(ALICE, GUEST, TAKEN)
+        assert ledger.holds()[0].ceiling == 1024
+
+    def test_they_move_with_the_hold(self, ledger):
+        ledger.replace_holds(ALICE, GUEST, [elastic()])
+        ledger.replace_holds(ALICE, RESIZE, [hold(purpose=RESIZE)])
+
+        ledger.move(ALICE, GUEST, RESIZE)
+
+        assert ledger.holds() == [elastic(purpose=RESIZE)]
+
+    def test_an_ordinary_hold_takes_their_place(self, ledger):
+        ledger.replace_holds(ALICE, GUEST, [elastic()])
+        ledger.replace_holds(ALICE, GUEST, [hold()])
+        assert ledger.holds() == [hold()]
+
+        ledger.replace_holds(ALICE, GUEST, [elastic()])
+        ledger.drop(ALICE)
+        ledger.replace_holds(ALICE, GUEST, [hold()])
+        assert ledger.holds() == [hold()]
+
+    @pytest.mark.parametrize(
+        'values', [{'base': 1024}, {'base': 0}, {'ceiling': -5}]
+    )
+    def test_sizes_that_cannot_be_change_nothing(self, ledger, values):
+        ledger.replace_holds(ALICE, GUEST, [elastic()])
+
+        with pytest.raises(ValueError, match='cannot be a row in elastic'):
+            ledger.replace_holds(
+                ALICE, GUEST, [dataclasses.replace(elastic(), **values)]
+            )
+
+        assert ledger.holds() == [elastic()]
+
+    def test_what_an_earlier_version_changed_is_not_elastic(self, ledger):
+        ledger.replace_holds(ALICE, GUEST, [elastic()])
+        for count in (255, 1025):
+            ledger._connection.execute('UPDATE holds SET pages = ?', (count,))
+            [found] = ledger.holds()
+            assert (found.pages, found.base, found.ceiling) == (count, 0, 0)
+
+    def test_how_they_came_to_their_size_is_noted(self, ledger):
+        size = model.Size(None, 5.0, 'it swapped')
+        ledger.replace_holds(ALICE, GUEST, [elastic()])
+        ledger.put_size(ALICE, 0, size)
+        ledger.put_size(ALICE, 1, size._replace(wanted=300))
+
+        assert ledger.sizes(ALICE) == {0: size, 1: size._replace(wanted=300)}
+        assert ledger.sizes(BOB) == {}
+
+    def test_it_is_forgotten_with_the_last_hold(self, ledger):
+        size = model.Size(None, 5.0, 'it swapped')
+        ledger.put_size(BOB, 0, size)
+        assert ledger.sizes(BOB) == {}
+        ledger.replace_holds(ALICE, GUEST, [elastic()])
+        ledger.put_size(ALICE, 0, size)
+
+        ledger.drop(ALICE)
+
+        assert ledger.sizes(ALICE) == {}
+
+    def test_a_size_without_a_reason_cannot_be(self, ledger):
+        with pytest.raises(ValueError, match='why'):
+            ledger.put_size(ALICE, 0, model.Size(None, 5.0, ''))

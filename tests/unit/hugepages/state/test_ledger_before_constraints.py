@@ -14,6 +14,7 @@
 """Tests of ledgers that were made before their tables had constraints."""
 
 import contextlib
+import dataclasses
 import sqlite3
 
 import pytest
@@ -76,6 +77,14 @@ INSERT INTO accounts VALUES
 INSERT INTO placements VALUES ('{ALICE}', 0, 2048, 512, 1.0);
 INSERT INTO facts VALUES ('boot_id', 'monday');
 """
+TABLES = [
+    'accounts',
+    'elastic',
+    'facts',
+    'holds',
+    'placements',
+    'sizes',
+]
 OPEN = 'ledger.Ledger.open(path).close()'
 
 
@@ -154,7 +163,7 @@ def test_is_checked_from_then_on(path):
 
     Ledger.open(path).close()
 
-    assert constrained(path) == ['accounts', 'facts', 'holds', 'placements']
+    assert constrained(path) == TABLES
     with (
         Ledger.open(path) as ledger,
         pytest.raises(ValueError, match='constraint failed: pages'),
@@ -181,6 +190,16 @@ def test_keeps_its_version(path):
 
     with connection(path) as database:
         assert database.execute('PRAGMA user_version').fetchone() == (1,)
+
+
+def test_cells_may_be_elastic_from_then_on(path):
+    with Ledger.open(path, read_only=True) as ledger:
+        assert ledger.sizes(ALICE) == {}
+    row = dataclasses.replace(hold(BOB), base=256, ceiling=1024)
+    with Ledger.open(path) as ledger:
+        ledger.replace_holds(BOB, GUEST, [row])
+    with Ledger.open(path, read_only=True) as ledger:
+        assert ledger.holds(BOB) == [row]
 
 
 def test_is_changed_once(path):
@@ -263,7 +282,7 @@ def test_killed_at_any_statement_keeps_everything(tmp_path, path):
 
         assert constrained(copy) in (
             [],
-            ['accounts', 'facts', 'holds', 'placements'],
+            TABLES,
         )
         assert content(copy, read_only=False) == ALL
         if status == 0:

@@ -1,0 +1,415 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Tests of the loop that gives elastic guests memory and takes it back."""
+
+import contextlib
+import random
+
+from nova.tests.fixtures import libvirt as fakelibvirt
+from nova.virt.libvirt import host as libvirt_host
+import pytest
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import elastic as policy
+from nova_numa_hugepages.hugepages import manager
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.libvirt import elastic
+from tests.fixtures import elastic_guest
+from tests.fixtures import kernel as fake_kernel
+from tests.unit.hugepages import page_host
+from tests.unit.libvirt import fake_nova
+
+A, B = page_host.guest(1), page_host.guest(2)
+KEY = page_host.pool(0)
+MARKS = policy.Marks(shrink_delay_s=60.0, pause_s=10.0)
+# 128 MiB.
+BLOCK = 64
+
+
+@pytest.fixture(autouse=True)
+def _libvirt(monkeypatch):
+    monkeypatch.setattr(libvirt_host, 'libvirt', fakelibvirt)
+
+
+def cell(base=8 * BLOCK, ceiling=16 * BLOCK, *, number=0, node=0):
+    """An elastic cell; of 1 to 2 GiB."""
+    return model.PageNeed(number, node, 2048, base, base, ceiling)
+
+
+class Scene:
+    """A host with elastic guests, and the loop.
+
+    :ivar now: in seconds since the epoch
+    """
+
+    def __init__(self, path, pages=40 * BLOCK, **policy_options):
+        self.rig = page_host.make(
+            path,
+            *(
+                fake_kernel.FakeNode(total=16384, used=64, pools={2048: pages})
+                for _ in (0, 1)
+            ),
+            **{'dynamic': False, **policy_options},
+        )
+        self.manager = manager.HugePageManager(self.rig.pools)
+        self.libvirt = elastic_guest.Libvirt()
+        self.now = 5000.0
+        self.guests = self.loop()
+
+    def loop(self):
+        """Start the service's loop."""
+        return elastic.ElasticGuests(
+            self.libvirt,
+            self.manager,
+            MARKS,
+            return_limit_s=100.0,
+            clock=lambda: self.now,
+        )
+
+    def boot(self, uuid, *cells):
+        """Start a guest as the driver does."""
+        guest = elastic_guest.ElasticGuest(
+            self.rig.kernel, uuid, cells or (cell(),)
+        )
+        with self.manager.starting(
+            uuid, guest.needs, is_defined=lambda: False
+        ):
+            guest.start()
+            self.manager.started(uuid)
+        self.libvirt.guests.append(guest)
+        return guest
+
+    def look(self, seconds=15.0):
+        """Have the loop look, some time later."""
+        self.now += seconds
+        for guest in self.libvirt.guests:
+            if guest.stats:
+                guest.stats['last_update'] = int(self.now)
+        self.guests.look()
+
+    def held(self, uuid):
+        """Return what a guest holds, in pages by cell."""
+        return {hold.cell: hold.pages for hold in self.manager.held(uuid)}
+
+    def check(self):
+        """Check that each guest has no more than is held for it."""
+        for guest in self.libvirt.guests:
+            held = model.by_pool(self.manager.held(guest.uuid))
+            for key, count in guest.pages().items():
+                assert count <= held[key], guest.uuid
+        for pool in self.rig.pools.usage().values():
+            assert pool.pool.free >= 0
+            assert pool.overdue == 0
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """A host with two nodes of 5 GiB of pages."""
+    return Scene(tmp_path)
+
+
+def test_a_full_guest_grows_and_an_idle_one_shrinks(scene, caplog):
+    caplog.set_level('INFO', elastic.__name__)
+    guest = scene.boot(A)
+    guest.says(1000, 20, scene.now)
+
+    scene.look()
+
+    # What it is asked to take is held by then.
+    assert guest.requested == {0: 2 * BLOCK}
+    assert scene.held(A) == {0: 10 * BLOCK}
+    guest.follow()
+    scene.check()
+    size = scene.manager.sizes(A)[0]
+    assert size == model.Size(None, scene.now, '2 % of its memory is usable')
+    assert caplog.messages == [
+        'Elastic memory of guest NUMA node 0: from 1024 to 1280 MiB, as 2 % '
+        'of its memory is usable.'
+    ]
+
+    guest.says(1250, 1000, scene.now)
+    scene.look()
+    assert guest.requested == {0: 2 * BLOCK}
+    scene.look(60)
+    assert guest.requested == {0: BLOCK}
+    # What it has is its own until it has given it back.
+    assert scene.held(A) == {0: 10 * BLOCK}
+    scene.look()
+    assert scene.held(A) == {0: 10 * BLOCK}
+    guest.follow()
+    scene.look()
+    assert scene.held(A) == {0: 9 * BLOCK}
+    scene.check()
+
+
+def test_cells_grow_on_their_nodes(scene):
+    guest = scene.boot(A, cell(), cell(number=1, node=1))
+    guest.says(2000, 0, scene.now)
+
+    scene.look()
+    guest.follow()
+
+    assert scene.held(A) == {0: 10 * BLOCK, 1: 10 * BLOCK}
+    assert guest.pages() == {
+        page_host.pool(0): 10 * BLOCK,
+        page_host.pool(1): 10 * BLOCK,
+    }
+    scene.check()
+
+
+def test_a_reset_keeps_what_it_had(scene):
+    guest = scene.boot(A)
+    guest.says(1000, 20, scene.now)
+    scene.look()
+    guest.follow()
+    guest.says(1250, 400, scene.now)
+    scene.look()
+
+    guest.reset()
+    scene.look()
+
+    assert scene.held(A) == {0: 10 * BLOCK}
+    guest.follow()
+    scene.look()
+    assert scene.held(A) == {0: 10 * BLOCK}
+    assert guest.pages() == {KEY: 10 * BLOCK}
+
+
+def test_one_that_never_takes_it_is_told_once_and_left(scene, caplog):
+    guest = scene.boot(A)
+    guest.says(1000, 20, scene.now)
+    scene.look()
+    assert guest.requested == {0: 2 * BLOCK}
+
+    for _ in range(7):
+        scene.look()
+
+    assert guest.requested == {0: 2 * BLOCK}
+    scene.look()
+    assert guest.requested == {0: 0}
+    scene.look()
+    assert scene.held(A) == {0: 8 * BLOCK}
+    told = fake_nova.warnings(caplog)
+    assert len(told) == 1
+    assert 'has not taken the memory that it was given for 105 s' in told[0]
+    assert 'virtio_mem' in told[0]
+    # It is asked again later, but not told again.
+    for _ in range(8):
+        scene.look()
+    assert guest.requested == {0: 2 * BLOCK}
+
+
+def test_it_waits_where_others_have_its_pages(tmp_path, caplog):
+    scene = Scene(tmp_path, pages=20 * BLOCK, lend_ratio=2.0)
+    first, second = scene.boot(A), scene.boot(B)
+    for guest in (first, second):
+        guest.says(1000, 20, scene.now)
+
+    scene.look()
+    for guest in (first, second):
+        guest.follow()
+        scene.check()
+    assert first.requested == {0: 2 * BLOCK}
+    assert second.requested == {0: 2 * BLOCK}
+    for guest in (first, second):
+        guest.says(1250, 20, scene.now)
+    scene.look()
+    scene.look()
+
+    # 20 blocks are there, and both have 10.
+    assert scene.held(A) == scene.held(B) == {0: 10 * BLOCK}
+    told = fake_nova.warnings(caplog)
+    assert len(told) == 2
+    assert (
+        'cannot be given more memory (1 % of its memory is usable)'
+        in (told[0])
+    )
+    assert 'not enough huge pages' in told[0]
+
+    # Once one gives some back, the other gets it.
+    first.says(1250, 1000, scene.now)
+    for _ in range(6):
+        scene.look()
+        first.follow()
+        scene.check()
+    assert second.requested == {0: 3 * BLOCK}
+    second.follow()
+    scene.check()
+
+
+def test_a_little_is_given_where_there_is_not_enough(tmp_path):
+    scene = Scene(tmp_path, pages=17 * BLOCK, lend_ratio=2.0)
+    guest = scene.boot(A)
+    scene.boot(B)
+    guest.says(1000, 20, scene.now)
+
+    scene.look()
+
+    assert guest.requested == {0: BLOCK}
+    assert scene.held(A) == {0: 9 * BLOCK}
+
+
+def test_an_operator_sets_the_size(scene):
+    guest = scene.boot(A)
+    guest.says(1000, 500, scene.now)
+    wanted = model.Size(12 * BLOCK - 5, 1.0, 'an operator set it')
+    scene.manager.put_size(A, 0, wanted)
+
+    scene.look()
+    assert guest.requested == {0: 4 * BLOCK}
+    guest.follow()
+    # Whatever it uses.
+    guest.says(1500, 10, scene.now)
+    scene.look()
+    assert guest.requested == {0: 4 * BLOCK}
+    assert scene.manager.sizes(A)[0].wanted == 12 * BLOCK - 5
+
+    scene.manager.put_size(A, 0, wanted._replace(wanted=10**6))
+    scene.look()
+    assert guest.requested == {0: 8 * BLOCK}
+    scene.manager.put_size(A, 0, wanted._replace(wanted=None))
+    guest.follow()
+    scene.look()
+    assert guest.requested == {0: 8 * BLOCK}
+
+
+def test_one_that_is_moved_or_saved_stays_as_it_is(scene):
+    guest = scene.boot(A)
+    guest.says(1000, 20, scene.now)
+    guest.job = fakelibvirt.VIR_DOMAIN_JOB_UNBOUNDED
+    scene.look()
+    assert guest.requested == {0: 0}
+
+    guest.job = fakelibvirt.VIR_DOMAIN_JOB_NONE
+    with scene.manager.at_work(A):
+        scene.look()
+    assert guest.requested == {0: 0}
+    scene.look()
+    assert guest.requested == {0: 2 * BLOCK}
+
+
+def test_a_change_that_libvirt_refuses_is_undone(scene, caplog):
+    guest = scene.boot(A)
+    other = scene.boot(B)
+    for one in (guest, other):
+        one.says(1000, 20, scene.now)
+    guest.error = fakelibvirt.libvirtError('device is busy')
+
+    scene.look()
+
+    # The others go on.
+    assert other.requested == {0: 2 * BLOCK}
+    assert guest.requested == {0: 0}
+    assert 'device is busy' in fake_nova.warnings(caplog)[0]
+    scene.look()
+    assert guest.requested == {0: 2 * BLOCK}
+
+
+def test_libvirt_that_does_not_answer(scene, caplog):
+    scene.boot(A)
+    scene.libvirt.error = fakelibvirt.libvirtError('it is gone')
+
+    scene.look()
+
+    assert 'Could not list libvirt domains' in fake_nova.warnings(caplog)[0]
+
+
+def test_one_that_says_nothing_stays_as_it_is(scene):
+    guest = scene.boot(A)
+
+    scene.look()
+
+    assert guest.requested == {0: 0}
+    assert scene.held(A) == {0: 8 * BLOCK}
+
+
+def test_started_again_it_has_what_it_had(scene):
+    guest = scene.boot(A)
+    guest.says(1000, 20, scene.now)
+    scene.look()
+    guest.follow()
+    guest.says(1250, 400, scene.now)
+    scene.look()
+    guest.stop()
+    scene.libvirt.guests.clear()
+
+    # Its domain may say what it had at its first start.
+    again = scene.boot(A)
+
+    assert scene.held(A) == {0: 10 * BLOCK}
+    scene.look()
+    # It is asked to have that only if its XML says so, and holds no more.
+    assert scene.held(A) == {0: 8 * BLOCK}
+    again.says(1000, 20, scene.now)
+    scene.look()
+    assert again.requested == {0: 2 * BLOCK}
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_whatever_happens_no_page_is_promised_twice(tmp_path, seed):
+    """Guests fill, idle, reset, stop; the service is killed at any write."""
+    dice = random.Random(seed)
+    scene = Scene(
+        tmp_path,
+        pages=40 * BLOCK,
+        lend_ratio=dice.choice([1.0, 1.5, 2.0]),
+    )
+    uuids = [page_host.guest(number) for number in range(5)]
+    for _ in range(400):
+        uuid = dice.choice(uuids)
+        here = {guest.uuid: guest for guest in scene.libvirt.guests}
+        guest = here.get(uuid)
+        act = dice.choice(
+            ['use', 'use', 'look', 'look', 'reset', 'end', 'kill']
+        )
+        if guest is None:
+            base, more = dice.randint(2, 10), dice.randint(1, 8)
+            with contextlib.suppress(exception.NotEnoughPages):
+                scene.boot(
+                    uuid,
+                    cell(
+                        base * BLOCK,
+                        (base + more) * BLOCK,
+                        node=dice.randint(0, 1),
+                    ),
+                )
+        elif act == 'use':
+            mib = sum(guest.pages().values()) * 2
+            guest.says(mib, dice.randint(0, mib), scene.now)
+        elif act == 'reset':
+            guest.reset()
+        elif act == 'end':
+            guest.stop()
+            scene.libvirt.guests.remove(guest)
+            scene.manager.gone(uuid)
+        elif act == 'kill':
+            scene.rig.steps.kill_at = scene.rig.steps.count + dice.randint(
+                0, 3
+            )
+            with contextlib.suppress(page_host.Killed):
+                scene.look(dice.randint(1, 90))
+            scene.rig.start()
+            scene.manager = manager.HugePageManager(scene.rig.pools)
+            scene.guests = scene.loop()
+            scene.rig.reconcile(list(here), starting=True)
+        else:
+            scene.look(dice.randint(1, 90))
+        for one in scene.libvirt.guests:
+            if dice.random() < 0.6:
+                one.follow(dice.choice([None, BLOCK, 10]))
+        scene.check()
+    for one in scene.libvirt.guests:
+        one.stop()
+    scene.libvirt.guests.clear()
+    scene.rig.reconcile([], starting=True)
+    assert scene.rig.pools.holds() == []
+    assert scene.rig.total() == 40 * BLOCK
