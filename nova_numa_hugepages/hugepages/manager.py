@@ -238,6 +238,11 @@ class HugePageManager:
                 self._ticks() + self._pools.policy.start_limit_s
             )
 
+    def unexpect(self, holder: str) -> None:
+        """Take back `expect`: the guest stays as it is, or has gone."""
+        with self._lock:
+            self._expected.pop(holder, None)
+
     def gone(self, holder: str) -> None:
         """Release the pages of a guest without a domain. Idempotent.
 

@@ -34,6 +34,7 @@ from nova import objects
 from nova.compute import task_states
 from nova.objects import numa
 from nova.virt import event as virtevent
+import os_resource_classes as orc
 from oslo_log import log as logging
 from oslo_service import loopingcall
 
@@ -377,6 +378,23 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
                 host_stats.STATS_KEY: self._stats.dump(),
             }
         return available
+
+    def update_provider_tree(
+        self, provider_tree: Any, nodename: str, allocations: Any = None
+    ) -> None:
+        """Let Placement accept what lending allows."""
+        super().update_provider_tree(provider_tree, nodename, allocations)
+        lendable_mib = (
+            resources.lendable_mib(self._snapshot)
+            if self._snapshot is not None
+            else 0
+        )
+        if lendable_mib:
+            inventory = provider_tree.data(nodename).inventory
+            memory = inventory[orc.MEMORY_MB]
+            # Not the ratio, which Nova would take over from Placement.
+            memory['total'] += lendable_mib
+            provider_tree.update_inventory(nodename, inventory)
 
     def _get_host_numa_topology(self) -> numa.NUMATopology | None:
         """Report the pages that exist, and those that can be allocated."""

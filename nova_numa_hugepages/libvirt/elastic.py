@@ -24,9 +24,11 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import json
 import time
 from typing import Any
 
+from nova import context as nova_context
 from nova import exception as nova_exception
 from nova import objects
 from nova.virt.libvirt import guest as libvirt_guest
@@ -35,6 +37,7 @@ from oslo_log import log as logging
 
 from nova_numa_hugepages import elastic_spec
 from nova_numa_hugepages import exception
+from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.hugepages import domain_xml
 from nova_numa_hugepages.hugepages import elastic
 from nova_numa_hugepages.hugepages import model
@@ -43,6 +46,8 @@ from nova_numa_hugepages.hugepages.manager import HugePageManager
 
 LOG = logging.getLogger(__name__)
 
+# What an instance that migrates has, in the metadata that Nova keeps of it.
+_SIZES = 'numa_hugepages_elastic_pages'
 # Nova keeps the properties of an image there that it doesn't know.
 _IMAGE = 'image_'
 
@@ -83,6 +88,71 @@ def sizes_of(
         max(pair, key=lambda cell: cell.base)
         for pair in zip(sizes, by_image, strict=True)
     ]
+
+
+def tell_sizes(instance: objects.Instance, held: Sequence[model.Hold]) -> None:
+    """Have an instance that migrates say what it has now.
+
+    The destination holds that for it, and not all that it may come to have.
+
+    :param instance: changed, and saved
+    :param held: what it holds; of one that isn't elastic nothing is said
+    """
+    sizes = {
+        hold.cell: [hold.pages, hold.base, hold.ceiling]
+        for hold in held
+        if hold.ceiling
+    }
+    if sizes:
+        instance.system_metadata[_SIZES] = json.dumps(sizes)
+        instance.save()
+    else:
+        forget_sizes(instance)
+
+
+def forget_sizes(instance: objects.Instance) -> None:
+    """Have an instance that doesn't migrate say nothing of its size."""
+    if instance.system_metadata.pop(_SIZES, None) is not None:
+        instance.save()
+
+
+def with_sizes(
+    instance: objects.Instance, needs: Sequence[model.PageNeed]
+) -> list[model.PageNeed]:
+    """Return the pages that an instance needs which migrates to this host.
+
+    :param needs: all that its cells may have
+    :returns: for elastic cells what they have now
+    """
+    if extra_specs.elastic_base(instance.flavor.extra_specs) is None:
+        return list(needs)
+    # The source has written it since the instance was read.
+    admin = nova_context.get_admin_context()
+    stored = objects.Instance.get_by_uuid(
+        admin, instance.uuid, expected_attrs=['system_metadata']
+    )
+    text = stored.system_metadata.get(_SIZES, '{}')
+    try:
+        sizes = {int(cell): size for cell, size in json.loads(text).items()}
+        return [_sized(need, sizes.get(need.cell)) for need in needs]
+    except (AttributeError, TypeError, ValueError) as error:
+        LOG.warning(
+            'Holding all memory that the instance may have, as what it has '
+            'now is not known: %(text)r (%(error)s)',
+            {'text': text, 'error': error},
+            instance=instance,
+        )
+        return list(needs)
+
+
+def _sized(need: model.PageNeed, size: Any) -> model.PageNeed:
+    """Return what a cell needs with its size as it was told."""
+    if size is None:
+        return need
+    pages, base, ceiling = map(int, size)
+    if ceiling != need.pages or not 0 < base <= pages <= ceiling:
+        raise ValueError(f'{size} cannot be of {need.pages} pages')
+    return need._replace(pages=pages, base=base, ceiling=ceiling)
 
 
 def requested(
@@ -188,12 +258,13 @@ class ElasticGuests:
                 nova_exception.NovaException,
                 libvirt_host.libvirt.libvirtError,
             ) as error:
-                self._tell(
-                    uuid,
-                    _ERROR,
-                    'Could not look after the elastic memory of the '
-                    f'instance: {error}',
-                )
+                if self._is_new(uuid, _ERROR):
+                    LOG.warning(
+                        'Could not look after the elastic memory of the '
+                        'instance: %s',
+                        error,
+                        instance_uuid=uuid,
+                    )
         for known in (self._followed, self._others):
             for uuid in known.keys() - here:
                 del known[uuid]
@@ -264,14 +335,15 @@ class ElasticGuests:
         # Set back, the clock must not keep it for ever.
         if 0 <= waited < self._return_limit_s:
             return
-        self._tell(
-            guest.uuid,
-            _UNABLE,
-            f'The instance has not taken the memory that it was given for '
-            f'{int(waited)} s, and is left with what it has. Its kernel needs '
-            'virtio_mem, and has to bring added memory online '
-            '(memhp_default_state=online_movable).',
-        )
+        if self._is_new(guest.uuid, _UNABLE):
+            LOG.warning(
+                'The instance has not taken the memory that it was given for '
+                '%d s, and is left with what it has. Its kernel needs '
+                'virtio_mem, and has to bring added memory online '
+                '(memhp_default_state=online_movable).',
+                waited,
+                instance_uuid=guest.uuid,
+            )
         followed.away_since = None
         followed.refuses_until = now + self._return_limit_s
         for cell in cells:
@@ -302,12 +374,13 @@ class ElasticGuests:
             except exception.NotEnoughPages as error:
                 more = self._least(uuid, cells, more)
                 if not more:
-                    self._tell(
-                        uuid,
-                        _SHORT,
-                        f'The instance cannot be given more memory ({why}), '
-                        f'and stays as it is: {error}',
-                    )
+                    if self._is_new(uuid, _SHORT):
+                        LOG.warning(
+                            'The instance cannot be given more memory '
+                            '(%(why)s), and stays as it is: %(error)s',
+                            {'why': why, 'error': error},
+                            instance_uuid=uuid,
+                        )
                     return
                 pages = more
         for cell in cells:
@@ -369,14 +442,14 @@ class ElasticGuests:
             element, libvirt_host.libvirt.VIR_DOMAIN_AFFECT_LIVE
         )
 
-    def _tell(self, uuid: str, kind: str, text: str) -> None:
-        """Log a warning of a guest, unless one of its kind was logged."""
+    def _is_new(self, uuid: str, kind: str) -> bool:
+        """Check whether a kind of trouble was not logged of a guest yet."""
         followed = self._followed.get(uuid)
-        if followed is not None:
-            if kind in followed.told:
-                return
-            followed.told.add(kind)
-        LOG.warning('%s', text, instance_uuid=uuid)
+        if followed is None:
+            return True
+        known = kind in followed.told
+        followed.told.add(kind)
+        return not known
 
 
 # Kinds of trouble.

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from nova.objects import numa
 
 from nova_numa_hugepages.core.host_stats import HostStats
+from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import nodes
@@ -124,6 +125,16 @@ def page_totals(
     small_kib = max(0, memory.total_kib - snapshot.pooled_kib(node))
     totals[fragmentation.BASE_KIB] = small_kib // fragmentation.BASE_KIB
     return totals
+
+
+def lendable_mib(snapshot: HostSnapshot) -> int:
+    """Return how much memory of elastic guests may be lent, in MiB."""
+    return (
+        model.total_kib(
+            (key, pool.usage.lendable) for key, pool in snapshot.pools.items()
+        )
+        // 1024
+    )
 
 
 def build_stats(

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import dataclasses
 import datetime
@@ -31,6 +32,7 @@ from nova_numa_hugepages.cmd.host.inspect import libvirt_domains
 from nova_numa_hugepages.cmd.host.settings import Settings
 from nova_numa_hugepages.hugepages import assembly
 from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages import virsh
 from nova_numa_hugepages.hugepages.kernel import fragmentation
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
     from nova_numa_hugepages.hugepages.pools import Pools
 
 
+def _stats(uri: str) -> Mapping[str, Mapping[str, str]]:
+    return virsh.Virsh(uri).stats()
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Machine:
     """The machine that the commands run on.
@@ -51,6 +57,7 @@ class Machine:
     :ivar writer: writes to the files of a kernel
     :ivar read_maps: makes a reader of where the memory of processes is
     :ivar domains: lists the domains of libvirt
+    :ivar stats: gets statistics of the domains of libvirt, by its URI
     :ivar lock_timeout_s: how long to wait for others at work on the pools
     """
 
@@ -60,6 +67,7 @@ class Machine:
         processes.MapsFile
     )
     domains: Callable[..., frozenset[str]] = libvirt_domains.defined
+    stats: Callable[[str], Mapping[str, Mapping[str, str]]] = _stats
     lock_timeout_s: float = 60.0
 
 

@@ -181,6 +181,7 @@ def test_the_entry_points(wheel):
             'host_release': f'{PACKAGE}.cmd.host.release:Release',
             'host_show': f'{PACKAGE}.cmd.host.show:Show',
             'host_alarms': f'{PACKAGE}.cmd.host.alarms:Alarms',
+            'host_elastic': 'nova_numa_hugepages.cmd.host.elastic:Elastic',
             'monitor': f'{PACKAGE}.cmd.monitor:Monitor',
             'simulate': f'{PACKAGE}.cmd.simulate:Simulate',
         },
