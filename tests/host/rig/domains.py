@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import pathlib
 from typing import NamedTuple
 
+from nova_numa_hugepages.hugepages import domain_xml
 from tests.host.rig import folders
 from tests.host.rig import packages
 
@@ -26,13 +27,15 @@ class Cell(NamedTuple):
     """A guest cell.
 
     :ivar node: the node that it is on
-    :ivar mib: its memory
+    :ivar mib: its memory; if it is elastic, what it boots with
     :ivar cpus: the CPUs of the host that its vCPUs are pinned to
+    :ivar ceiling_mib: what an elastic cell may come to have; 0 for any other
     """
 
     node: int
     mib: int
     cpus: Sequence[int]
+    ceiling_mib: int = 0
 
 
 def describe(
@@ -45,6 +48,7 @@ def describe(
     user: int = 0,
     balloon: str | None = None,
     arguments: str = '',
+    told: pathlib.PurePath | None = None,
 ) -> str:
     """Write the domain XML of a guest, as Nova would for strict placement.
 
@@ -55,6 +59,7 @@ def describe(
     :param balloon: whether its balloon reports free pages, ``on`` or
         ``off``; without, it has none. It reports statistics each second.
     :param arguments: for what runs in it, as ``guest-initramfs.sh`` has them
+    :param told: a socket on which it is told what to do
     """
     vcpus = 0
     numa, memnodes, pins = [], [], []
@@ -82,6 +87,12 @@ def describe(
             f'{arguments}</cmdline>'
         )
         serial = f"<serial type='file'><source path='{console}'/></serial>"
+    if told is not None:
+        serial += (
+            f"<serial type='unix'><source mode='bind' path='{told}'/>"
+            "<target port='1'/></serial>"
+        )
+    ceilings, devices, slots = _elastic(cells, page_kib)
     memballoon = "<memballoon model='none'/>"
     if balloon is not None:
         memballoon = (
@@ -96,8 +107,8 @@ def describe(
   <metadata>
     <nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>
       <nova:name>{name}</nova:name><nova:flavor name='tested'/>
-    </nova:instance>
-  </metadata>
+    </nova:instance>{ceilings}
+  </metadata>{slots}
   <memory unit='MiB'>{sum(cell.mib for cell in cells)}</memory>
   <vcpu>{vcpus}</vcpu>
   <memoryBacking>
@@ -122,7 +133,38 @@ def describe(
   <on_reboot>restart</on_reboot>
   <devices>
     <emulator>{emulator}</emulator>{serial}
-    {memballoon}
+    {memballoon}{devices}
   </devices>
 </domain>
 """
+
+
+def _elastic(cells: Sequence[Cell], page_kib: int) -> tuple[str, str, str]:
+    """Describe what elastic cells may come to have.
+
+    :returns: metadata, memory devices, and their slots
+    """
+    ceilings, devices, most = '', '', sum(cell.mib for cell in cells)
+    for number, cell in enumerate(cells):
+        if not cell.ceiling_mib:
+            continue
+        # A block more, as those of the guest are aligned.
+        mib = cell.ceiling_mib - cell.mib + max(128, page_kib // 1024)
+        most += mib
+        ceilings += (
+            f"<e:cell id='{number}' ceiling='{cell.ceiling_mib}' unit='MiB'/>"
+        )
+        devices += (
+            "<memory model='virtio-mem'><target>"
+            f"<size unit='MiB'>{mib}</size><node>{number}</node>"
+            f"<block unit='KiB'>{page_kib}</block>"
+            "<requested unit='KiB'>0</requested></target></memory>"
+        )
+    if not devices:
+        return '', '', ''
+    return (
+        f"<e:elastic xmlns:e='{domain_xml.ELASTIC_NAMESPACE}'>{ceilings}"
+        '</e:elastic>',
+        devices,
+        f"<maxMemory slots='{len(cells)}' unit='MiB'>{most}</maxMemory>",
+    )

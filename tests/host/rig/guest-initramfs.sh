@@ -18,6 +18,8 @@ mkdir -p /proc /sys
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 for module in $(cat /modules/order); do
+    # ignore=NAME: it has no such driver.
+    ! grep -q "ignore=${module%%.*}" /proc/cmdline || continue
     insmod "/modules/$module"
 done
 for node in /sys/devices/system/node/node[0-9]*; do
@@ -28,10 +30,21 @@ done
 # fill=MIB: programs have that much for a minute.
 mkdir -p /fill
 mknod /zero c 1 5
-mount -t tmpfs -o size=100% fill /fill
+mount -t tmpfs -o size=64g fill /fill
 fill=$(sed -n 's/.*fill=\([0-9]*\).*/\1/p' /proc/cmdline)
 if [ -n "$fill" ]; then
     dd if=/zero of=/fill/memory bs=1M count="$fill"
+fi
+# What it is told on its second serial port: fill MIB, free, or reboot.
+if stty -F /dev/ttyS1 raw -echo 2>/dev/null; then
+    while read -r word mib; do
+        case $word in
+        fill) dd if=/dev/zero of=/fill/told bs=1M count="$mib" 2>/dev/null ;;
+        free) rm -f /fill/told ;;
+        reboot) reboot -f ;;
+        esac
+        echo "told $word $mib"
+    done </dev/ttyS1 &
 fi
 beat=0
 while :; do

@@ -32,7 +32,7 @@ _HOST_MODULES = (
     'virtio_net',
     'virtio_rng',
 )
-_GUEST_MODULES = ('virtio_pci', 'virtio_balloon')
+_GUEST_MODULES = ('virtio_pci', 'virtio_balloon', 'virtio_mem')
 _DIRECTORY = stat.S_IFDIR | 0o755
 _PROGRAM = stat.S_IFREG | 0o755
 
