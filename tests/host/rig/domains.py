@@ -86,7 +86,10 @@ def describe(
             '<cmdline>console=ttyS0 quiet mitigations=off '
             f'{arguments}</cmdline>'
         )
-        serial = f"<serial type='file'><source path='{console}'/></serial>"
+        serial = (
+            f"<serial type='file'><source path='{console}'/>"
+            "<target port='0'/></serial>"
+        )
     if told is not None:
         serial += (
             f"<serial type='unix'><source mode='bind' path='{told}'/>"

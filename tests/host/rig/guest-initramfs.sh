@@ -36,14 +36,23 @@ if [ -n "$fill" ]; then
     dd if=/zero of=/fill/memory bs=1M count="$fill"
 fi
 # What it is told on its second serial port: fill MIB, free, or reboot.
-if stty -F /dev/ttyS1 raw -echo 2>/dev/null; then
+mkdir -p /dev
+mknod /dev/ttyS1 c 4 65
+if stty -F /dev/ttyS1 raw -echo clocal 2>/dev/null; then
     while read -r word mib; do
         case $word in
-        fill) dd if=/dev/zero of=/fill/told bs=1M count="$mib" 2>/dev/null ;;
+        # Slowly enough for the host to follow.
+        fill)
+            while [ "$mib" -gt 0 ]; do
+                dd if=/zero bs=1M count=1 2>/dev/null >>/fill/told
+                mib=$((mib - 1))
+                sleep 0.3
+            done
+            ;;
         free) rm -f /fill/told ;;
         reboot) reboot -f ;;
         esac
-        echo "told $word $mib"
+        echo "told $word"
     done </dev/ttyS1 &
 fi
 beat=0
