@@ -118,6 +118,7 @@ class InstanceSample:
     :ivar inside: what its kernel says; None if it says nothing
     :ivar vcpus: the CPUs that each of its vCPUs may run on; None if that can't
         be read
+    :ivar elastic: what is held for its elastic cells
     """
 
     process: processes.GuestProcess
@@ -128,6 +129,7 @@ class InstanceSample:
     small: SmallMemory | None
     inside: MemoryInside | None
     vcpus: Mapping[int, frozenset[int]] | None
+    elastic: tuple[model.Hold, ...] = ()
 
     @property
     def is_known(self) -> bool:
@@ -355,6 +357,7 @@ class Sampler:
                     functools.partial(threads.vcpu_affinity, fs, process.pid),
                     None,
                 ),
+                tuple(hold for hold in held if hold.ceiling),
             )
         pids = {guest.pid for guest in snapshot.guests.values()}
         others = snapshot.others(

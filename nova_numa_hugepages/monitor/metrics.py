@@ -81,6 +81,14 @@ def _instance_pages(
     )
 
 
+def _elastic(instance: InstanceSample, size: str) -> dict[model.PoolKey, int]:
+    """Add up a size of the elastic cells of an instance, by pool."""
+    found: dict[model.PoolKey, int] = collections.Counter()
+    for hold in instance.elastic:
+        found[hold.key] += getattr(hold, size)
+    return found
+
+
 def _inside(
     name: str,
     help_text: str,
@@ -362,6 +370,17 @@ METRICS: tuple[Metric[HostSample], ...] = (
         lambda pool: pool.usage.overdue,
     ),
     _ledger_pool(
+        'pool_lendable_pages',
+        'Huge pages that elastic instances do not have now, and that may be '
+        'lent to others.',
+        lambda pool: pool.usage.lendable,
+    ),
+    _ledger_pool(
+        'pool_lent_pages',
+        'Huge pages that elastic instances may want back, and others have.',
+        lambda pool: pool.usage.lent,
+    ),
+    _ledger_pool(
         'pool_leaked_pages',
         'Huge pages in use that were left by instances which have ended.',
         lambda pool: pool.usage.leaked,
@@ -424,6 +443,16 @@ METRICS: tuple[Metric[HostSample], ...] = (
         'Huge pages that are promised to an instance and that it does not '
         'have.',
         lambda instance: instance.absent,
+    ),
+    _instance_pages(
+        'base_pages',
+        'Huge pages that an elastic instance boots with, and always has.',
+        lambda instance: _elastic(instance, 'base'),
+    ),
+    _instance_pages(
+        'ceiling_pages',
+        'Huge pages that an elastic instance may come to have.',
+        lambda instance: _elastic(instance, 'ceiling'),
     ),
     Metric(
         'instance_small_memory_bytes',

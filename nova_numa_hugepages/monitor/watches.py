@@ -35,6 +35,8 @@ from nova_numa_hugepages.monitor.labels import of_pool
 from nova_numa_hugepages.monitor.labels import Subject
 from nova_numa_hugepages.monitor.thresholds import Thresholds
 
+# By default elastic instances are given more memory above it.
+_ELASTIC_FULL_PERCENT = 90.0
 _DAY_S = 86400.0
 # A node that has less time left until it is exhausted, in seconds.
 _SOON_LEFT_S = 3600.0
@@ -148,6 +150,10 @@ class MemoryUsed(alarms.Alarm):
             if percent is None or instance.inside is None:
                 yield Finding(subject, None)
                 continue
+            if any(hold.idle for hold in instance.elastic):
+                # It is given more; `memory_wanted` says if it is not.
+                yield Finding(subject, 0.0)
+                continue
             swapped_kib = _swapped_kib(instance.inside, self._swapped[uuid])
             most = self._most(instance)
             text = f'it uses {percent:.0f} % of its memory'
@@ -198,6 +204,38 @@ class MemoryUnused(alarms.Alarm):
                 'a day.',
                 'A smaller flavor would do.',
             )
+
+
+class MemoryWanted(alarms.Alarm):
+    """An elastic instance needs more memory, which is lent to others."""
+
+    name = 'memory_wanted'
+
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
+        """Look for it."""
+        for uuid, instance in sample.instances.items():
+            lent = {
+                hold.key: sample.snapshot.pools[hold.key].usage.lent
+                for hold in instance.elastic
+                if hold.idle and hold.key in sample.snapshot.pools
+            }
+            percent = _used_percent(instance)
+            if percent is None and any(lent.values()):
+                yield Finding(_of_instance(uuid), None)
+            elif percent is not None:
+                nodes = sorted({str(key.node) for key in lent if lent[key]})
+                idle_mib = model.total_kib(
+                    (hold.key, hold.idle) for hold in instance.elastic
+                )
+                yield Finding(
+                    _of_instance(uuid),
+                    percent / _ELASTIC_FULL_PERCENT if nodes else 0.0,
+                    f'it uses {percent:.0f} % of the memory that it has, and '
+                    f'could have {idle_mib // 1024} MiB more, of which others '
+                    f'have some on NUMA node {", ".join(nodes)}.',
+                    'Migrate one of the instances of that node away, or lower '
+                    'elastic_lend_ratio.',
+                )
 
 
 class NodeExhausted(alarms.Alarm):

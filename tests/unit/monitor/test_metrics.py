@@ -94,6 +94,25 @@ def test_an_instance_has_the_three_numbers(host: watched.Watched) -> None:
     assert found['instance_info', info] == 1
 
 
+def test_an_elastic_instance_has_its_base_and_its_ceiling(
+    tmp_path: pathlib.Path,
+) -> None:
+    host = watched.Watched(
+        tmp_path, page_host.grown(40), lend_ratio=1.5, dynamic=False
+    )
+    host.spawn_elastic(A, 15, 10, 40)
+    host.spawn(watched.B, (0, 10))
+    found = read(host)
+    own = tuple(sorted((*pool(0), ('resource', A))))
+    assert found['instance_base_pages', own] == 10
+    assert found['instance_promised_pages', own] == 15
+    assert found['instance_ceiling_pages', own] == 40
+    other = tuple(sorted((*pool(0), ('resource', watched.B))))
+    assert ('instance_ceiling_pages', other) not in found
+    assert found['pool_lendable_pages', pool(0)] == 20
+    assert found['pool_lent_pages', pool(0)] == 5
+
+
 def test_a_pool_has_who_has_its_pages(host: watched.Watched) -> None:
     host.spawn(A, (0, 10))
     host.rig.pools.hold(watched.B, page_host.needs((0, 5)))

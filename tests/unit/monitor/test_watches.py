@@ -36,9 +36,12 @@ class Watch:
     """A host, and all alarms."""
 
     def __init__(
-        self, root: pathlib.Path, *nodes: fake_kernel.FakeNode
+        self,
+        root: pathlib.Path,
+        *nodes: fake_kernel.FakeNode,
+        **policy: object,
     ) -> None:
-        self.host = watched.Watched(root, *nodes)
+        self.host = watched.Watched(root, *nodes, **policy)
         self.ticks = 0.0
         self.analyst = self.host.analyst()
         self.book = alarms.AlarmBook(
@@ -239,6 +242,41 @@ def test_what_a_guest_uses_is_not_known_for_a_while(watch: Watch) -> None:
     watch.report(available=1000, usable=0)
     assert watch.look() == {'memory_used'}
     watch.host.libvirt.values.clear()
+    assert watch.look() == {'memory_used'}
+
+
+def test_memory_wanted(tmp_path: pathlib.Path) -> None:
+    watch = Watch(
+        tmp_path,
+        page_host.grown(40),
+        page_host.NODE,
+        dynamic=False,
+        lend_ratio=2.0,
+    )
+    watch.host.spawn_elastic(A, 10, 10, 40)
+    watch.report(available=1000, usable=40)
+    # It can have more.
+    assert watch.look() == {'node_exhausted'}
+    watch.host.spawn(B, (0, 20))
+    assert watch.look() == {'memory_wanted', 'node_exhausted'}
+    assert watch.text('memory_wanted') == (
+        'it uses 96 % of the memory that it has, and could have 60 MiB more, '
+        'of which others have some on NUMA node 0.'
+    )
+    watch.host.kernel.stop_guest(B)
+    watch.host.rig.pools.release(B)
+    assert 'memory_wanted' not in watch.look(0.0)
+
+
+def test_an_elastic_guest_that_is_full_has_no_alarm_until_it_can_have_no_more(
+    watch: Watch,
+) -> None:
+    watch.host.spawn_elastic(A, 10, 10, 20)
+    watch.report(available=1000, usable=40)
+    assert watch.look() == set()
+    watch.host.rig.pools.resize(A, {0: 20})
+    watch.host.kernel.stop_guest(A)
+    watch.host.rig.run(A)
     assert watch.look() == {'memory_used'}
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
+import dataclasses
 import pathlib
 
 from nova_numa_hugepages import exception
@@ -139,12 +140,16 @@ class Watched:
     """
 
     def __init__(
-        self, root: pathlib.Path, *nodes: fake_kernel.FakeNode
+        self,
+        root: pathlib.Path,
+        *nodes: fake_kernel.FakeNode,
+        **policy: object,
     ) -> None:
         self.ledger = root / 'ledger.sqlite'
         self.rig = page_host.Rig(
             root / 'host',
             dict(enumerate(nodes or (page_host.NODE, page_host.NODE))),
+            dataclasses.replace(page_host.POLICY, **policy),
             ledger=Ledger.open(self.ledger),
         )
         self.kernel = self.rig.kernel
@@ -190,6 +195,15 @@ class Watched:
             uuid, model.by_pool(page_host.needs(*(elsewhere or cells)))
         )
         self.rig.pools.mark_taken(uuid)
+
+    def spawn_elastic(
+        self, uuid: str, pages: int, base: int, ceiling: int
+    ) -> None:
+        """Start an elastic guest on node 0."""
+        need = model.PageNeed(0, 0, 2048, pages, base, ceiling)
+        self.libvirt.domains[uuid] = domain(need)
+        self.rig.pools.hold(uuid, [need])
+        self.rig.run(uuid)
 
     def analyst(self, past: history.History | None = None) -> insight.Analyst:
         """Begin to find out what samples and history tell."""

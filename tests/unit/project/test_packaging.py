@@ -198,6 +198,7 @@ def test_the_entry_points(wheel):
             'memory_misplaced': f'{PACKAGE}.monitor.watches:MemoryMisplaced',
             'memory_unused': f'{PACKAGE}.monitor.watches:MemoryUnused',
             'memory_used': f'{PACKAGE}.monitor.watches:MemoryUsed',
+            'memory_wanted': f'{PACKAGE}.monitor.watches:MemoryWanted',
             'node_exhausted': f'{PACKAGE}.monitor.watches:NodeExhausted',
             'pages_taken': f'{PACKAGE}.monitor.watches:PagesTaken',
         },
