@@ -110,7 +110,8 @@ def test_an_elastic_instance_has_its_base_and_its_ceiling(
     other = tuple(sorted((*pool(0), ('resource', watched.B))))
     assert ('instance_ceiling_pages', other) not in found
     assert found['pool_lendable_pages', pool(0)] == 20
-    assert found['pool_lent_pages', pool(0)] == 5
+    # It may want 25, and 15 are free.
+    assert found['pool_lent_pages', pool(0)] == 10
 
 
 def test_a_pool_has_who_has_its_pages(host: watched.Watched) -> None:

@@ -258,7 +258,7 @@ def test_memory_wanted(tmp_path: pathlib.Path) -> None:
     # It can have more.
     assert watch.look() == {'node_exhausted'}
     watch.host.spawn(B, (0, 20))
-    assert watch.look() == {'memory_wanted', 'node_exhausted'}
+    assert 'memory_wanted' in watch.look()
     assert watch.text('memory_wanted') == (
         'it uses 96 % of the memory that it has, and could have 60 MiB more, '
         'of which others have some on NUMA node 0.'
