@@ -162,6 +162,60 @@ Related options:
 * ``[numa_hugepages] page_pools``
 """,
     ),
+    cfg.FloatOpt(
+        'ready_risk_percent',
+        default=1.0,
+        min=0.0,
+        max=50.0,
+        help="""
+Share of the starts of instances, in percent, that may find that their huge
+pages have to be allocated first.
+
+For the others idle pages are kept ready, by what starts have needed in the
+same hour of the last weeks: many when many instances start, few at night. They
+are allocated in advance, once a minute, and count as free for the scheduler. A
+host keeps none ready before it has counted for a day.
+
+Possible values:
+
+* A number above 0, up to 50: percent.
+* ``0``: nothing is allocated in advance, and only ``warm_margin_mib`` is kept.
+
+For example, with the default a host on which a batch of instances starts each
+night at two has the pages for it at two, and frees them at three.
+
+Related options:
+
+* ``[numa_hugepages] ready_limit_percent``
+* ``[numa_hugepages] warm_margin_mib``
+* ``[numa_hugepages] page_pools``
+""",
+    ),
+    cfg.IntOpt(
+        'ready_limit_percent',
+        default=10,
+        min=0,
+        max=90,
+        help="""
+How much of the memory of a NUMA node may be idle pages that are kept ready for
+starts, for each page size.
+
+Where others need the memory, so that less than ``node_free_memory_mib`` is
+free, less is kept.
+
+Possible values:
+
+* An integer from 0 to 90: percent.
+
+For example, with the default a NUMA node of 256 GiB keeps at most 25 GiB of
+2 MiB pages ready.
+
+Related options:
+
+* ``[numa_hugepages] ready_risk_percent``
+* ``[numa_hugepages] node_free_memory_mib``
+""",
+    ),
     cfg.BoolOpt(
         'compact_memory',
         default=True,

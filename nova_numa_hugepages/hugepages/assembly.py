@@ -133,4 +133,5 @@ def take_snapshot(
         ),
         ledger.holds(),
         can_grow=policy.dynamic,
+        ready=ledger.ready(),
     )

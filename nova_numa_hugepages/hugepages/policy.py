@@ -49,6 +49,10 @@ class PoolPolicy:
     :ivar keep_powered_off: guests that are powered off keep their pages
     :ivar reserved: pages of a pool that no guest may have
         (``[DEFAULT] reserved_huge_pages``)
+    :ivar ready_risk_percent: the share of starts that may find that their
+        pages have to be made first; idle pages are kept ready for the others.
+        0 to keep none but `warm_mib`
+    :ivar ready_limit_percent: how much of a node's memory may be kept ready
     :ivar lend_ratio: how far the memory of elastic guests may be promised
         beyond the pages of a pool; 1.0 to promise each page once
     """
@@ -67,6 +71,8 @@ class PoolPolicy:
     reserved: Mapping[model.PoolKey, int] = dataclasses.field(
         default_factory=dict
     )
+    ready_risk_percent: float = 1.0
+    ready_limit_percent: int = 10
     lend_ratio: float = 1.0
 
     def cache_kib(self, memory: nodes.NodeMemory) -> int:
@@ -117,5 +123,7 @@ def read(group: Any, reserved: Mapping[model.PoolKey, int]) -> PoolPolicy:
         start_limit_s=group.start_time_limit,
         keep_powered_off=group.powered_off_pages == 'keep',
         reserved=reserved,
+        ready_risk_percent=group.ready_risk_percent,
+        ready_limit_percent=group.ready_limit_percent,
         lend_ratio=group.elastic_lend_ratio,
     )

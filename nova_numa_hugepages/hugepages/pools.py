@@ -22,6 +22,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
@@ -36,10 +37,12 @@ from nova_numa_hugepages.hugepages import growth
 from nova_numa_hugepages.hugepages import leaks
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import pods
+from nova_numa_hugepages.hugepages import ready
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.accounts import Accounts
 from nova_numa_hugepages.hugepages.accounts import AccountsCheck
 from nova_numa_hugepages.hugepages.kernel import hugetlb
+from nova_numa_hugepages.hugepages.kernel import nodes
 from nova_numa_hugepages.hugepages.kernel import processes
 from nova_numa_hugepages.hugepages.policy import PoolPolicy
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
@@ -64,11 +67,13 @@ class _Wanted(NamedTuple):
     :ivar idle: those that an elastic guest may have later, by pool; below 0
         if it had a right to them before
     :ivar without: a holder and a purpose whose holds don't count
+    :ivar is_start: whether an instance comes to the host that wasn't there
     """
 
     pages: Mapping[model.PoolKey, int]
     idle: Mapping[model.PoolKey, int]
     without: tuple[str, model.Purpose] | None
+    is_start: bool = False
 
     @classmethod
     def of(
@@ -132,6 +137,7 @@ class Pools:
         self._sleep = sleep
         self._accounts = Accounts(kernel, ledger)
         self._leaks = leaks.LeakFinder(ledger)
+        self._ready = ready.ReadyPages(ledger, policy, clock)
         self._usage = UsageReader(
             kernel,
             read_maps,
@@ -242,6 +248,7 @@ class Pools:
             self._usage,
             self._ledger.holds(),
             can_grow=self.can_grow,
+            ready=self._ledger.ready(),
         )
 
     def freeable(
@@ -263,14 +270,20 @@ class Pools:
         if self._read_only is not None or not any(ours.values()):
             return {}
         usage = self.usage() if usage is None else usage
+        kept = self._kept_ready(ours)
         return model.above_zero(
             {
-                key: min(grown, usage[key].unclaimed)
-                - self._policy.warm_mib * 1024 // key.size_kib
+                key: min(grown, usage[key].unclaimed) - kept[key]
                 for key, grown in ours.items()
                 if grown and key in usage
             }
         )
+
+    def _kept_ready(
+        self, keys: Iterable[model.PoolKey]
+    ) -> dict[model.PoolKey, int]:
+        """Return how many idle pages of pools are kept ready now."""
+        return self._ready.kept(keys, nodes.memory(self._kernel.fs))
 
     # Changing.
 
@@ -523,6 +536,33 @@ class Pools:
             for key, count in attempt.made.items():
                 allocated[key] = allocated.get(key, 0) + count
 
+    def make_ready(self) -> None:
+        """Allocate idle pages as the policy keeps ready, if they are at hand.
+
+        Only as many as the forecast says: the fixed margin is never allocated
+        in advance.
+        """
+        usage = self.usage()
+        kept = model.above_zero(self._kept_ready(usage))
+        if kept != self._ledger.ready():
+            self._ledger.set_ready(kept)
+        if not self._policy.ready_risk_percent or not self.can_grow:
+            return
+        warm_kib = self._policy.warm_mib * 1024
+        missing = model.above_zero(
+            {
+                key: count - max(0, usage[key].unclaimed)
+                for key, count in kept.items()
+                if count > warm_kib // key.size_kib
+            }
+        )
+        made: dict[model.PoolKey, int] = {}
+        for key, count in missing.items():
+            self.allocate({key: count}, quick=True, allocated=made)
+        if made:
+            LOG.info('Made ready: %s.', model.in_words(made))
+        self._ready.made()
+
     def trim(self, freed: dict[model.PoolKey, int] | None = None) -> None:
         """Free the idle pages that we allocated, as far as the kernel does.
 
@@ -607,8 +647,11 @@ class Pools:
         ):
             # It runs on just these pages.
             return
+        wanted = _Wanted.of(holder, needs, purpose)
+        if not held and purpose is not model.Purpose.RESIZE:
+            wanted = wanted._replace(is_start=True)
         made = self._promise(
-            _Wanted.of(holder, needs, purpose),
+            wanted,
             self._policy,
             lambda made: self._rows(holder, needs, purpose, made),
         )
@@ -642,9 +685,12 @@ class Pools:
             self._provide(attempt, wanted)
             made = attempt.made
             holds = rows(made)
-            self._ledger.replace_holds(
-                holds[0].holder, holds[0].purpose, holds
-            )
+            with self._ledger.transaction():
+                self._ledger.replace_holds(
+                    holds[0].holder, holds[0].purpose, holds
+                )
+                if wanted.is_start:
+                    self._ready.note_start(wanted.pages)
         except BaseException:
             for sentence in attempt.undo():
                 LOG.error('Huge pages: %s.', sentence)

@@ -158,6 +158,8 @@ class Reconciler:
                 instance_uuid=change.holder,
             )
         missing = self._allocate(quick, done)
+        if not missing:
+            self._pools.make_ready()
         freed: dict[model.PoolKey, int] = {}
         try:
             self._pools.trim(freed)

@@ -46,6 +46,7 @@ class PoolSnapshot:
     :ivar of_blocks: whether pages of this size are made of free blocks, not of
         memory that was set aside for them
     :ivar holds: who holds pages of it
+    :ivar ready: idle pages that are kept ready
     """
 
     usage: PoolUsage
@@ -54,6 +55,7 @@ class PoolSnapshot:
     fragmented: int
     of_blocks: bool
     holds: tuple[model.Hold, ...]
+    ready: int = 0
 
     @property
     def account(self) -> model.Account:
@@ -137,11 +139,13 @@ def take(
     holds: Collection[model.Hold],
     *,
     can_grow: bool,
+    ready: Mapping[model.PoolKey, int],
 ) -> HostSnapshot:
     """Take a snapshot of a host. Changes nothing and needs no lock.
 
     :param holds: all holds
     :param can_grow: whether the pools can grow
+    :param ready: how many idle pages are kept ready, by pool
     :raises exception.KernelError: if the kernel's files can't be read
     :raises exception.LedgerError: if the ledger can't be read
     """
@@ -179,6 +183,7 @@ def take(
             lost,
             of_blocks,
             tuple(hold for hold in holds if hold.key == key),
+            ready.get(key, 0),
         )
     return HostSnapshot(
         nodes.read_nodes(fs), memory, pools, processes.running(fs), can_grow

@@ -140,7 +140,7 @@ class Analyst:
         self, sample: HostSample, slots: Mapping[str, room.Slots]
     ) -> dict[Series, float]:
         """Return what of a sample is kept."""
-        found = leaks.values(sample, warm_kib=self._policy.warm_mib * 1024)
+        found = leaks.values(sample)
         for node in sample.snapshot.nodes:
             available_kib = sample.available_kib(node)
             if available_kib is not None:

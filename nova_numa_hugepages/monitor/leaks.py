@@ -164,16 +164,14 @@ _STAYS = {
 }
 
 
-def values(sample: HostSample, *, warm_kib: int = 0) -> dict[Series, float]:
+def values(sample: HostSample) -> dict[Series, float]:
     """Return what of a sample leaks are found by.
 
     Each series has the name of a rule. That without a subject is there when
     it was looked for; what is missing then is 0.
-
-    :param warm_kib: idle memory of each pool that is kept on purpose
     """
     found = {
-        **_of_pools(sample, warm_kib),
+        **_of_pools(sample),
         **_of_holds(sample),
         **_of_files(sample),
         **_of_nobody(sample),
@@ -187,16 +185,16 @@ def values(sample: HostSample, *, warm_kib: int = 0) -> dict[Series, float]:
     return found
 
 
-def _of_pools(sample: HostSample, warm_kib: int) -> dict[Series, float]:
+def _of_pools(sample: HostSample) -> dict[Series, float]:
     found: dict[Series, float] = dict.fromkeys(
         map(Series, (AWAITED, SURPLUS, IDLE)), 0
     )
     for key, pool in sample.snapshot.pools.items():
         usage = pool.usage
-        idle = min(usage.account.grown, max(0, usage.available))
+        idle = min(usage.account.grown, max(0, usage.unclaimed)) - pool.ready
         subject = of_pool(key)
         found[Series(SURPLUS, *subject)] = usage.pool.surplus * key.size_kib
-        found[Series(IDLE, *subject)] = max(0, idle * key.size_kib - warm_kib)
+        found[Series(IDLE, *subject)] = max(0, idle) * key.size_kib
         # They are kept on each node, as they may be touched on any.
         series = Series(AWAITED, page_size=page_size(key.size_kib))
         found[series] = max(found.get(series, 0), usage.awaited * key.size_kib)

@@ -31,6 +31,7 @@ import threading
 from typing import Any
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import forecast
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.state import schema
 from nova_numa_hugepages.hugepages.state import sqlite
@@ -38,6 +39,8 @@ from nova_numa_hugepages.hugepages.state import sqlite
 # Names of facts.
 _BOOT_ID = 'boot_id'
 _LEAKS = 'leaks'
+_READY = 'ready'
+_COUNTING_SINCE = 'counting_since'
 
 # A hold is a row of each.
 _OF_HOLDS = ('holds', schema.ELASTIC)
@@ -335,7 +338,23 @@ class Ledger:
 
     def leaks(self) -> dict[model.PoolKey, int]:
         """Get the pages that guests have left in use that ended."""
-        text = self._fact(_LEAKS) or '[]'
+        return self._counts(_LEAKS)
+
+    def set_leaks(self, leaks: Mapping[model.PoolKey, int]) -> None:
+        """Note the pages that guests have left in use that ended."""
+        self._set_counts(_LEAKS, leaks)
+
+    def ready(self) -> dict[model.PoolKey, int]:
+        """Get how many idle pages of each pool are kept ready."""
+        return self._counts(_READY)
+
+    def set_ready(self, kept: Mapping[model.PoolKey, int]) -> None:
+        """Note how many idle pages of each pool are kept ready."""
+        self._set_counts(_READY, kept)
+
+    def _counts(self, fact: str) -> dict[model.PoolKey, int]:
+        """Read pages by pool."""
+        text = self._fact(fact) or '[]'
         try:
             return {
                 model.PoolKey(int(node), int(size_kib)): int(pages)
@@ -343,14 +362,16 @@ class Ledger:
             }
         except (TypeError, ValueError) as error:
             raise exception.LedgerDamaged(
-                self.path, f'has invalid {_LEAKS}: {text}'
+                self.path, f'has invalid {fact}: {text}'
             ) from error
 
-    def set_leaks(self, leaks: Mapping[model.PoolKey, int]) -> None:
-        """Note the pages that guests have left in use that ended."""
-        rows = [[*key, count] for key, count in sorted(leaks.items())]
+    def _set_counts(
+        self, fact: str, counts: Mapping[model.PoolKey, int]
+    ) -> None:
+        """Write pages by pool."""
+        rows = [[*key, count] for key, count in sorted(counts.items())]
         with self.transaction():
-            self._write('facts', [(_LEAKS, json.dumps(rows))])
+            self._write('facts', [(fact, json.dumps(rows))])
 
     def placements(self, holder: str) -> dict[model.PoolKey, int]:
         """Get where the memory of a guest was found, in pages of each pool."""
@@ -411,6 +432,57 @@ class Ledger:
         with self.transaction():
             self._write('sizes', [(holder, cell, *size)])
             self._forget(holder)
+
+    @property
+    def counting_since(self) -> float | None:
+        """When the first start was counted, in seconds since the epoch."""
+        text = self._fact(_COUNTING_SINCE)
+        try:
+            return None if text is None else float(text)
+        except ValueError as error:
+            raise exception.LedgerDamaged(
+                self.path, f'has an invalid {_COUNTING_SINCE}: {text}'
+            ) from error
+
+    def add_start(self, key: model.PoolKey, start: forecast.Start) -> None:
+        """Count a start of an instance, and forget those that are too old.
+
+        :param key: the pool that its pages come from
+        """
+        with self.transaction():
+            if self._fact(_COUNTING_SINCE) is None:
+                since = start.week * forecast.WEEK_S
+                since += start.hour * forecast.HOUR_S
+                self._write('facts', [(_COUNTING_SINCE, str(since))])
+            self._connection.execute(
+                'INSERT INTO starts VALUES (?, ?, ?, ?, ?, 1) '
+                'ON CONFLICT DO UPDATE SET count = count + 1',
+                (*key, *start),
+            )
+            self._connection.execute(
+                'DELETE FROM starts WHERE week < ?',
+                (start.week - forecast.WEEKS,),
+            )
+
+    def starts(
+        self, since: int
+    ) -> dict[model.PoolKey, dict[forecast.Start, int]]:
+        """Get how many starts of instances were counted, by pool.
+
+        :param since: the first week, since the epoch
+        """
+        if self._columns is not _COLUMNS:
+            return {}
+        rows = self._read(
+            'SELECT node, size_kib, week, hour, need, count FROM starts '
+            'WHERE week >= ?',
+            since,
+        )
+        found: dict[model.PoolKey, dict[forecast.Start, int]] = {}
+        for node, size_kib, week, hour, need, count in rows:
+            counts = found.setdefault(model.PoolKey(node, size_kib), {})
+            counts[forecast.Start(week, hour % forecast.HOURS, need)] = count
+        return found
 
     def _check_open(self) -> None:
         """Check that the ledger is open, and a transaction not given up."""

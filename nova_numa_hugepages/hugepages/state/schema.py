@@ -128,6 +128,16 @@ _ADDED_TABLES = {
         changed=_TIME,
         why=_TEXT,
     ),
+    'starts': _table(
+        'starts',
+        'node, size_kib, week, hour, need',
+        node=_COUNT,
+        size_kib=_SIZE,
+        week=_COUNT,
+        hour=_COUNT,
+        need=_COUNT,
+        count=_SIZE,
+    ),
 }
 
 STEPS: Sequence[Step] = (

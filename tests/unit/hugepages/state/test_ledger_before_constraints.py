@@ -84,6 +84,7 @@ TABLES = [
     'holds',
     'placements',
     'sizes',
+    'starts',
 ]
 OPEN = 'ledger.Ledger.open(path).close()'
 
