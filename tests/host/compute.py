@@ -19,6 +19,7 @@ QEMU, disks and huge pages are real. What was seen is written as JSON.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import json
 import os
@@ -41,7 +42,10 @@ import nova.conf
 from nova.tests import fixtures as nova_fixtures
 from oslo_privsep import daemon
 
+from nova_numa_hugepages import elastic_spec
 from nova_numa_hugepages.core import host_stats
+from nova_numa_hugepages.hugepages import domain_xml
+from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.kernel import processes
@@ -122,8 +126,11 @@ class Compute:
         found: dict[str, Any] = json.loads(stats[host_stats.STATS_KEY])
         return found
 
-    def boot(self, name: str, *cells_mib: int) -> str:
-        """Have a guest with a cell for each number, and wait for it."""
+    def boot(self, name: str, *cells_mib: int, **specs: str) -> str:
+        """Have a guest with a cell for each number.
+
+        :param specs: extra specs of the namespace ``numa_hugepages``
+        """
         cells = {
             f'hw:numa_mem.{number}': str(mib)
             for number, mib in enumerate(cells_mib)
@@ -141,6 +148,10 @@ class Compute:
                 'hw:cpu_policy': 'dedicated',
                 'hw:numa_nodes': str(len(cells_mib)),
                 **cells,
+                **{
+                    f'numa_hugepages:{name}': value
+                    for name, value in specs.items()
+                },
             },
         )
         [server] = self.nova.api.boot(name, flavor=flavor)
@@ -153,10 +164,12 @@ class Compute:
         ]
         return found
 
-    def act(self, server: str, action: str, *until: str) -> str:
+    def act(
+        self, server: str, action: str, *until: str, **options: str
+    ) -> str:
         """Have the API do something with a server, and wait for it."""
         self.nova.api.request(
-            'POST', f'/servers/{server}/action', {action: None}
+            'POST', f'/servers/{server}/action', {action: options or None}
         )
         time.sleep(1)
         return self.wait(server, *until)
@@ -179,6 +192,38 @@ class Compute:
             if key.size_kib == 2048
         ]
 
+    def elastic(self, server: str) -> list[list[int]]:
+        """Return base, held and ceiling of each elastic cell, and requested.
+
+        In pages; the last is what libvirt says.
+        """
+        driver = self._compute.service.manager.driver
+        domain = driver._host.get_connection().lookupByUUIDString(server)
+        devices = domain_xml.memory_devices(domain.XMLDesc(0))
+        return [
+            [
+                hold.base,
+                hold.pages,
+                hold.ceiling,
+                devices[hold.cell].requested // (hold.size_kib * 1024),
+            ]
+            for hold in driver._manager.held(server)
+        ]
+
+    def set_size(self, server: str, pages: int) -> None:
+        """Do what ``host elastic --set`` does."""
+        driver = self._compute.service.manager.driver
+        driver._manager.put_size(
+            server, 0, model.Size(pages, time.time(), 'a test wants it')
+        )
+
+    def until(self, wanted: object, read: Callable[[], object]) -> object:
+        """Wait until something has a value; return what it has then."""
+        deadline = time.monotonic() + LIMIT_S
+        while (found := read()) != wanted and time.monotonic() < deadline:
+            time.sleep(1)
+        return found
+
     def tick(self) -> None:
         """Do what the service does once a minute."""
         self._compute.service.manager.update_available_resource(
@@ -196,6 +241,7 @@ def options(folder: str, uri: str, cpus: int) -> dict[Any, Any]:
         (None, 'service_down_time'): LIMIT_S,
         # The guest has nothing that would answer.
         (None, 'shutdown_timeout'): 0,
+        ('numa_hugepages', 'elastic_interval'): 1,
         ('compute', 'cpu_dedicated_set'): f'0-{cpus - 1}',
         ('libvirt', 'virt_type'): 'qemu',
         ('libvirt', 'connection_uri'): uri,
@@ -211,6 +257,8 @@ def main(folder: str, uri: str = '') -> None:
     pathlib.Path(folder, 'instances').mkdir(parents=True, exist_ok=True)
     with (
         mock.patch.object(computes, 'ComputeHosts', RealCompute),
+        # The nodes are small.
+        mock.patch.object(elastic_spec, 'LEAST_BOOT_MIB', 128),
         cloud.EmbeddedCloud(
             [],
             numa_filter=embedded.STOCK_FILTER,
@@ -257,7 +305,24 @@ def _story(compute: Compute) -> Iterator[tuple[str, Any]]:
     yield 'placement again', compute.placement(server)
     compute.tick()
     yield 'facts then', compute.facts()
-    for guest in (server, large):
+    elastic = compute.boot('elastic', 384, elastic_base_percent='50')
+    yield 'elastic', compute.wait(elastic, 'ACTIVE', 'ERROR')
+    yield 'elastic fault', api.server(elastic).get('fault')
+    yield 'elastic at first', compute.elastic(elastic)
+    yield 'elastic placement', compute.placement(elastic)
+    compute.set_size(elastic, 192)
+    # Nothing in it would take the memory.
+    larger = [[128, 192, 192, 64]]
+    yield (
+        'elastic larger',
+        compute.until(larger, lambda: compute.elastic(elastic)),
+    )
+    yield (
+        'elastic rebooted',
+        compute.act(elastic, 'reboot', 'ACTIVE', 'ERROR', type='HARD'),
+    )
+    yield 'elastic then', compute.elastic(elastic)
+    for guest in (server, large, elastic):
         api.delete(guest, timeout=LIMIT_S)
     yield 'pools at last', compute.pools()
 

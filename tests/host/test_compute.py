@@ -76,6 +76,13 @@ def _check(seen: dict[str, Any], before: list[int]) -> None:
     assert seen['pools when off'] == seen['pools']
     assert seen['restarted'] == 'ACTIVE'
     assert seen['placement again'] == seen['placement']
+    assert seen['elastic'] == 'ACTIVE', seen['elastic fault']
+    assert seen['elastic at first'] == [[128, 128, 192, 0]]
+    assert sum(seen['elastic placement'].values()) == 128
+    assert seen['elastic larger'] == [[128, 192, 192, 64]]
+    # It comes back as large as it was.
+    assert seen['elastic rebooted'] == 'ACTIVE'
+    assert seen['elastic then'] == [[128, 192, 192, 64]]
     assert seen['pools at last'] == before
 
 
