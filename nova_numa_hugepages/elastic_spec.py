@@ -53,7 +53,7 @@ _EXCLUDED: Final = {
 }
 # What Nova reads as no, or as none.
 _OFF: Final = ('', '0', 'f', 'false', 'n', 'no', 'off')
-_MACHINE: Final = re.compile(r'pc-(?:i440fx-|q35-)?(\d+)\.(\d+)')
+_MACHINE: Final = re.compile(r'(?:pc-(?:i440fx-|q35-)?|virt-)(\d+)\.(\d+)')
 _LAST_MACHINE: Final = (6, 2)
 
 
@@ -83,13 +83,15 @@ def block_mib(boot_mib: int, page_kib: int) -> int:
 
 
 def sizes(
-    base: extra_specs.ElasticBase, cells_mib: Sequence[int], page_kib: int
+    bases: Sequence[extra_specs.ElasticBase],
+    cells_mib: Sequence[int],
+    page_kib: int,
 ) -> list[ElasticCell]:
     """Return the sizes of the guest cells of an elastic instance.
 
     The base of a cell is rounded up, so that the rest is whole blocks.
 
-    :param base: what its flavor asks for
+    :param bases: what is asked for, of which the largest counts
     :param cells_mib: the memory of each cell
     :raises exception.ElasticRefused: if it would boot with too little, or
         there is nothing left that could come and go
@@ -99,7 +101,7 @@ def sizes(
             'its pages are not huge pages of 2 MiB or more',
             'Set hw:mem_page_size to 2MB, 1GB or large',
         )
-    asked = [base.of(mib) for mib in cells_mib]
+    asked = [max(base.of(mib) for base in bases) for mib in cells_mib]
     total = sum(cells_mib)
     block = block_mib(sum(asked), page_kib)
     found = _whole_blocks(asked, cells_mib, block)
@@ -141,6 +143,8 @@ def check(
     specs: Mapping[str, str],
     properties: Mapping[str, object],
     cells: Sequence[tuple[int, int]],
+    *,
+    of_image: extra_specs.ElasticBase | None = None,
 ) -> list[ElasticCell] | None:
     """Check what is asked for, and return the sizes of the guest cells.
 
@@ -148,6 +152,7 @@ def check(
     :param properties: the properties of the image, with underscores
     :param cells: the memory of each guest cell in MiB, and the size of its
         pages in KiB
+    :param of_image: the base that the image asks for, None if it asks for none
     :returns: None if its memory isn't elastic
     :raises exception.InvalidExtraSpec: if an extra spec has no meaning
     :raises exception.ElasticRefused: if it is not possible
@@ -157,13 +162,15 @@ def check(
         return None
     check_combination(specs, properties)
     return sizes(
-        base,
+        [base] if of_image is None else [base, of_image],
         [mib for mib, _ in cells],
         min((page_kib for _, page_kib in cells), default=0),
     )
 
 
-def of_image(properties: Mapping[str, str]) -> extra_specs.ElasticBase | None:
+def image_base(
+    properties: Mapping[str, str],
+) -> extra_specs.ElasticBase | None:
     """Return the base that an image asks for.
 
     :param properties: its properties, by their names

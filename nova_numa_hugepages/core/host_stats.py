@@ -49,7 +49,7 @@ MAX_DISTANCE = 255
 MAX_LENGTH = 16384
 
 # What is counted of each page size.
-_COUNTS = ('free', 'allocatable', 'unusable_permille')
+_COUNTS = ('free', 'allocatable', 'unusable_permille', 'lendable')
 
 _Matrix = tuple[tuple[int, ...], ...]
 
@@ -64,6 +64,8 @@ class HostStats:
         still be made
     :ivar unusable_permille: host cell id to page size in KiB to the share of
         the free memory, out of 1000, that is in pieces too small for it
+    :ivar lendable: host cell id to page size in KiB to pages of the total that
+        don't exist: elastic instances count as having them, and don't
     """
 
     distances: Mapping[int, tuple[int, ...]] = dataclasses.field(
@@ -76,6 +78,9 @@ class HostStats:
         default_factory=dict
     )
     unusable_permille: Mapping[int, Mapping[int, int]] = dataclasses.field(
+        default_factory=dict
+    )
+    lendable: Mapping[int, Mapping[int, int]] = dataclasses.field(
         default_factory=dict
     )
     # Computed once, since the same stats come with each request.

@@ -42,7 +42,7 @@ class Marks:
     :ivar shrink_percent: above it the guest shrinks
     :ivar shrink_delay_s: how long it has to be above it, in seconds
     :ivar pause_s: how long nothing changes after a change, in seconds; a
-        guest that swaps doesn't wait
+        guest that swaps and has no room doesn't wait
     """
 
     grow_percent: int = 10
@@ -131,9 +131,20 @@ def decide(
         track.roomy_since = None
     elif track.roomy_since is None:
         track.roomy_since = now
-    if any(cell.asked != cell.current for cell in cells):
+    if any(cell.asked > cell.current for cell in cells):
         # It is still on its way.
         return None
+    # What it doesn't give back it has.
+    stuck = {
+        cell.number: cell.current
+        for cell in cells
+        if cell.asked < cell.current
+    }
+    cells = [cell._replace(asked=cell.current) for cell in cells]
+    # Set back, the clock must not keep it for long.
+    track.changed = min(track.changed, now)
+    if track.roomy_since is not None:
+        track.roomy_since = min(track.roomy_since, now)
     trouble = _trouble(before, inside, roomy=roomy)
     if inside.updated <= track.changed or (
         now - track.changed < marks.pause_s and not trouble
@@ -145,10 +156,11 @@ def decide(
     )
     percent = f'{int(share * 100)} % of its memory is usable'
     if trouble or share * 100 < marks.grow_percent:
-        pages = _grown(cells, max(delta_kib, 1))
+        pages = {**stuck, **_grown(cells, max(delta_kib, 1))}
         return Decision(pages, trouble or percent) if pages else None
     if (
         track.roomy_since is not None
+        and not stuck
         and now - track.roomy_since >= marks.shrink_delay_s
     ):
         pages = _shrunk(cells, -delta_kib)
@@ -167,7 +179,7 @@ def _trouble(
     swapped = _risen(before.swap_in_kib, inside.swap_in_kib) + _risen(
         before.swap_out_kib, inside.swap_out_kib
     )
-    if swapped:
+    if swapped and not roomy:
         return f'it swapped {swapped} KiB'
     faults = _risen(before.major_faults, inside.major_faults)
     rate = faults / (inside.updated - before.updated)

@@ -82,6 +82,11 @@ class HugePageManager:
         self._reconciler = Reconciler(pools)
         self._ticks = ticks
         self._lock = threading.Lock()
+        self._left = threading.Condition(self._lock)
+        # Guests whose size is being looked at.
+        self._looked_at: set[str] = set()
+        # Guests whose size doesn't change, and since when.
+        self._frozen: dict[str, float] = {}
         self._at_work: collections.Counter[str] = collections.Counter()
         self._expected: dict[str, float] = {}
         # Changes of purpose that are still to be recorded, in their order.
@@ -196,24 +201,80 @@ class HugePageManager:
         """List what a guest that is here holds, by guest cell."""
         return self._pools.holds(holder, _GUEST)
 
-    def settle(self, holder: str, needs: Sequence[model.PageNeed]) -> None:
-        """Have a running guest hold what it was asked to have. Idempotent."""
-        self._pools.settle(holder, needs)
+    def settle(self, holder: str, needs: Sequence[model.PageNeed]) -> bool:
+        """Have a running guest hold what it was asked to have. Idempotent.
 
-    def resize(self, holder: str, pages: Mapping[int, int]) -> None:
+        :returns: whether it holds anything
+        """
+        return self._pools.settle(holder, needs)
+
+    def resize(
+        self, holder: str, pages: Mapping[int, int], *, quick: bool = False
+    ) -> None:
         """Change how many pages the elastic cells of a guest may use.
 
+        :param quick: whether to take only what the kernel has at hand
         :raises: as `pools.Pools.resize`
         """
-        self._pools.resize(holder, pages)
+        self._pools.resize(holder, pages, quick=quick)
+
+    @contextlib.contextmanager
+    def undisturbed(self, holder: str) -> Iterator[bool]:
+        """Keep the service from beginning to work on a guest meanwhile.
+
+        :returns: False if it is at work on it, or its size is frozen
+        """
+        with self._lock:
+            is_free = not (holder in self._busy() or holder in self._frozen)
+            if is_free:
+                self._looked_at.add(holder)
+        try:
+            yield is_free
+        finally:
+            with self._lock:
+                self._looked_at.discard(holder)
+                self._left.notify_all()
+
+    def freeze(self, holder: str) -> None:
+        """Let the size of a guest stay as it is until `thaw`."""
+        with self._alone(holder):
+            self._frozen[holder] = self._ticks()
+
+    def thaw(self, holder: str) -> None:
+        """Let the size of a guest change again."""
+        with self._lock:
+            self._frozen.pop(holder, None)
+
+    def frozen(self, for_s: float) -> frozenset[str]:
+        """List the guests that have been frozen for some seconds."""
+        with self._lock:
+            now = self._ticks()
+            return frozenset(
+                holder
+                for holder, since in self._frozen.items()
+                if now - since >= for_s
+            )
+
+    @contextlib.contextmanager
+    def _alone(self, holder: str) -> Iterator[None]:
+        """Wait until the size of a guest isn't looked at, with the lock."""
+        with self._lock:
+            self._left.wait_for(lambda: holder not in self._looked_at)
+            yield
 
     def sizes(self, holder: str) -> dict[int, model.Size]:
         """Get how the elastic cells of a guest came to their sizes."""
         return self._pools.sizes(holder)
 
     def put_size(self, holder: str, cell: int, size: model.Size) -> None:
-        """Note how an elastic cell of a guest came to its size."""
+        """Set the size that an operator wants an elastic cell to have."""
         self._pools.put_size(holder, cell, size)
+
+    def note_size(
+        self, holder: str, cell: int, changed: float, why: str
+    ) -> None:
+        """Note when and why the size of an elastic cell has changed."""
+        self._pools.note_size(holder, cell, changed, why)
 
     # Guests that stop.
 
@@ -233,15 +294,10 @@ class HugePageManager:
 
         It has as much time as a guest has to start.
         """
-        with self._lock:
+        with self._alone(holder):
             self._expected[holder] = (
                 self._ticks() + self._pools.policy.start_limit_s
             )
-
-    def unexpect(self, holder: str) -> None:
-        """Take back `expect`: the guest stays as it is, or has gone."""
-        with self._lock:
-            self._expected.pop(holder, None)
 
     def gone(self, holder: str) -> None:
         """Release the pages of a guest without a domain. Idempotent.
@@ -367,18 +423,22 @@ class HugePageManager:
     def busy(self) -> frozenset[str]:
         """List the guests on which the service is at work."""
         with self._lock:
-            now = self._ticks()
-            self._expected = {
-                holder: until
-                for holder, until in self._expected.items()
-                if until > now
-            }
-            return frozenset(self._expected) | frozenset(+self._at_work)
+            return self._busy()
+
+    def _busy(self) -> frozenset[str]:
+        """List them, with the lock."""
+        now = self._ticks()
+        self._expected = {
+            holder: until
+            for holder, until in self._expected.items()
+            if until > now
+        }
+        return frozenset(self._expected) | frozenset(+self._at_work)
 
     @contextlib.contextmanager
     def at_work(self, holder: str) -> Iterator[None]:
         """Have `reconcile` leave a guest alone meanwhile."""
-        with self._lock:
+        with self._alone(holder):
             self._at_work[holder] += 1
         try:
             yield

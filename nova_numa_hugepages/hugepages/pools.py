@@ -320,7 +320,9 @@ class Pools:
             self.make_read_only(error.reason)
             raise
 
-    def resize(self, holder: str, pages: Mapping[int, int]) -> None:
+    def resize(
+        self, holder: str, pages: Mapping[int, int], *, quick: bool = False
+    ) -> None:
         """Change how many pages the elastic cells of a running guest may use.
 
         All of them get their new number, or none does. Idempotent. To be
@@ -328,6 +330,7 @@ class Pools:
 
         :param pages: by guest cell, from its base to its ceiling; cells that
             aren't named keep what they have
+        :param quick: whether to take only what the kernel has at hand
         :raises ValueError: if a cell isn't elastic, or can't have so many
         :raises exception.NotEnoughPages: if the host has too few; the pools
             are then as before
@@ -337,6 +340,8 @@ class Pools:
             self._policy,
             time_limit_s=min(RESIZE_LIMIT_S, self._policy.time_limit_s),
         )
+        if quick:
+            policy = policy.at_hand()
         with self._lock:
             held = self.holds(holder, model.Purpose.GUEST)
             rows = [
@@ -370,22 +375,23 @@ class Pools:
                 self.make_read_only(error.reason)
                 raise
 
-    def settle(self, holder: str, needs: Sequence[model.PageNeed]) -> None:
+    def settle(self, holder: str, needs: Sequence[model.PageNeed]) -> bool:
         """Have a running guest hold what it was asked to have. Idempotent.
 
         A service that is killed while it changes that leaves another number,
         and one that has lost its ledger doesn't know that a cell is elastic.
 
         :param needs: its needs as it runs, one for each guest cell
+        :returns: whether it holds anything; one that doesn't is left alone
         """
         held = self.holds(holder, model.Purpose.GUEST)
-        if sorted(hold.need for hold in held) == sorted(needs):
-            return
+        if not held or sorted(hold.need for hold in held) == sorted(needs):
+            return bool(held)
         with self._lock:
             held = self.holds(holder, model.Purpose.GUEST)
             if not held:
                 # It was released meanwhile.
-                return
+                return False
             rows = [
                 dataclasses.replace(
                     row, state=model.State.TAKEN, since=held[0].since
@@ -407,14 +413,21 @@ class Pools:
                 },
                 instance_uuid=holder,
             )
+        return True
 
     def sizes(self, holder: str) -> dict[int, model.Size]:
         """Get how the elastic cells of a guest came to their sizes."""
         return self._ledger.sizes(holder)
 
     def put_size(self, holder: str, cell: int, size: model.Size) -> None:
-        """Note how an elastic cell of a guest came to its size."""
+        """Set the size that an operator wants an elastic cell to have."""
         self._ledger.put_size(holder, cell, size)
+
+    def note_size(
+        self, holder: str, cell: int, changed: float, why: str
+    ) -> None:
+        """Note when and why the size of an elastic cell has changed."""
+        self._ledger.note_size(holder, cell, changed, why)
 
     def mark_taken(self, holder: str) -> None:
         """Record that a guest has started and has its pages. Idempotent."""
@@ -746,12 +759,28 @@ class Pools:
             wanted=wanted.pages,
             wanted_idle=wanted.idle,
         )
-        return usage, model.above_zero(
-            {
-                key: -usage[key].available if key in usage else count
-                for key, count in wanted.pages.items()
-            }
-        )
+        if wanted.without is not None:
+            return usage, model.above_zero(
+                {
+                    key: -usage[key].available if key in usage else count
+                    for key, count in wanted.pages.items()
+                }
+            )
+        # A guest that grows takes from what elastic guests may have, of which
+        # some may be missing. It must have a page for each that it takes, and
+        # no other may miss more than before.
+        before = self.usage()
+        return usage, {
+            key: short
+            for key in wanted.pages
+            if (
+                short := max(
+                    -usage[key].available - usage[key].kept_idle,
+                    min(0, before[key].available) - usage[key].available,
+                )
+            )
+            > 0
+        }
 
     def _explain(
         self, key: model.PoolKey, usage: PoolUsage | None, made: int

@@ -65,6 +65,7 @@ class PoolUsage:
     :ivar owed: those of them that are to be allocated in this pool
     :ivar spare: pages of this size that are free on the host, and neither
         promised nor reserved
+    :ivar kept_idle: those promised pages that elastic guests may have later
     :ivar lendable: pages that elastic guests may have later, and that may be
         promised to others meanwhile
     """
@@ -83,6 +84,7 @@ class PoolUsage:
     owed: int = 0
     spare: int = 0
     lendable: int = 0
+    kept_idle: int = 0
 
     @property
     def occupied(self) -> int:
@@ -262,6 +264,7 @@ class UsageReader:
                 leaks.get(key, 0),
                 of_pods.get(key, 0),
                 lendable=lendable.get(key, 0),
+                kept_idle=max(0, idle[key] - lendable.get(key, 0)),
             )
         for size_kib, count in reserved_now.items():
             of_size = [

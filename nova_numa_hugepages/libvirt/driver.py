@@ -36,7 +36,6 @@ from nova.objects import numa
 from nova.virt import event as virtevent
 import os_resource_classes as orc
 from oslo_log import log as logging
-from oslo_service import loopingcall
 
 from nova_numa_hugepages import conf
 from nova_numa_hugepages import exception
@@ -47,6 +46,7 @@ from nova_numa_hugepages.hugepages.assembly import KernelAccess
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
 from nova_numa_hugepages.libvirt import elastic
+from nova_numa_hugepages.libvirt import elastic_sizes
 from nova_numa_hugepages.libvirt import guest_config
 from nova_numa_hugepages.libvirt import migration
 from nova_numa_hugepages.libvirt import queries
@@ -136,15 +136,13 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
                 self._host,
                 self._manager,
                 setup.elastic_marks(CONF),
+                migrating=lambda: queries.migrating_instances(
+                    self._service_host, self._host.get_hostname()
+                ),
                 return_limit_s=CONF.numa_hugepages.elastic_return_limit,
             )
-            timer = loopingcall.FixedIntervalLoopingCall(guests.look)
-            timer.start(
-                CONF.numa_hugepages.elastic_interval,
-                initial_delay=CONF.numa_hugepages.elastic_interval,
-                stop_on_exception=False,
-            )
-            self._exit_stack.callback(timer.stop)
+            guests.start(CONF.numa_hugepages.elastic_interval)
+            self._exit_stack.callback(guests.stop)
 
     def cleanup_host(self, host: str) -> None:
         """Close the ledger, and release the lock of the service."""
@@ -231,6 +229,12 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
     def _soft_reboot(self, instance: objects.Instance) -> bool:
         """Keep the pages while the guest is down."""
         with self._restarting(instance):
+            if self._manager is not None:
+                elastic_sizes.keep_for_next_start(
+                    self._host,
+                    self._host.get_guest(instance),
+                    self._manager.held(instance.uuid),
+                )
             done: bool = super()._soft_reboot(instance)
         return done
 
@@ -308,8 +312,13 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
         )
         if self._manager is None:
             return guest
-        cells = elastic.sizes_of(instance, image_meta)
+        cells = elastic_sizes.asked_for(instance, image_meta)
         if cells is not None and any(cell.elastic for cell in cells):
+            if any(vif.get('vnic_type') == 'vdpa' for vif in network_info):
+                raise nova_exception.InvalidInput(
+                    reason='elastic memory is not possible with a vDPA port. '
+                    'Take one of them away.'
+                )
             if not self._host.has_min_version(
                 MIN_LIBVIRT_VIRTIO_MEM, MIN_QEMU_VIRTIO_MEM
             ):
@@ -321,7 +330,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
                 guest,
                 cells,
                 page_kib,
-                elastic.requested(
+                elastic_sizes.requested(
                     cells, page_kib, self._manager.held(instance.uuid)
                 ),
             )

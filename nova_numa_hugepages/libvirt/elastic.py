@@ -20,24 +20,19 @@ counts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Mapping
-from collections.abc import Sequence
 import dataclasses
-import json
+import threading
 import time
 from typing import Any
 
-from nova import context as nova_context
 from nova import exception as nova_exception
-from nova import objects
 from nova.virt.libvirt import guest as libvirt_guest
 from nova.virt.libvirt import host as libvirt_host
 from oslo_log import log as logging
 
 from nova_numa_hugepages import elastic_spec
 from nova_numa_hugepages import exception
-from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.hugepages import domain_xml
 from nova_numa_hugepages.hugepages import elastic
 from nova_numa_hugepages.hugepages import model
@@ -46,154 +41,38 @@ from nova_numa_hugepages.hugepages.manager import HugePageManager
 
 LOG = logging.getLogger(__name__)
 
-# What an instance that migrates has, in the metadata that Nova keeps of it.
-_SIZES = 'numa_hugepages_elastic_pages'
-# Nova keeps the properties of an image there that it doesn't know.
-_IMAGE = 'image_'
-
-
-def sizes_of(
-    instance: objects.Instance, image: objects.ImageMeta
-) -> list[elastic_spec.ElasticCell] | None:
-    """Return the sizes of the guest cells of an instance.
-
-    Its image can ask for a larger base than its flavor does.
-
-    :returns: None if its memory isn't elastic
-    :raises nova.exception.InvalidInput: if what is asked for is not possible
-    """
-    topology = instance.numa_topology
-    specs = instance.flavor.extra_specs
-    cells = [
-        (cell.memory, (cell.pagesize if 'pagesize' in cell else None) or 0)
-        for cell in (topology.cells if topology else ())
-    ]
-    try:
-        sizes = elastic_spec.check(specs, image.properties, cells)
-        asked = elastic_spec.of_image(
-            {
-                name.removeprefix(_IMAGE): value
-                for name, value in instance.system_metadata.items()
-                if name.startswith(_IMAGE)
-            }
-        )
-        if sizes is None or asked is None:
-            return sizes
-        by_image = elastic_spec.sizes(
-            asked, [mib for mib, _ in cells], cells[0][1]
-        )
-    except (exception.InvalidExtraSpec, exception.ElasticRefused) as error:
-        raise nova_exception.InvalidInput(reason=str(error)) from error
-    return [
-        max(pair, key=lambda cell: cell.base)
-        for pair in zip(sizes, by_image, strict=True)
-    ]
-
-
-def tell_sizes(instance: objects.Instance, held: Sequence[model.Hold]) -> None:
-    """Have an instance that migrates say what it has now.
-
-    The destination holds that for it, and not all that it may come to have.
-
-    :param instance: changed, and saved
-    :param held: what it holds; of one that isn't elastic nothing is said
-    """
-    sizes = {
-        hold.cell: [hold.pages, hold.base, hold.ceiling]
-        for hold in held
-        if hold.ceiling
-    }
-    if sizes:
-        instance.system_metadata[_SIZES] = json.dumps(sizes)
-        instance.save()
-    else:
-        forget_sizes(instance)
-
-
-def forget_sizes(instance: objects.Instance) -> None:
-    """Have an instance that doesn't migrate say nothing of its size."""
-    if instance.system_metadata.pop(_SIZES, None) is not None:
-        instance.save()
-
-
-def with_sizes(
-    instance: objects.Instance, needs: Sequence[model.PageNeed]
-) -> list[model.PageNeed]:
-    """Return the pages that an instance needs which migrates to this host.
-
-    :param needs: all that its cells may have
-    :returns: for elastic cells what they have now
-    """
-    if extra_specs.elastic_base(instance.flavor.extra_specs) is None:
-        return list(needs)
-    # The source has written it since the instance was read.
-    admin = nova_context.get_admin_context()
-    stored = objects.Instance.get_by_uuid(
-        admin, instance.uuid, expected_attrs=['system_metadata']
-    )
-    text = stored.system_metadata.get(_SIZES, '{}')
-    try:
-        sizes = {int(cell): size for cell, size in json.loads(text).items()}
-        return [_sized(need, sizes.get(need.cell)) for need in needs]
-    except (AttributeError, TypeError, ValueError) as error:
-        LOG.warning(
-            'Holding all memory that the instance may have, as what it has '
-            'now is not known: %(text)r (%(error)s)',
-            {'text': text, 'error': error},
-            instance=instance,
-        )
-        return list(needs)
-
-
-def _sized(need: model.PageNeed, size: Any) -> model.PageNeed:
-    """Return what a cell needs with its size as it was told."""
-    if size is None:
-        return need
-    pages, base, ceiling = map(int, size)
-    if ceiling != need.pages or not 0 < base <= pages <= ceiling:
-        raise ValueError(f'{size} cannot be of {need.pages} pages')
-    return need._replace(pages=pages, base=base, ceiling=ceiling)
-
-
-def requested(
-    cells: Sequence[elastic_spec.ElasticCell],
-    page_kib: int,
-    held: Iterable[model.Hold],
-) -> dict[int, int]:
-    """Return what elastic cells are to have beyond their base, in KiB.
-
-    A guest that is started again has what it had.
-
-    :param held: what it holds
-    """
-    return {
-        hold.cell: (hold.pages - hold.base) * page_kib
-        for hold in held
-        if hold.size_kib == page_kib
-        and hold.cell < len(cells)
-        and hold.ceiling * page_kib == cells[hold.cell].ceiling * 1024
-        and hold.base * page_kib == cells[hold.cell].base * 1024
-    }
+# So long a guest that can't be given more isn't tried again at first, and at
+# last, in seconds.
+_FIRST_WAIT_S = 15.0
+_LAST_WAIT_S = 120.0
+# A migration is in Nova's database after so long, in seconds.
+_MIGRATION_KNOWN_S = 60.0
 
 
 @dataclasses.dataclass(slots=True)
 class _Followed:
-    """A guest that is followed.
+    """A guest that is followed. All times are seconds of the same clock.
 
     :ivar run: the number that libvirt gave it when it started
     :ivar away_since: since when it has less than it was asked to have, None
-        if it hasn't; in seconds since the epoch
-    :ivar refuses_until: until when it isn't asked again, as it didn't take
+        if it hasn't
+    :ivar refuses_until: until when its use isn't looked at, as it didn't take
         what it was asked to take
+    :ivar short_until: until when it isn't given more, as there was nothing
+    :ivar short_wait_s: how long that was
     :ivar told: the kinds of trouble that were logged of it, each once until
         it is over
+    :ivar told_at: the pages that it had when it was told that it takes none
     """
 
     run: int
     track: elastic.Track
     away_since: float | None = None
     refuses_until: float = 0.0
+    short_until: float = 0.0
+    short_wait_s: float = 0.0
     told: set[str] = dataclasses.field(default_factory=set)
+    told_at: int = 0
 
 
 class ElasticGuests:
@@ -201,9 +80,12 @@ class ElasticGuests:
 
     :param host: their libvirt
     :param marks: when they grow and shrink
+    :param migrating: gets the uuids of instances that move, None if that
+        isn't possible
     :param return_limit_s: how long they have to take what they were asked to
         take, in seconds; also after a reset, which takes it from them
     :param clock: seconds since the epoch
+    :param ticks: seconds of a clock that only goes forward
     """
 
     def __init__(
@@ -212,23 +94,48 @@ class ElasticGuests:
         manager: HugePageManager,
         marks: elastic.Marks,
         *,
+        migrating: Callable[[], frozenset[str] | None],
         return_limit_s: float = 600.0,
         clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host = host
         self._manager = manager
         self._marks = marks
+        self._migrating = migrating
         self._return_limit_s = return_limit_s
         self._clock = clock
+        self._ticks = ticks
         self._followed: dict[str, _Followed] = {}
         # Guests that aren't elastic, by uuid, with the number of their run.
         self._others: dict[str, int] = {}
+        self._stopped = threading.Event()
+
+    def start(self, interval_s: float) -> None:
+        """Look from now on, in a thread that doesn't keep the service alive.
+
+        :param interval_s: how often
+        """
+
+        def run() -> None:
+            while not self._stopped.wait(interval_s):
+                try:
+                    self.look()
+                except Exception:
+                    LOG.exception('Could not look after elastic instances')
+
+        threading.Thread(target=run, name='elastic', daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no more. A look that has begun comes to its end."""
+        self._stopped.set()
 
     def look(self) -> None:
         """Look at all elastic guests that run, and change what has to be.
 
         What goes wrong with one doesn't keep others from it.
         """
+        self._thaw()
         try:
             guests = self._host.list_guests(only_running=True)
         except (
@@ -247,29 +154,42 @@ class ElasticGuests:
             here.add(uuid)
             if self._others.get(uuid) == guest.id:
                 continue
-            if uuid in self._manager.busy():
-                # It is being started, stopped or moved.
-                self._followed.pop(uuid, None)
-                continue
-            try:
-                self._look_at(guest, uuid)
-            except (
-                exception.NUMAHugepagesError,
-                nova_exception.NovaException,
-                libvirt_host.libvirt.libvirtError,
-            ) as error:
-                if self._is_new(uuid, _ERROR):
-                    LOG.warning(
-                        'Could not look after the elastic memory of the '
-                        'instance: %s',
-                        error,
-                        instance_uuid=uuid,
-                    )
+            with self._manager.undisturbed(uuid) as is_free:
+                if not is_free:
+                    # It is being started, stopped or moved.
+                    self._followed.pop(uuid, None)
+                    continue
+                try:
+                    self._look_at(guest, uuid)
+                except (
+                    exception.NUMAHugepagesError,
+                    nova_exception.NovaException,
+                    libvirt_host.libvirt.libvirtError,
+                ) as error:
+                    if self._is_new(uuid, _ERROR):
+                        LOG.warning(
+                            'Could not look after the elastic memory of the '
+                            'instance: %s',
+                            error,
+                            instance_uuid=uuid,
+                        )
         for known in (self._followed, self._others):
             for uuid in known.keys() - here:
                 del known[uuid]
 
+    def _thaw(self) -> None:
+        """Let the sizes of guests change again whose migration is over."""
+        frozen = self._manager.frozen(_MIGRATION_KNOWN_S)
+        if not frozen:
+            return
+        moving = self._migrating()
+        for uuid in frozen - moving if moving is not None else ():
+            self._manager.thaw(uuid)
+
     def _look_at(self, guest: libvirt_guest.Guest, uuid: str) -> None:
+        if not guest._domain.isActive():
+            # It ended since they were listed.
+            return
         xml = guest.get_xml_desc()
         devices = domain_xml.memory_devices(xml)
         if not devices:
@@ -288,31 +208,33 @@ class ElasticGuests:
         needs = domain_xml.page_needs(xml)
         cells = _cells(needs, devices)
         asked = {cell.number: max(cell.asked, cell.current) for cell in cells}
-        self._manager.settle(
+        if not self._manager.settle(
             uuid,
             [
                 need._replace(pages=asked.get(need.cell, need.pages))
                 for need in needs
             ],
-        )
-        now = self._clock()
-        self._follow(guest, followed, cells, xml, now)
-        if now < followed.refuses_until:
+        ):
+            # It holds nothing as a guest of this host, at least not yet.
             return
+        self._follow(guest, followed, cells, xml)
         sizes = self._manager.sizes(uuid)
-        decision = _by_operator(cells, sizes) or elastic.decide(
-            [
-                cell
-                for cell in cells
-                if sizes.get(cell.number, _AUTO).wanted is None
-            ],
-            _inside(guest, now),
-            followed.track,
-            self._marks,
-            now,
-        )
+        decision = _by_operator(cells, sizes)
+        if decision is None and self._ticks() >= followed.refuses_until:
+            now = self._clock()
+            decision = elastic.decide(
+                [
+                    cell
+                    for cell in cells
+                    if sizes.get(cell.number, _AUTO).wanted is None
+                ],
+                _inside(guest, now),
+                followed.track,
+                self._marks,
+                now,
+            )
         if decision is not None:
-            self._change(guest, followed, cells, decision, xml, now)
+            self._change(guest, followed, cells, decision, xml)
         followed.told.discard(_ERROR)
 
     def _follow(
@@ -321,19 +243,19 @@ class ElasticGuests:
         followed: _Followed,
         cells: list[elastic.Cell],
         xml: str,
-        now: float,
     ) -> None:
         """See whether a guest takes what it was asked to take."""
+        current = sum(cell.current for cell in cells)
+        if current > followed.told_at:
+            followed.told.discard(_UNABLE)
         if all(cell.current >= cell.asked for cell in cells):
             followed.away_since = None
-            if any(cell.current > cell.base for cell in cells):
-                followed.told.discard(_UNABLE)
             return
+        now = self._ticks()
         if followed.away_since is None:
             followed.away_since = now
         waited = now - followed.away_since
-        # Set back, the clock must not keep it for ever.
-        if 0 <= waited < self._return_limit_s:
+        if waited < self._return_limit_s:
             return
         if self._is_new(guest.uuid, _UNABLE):
             LOG.warning(
@@ -344,6 +266,7 @@ class ElasticGuests:
                 waited,
                 instance_uuid=guest.uuid,
             )
+        followed.told_at = current
         followed.away_since = None
         followed.refuses_until = now + self._return_limit_s
         for cell in cells:
@@ -357,74 +280,117 @@ class ElasticGuests:
         cells: list[elastic.Cell],
         decision: elastic.Decision,
         xml: str,
-        now: float,
     ) -> None:
-        """Carry out a decision: hold first, then ask the guest."""
-        uuid = guest.uuid
+        """Carry out a decision.
+
+        What is given back first, as others may need it; of what is given it
+        is held first, then the guest is asked to take it.
+        """
+        less = [
+            cell
+            for cell in cells
+            if decision.pages.get(cell.number, cell.asked) < cell.asked
+        ]
         more = {
             cell.number: decision.pages[cell.number]
             for cell in cells
-            if decision.pages.get(cell.number, 0) > cell.asked
+            if decision.pages.get(cell.number, cell.asked) > cell.asked
         }
-        why = decision.why
-        pages = dict(decision.pages)
-        if more:
-            try:
-                self._manager.resize(uuid, more)
-            except exception.NotEnoughPages as error:
-                more = self._least(uuid, cells, more)
-                if not more:
-                    if self._is_new(uuid, _SHORT):
-                        LOG.warning(
-                            'The instance cannot be given more memory '
-                            '(%(why)s), and stays as it is: %(error)s',
-                            {'why': why, 'error': error},
-                            instance_uuid=uuid,
-                        )
-                    return
-                pages = more
-        for cell in cells:
-            if pages.get(cell.number, cell.asked) == cell.asked:
-                continue
-            count = pages[cell.number]
-            self._ask(guest, xml, cell, count)
-            before = self._manager.sizes(uuid).get(cell.number, _AUTO)
-            self._manager.put_size(
-                uuid, cell.number, model.Size(before.wanted, now, why)
-            )
-            LOG.info(
-                'Elastic memory of guest NUMA node %(cell)d: from %(from)d '
-                'to %(to)d MiB, as %(why)s.',
-                {
-                    'cell': cell.number,
-                    'from': cell.asked * cell.size_kib // 1024,
-                    'to': count * cell.size_kib // 1024,
-                    'why': why,
-                },
-                instance_uuid=uuid,
-            )
-        followed.track.changed = now
-        if more:
-            followed.told.discard(_SHORT)
+        for cell in less:
+            self._resize(guest, followed, cell, decision, xml)
+        if more and self._ticks() >= followed.short_until:
+            held = self._hold(guest.uuid, followed, cells, more, decision.why)
+            for cell in cells:
+                if cell.number in held:
+                    self._resize(
+                        guest,
+                        followed,
+                        cell,
+                        elastic.Decision(held, decision.why),
+                        xml,
+                    )
 
-    def _least(
+    def _resize(
+        self,
+        guest: libvirt_guest.Guest,
+        followed: _Followed,
+        cell: elastic.Cell,
+        decision: elastic.Decision,
+        xml: str,
+    ) -> None:
+        count = decision.pages[cell.number]
+        self._ask(guest, xml, cell, count)
+        now = self._clock()
+        self._manager.note_size(guest.uuid, cell.number, now, decision.why)
+        followed.track.changed = now
+        LOG.info(
+            'Elastic memory of guest NUMA node %(cell)d: from %(from)d to '
+            '%(to)d MiB, as %(why)s.',
+            {
+                'cell': cell.number,
+                'from': cell.asked * cell.size_kib // 1024,
+                'to': count * cell.size_kib // 1024,
+                'why': decision.why,
+            },
+            instance_uuid=guest.uuid,
+        )
+
+    def _hold(
         self,
         uuid: str,
+        followed: _Followed,
         cells: list[elastic.Cell],
-        wanted: Mapping[int, int],
+        more: dict[int, int],
+        why: str,
     ) -> dict[int, int]:
-        """Hold the least more that is of use, where there isn't enough.
+        """Hold more for a guest, or as little as is of use.
 
-        :returns: the pages of a cell; empty if there isn't even that
+        :param more: pages by cell
+        :returns: what is held; empty if there isn't enough
         """
+        try:
+            self._manager.resize(uuid, more)
+            held = more
+        except exception.NotEnoughPages as error:
+            held = self._hold_least(uuid, cells, more)
+            if not held:
+                followed.short_wait_s = min(
+                    _LAST_WAIT_S,
+                    max(_FIRST_WAIT_S, 2 * followed.short_wait_s),
+                )
+                followed.short_until = self._ticks() + followed.short_wait_s
+                if self._is_new(uuid, _SHORT):
+                    LOG.warning(
+                        'The instance cannot be given more memory (%(why)s), '
+                        'and stays as it is: %(error)s',
+                        {'why': why, 'error': error},
+                        instance_uuid=uuid,
+                    )
+                return {}
+        followed.short_wait_s = 0.0
+        followed.told.discard(_SHORT)
+        return held
+
+    def _hold_least(
+        self, uuid: str, cells: list[elastic.Cell], more: Mapping[int, int]
+    ) -> dict[int, int]:
         for cell in cells:
-            if cell.number in wanted:
-                pages = {cell.number: cell.asked + cell.block}
-                try:
-                    self._manager.resize(uuid, pages)
-                except exception.NotEnoughPages:
-                    continue
-                return pages
+            if cell.number not in more:
+                continue
+            least = {
+                cell.number: min(
+                    more[cell.number],
+                    max(cell.asked, cell.current) + cell.block,
+                )
+            }
+            if least == more:
+                # That was tried.
+                continue
+            try:
+                self._manager.resize(uuid, least, quick=True)
+            except exception.NotEnoughPages:
+                continue
+            return least
         return {}
 
     def _ask(

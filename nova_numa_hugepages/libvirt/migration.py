@@ -27,7 +27,7 @@ from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.kernel import fragmentation
-from nova_numa_hugepages.libvirt import elastic
+from nova_numa_hugepages.libvirt import elastic_sizes
 from nova_numa_hugepages.libvirt import migration_xml
 from nova_numa_hugepages.libvirt import queries
 
@@ -149,7 +149,6 @@ class MigrationHooks(driver.LibvirtDriver):
         if self._manager is not None:
             self._manager.arrived(instance.uuid)
             self._manager.started(instance.uuid)
-            elastic.forget_sizes(instance)
         super().post_live_migration_at_destination(
             context, instance, *args, **kwargs
         )
@@ -176,42 +175,39 @@ class MigrationHooks(driver.LibvirtDriver):
     def check_can_live_migrate_source(
         self, context: Any, instance: objects.Instance, *args: Any, **kw: Any
     ) -> Any:
-        """Freeze the size of an elastic guest, and tell the destination."""
-        if self._manager is not None:
-            self._manager.expect(instance.uuid)
-            elastic.tell_sizes(instance, self._manager.held(instance.uuid))
-        try:
-            return super().check_can_live_migrate_source(
+        """Freeze the size of an elastic guest, and tell the destination.
+
+        :raises nova.exception.MigrationPreCheckError: if that isn't possible
+        """
+        with contextlib.ExitStack() as undo:
+            manager, uuid = self._manager, instance.uuid
+            if manager is not None and any(
+                hold.ceiling for hold in manager.held(uuid)
+            ):
+                undo.callback(manager.thaw, uuid)
+                manager.freeze(uuid)
+                try:
+                    elastic_sizes.tell(instance, manager.held(uuid))
+                except nova_exception.NovaException as error:
+                    raise nova_exception.MigrationPreCheckError(
+                        reason=str(error)
+                    ) from error
+            found = super().check_can_live_migrate_source(
                 context, instance, *args, **kw
             )
-        except BaseException:
-            self._stays(instance)
-            raise
+            # It stays frozen until the migration is over.
+            undo.pop_all()
+        return found
 
     def live_migration(
         self, context: Any, instance: objects.Instance, *args: Any, **kw: Any
     ) -> None:
-        """Keep the size of an elastic guest frozen meanwhile."""
-        with (
-            self._manager.at_work(instance.uuid)
-            if self._manager is not None
-            else contextlib.nullcontext()
-        ):
+        """Let the size of an elastic guest change again when it is over."""
+        try:
             super().live_migration(context, instance, *args, **kw)
-
-    def rollback_live_migration_at_source(
-        self, context: Any, instance: objects.Instance, migrate_data: Any
-    ) -> None:
-        """Let the size of an elastic guest change again."""
-        super().rollback_live_migration_at_source(
-            context, instance, migrate_data
-        )
-        self._stays(instance)
-
-    def _stays(self, instance: objects.Instance) -> None:
-        if self._manager is not None:
-            self._manager.unexpect(instance.uuid)
-            elastic.forget_sizes(instance)
+        finally:
+            if self._manager is not None:
+                self._manager.thaw(instance.uuid)
 
     def post_live_migration_at_source(
         self, context: Any, instance: objects.Instance, network_info: Any
@@ -219,7 +215,6 @@ class MigrationHooks(driver.LibvirtDriver):
         """Release the pages of a guest that has left."""
         super().post_live_migration_at_source(context, instance, network_info)
         if self._manager is not None:
-            self._manager.unexpect(instance.uuid)
             self._manager.release(instance.uuid, model.Purpose.GUEST)
 
     def _live_migration_operation(
@@ -264,10 +259,17 @@ class MigrationHooks(driver.LibvirtDriver):
     ) -> None:
         if self._manager is None:
             return
-        needs = elastic.with_sizes(instance, _page_needs(topology, host_cells))
         try:
-            self._manager.incoming(instance.uuid, needs)
-        except exception.NUMAHugepagesError as error:
+            self._manager.incoming(
+                instance.uuid,
+                elastic_sizes.of_incoming(
+                    instance, _page_needs(topology, host_cells)
+                ),
+            )
+        except (
+            exception.NUMAHugepagesError,
+            nova_exception.NovaException,
+        ) as error:
             raise nova_exception.MigrationPreCheckError(
                 reason=str(error)
             ) from error

@@ -151,14 +151,18 @@ def build_stats(
     free: dict[int, dict[int, int]] = {}
     allocatable: dict[int, dict[int, int]] = {}
     unusable: dict[int, dict[int, int]] = {}
+    lendable: dict[int, dict[int, int]] = {}
     for (node, size_kib), pool in sorted(snapshot.pools.items()):
         if huge_pages and node in cell_ids:
             available = max(0, pool.usage.available)
             free.setdefault(node, {})[size_kib] = available
             allocatable.setdefault(node, {})[size_kib] = pool.allocatable
             unusable.setdefault(node, {})[size_kib] = pool.unusable_permille
+            if pool.usage.lendable:
+                lent = lendable.setdefault(node, {})
+                lent[size_kib] = pool.usage.lendable
     far = distances(snapshot.nodes, cell_ids)
-    return HostStats(far, free, allocatable, unusable).bounded()
+    return HostStats(far, free, allocatable, unusable, lendable).bounded()
 
 
 def distances(

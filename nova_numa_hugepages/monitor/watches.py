@@ -150,10 +150,6 @@ class MemoryUsed(alarms.Alarm):
             if percent is None or instance.inside is None:
                 yield Finding(subject, None)
                 continue
-            if any(hold.idle for hold in instance.elastic):
-                # It is given more; `memory_wanted` says if it is not.
-                yield Finding(subject, 0.0)
-                continue
             swapped_kib = _swapped_kib(instance.inside, self._swapped[uuid])
             most = self._most(instance)
             text = f'it uses {percent:.0f} % of its memory'
@@ -224,17 +220,16 @@ class MemoryWanted(alarms.Alarm):
                 yield Finding(_of_instance(uuid), None)
             elif percent is not None:
                 nodes = sorted({str(key.node) for key in lent if lent[key]})
-                idle_mib = model.total_kib(
+                idle_kib = model.total_kib(
                     (hold.key, hold.idle) for hold in instance.elastic
                 )
                 yield Finding(
                     _of_instance(uuid),
                     percent / _ELASTIC_FULL_PERCENT if nodes else 0.0,
                     f'it uses {percent:.0f} % of the memory that it has, and '
-                    f'could have {idle_mib // 1024} MiB more, of which others '
+                    f'could have {idle_kib // 1024} MiB more, of which others '
                     f'have some on NUMA node {", ".join(nodes)}.',
-                    'Migrate one of the instances of that node away, or lower '
-                    'elastic_lend_ratio.',
+                    'Migrate one of the instances of that node away.',
                 )
 
 

@@ -88,6 +88,13 @@ def host_topology(
     cells = tuple([_host_cell(cell, networks) for cell in topology.cells])
     if stats is None:
         return model.HostTopology(cells)
+    if stats.lendable:
+        cells = tuple(
+            [
+                _without_lent(cell, stats.lendable.get(cell.id))
+                for cell in cells
+            ]
+        )
     ids = [cell.id for cell in cells]
     return model.HostTopology(
         cells,
@@ -140,6 +147,28 @@ def _host_cell(cell: numa.NUMACell, networks: bool) -> model.HostCell:
             physnets=physnets,
             tunneled=tunneled,
         )
+
+
+def _without_lent(
+    cell: model.HostCell, lendable: Mapping[int, int] | None
+) -> model.HostCell:
+    """Return a host cell with the pages that really exist.
+
+    What may be lent is in the total, as Nova counts elastic instances by all
+    that they may have. Taken off there and of what is used, as many pages are
+    free, and no more memory is in use than there is.
+    """
+    if not lendable:
+        return cell
+    return cell._replace(
+        pools=tuple(
+            pool._replace(
+                total=max(0, pool.total - lendable.get(pool.size_kib, 0)),
+                used=max(0, pool.used - lendable.get(pool.size_kib, 0)),
+            )
+            for pool in cell.pools
+        )
+    )
 
 
 class _Pools(Sequence[model.PagePool]):

@@ -233,7 +233,11 @@ class Service:
         self.pools.refresh()
         self.manager = HugePageManager(self.pools)
         self.loop = elastic.ElasticGuests(
-            Guests(self.connection), self.manager, MARKS, return_limit_s=60.0
+            Guests(self.connection),
+            self.manager,
+            MARKS,
+            migrating=frozenset,
+            return_limit_s=60.0,
         )
 
     def look(self) -> None:

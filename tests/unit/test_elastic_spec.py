@@ -204,5 +204,5 @@ def test_values_that_have_no_meaning(specs):
 
 def test_an_image_asks_with_underscores():
     properties = {'numa_hugepages_elastic_base_percent': '80', 'os_type': 'x'}
-    assert elastic_spec.of_image(properties).percent == 80
-    assert elastic_spec.of_image({'os_type': 'x'}) is None
+    assert elastic_spec.image_base(properties).percent == 80
+    assert elastic_spec.image_base({'os_type': 'x'}) is None

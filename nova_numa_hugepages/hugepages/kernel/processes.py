@@ -351,12 +351,18 @@ class _Mapping(NamedTuple):
     private: bool
 
 
+# The file of a memory device of QEMU, as libvirt names it. It has memory that
+# comes and goes, for which the kernel keeps no pages (``reserve=off``).
+_UNRESERVED = 'qemu_back_mem.memvirtiomem'
+
+
 def _mappings(maps: str) -> Iterator[_Mapping]:
     """Read the mappings on huge pages."""
     for line in maps.splitlines():
         counts: dict[int, int] = collections.Counter()
         size_kib = mapped_kib = 0
         private = False
+        reserves = _UNRESERVED not in line
         for word in line.split()[2:]:
             name, _, value = word.partition('=')
             if not value.isdigit():
@@ -364,7 +370,7 @@ def _mappings(maps: str) -> Iterator[_Mapping]:
             if name == 'kernelpagesize_kB':
                 size_kib = int(value)
             elif name in ('mapped_kB', 'private_kB'):
-                mapped_kib = int(value)
+                mapped_kib = int(value) if reserves else 0
                 private = name == 'private_kB'
             elif name[:1] == 'N' and name[1:].isdigit():
                 counts[int(name[1:])] += int(value)

@@ -422,7 +422,7 @@ class Ledger:
         return {cell: model.Size(*size) for cell, *size in rows}
 
     def put_size(self, holder: str, cell: int, size: model.Size) -> None:
-        """Note the size of an elastic cell.
+        """Set the size that is wanted of an elastic cell, and why.
 
         It is forgotten with the last hold of the guest, so of one that holds
         nothing it isn't noted.
@@ -431,6 +431,21 @@ class Ledger:
         """
         with self.transaction():
             self._write('sizes', [(holder, cell, *size)])
+            self._forget(holder)
+
+    def note_size(
+        self, holder: str, cell: int, changed: float, why: str
+    ) -> None:
+        """Note when and why the size of an elastic cell has changed.
+
+        What an operator wants stays.
+        """
+        with self.transaction():
+            self._connection.execute(
+                'INSERT INTO sizes VALUES (?, ?, NULL, ?, ?) ON CONFLICT DO '
+                'UPDATE SET changed = excluded.changed, why = excluded.why',
+                (holder, cell, changed, why),
+            )
             self._forget(holder)
 
     @property

@@ -79,14 +79,39 @@ class TestGrows:
     def test_at_once_when_it_swaps(self):
         track = elastic.Track(changed=NOW - 5)
         cells = [cell(4 * GIB)]
-        first = inside(4096, 3000, at=NOW - 2, swap_in_kib=0, swap_out_kib=7)
+        first = inside(4096, 900, at=NOW - 2, swap_in_kib=0, swap_out_kib=7)
         assert decide(cells, first, track=track, now=NOW - 2) is None
 
-        swaps = inside(4096, 3000, swap_in_kib=0, swap_out_kib=90)
+        swaps = inside(4096, 900, swap_in_kib=0, swap_out_kib=90)
         decision = decide(cells, swaps, track=track)
 
         assert decision.pages == {0: 4 * GIB + 64}
         assert decision.why == 'it swapped 83 KiB'
+
+    def test_not_for_old_swap_that_comes_back_where_there_is_room(self):
+        track = elastic.Track()
+        cells = [cell(4 * GIB)]
+        before = inside(4096, 3000, at=NOW - 2, swap_in_kib=0, swap_out_kib=0)
+        decide(cells, before, track=track, now=NOW - 2)
+        after = inside(4096, 3000, swap_in_kib=900, swap_out_kib=0)
+        assert decide(cells, after, track=track) is None
+
+    def test_if_it_could_not_give_back_what_it_was_asked_to(self):
+        stuck = cell(3 * GIB, current=4 * GIB)
+        decision = decide([stuck], inside(4096, 300))
+        assert decision.pages == {0: 4 * GIB + 4 * 64}
+        # And if it can't have more it keeps what it has.
+        full = cell(7 * GIB, current=8 * GIB)
+        assert decide([full], inside(8192, 10)).pages == {0: 8 * GIB}
+        # It isn't asked for still less meanwhile.
+        track = elastic.Track(roomy_since=NOW - 900)
+        assert decide([stuck], inside(4096, 3000), track=track) is None
+
+    def test_after_the_clock_was_set_back(self):
+        track = elastic.Track(changed=NOW + 3600)
+        later = inside(4096, 10, at=NOW + 1)
+        decide([cell(4 * GIB)], inside(4096, 10), track=track)
+        assert decide([cell(4 * GIB)], later, track=track, now=NOW + 31)
 
     def test_when_accesses_wait_for_a_disk(self):
         track = elastic.Track()

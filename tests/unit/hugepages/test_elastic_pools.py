@@ -11,6 +11,8 @@
 # under the License.
 """Tests of pools with elastic guests: held, lent, changed and healed."""
 
+import dataclasses
+
 import pytest
 
 from nova_numa_hugepages import exception
@@ -133,6 +135,38 @@ class TestHeld:
 
         with pytest.raises(ValueError, match='cannot have'):
             rig.pools.resize(A, {0: 11})
+
+    def test_it_grows_though_a_page_of_all_is_missing(self, rig):
+        rig.pools.hold(A, elastic(20, 60))
+        rig.run(A)
+        rig.pools.hold(B, elastic(20, 40))
+        rig.run(B)
+        rig.kernel.take({KEY: 1})
+        assert available(rig) == -1
+
+        rig.pools.resize(A, {0: 60})
+        has(rig, A, 60)
+
+        # The other can have all but that one.
+        with pytest.raises(exception.NotEnoughPages, match='1 of 20 pages'):
+            rig.pools.resize(B, {0: 40})
+        rig.pools.resize(B, {0: 39})
+
+    def test_when_lending_ends_what_is_free_can_be_had(self, tmp_path):
+        rig = page_host.make(
+            tmp_path, page_host.grown(100), dynamic=False, lend_ratio=1.5
+        )
+        rig.pools.hold(A, elastic(20, 90))
+        rig.run(A)
+        rig.pools.hold(B, page_host.needs((0, 40)))
+        rig.run(B)
+        rig.policy = dataclasses.replace(rig.policy, lend_ratio=1.0)
+        rig.start()
+        assert available(rig) < 0
+
+        rig.pools.resize(A, {0: 60})
+        with pytest.raises(exception.NotEnoughPages):
+            rig.pools.resize(A, {0: 61})
 
 
 class TestLent:

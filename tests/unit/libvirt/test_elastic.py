@@ -12,7 +12,10 @@
 """Tests of the loop that gives elastic guests memory and takes it back."""
 
 import contextlib
+import itertools
 import random
+import threading
+import time
 
 from nova.tests.fixtures import libvirt as fakelibvirt
 from nova.virt.libvirt import host as libvirt_host
@@ -60,10 +63,15 @@ class Scene:
             ),
             **{'dynamic': False, **policy_options},
         )
-        self.manager = manager.HugePageManager(self.rig.pools)
-        self.libvirt = elastic_guest.Libvirt()
         self.now = 5000.0
+        self.manager = self.make_manager()
+        self.libvirt = elastic_guest.Libvirt()
+        self.moving = frozenset()
         self.guests = self.loop()
+
+    def make_manager(self):
+        """Make the manager of a service that starts."""
+        return manager.HugePageManager(self.rig.pools, ticks=lambda: self.now)
 
     def loop(self):
         """Start the service's loop."""
@@ -71,8 +79,10 @@ class Scene:
             self.libvirt,
             self.manager,
             MARKS,
+            migrating=lambda: self.moving,
             return_limit_s=100.0,
             clock=lambda: self.now,
+            ticks=lambda: self.now,
         )
 
     def boot(self, uuid, *cells):
@@ -354,6 +364,124 @@ def test_started_again_it_has_what_it_had(scene):
     assert again.requested == {0: 2 * BLOCK}
 
 
+def test_a_guest_that_holds_nothing_yet_does_not_keep_others_from_it(scene):
+    arriving = scene.boot(A)
+    other = scene.boot(B)
+    for guest in (arriving, other):
+        guest.says(1000, 20, scene.now)
+    scene.rig.pools.move(A, model.Purpose.GUEST, model.Purpose.INCOMING)
+
+    scene.look()
+
+    assert arriving.requested == {0: 0}
+    assert other.requested == {0: 2 * BLOCK}
+
+
+def test_a_frozen_guest_stays_until_its_migration_is_over(scene):
+    guest = scene.boot(A)
+    guest.says(1000, 20, scene.now)
+    scene.manager.freeze(A)
+    scene.moving = frozenset({A})
+    for _ in range(100):
+        scene.rig.now += 30
+        scene.look(30)
+    assert guest.requested == {0: 0}
+
+    # Whether anything has told the driver or not.
+    scene.moving = frozenset()
+    scene.look()
+    assert guest.requested == {0: 2 * BLOCK}
+
+
+def test_if_it_is_not_known_what_moves_it_stays_frozen(tmp_path):
+    scene = Scene(tmp_path)
+    guest = scene.boot(A)
+    guest.says(1000, 20, scene.now)
+    scene.manager.freeze(A)
+    scene.moving = None
+    scene.rig.now += 1000
+    scene.look()
+    assert guest.requested == {0: 0}
+
+
+def test_the_service_waits_until_a_look_is_over(scene):
+    began, ended = threading.Event(), []
+    guest = scene.boot(A)
+    guest.says(1000, 20, scene.now)
+    ask = guest.updateDeviceFlags
+
+    def slow(*args):
+        began.set()
+        time.sleep(0.2)
+        ended.append('look')
+        ask(*args)
+
+    guest.updateDeviceFlags = slow
+    looking = threading.Thread(target=scene.look)
+    looking.start()
+    assert began.wait(10)
+    with scene.manager.at_work(A):
+        ended.append('service')
+    looking.join()
+
+    assert ended == ['look', 'service']
+
+
+def test_where_nothing_is_to_be_had_it_is_tried_more_and_more_rarely(
+    tmp_path, monkeypatch
+):
+    scene = Scene(tmp_path, pages=16 * BLOCK, lend_ratio=2.0)
+    guest = scene.boot(A)
+    scene.boot(B)
+    guest.says(1000, 20, scene.now)
+    tried = []
+    resize = scene.rig.pools.resize
+
+    def count(*args, **named):
+        tried.append(scene.now)
+        resize(*args, **named)
+
+    monkeypatch.setattr(scene.rig.pools, 'resize', count)
+    for _ in range(120):
+        scene.look(5)
+
+    waits = [
+        later - before
+        for before, later in itertools.pairwise(sorted(set(tried)))
+    ]
+    assert waits == [15, 30, 60, 120, 120, 120, 120]
+
+
+def test_what_is_given_back_comes_first(scene):
+    guest = scene.boot(A, cell(), cell(number=1))
+    for number, pages in ((0, 10 * BLOCK), (1, 10 * BLOCK)):
+        scene.manager.put_size(A, number, model.Size(pages, 1.0, 'a test'))
+    scene.look()
+    guest.follow()
+    scene.look()
+    # The first is to grow by more than there is.
+    scene.rig.kernel.take({KEY: scene.rig.kernel.pool(KEY).free})
+    scene.manager.put_size(A, 0, model.Size(16 * BLOCK, 1.0, 'a test'))
+    scene.manager.put_size(A, 1, model.Size(8 * BLOCK, 1.0, 'a test'))
+
+    scene.look()
+
+    assert guest.requested[1] == 0
+
+
+def test_one_that_takes_some_and_no_more_is_told_once(scene, caplog):
+    guest = scene.boot(A)
+    for _ in range(200):
+        guest.says(1000, 20, scene.now)
+        scene.look()
+        # No more than one block ever.
+        if not guest.current[0]:
+            guest.follow(BLOCK)
+
+    assert guest.current == {0: BLOCK}
+    assert len(fake_nova.warnings(caplog)) == 1
+
+
 @pytest.mark.parametrize('seed', range(4))
 def test_whatever_happens_no_page_is_promised_twice(tmp_path, seed):
     """Guests fill, idle, reset, stop; the service is killed at any write."""
@@ -398,7 +526,7 @@ def test_whatever_happens_no_page_is_promised_twice(tmp_path, seed):
             with contextlib.suppress(page_host.Killed):
                 scene.look(dice.randint(1, 90))
             scene.rig.start()
-            scene.manager = manager.HugePageManager(scene.rig.pools)
+            scene.manager = scene.make_manager()
             scene.guests = scene.loop()
             scene.rig.reconcile(list(here), starting=True)
         else:
