@@ -108,7 +108,8 @@ def of_incoming(
         instance.uuid,
         expected_attrs=['system_metadata'],
     )
-    host, *parts = stored.system_metadata.get(_SIZES, '-').split()
+    text = stored.system_metadata.get(_SIZES, '')
+    host, *parts = text.split() or ['']
     if host != stored.host or len(parts) != len(needs):
         # It comes from a host that doesn't say.
         return list(needs)

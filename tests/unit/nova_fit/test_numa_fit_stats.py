@@ -14,6 +14,7 @@
 """Tests of the fit with the stats of a host, and with networks."""
 
 from nova import objects
+import pytest
 
 from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.nova_fit import numa_fit
@@ -119,6 +120,32 @@ class TestFacts:
             host_stats.HostStats(allocatable={0: {nova_builders.MIB_2: 1024}}),
         )
         assert cells_of(fit(host_topology, asked, None)) == [0]
+
+    @pytest.mark.parametrize(
+        ('memory_mib', 'page_size', 'fits'),
+        [
+            # Of 2048 pages 2040 are in use, and elastic instances don't have
+            # 512 of those.
+            (1040, 2048, True),
+            (1042, 2048, False),
+            # What is lent is no memory for small pages.
+            (1024, 4, True),
+            (1028, 4, False),
+        ],
+    )
+    def test_pages_that_are_lent_are_free_and_no_memory(
+        self, memory_mib, page_size, fits
+    ):
+        pools = (small(1024), huge(2048 + 512)._replace(used=2040))
+        host_topology = nova_builders.topology(
+            host_cell(pools=pools, memory_mib=4096 + 1024)
+        )
+        translate.remember_stats(
+            host_topology, host_stats.HostStats(lendable={0: {2048: 512}})
+        )
+        asked = nova_builders.guest(pinned_cell(1, memory_mib, page_size))
+
+        assert (fit(host_topology, asked, None) is not None) is fits
 
     def test_stats_are_neither_saved_nor_copied(self):
         host_topology = nova_builders.topology(host_cell())

@@ -296,6 +296,29 @@ class TestPages:
         # No other process can map the one page that isn't known.
         assert processes.untouched_kib(maps, size_kib, private=True) == 0
 
+    def test_memory_that_comes_and_goes_keeps_no_pages(
+        self, tmp_path: pathlib.Path
+    ) -> None:
+        process(tmp_path, 7, 'qemu')
+        folder = tmp_path / 'proc/7'
+        name = '/dev/hugepages/libvirt/qemu/1-one/qemu_back_mem'
+        (folder / 'maps').write_text(
+            f'100000000000-100000800000 rw-s 00000000 00:0f 7 {name}.a.x\n'
+            f'200000000000-200000800000 rw-s 00000000 00:0f 8 {name}.b.x\n'
+        )
+        (folder / 'numa_maps').write_text(
+            f'100000000000 bind:0 file={name}.ram-node0.Ab1 huge N0=1 '
+            'kernelpagesize_kB=2048\n'
+            f'200000000000 bind:0 file={name}.memvirtiomem0.Cd2 huge N0=1 '
+            'kernelpagesize_kB=2048\n'
+        )
+        maps = processes.huge_maps(
+            hostfs.HostFS(tmp_path, tmp_path / 'proc'), 7
+        )
+
+        assert processes.untouched_kib(maps, 2048) == 3 * 2048
+        assert processes.pages_of(maps) == {model.PoolKey(0, 2048): 2}
+
     def test_a_process_without(self) -> None:
         assert processes.pages_of('') == {}
 
