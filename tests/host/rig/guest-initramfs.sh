@@ -19,7 +19,7 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 for module in $(cat /modules/order); do
     # ignore=NAME: it has no such driver.
-    ! grep -q "ignore=${module%%.*}" /proc/cmdline || continue
+    ! grep -qw "ignore=${module%%.*}" /proc/cmdline || continue
     insmod "/modules/$module"
 done
 for node in /sys/devices/system/node/node[0-9]*; do
