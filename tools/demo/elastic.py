@@ -21,7 +21,10 @@ from __future__ import annotations
 import pathlib
 import tempfile
 import time
+from unittest import mock
 
+from nova.tests.fixtures import libvirt as fakelibvirt
+from nova.virt.libvirt import host as libvirt_host
 from rich import console as rich_console
 from rich import padding
 
@@ -30,6 +33,7 @@ from nova_numa_hugepages.cmd.host import opening
 from nova_numa_hugepages.cmd.host import settings
 from nova_numa_hugepages.cmd.host.inspect import collect
 from nova_numa_hugepages.cmd.host.render import picture
+from nova_numa_hugepages.hugepages import elastic as marks
 from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
@@ -38,11 +42,13 @@ from nova_numa_hugepages.hugepages.kernel import hugetlb
 from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state.ledger import FILE_NAME
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
+from nova_numa_hugepages.libvirt import elastic
 from nova_numa_hugepages.monitor import collector
 from nova_numa_hugepages.monitor import history
 from nova_numa_hugepages.monitor import insight
 from nova_numa_hugepages.monitor import page
 from nova_numa_hugepages.monitor import view
+from tests.fixtures import elastic_guest
 from tests.fixtures import kernel as fake_kernel
 
 HOST = 'elastic'
@@ -54,6 +60,7 @@ _NODES = {
     1: fake_kernel.FakeNode(total=16384, used=512, cpus=range(8, 16)),
 }
 _PAGE_KIB = 2048
+_MARKS = marks.Marks(shrink_delay_s=60.0, pause_s=30.0)
 _FLOOR = 512
 
 
@@ -177,6 +184,54 @@ class _Scene:
             'The guest is deleted. The pages that were allocated for it are '
             f'freed, and both pools are at {_FLOOR} pages again.'
         )
+        self._grow_and_shrink()
+
+    def _grow_and_shrink(self) -> None:
+        """Have an elastic guest fill, and then free what it has filled."""
+        need = model.PageNeed(0, 0, _PAGE_KIB, 1024, 1024, 2048)
+        guest = elastic_guest.ElasticGuest(self._kernel, GUEST, [need])
+        with self._manager.starting(GUEST, [need], is_defined=lambda: False):
+            guest.start()
+            self._manager.started(GUEST)
+        self._say(
+            'An elastic guest starts '
+            '(numa_hugepages:elastic_base_percent=50). It boots with 2 GiB, '
+            'and may come to have 4. By what its kernel says is usable it '
+            'gets more, and gives it back:'
+        )
+        now = time.time()
+        guests = elastic.ElasticGuests(
+            elastic_guest.Libvirt(guest),
+            self._manager,
+            _MARKS,
+            migrating=frozenset,
+            clock=lambda: now,
+            ticks=lambda: now,
+        )
+        sizes = []
+        with mock.patch.object(libvirt_host, 'libvirt', fakelibvirt):
+            for wanted_mib in (300, 1900, 2900, 2900, 2900, *(900,) * 5):
+                mib = sum(guest.pages().values()) * _PAGE_KIB // 1024
+                # Programs have to wait for what isn't there.
+                used_mib = min(wanted_mib, mib - 50)
+                now += 60
+                guest.says(mib, mib - used_mib, now)
+                guests.look()
+                guest.follow()
+                guests.look()
+                then = sum(guest.pages().values()) * _PAGE_KIB // 1024
+                bar = '█' * (used_mib // 128)
+                bar += '▒' * (mib // 128 - len(bar))
+                change = '' if then == mib else f' → {then} MiB'
+                self._console.print(
+                    f'  {bar:32} {used_mib:4} of {mib} MiB used{change}'
+                )
+                sizes.append(then)
+        if not max(sizes) > 3000 or sizes[-1] != 2048:
+            raise ElasticError(f'it had {sizes} MiB one after the other')
+        self._console.print('  █ used inside   ▒ usable')
+        guest.stop()
+        self._manager.gone(GUEST)
 
     def _refuse(self) -> None:
         """Have a guest that is too big refused, and nothing changed."""
