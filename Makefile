@@ -156,6 +156,10 @@ bench: $(STAMP) ## compare with stock Nova; ARGS=--write puts the tables into th
 bench-spawn: $(STACK_STAMP) ## time of a spawn on that cloud, ours and stock Nova's
 	@$(STACK_BIN) -m benchmarks.spawning
 
+.PHONY: bench-elastic
+bench-elastic: $(STAMP) ## what lending and pages made ready bring, replayed
+	@$(BIN) -m benchmarks.elastic
+
 .PHONY: bench-monitor
 bench-monitor: $(STAMP) ## what the monitor costs with 60 guests; needs root
 	@$(BIN) -m benchmarks.watching

@@ -24,7 +24,7 @@ def test_the_completion_knows_the_commands_and_their_options(capfd):
     assert main.run(['complete']) == 0
 
     text = capfd.readouterr().out
-    assert "cmds_host='alarms reconcile release show'" in text
+    assert "cmds_host='alarms elastic reconcile release show'" in text
     assert '--state-path --ledger --root' in text
     assert text.endswith(
         'complete -F _nova_numa_hugepages nova-numa-hugepages\n'

@@ -11,67 +11,23 @@
 # under the License.
 """Tests of the forecast of pages that starts will want."""
 
-import collections
-import random
-
 import pytest
 
 from nova_numa_hugepages.hugepages import forecast
+from tests.fixtures import arrivals
 
 DAY_S = 24 * forecast.HOUR_S
-PAUSE_S = 60.0
-
-
-def seen(stays, until_s):
-    """Count starts as the pools do."""
-    counts = collections.Counter()
-    taken = collections.Counter()
-    for stay in stays:
-        if stay.start_s < until_s:
-            of_pause = int(stay.start_s // PAUSE_S)
-            taken[of_pause] += stay.pages
-            counts[forecast.start(stay.start_s, taken[of_pause])] += 1
-    return counts
 
 
 def stay(start_s, pages=512, hours=1.0):
     return forecast.Stay(start_s, start_s + hours * 3600, pages)
 
 
-def office(seed, weeks):
-    """Instances of four sizes that start in office hours, and some at night.
-
-    On weekends a fifth of that. Each working day at nine, 30 more start within
-    five minutes, and a batch of 40 in two minutes each Sunday at two.
-    """
-    dice = random.Random(seed)
-    stays = []
-    for hour in range(weeks * forecast.HOURS):
-        day, of_day = hour // 24 % 7, hour % 24
-        rate = 8.0 if 8 <= of_day < 18 else 0.3
-        rate *= 0.2 if day >= 5 else 1.0
-        at = 0.0
-        while (at := at + dice.expovariate(rate)) < 1:
-            pages = dice.choice([512] * 6 + [1024] * 3 + [2048])
-            stays.append(stay((hour + at) * 3600, pages, 6.0))
-        if day < 5 and of_day == 9:
-            stays += [
-                stay(hour * 3600 + dice.uniform(0, 300), 512, 3.0)
-                for _ in range(30)
-            ]
-        if day == 6 and of_day == 2:
-            stays += [
-                stay(hour * 3600 + dice.uniform(0, 120), 1024, 1.0)
-                for _ in range(40)
-            ]
-    return sorted(stays)
-
-
 def test_a_new_host_keeps_nothing_ready():
     stays = [stay(hour * 3600.0) for hour in range(19)]
 
     margins = forecast.margins(
-        seen(stays, DAY_S), DAY_S, risk=0.01, began_s=0.0
+        arrivals.counted(stays, DAY_S), DAY_S, risk=0.01, began_s=0.0
     )
 
     assert margins == [0] * forecast.HOURS
@@ -81,7 +37,9 @@ def test_what_starts_every_hour_is_kept_always():
     stays = [stay(hour * 3600.0) for hour in range(2 * forecast.HOURS)]
     now = 2.0 * forecast.WEEK_S
 
-    margins = forecast.margins(seen(stays, now), now, risk=0.01, began_s=0.0)
+    margins = forecast.margins(
+        arrivals.counted(stays, now), now, risk=0.01, began_s=0.0
+    )
 
     # But for the hour or two of the week that the risk is.
     assert margins.count(512) >= forecast.HOURS - 2
@@ -95,7 +53,9 @@ def test_what_starts_each_day_at_two_is_kept_around_two():
     ]
     now = 3.0 * forecast.WEEK_S
 
-    margins = forecast.margins(seen(stays, now), now, risk=0.01, began_s=0.0)
+    margins = forecast.margins(
+        arrivals.counted(stays, now), now, risk=0.01, began_s=0.0
+    )
 
     for day in range(7):
         assert margins[day * 24 + 2] == 20 * 512
@@ -112,7 +72,7 @@ def test_all_but_the_risk_is_kept():
         for hour in range(5 * forecast.HOURS)
     ]
     now = 5.0 * forecast.WEEK_S
-    counts = seen(stays, now)
+    counts = arrivals.counted(stays, now)
 
     at_20, at_1 = (
         forecast.margins(counts, now, risk=risk, began_s=0.0)
@@ -131,7 +91,9 @@ def test_old_weeks_are_forgotten():
     ]
     now = later + forecast.WEEK_S
 
-    margins = forecast.margins(seen(stays, now), now, risk=0.01, began_s=0.0)
+    margins = forecast.margins(
+        arrivals.counted(stays, now), now, risk=0.01, began_s=0.0
+    )
 
     assert set(margins) <= {0, 512}
 
@@ -160,23 +122,16 @@ def test_a_replay_counts_what_was_ready_and_idle():
 
 @pytest.mark.parametrize('seed', range(3))
 def test_it_keeps_less_than_a_fixed_margin_that_does_as_well(seed):
-    stays = office(seed, 8)
+    stays = arrivals.classes(seed, 8)
     now, end = 6.0 * forecast.WEEK_S, 8.0 * forecast.WEEK_S
-    margins = forecast.margins(seen(stays, now), now, risk=0.01, began_s=0.0)
+    margins = forecast.margins(
+        arrivals.counted(stays, now), now, risk=0.01, began_s=0.0
+    )
 
-    def replay(kept):
-        return forecast.replay(
-            stays, kept, pause_s=PAUSE_S, from_s=now, until_s=end
-        )
+    ours = forecast.replay(
+        stays, margins, pause_s=arrivals.PAUSE_S, from_s=now, until_s=end
+    )
+    fixed = arrivals.fixed(stays, ours.ready, now, end)
 
-    ours = replay(margins)
     assert ours.ready >= 0.985
-    low, high = 0, 100 * 1024
-    while high - low > 128:
-        middle = (low + high) // 2
-        if replay([middle] * forecast.HOURS).ready >= ours.ready:
-            high = middle
-        else:
-            low = middle
-    fixed = replay([high] * forecast.HOURS)
     assert ours.idle_page_hours < 0.6 * fixed.idle_page_hours

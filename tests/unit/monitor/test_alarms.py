@@ -209,7 +209,7 @@ def test_a_subject_of_other_types(book: Book) -> None:
 def test_all_alarms_of_the_package_are_loaded() -> None:
     loaded = alarms.load(DEFAULTS)
     names = [one.name for one in loaded]
-    assert len(names) == len(set(names)) == 12
+    assert len(names) == len(set(names)) == 13
     assert names == sorted(names)
     for one in loaded:
         assert one.severity in ('info', 'warning', 'critical')
