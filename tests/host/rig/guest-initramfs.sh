@@ -30,7 +30,7 @@ done
 # fill=MIB: programs have that much for a minute.
 mkdir -p /fill
 mknod /zero c 1 5
-mount -t tmpfs -o size=64g fill /fill
+mount -t tmpfs -o size=100% fill /fill
 fill=$(sed -n 's/.*fill=\([0-9]*\).*/\1/p' /proc/cmdline)
 if [ -n "$fill" ]; then
     dd if=/zero of=/fill/memory bs=1M count="$fill"
@@ -39,6 +39,8 @@ fi
 mkdir -p /dev
 mknod /dev/ttyS1 c 4 65
 if stty -F /dev/ttyS1 raw -echo clocal 2>/dev/null; then
+    # It may come to have more memory.
+    mount -o remount,size=64g /fill
     while read -r word mib; do
         case $word in
         # Slowly enough for the host to follow.
