@@ -291,6 +291,12 @@ class Client:
             for uuid, found in answer.json()['allocations'].items()
         }
 
+    def forget_allocations(self, consumer: str) -> None:
+        """Delete what a consumer has in Placement, as an operator does."""
+        answer = self.cloud.placement.delete(f'/allocations/{consumer}')
+        if answer.status_code != 404:
+            exceptions.raise_from_response(answer)
+
     def console(self, server: str) -> str:
         """Read the console of a server."""
         text: str = self.act(server, 'os-getConsoleOutput', {}).json()[

@@ -143,16 +143,16 @@ def test_killed_in_a_live_migration(
     [other] = set(cloud.nodes.values()) - {where}
     # Wherever it is, its pages are there, and none elsewhere.
     checks.wait_until_empty(other)
+    # Nova leaves the migration as it was, and so its allocations. They would
+    # count for all that comes later.
+    migration = client.last_migration(server)
     if client.host(server) == where.name:
-        # Nova leaves the migration as it was, and so its allocations.
         checks.check_instance(
-            client,
-            where,
-            server,
-            left=other.name,
-            migration=client.last_migration(server),
+            client, where, server, left=other.name, migration=migration
         )
+        client.forget_allocations(migration)
         return
+    client.forget_allocations(migration)
     # Nova has lost it. It runs, so it has a right to its pages.
     state = host_state.read(where)
     assert state.holds == {(server, checks.GUEST): state.placed[server]}
