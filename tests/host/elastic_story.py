@@ -268,11 +268,15 @@ class Service:
 Seen = Iterator[tuple[str, Any]]
 
 
+def elastic_cell(node: int) -> domains.Cell:
+    """A guest cell on a node, with a CPU of it."""
+    # As the virtual hosts have them.
+    return domains.Cell(node, BASE_MIB, [2 * node], CEILING_MIB)
+
+
 def grow_and_shrink(service: Service, node: int) -> Seen:
     """It fills, and gets more; it frees, and gives that back."""
-    guest = Guest(
-        service, 'one', domains.Cell(node, BASE_MIB, [0], CEILING_MIB)
-    )
+    guest = Guest(service, 'one', elastic_cell(node))
     guest.start()
     yield 'at first', (guest.has(), guest.held())
     service.look()
@@ -305,8 +309,7 @@ def grow_and_shrink(service: Service, node: int) -> Seen:
 def lend(service: Service, node: int) -> Seen:
     """Two share what one can have; one waits until the other gives back."""
     one, two = (
-        Guest(service, name, domains.Cell(node, BASE_MIB, [0], CEILING_MIB))
-        for name in ('one', 'two')
+        Guest(service, name, elastic_cell(node)) for name in ('one', 'two')
     )
     one.start()
     two.start()
@@ -331,9 +334,7 @@ def lend(service: Service, node: int) -> Seen:
 
 def reset(service: Service, node: int) -> Seen:
     """What it had stays held for it; a service that is killed heals it."""
-    guest = Guest(
-        service, 'one', domains.Cell(node, BASE_MIB, [0], CEILING_MIB)
-    )
+    guest = Guest(service, 'one', elastic_cell(node))
     guest.start()
     guest.ask('fill 80')
     service.until(lambda: guest.current_mib()[0] >= 128, 'it grows')
@@ -371,7 +372,7 @@ def without_driver(service: Service, node: int) -> Seen:
     guest = Guest(
         service,
         'one',
-        domains.Cell(node, BASE_MIB, [0], CEILING_MIB),
+        elastic_cell(node),
         arguments='ignore=virtio_mem fill=45',
     )
     guest.start()
