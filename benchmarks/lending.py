@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """What lending brings: elastic instances on the pool of one node, for a week.
 
 The policy is the real one; the guests are made up. Each uses 30 % of its

@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """Elastic memory: what a flavor asks for, and what of it can be had.
 
 The memory of the flavor is the ceiling. Of each guest cell the instance boots

@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """The policy of elastic memory: how much an instance should have, by its use.
 
 Pure: what the guest says of its memory comes in, a number of pages for each of

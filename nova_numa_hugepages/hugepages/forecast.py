@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """Forecast of the huge pages that instances will want, pool by pool.
 
 For each start it is known how many idle pages there should have been for it to

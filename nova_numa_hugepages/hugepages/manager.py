@@ -156,9 +156,7 @@ class HugePageManager:
         runs.
         """
         with _log_and_continue(holder, _NOT_RECORDED):
-            expected: dict[model.PoolKey, int] = collections.Counter()
-            for hold in self._pools.holds(holder, _GUEST):
-                expected[hold.key] += hold.at_boot
+            expected = model.at_boot_by_pool(self._pools.holds(holder, _GUEST))
             if not expected:
                 return
             process = self._pools.running().get(holder)

@@ -214,19 +214,25 @@ class Account:
 
 def by_pool(parts: Iterable[Hold | PageNeed]) -> dict[PoolKey, int]:
     """Add up pages by pool."""
+    return added_up((part.key, part.pages) for part in parts)
+
+
+def added_up(counts: Iterable[tuple[PoolKey, int]]) -> dict[PoolKey, int]:
+    """Add up counts of the same pool."""
     found: dict[PoolKey, int] = {}
-    for part in parts:
-        found[part.key] = found.get(part.key, 0) + part.pages
+    for key, count in counts:
+        found[key] = found.get(key, 0) + count
     return found
+
+
+def at_boot_by_pool(holds: Iterable[Hold]) -> dict[PoolKey, int]:
+    """Add up the pages that guests take when they start, by pool."""
+    return added_up((hold.key, hold.at_boot) for hold in holds)
 
 
 def idle_by_pool(parts: Iterable[Hold | PageNeed]) -> dict[PoolKey, int]:
     """Add up the pages that elastic cells may have later, by pool."""
-    found: dict[PoolKey, int] = {}
-    for part in parts:
-        if part.idle:
-            found[part.key] = found.get(part.key, 0) + part.idle
-    return found
+    return added_up((part.key, part.idle) for part in parts if part.idle)
 
 
 def pooled_kib(pools: Iterable[Pool], node: int) -> int:

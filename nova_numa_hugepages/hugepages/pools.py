@@ -398,9 +398,7 @@ class Pools:
                 )
                 for row in self._rows(holder, needs, model.Purpose.GUEST, {})
             ]
-            grown: dict[model.PoolKey, int] = collections.Counter()
-            for hold in held:
-                grown[hold.key] += hold.grown
+            grown = model.added_up((hold.key, hold.grown) for hold in held)
             self.replace(
                 holder, {model.Purpose.GUEST: _more_grown(rows, grown)}
             )

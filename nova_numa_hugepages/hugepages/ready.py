@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """Huge pages that are kept ready for instances which will start.
 
 The ledger counts what starts would have needed; from that follows how many

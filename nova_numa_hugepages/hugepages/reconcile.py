@@ -19,7 +19,6 @@ changed a pool by hand, a reboot of the host.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -243,9 +242,7 @@ class Reconciler:
             except exception.KernelError:
                 found.add(holder)
                 continue
-            wanted: dict[model.PoolKey, int] = collections.Counter()
-            for row in rows:
-                wanted[row.key] += row.at_boot
+            wanted = model.at_boot_by_pool(rows)
             if all(has.get(key, 0) >= wanted[key] for key in wanted):
                 found.add(holder)
         return found

@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """Elastic memory of the guests of a host: giving it, and taking it back.
 
 A thread of the compute service looks at each elastic guest in turn. What a

@@ -83,10 +83,9 @@ def _instance_pages(
 
 def _elastic(instance: InstanceSample, size: str) -> dict[model.PoolKey, int]:
     """Add up a size of the elastic cells of an instance, by pool."""
-    found: dict[model.PoolKey, int] = collections.Counter()
-    for hold in instance.elastic:
-        found[hold.key] += getattr(hold, size)
-    return found
+    return model.added_up(
+        (hold.key, getattr(hold, size)) for hold in instance.elastic
+    )
 
 
 def _inside(

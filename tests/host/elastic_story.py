@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """Elastic guests on the host that this is run on.
 
 ``python -m tests.host.elastic_story FOLDER STORY [URI]`` stands for the

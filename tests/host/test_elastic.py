@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """Elastic guests on real kernels: their memory comes and goes by use."""
 
 from __future__ import annotations

@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """Counters of the kernel on memory that fell short or lies elsewhere.
 
 They count from the boot of the host on, and only their differences say

@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """The huge pages that a kubelet on the host has promised to its pods.
 
 Its memory manager notes them in a file, for pods whose containers ask for as

@@ -9,6 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+
 """The CPUs that the threads of a guest may run on.
 
 QEMU names the thread of a vCPU after it if libvirt asks for that, which it
