@@ -28,7 +28,6 @@ import bisect
 import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
-import itertools
 from typing import Final
 from typing import NamedTuple
 
@@ -104,7 +103,7 @@ def margins(
             low = middle
         else:
             high = middle
-    return [_choose(curve, high)[0] for curve in curves]
+    return [_choose(curve, high).pages for curve in curves]
 
 
 def _expected(
@@ -185,24 +184,13 @@ def _curve(expected: Mapping[int, float]) -> list[_Kept]:
 
     :param expected: starts by what they need
     """
-    needs = sorted(expected)
-    missed = list(
-        itertools.accumulate(expected[need] for need in reversed(needs))
-    )
-    # Keeping a need meets it and all smaller ones.
-    return (
-        [
-            _Kept(0, missed[-1]),
-            *(
-                _Kept(need, left)
-                for need, left in zip(
-                    needs, [*reversed(missed[:-1]), 0.0], strict=True
-                )
-            ),
-        ]
-        if needs
-        else [_Kept(0, 0.0)]
-    )
+    curve = []
+    missed = 0.0
+    for need in sorted(expected, reverse=True):
+        # Keeping a need meets it and all smaller ones.
+        curve.append(_Kept(need, missed))
+        missed += expected[need]
+    return [_Kept(0, missed), *reversed(curve)]
 
 
 def _choose(curve: Sequence[_Kept], price: float) -> _Kept:

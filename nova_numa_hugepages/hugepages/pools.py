@@ -553,18 +553,23 @@ class Pools:
         Only as many as the forecast says: the fixed margin is never allocated
         in advance.
         """
-        usage = self.usage()
-        kept = model.above_zero(self._kept_ready(usage))
+        kept = model.above_zero(self._kept_ready(self._ledger.accounts()))
         if kept != self._ledger.ready():
             self._ledger.set_ready(kept)
         if not self._policy.ready_risk_percent or not self.can_grow:
             return
         warm_kib = self._policy.warm_mib * 1024
+        ahead = {
+            key: count
+            for key, count in kept.items()
+            if count > warm_kib // key.size_kib
+        }
+        # All guests are looked at for it.
+        usage = self.usage() if ahead else {}
         missing = model.above_zero(
             {
                 key: count - max(0, usage[key].unclaimed)
-                for key, count in kept.items()
-                if count > warm_kib // key.size_kib
+                for key, count in ahead.items()
             }
         )
         made: dict[model.PoolKey, int] = {}

@@ -84,10 +84,8 @@ class Ledger:
         self._lock = threading.RLock()
         self._depth = 0
         self._closed = False
-        # One of an earlier version that is only read.
-        self._columns = '*, 0, 0 FROM holds'
-        if schema.has_table(connection, schema.ELASTIC):
-            self._columns = _COLUMNS
+        # One of an earlier version that is only read has fewer tables.
+        self._is_complete = schema.has_table(connection, schema.ELASTIC)
 
     @classmethod
     def open(
@@ -181,8 +179,9 @@ class Ledger:
         :param holder: whose; those of all holders if None
         :param purposes: for what; everything if none
         """
+        columns = _COLUMNS if self._is_complete else '*, 0, 0 FROM holds'
         rows = self._read(
-            f'SELECT {self._columns} WHERE holder = coalesce(?, holder) '
+            f'SELECT {columns} WHERE holder = coalesce(?, holder) '
             'ORDER BY holder, purpose, cell',
             holder,
         )
@@ -412,7 +411,7 @@ class Ledger:
 
         One whose size never changed has none.
         """
-        if self._columns is not _COLUMNS:
+        if not self._is_complete:
             return {}
         rows = self._read(
             'SELECT cell, wanted, changed, why FROM sizes WHERE holder = ? '
@@ -486,7 +485,7 @@ class Ledger:
 
         :param since: the first week, since the epoch
         """
-        if self._columns is not _COLUMNS:
+        if not self._is_complete:
             return {}
         rows = self._read(
             'SELECT node, size_kib, week, hour, need, count FROM starts '
