@@ -122,19 +122,14 @@ class HostCheck:
         self.hosts: list[request_cache.CheckedHost] = []
         self.refused: Rejection | None = None
         self.farthest: int | None = None
+        specs = translate.extra_specs(spec.flavor)
+        self._elastic = _ElasticCheck(spec, specs)
         try:
-            specs = translate.extra_specs(spec.flavor)
             self.farthest = extra_specs.max_distance(specs)
-            elastic_spec.check(
-                specs,
-                spec.image.properties if spec.image else {},
-                _cells(spec),
-            )
-        except (
-            exception.InvalidExtraSpec,
-            exception.ElasticRefused,
-        ) as error:
+        except exception.InvalidExtraSpec as error:
             self.refused = Rejection(Reason.EXTRA_SPEC, detail=str(error))
+        else:
+            self.refused = self._elastic.check(elastic_spec.LEAST_PAGE_KIB)
         self.fitter: Fitter | None = None
         if spec.numa_topology:
             self.fitter = Fitter(
@@ -273,6 +268,10 @@ class HostCheck:
             rejection = self._stock_rejection(fitter, checked, devices)
             if rejection:
                 return rejection
+        if choice.common_size_kib is not None:
+            rejection = self._elastic.check(choice.common_size_kib)
+            if rejection:
+                return rejection
         if checked.choice is None:
             # Nova claims the first candidate that is left.
             checked.choice = choice
@@ -319,18 +318,48 @@ class HostCheck:
         return self._limits[key]
 
 
-def _cells(spec: request_spec.RequestSpec) -> list[tuple[int, int]]:
-    """Return the memory of each guest cell, and the least size of its pages.
+class _ElasticCheck:
+    """Checks that the memory of a guest can be elastic, if that is asked."""
 
-    In MiB and KiB.
-    """
-    found = []
-    for cell in spec.numa_topology.cells if spec.numa_topology else ():
-        size_kib = (cell.pagesize if 'pagesize' in cell else None) or 0
-        if size_kib in model.SEVERAL_SIZES:
-            size_kib = elastic_spec.LEAST_PAGE_KIB
-        found.append((cell.memory, size_kib))
-    return found
+    def __init__(
+        self, spec: request_spec.RequestSpec, specs: Mapping[str, str]
+    ) -> None:
+        self._specs = specs
+        self._properties: Any = spec.image.properties if spec.image else {}
+        self._cells = [
+            (cell.memory, (cell.pagesize if 'pagesize' in cell else None) or 0)
+            for cell in (
+                spec.numa_topology.cells if spec.numa_topology else ()
+            )
+        ]
+        self._checked: dict[int, Rejection | None] = {}
+
+    def check(self, common_size_kib: int) -> Rejection | None:
+        """Check it.
+
+        :param common_size_kib: what stands for ``large`` and ``any``
+        :returns: why it can't be
+        """
+        if common_size_kib not in self._checked:
+            cells = [
+                (
+                    mib,
+                    common_size_kib
+                    if size_kib in model.SEVERAL_SIZES
+                    else size_kib,
+                )
+                for mib, size_kib in self._cells
+            ]
+            rejection = None
+            try:
+                elastic_spec.check(self._specs, self._properties, cells)
+            except (
+                exception.InvalidExtraSpec,
+                exception.ElasticRefused,
+            ) as error:
+                rejection = Rejection(Reason.EXTRA_SPEC, detail=str(error))
+            self._checked[common_size_kib] = rejection
+        return self._checked[common_size_kib]
 
 
 def _requires_threads(spec: request_spec.RequestSpec) -> bool:

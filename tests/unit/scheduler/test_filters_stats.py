@@ -18,6 +18,7 @@ import re
 
 import pytest
 
+from tests.unit.core.builders import giant
 from tests.unit.core.builders import host_cell
 from tests.unit.core.builders import huge
 from tests.unit.core.builders import pinned_cell
@@ -273,6 +274,23 @@ class TestDistance:
 
         assert not numa_filter.filter_all([self.host()], asked)
         assert said in caplog.messages[0]
+
+    def test_large_pages_have_to_leave_room_for_elastic_memory(
+        self, numa_filter, caplog
+    ):
+        caplog.set_level('INFO', FILTERS)
+        asked = request(
+            [pinned_cell(1, 2048, LARGE)],
+            extra_specs={'numa_hugepages:elastic_base_mib': '1536'},
+        )
+
+        def host(*pools):
+            cells = [host_cell(pools=(small(8192), *pools), memory_mib=8192)]
+            return host_state('ours', topology(*cells))
+
+        assert numa_filter.host_passes(host(huge(1024)), asked)
+        assert not numa_filter.host_passes(host(giant(2)), asked)
+        assert 'has 1024 MiB beyond its base' in caplog.messages[-1]
 
     def test_elastic_memory_is_placed_by_its_ceiling(self, numa_filter):
         def passes(mib):
