@@ -18,15 +18,17 @@ They reach the scheduler as JSON in the compute node's stats, under
     {"version": 1,
      "cells": {"0": {"distances": [10, 21],
                      "pages": {"2048": {"free": 512, "allocatable": 128,
-                                        "unusable_permille": 20}}}}}
+                                        "unusable_permille": 20}}}},
+     "waiting": {"6d3a…": 1024}}
 
 ``distances`` are in the order of the host's cells (the ACPI SLIT, as in
 ``/sys/devices/system/node/node*/distance``); ``free`` counts pages that no
 guest holds or was promised, ``allocatable`` pages that could still be made,
 and ``unusable_permille`` how much of the free memory is in pieces too small
-for such a page, out of 1000. All but the version may be missing, and keys that
-are not known are ignored, so that an older reader gets along with a newer
-writer of the same version.
+for such a page, out of 1000. ``waiting`` names elastic instances that need
+more memory, in MiB, than others leave them. All but the version may be
+missing, and keys that are not known are ignored, so that an older reader gets
+along with a newer writer of the same version.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ class HostStats:
         the free memory, out of 1000, that is in pieces too small for it
     :ivar lendable: host cell id to page size in KiB to pages of the total that
         don't exist: elastic instances count as having them, and don't
+    :ivar waiting: elastic instances, by uuid, that need more memory, in MiB,
+        which others have
     """
 
     distances: Mapping[int, tuple[int, ...]] = dataclasses.field(
@@ -83,6 +87,7 @@ class HostStats:
     lendable: Mapping[int, Mapping[int, int]] = dataclasses.field(
         default_factory=dict
     )
+    waiting: Mapping[str, int] = dataclasses.field(default_factory=dict)
     # Computed once, since the same stats come with each request.
     _matrices: dict[tuple[int, ...], _Matrix | None] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -127,8 +132,11 @@ class HostStats:
                 )
                 for size_kib, count in sizes.items():
                     pages.setdefault(str(size_kib), {})[name] = count
+        document: dict[str, Any] = {'version': VERSION, 'cells': cells}
+        if self.waiting:
+            document['waiting'] = dict(self.waiting)
         return json.dumps(
-            {'version': VERSION, 'cells': cells},
+            document,
             sort_keys=True,
             separators=(',', ':'),
         )
@@ -137,14 +145,14 @@ class HostStats:
         """Leave out what makes the value too long.
 
         The least important goes first: how fragmented the memory is, then
-        the free pages, then the distances. The allocatable pages stay:
-        without them all of the totals would count as pages that exist.
+        who waits, the free pages, and the distances. The allocatable pages
+        stay: without them all of the totals would count as pages that exist.
 
         :param length: how long the value may be
         :returns: these stats, or as much of them as possible
         """
         shorter = self
-        for name in ('unusable_permille', 'free', 'distances'):
+        for name in ('unusable_permille', 'waiting', 'free', 'distances'):
             if len(shorter.dump()) <= length:
                 break
             shorter = dataclasses.replace(shorter, **{name: {}})
@@ -184,11 +192,15 @@ def parse(value: str) -> HostStats:
             inner = f'{where}.pages.{size}'
             for name, into in found.items():
                 if name in _object(counts, inner):
-                    count = _integer(counts[name], f'{inner}.{name}')
-                    if count < 0:
-                        raise ValueError(f'{inner}.{name}: {count} is below 0')
+                    count = _count(counts[name], f'{inner}.{name}')
                     into.setdefault(cell_id, {})[size_kib] = count
-    return HostStats(distances, **found)
+    waiting = {
+        uuid: _count(mib, f'waiting.{_short(uuid)}')
+        for uuid, mib in _object(
+            document.get('waiting', {}), 'waiting'
+        ).items()
+    }
+    return HostStats(distances, **found, waiting=waiting)
 
 
 def _distances(value: Any, where: str) -> tuple[int, ...]:
@@ -219,6 +231,13 @@ def _integer(value: Any, where: str) -> int:
             f'{where}: expected an integer, found {_short(value)}'
         )
     return value
+
+
+def _count(value: Any, where: str) -> int:
+    count = _integer(value, where)
+    if count < 0:
+        raise ValueError(f'{where}: {count} is below 0')
+    return count
 
 
 def _number(key: str, where: str) -> int:

@@ -134,4 +134,5 @@ def take_snapshot(
         ledger.holds(),
         can_grow=policy.dynamic,
         ready=ledger.ready(),
+        waits=ledger.waits(),
     )

@@ -56,6 +56,11 @@ class Marks:
         """The share that is aimed at."""
         return (self.grow_percent + self.shrink_percent) / 200
 
+    @property
+    def at_once(self) -> Marks:
+        """Return the same marks, for a guest that others wait for."""
+        return dataclasses.replace(self, shrink_delay_s=0.0)
+
 
 class Cell(NamedTuple):
     """An elastic guest cell. All counts are pages.

@@ -42,6 +42,7 @@ _GUEST = model.Purpose.GUEST
 _INCOMING = model.Purpose.INCOMING
 _RESIZE = model.Purpose.RESIZE
 
+_SET_BEFORE = 'an operator set it on the host that the instance has left'
 _NOT_RELEASED = (
     'Failed to release huge pages: %s. Will retry in the next resource update.'
 )
@@ -264,15 +265,22 @@ class HugePageManager:
         """Get how the elastic cells of a guest came to their sizes."""
         return self._pools.sizes(holder)
 
-    def put_size(self, holder: str, cell: int, size: model.Size) -> None:
-        """Set the size that an operator wants an elastic cell to have."""
-        self._pools.put_size(holder, cell, size)
-
     def note_size(
         self, holder: str, cell: int, changed: float, why: str
     ) -> None:
         """Note when and why the size of an elastic cell has changed."""
         self._pools.note_size(holder, cell, changed, why)
+
+    def waits(self) -> list[model.Wait]:
+        """List the elastic cells that need pages which others have."""
+        return self._pools.waits()
+
+    def put_waits(self, holder: str, missing_kib: Mapping[int, int]) -> None:
+        """Note what the elastic cells of a guest need that others have.
+
+        :param missing_kib: by cell, without those that need none
+        """
+        self._pools.put_waits(holder, missing_kib)
 
     # Guests that stop.
 
@@ -328,15 +336,25 @@ class HugePageManager:
 
     # Guests that move.
 
-    def incoming(self, holder: str, needs: Sequence[model.PageNeed]) -> None:
+    def incoming(
+        self,
+        holder: str,
+        needs: Sequence[model.PageNeed],
+        wanted_kib: Mapping[int, int] | None = None,
+    ) -> None:
         """Hold pages for a guest that is to be migrated to this host.
 
         What was held for it before, for another plan, is released.
 
+        :param wanted_kib: the sizes that an operator has set on the host that
+            it leaves, by guest cell
         :raises: as for `starting`
         """
         if needs:
             self._pools.hold(holder, needs, _INCOMING)
+            for cell, kib in (wanted_kib or {}).items():
+                size = model.Size(kib, self._pools.now(), _SET_BEFORE)
+                self._pools.put_size(holder, cell, size)
 
     def arrived(self, holder: str) -> None:
         """Let a guest that was migrated here have what was held for it."""

@@ -168,19 +168,38 @@ class Hold:
         """Pages that the guest takes when it starts."""
         return self.base if self.ceiling else self.pages
 
+    @property
+    def at_most(self) -> int:
+        """Pages that the guest may come to have."""
+        return self.pages + self.idle
+
 
 class Size(NamedTuple):
     """The size of an elastic guest cell, and how it came to it.
 
-    :ivar wanted: pages that an operator wants it to have; None if its use
+    :ivar wanted_kib: what an operator wants it to have; None if its use
         decides
     :ivar changed: when its size last changed, in seconds since the epoch
     :ivar why: a sentence on why it did
     """
 
-    wanted: int | None
+    wanted_kib: int | None
     changed: float
     why: str
+
+
+class Wait(NamedTuple):
+    """An elastic guest cell that needs pages which others have.
+
+    :ivar holder: the uuid of the instance
+    :ivar kib: how much more it needs
+    :ivar since: seconds since the epoch
+    """
+
+    holder: str
+    cell: int
+    kib: int
+    since: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

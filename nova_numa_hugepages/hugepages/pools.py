@@ -249,6 +249,7 @@ class Pools:
             self._ledger.holds(),
             can_grow=self.can_grow,
             ready=self._ledger.ready(),
+            waits=self._ledger.waits(),
         )
 
     def freeable(
@@ -426,6 +427,17 @@ class Pools:
     ) -> None:
         """Note when and why the size of an elastic cell has changed."""
         self._ledger.note_size(holder, cell, changed, why)
+
+    def waits(self) -> list[model.Wait]:
+        """List the elastic cells that need pages which others have."""
+        return self._ledger.waits()
+
+    def put_waits(self, holder: str, missing_kib: Mapping[int, int]) -> None:
+        """Note what the elastic cells of a guest need that others have.
+
+        :param missing_kib: by cell, without those that need none
+        """
+        self._ledger.put_waits(holder, missing_kib, self._clock())
 
     def mark_taken(self, holder: str) -> None:
         """Record that a guest has started and has its pages. Idempotent."""

@@ -83,9 +83,7 @@ class PoolSnapshot:
         if holders is None:
             return 0
         return sum(
-            hold.pages + hold.idle
-            for hold in self.holds
-            if hold.holder not in holders
+            hold.at_most for hold in self.holds if hold.holder not in holders
         )
 
 
@@ -96,6 +94,7 @@ class HostSnapshot:
     :ivar memory: the memory of each node
     :ivar guests: the guests that run, by uuid
     :ivar can_grow: whether the pools can grow
+    :ivar waits: the elastic cells that need pages which others have
     """
 
     nodes: Mapping[int, Node]
@@ -103,6 +102,7 @@ class HostSnapshot:
     pools: Mapping[model.PoolKey, PoolSnapshot]
     guests: Mapping[str, processes.GuestProcess]
     can_grow: bool
+    waits: tuple[model.Wait, ...] = ()
 
     def others(
         self,
@@ -140,12 +140,14 @@ def take(
     *,
     can_grow: bool,
     ready: Mapping[model.PoolKey, int],
+    waits: Iterable[model.Wait],
 ) -> HostSnapshot:
     """Take a snapshot of a host. Changes nothing and needs no lock.
 
     :param holds: all holds
     :param can_grow: whether the pools can grow
     :param ready: how many idle pages are kept ready, by pool
+    :param waits: the elastic cells that need pages which others have
     :raises exception.KernelError: if the kernel's files can't be read
     :raises exception.LedgerError: if the ledger can't be read
     """
@@ -185,6 +187,12 @@ def take(
             tuple(hold for hold in holds if hold.key == key),
             ready.get(key, 0),
         )
+    guests = processes.running(fs)
     return HostSnapshot(
-        nodes.read_nodes(fs), memory, pools, processes.running(fs), can_grow
+        nodes.read_nodes(fs),
+        memory,
+        pools,
+        guests,
+        can_grow,
+        tuple(wait for wait in waits if wait.holder in guests),
     )

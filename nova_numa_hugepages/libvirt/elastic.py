@@ -21,7 +21,9 @@ counts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import threading
 import time
@@ -110,6 +112,11 @@ class ElasticGuests:
         self._followed: dict[str, _Followed] = {}
         # Guests that aren't elastic, by uuid, with the number of their run.
         self._others: dict[str, int] = {}
+        # What cells of guests need and others have, in KiB, and the pools.
+        self._waits: dict[str, dict[int, int]] = {}
+        for wait in manager.waits():
+            self._waits.setdefault(wait.holder, {})[wait.cell] = wait.kib
+        self._short: frozenset[model.PoolKey] = frozenset()
         self._stopped = threading.Event()
 
     def start(self, interval_s: float) -> None:
@@ -149,10 +156,13 @@ class ElasticGuests:
                 error,
             )
             return
-        here = set()
+        here = {guest.uuid for guest in guests}
+        for uuid in self._waits.keys() - here:
+            with self._logged(uuid):
+                self._note_waits(uuid, {})
+        short: set[model.PoolKey] = set()
         for guest in guests:
             uuid = guest.uuid
-            here.add(uuid)
             if self._others.get(uuid) == guest.id:
                 continue
             with self._manager.undisturbed(uuid) as is_free:
@@ -160,23 +170,30 @@ class ElasticGuests:
                     # It is being started, stopped or moved.
                     self._followed.pop(uuid, None)
                     continue
-                try:
-                    self._look_at(guest, uuid)
-                except (
-                    exception.NUMAHugepagesError,
-                    nova_exception.NovaException,
-                    libvirt_host.libvirt.libvirtError,
-                ) as error:
-                    if self._is_new(uuid, _ERROR):
-                        LOG.warning(
-                            'Could not look after the elastic memory of the '
-                            'instance: %s',
-                            error,
-                            instance_uuid=uuid,
-                        )
+                with self._logged(uuid):
+                    short |= self._look_at(guest, uuid)
+        self._short = frozenset(short)
         for known in (self._followed, self._others):
             for uuid in known.keys() - here:
                 del known[uuid]
+
+    @contextlib.contextmanager
+    def _logged(self, uuid: str) -> Iterator[None]:
+        """Log what goes wrong with a guest, once until it is over."""
+        try:
+            yield
+        except (
+            exception.NUMAHugepagesError,
+            nova_exception.NovaException,
+            libvirt_host.libvirt.libvirtError,
+        ) as error:
+            if self._is_new(uuid, _ERROR):
+                LOG.warning(
+                    'Could not look after the elastic memory of the '
+                    'instance: %s',
+                    error,
+                    instance_uuid=uuid,
+                )
 
     def _thaw(self) -> None:
         """Let the sizes of guests change again whose migration is over."""
@@ -187,21 +204,27 @@ class ElasticGuests:
         for uuid in frozen - moving if moving is not None else ():
             self._manager.thaw(uuid)
 
-    def _look_at(self, guest: libvirt_guest.Guest, uuid: str) -> None:
+    def _look_at(
+        self, guest: libvirt_guest.Guest, uuid: str
+    ) -> set[model.PoolKey]:
+        """Look at a guest, and change what has to be.
+
+        :returns: the pools of which others have pages that it needs
+        """
         if not guest._domain.isActive():
             # It ended since they were listed.
-            return
+            return set()
         xml = guest.get_xml_desc()
         devices = domain_xml.memory_devices(xml)
         if not devices:
             self._others[uuid] = guest.id
-            return
+            return set()
         if (
             guest.get_job_info().type
             != libvirt_host.libvirt.VIR_DOMAIN_JOB_NONE
         ):
             # It is being migrated or saved: its devices can't change.
-            return
+            return set()
         followed = self._followed.get(uuid)
         if followed is None or followed.run != guest.id:
             followed = _Followed(guest.id, elastic.Track())
@@ -217,26 +240,34 @@ class ElasticGuests:
             ],
         ):
             # It holds nothing as a guest of this host, at least not yet.
-            return
+            return set()
         self._follow(guest, followed, cells, xml)
         sizes = self._manager.sizes(uuid)
         decision = _by_operator(cells, sizes)
         if decision is None and self._ticks() >= followed.refuses_until:
             now = self._clock()
+            marks = self._marks
+            if any(need.key in self._short for need in needs):
+                # Others wait for what it doesn't need.
+                marks = marks.at_once
             decision = elastic.decide(
                 [
                     cell
                     for cell in cells
-                    if sizes.get(cell.number, _AUTO).wanted is None
+                    if sizes.get(cell.number, _AUTO).wanted_kib is None
                 ],
                 _inside(guest, now),
                 followed.track,
-                self._marks,
+                marks,
                 now,
             )
-        if decision is not None:
+        if decision is None:
+            self._note_waits(uuid, {})
+        else:
             self._change(guest, followed, cells, decision, xml)
         followed.told.discard(_ERROR)
+        waits = self._waits.get(uuid, {})
+        return {need.key for need in needs if need.cell in waits}
 
     def _follow(
         self,
@@ -299,8 +330,22 @@ class ElasticGuests:
         }
         for cell in less:
             self._resize(guest, followed, cell, decision, xml)
-        if more and self._ticks() >= followed.short_until:
+        if not more:
+            self._note_waits(guest.uuid, {})
+        elif self._ticks() >= followed.short_until:
             held = self._hold(guest.uuid, followed, cells, more, decision.why)
+            self._note_waits(
+                guest.uuid,
+                {
+                    cell.number: (
+                        more[cell.number]
+                        - held.get(cell.number, max(cell.asked, cell.current))
+                    )
+                    * cell.size_kib
+                    for cell in cells
+                    if cell.number in more
+                },
+            )
             for cell in cells:
                 if cell.number in held:
                     self._resize(
@@ -394,6 +439,15 @@ class ElasticGuests:
             return least
         return {}
 
+    def _note_waits(self, uuid: str, missing_kib: Mapping[int, int]) -> None:
+        """Note which cells of a guest wait for pages that others have."""
+        waits = {cell: kib for cell, kib in missing_kib.items() if kib}
+        if waits != self._waits.get(uuid, {}):
+            self._manager.put_waits(uuid, waits)
+            self._waits[uuid] = waits
+        if not waits:
+            self._waits.pop(uuid, None)
+
     def _ask(
         self,
         guest: libvirt_guest.Guest,
@@ -459,11 +513,12 @@ def _by_operator(
     """Return the change to the sizes that an operator wants, if any."""
     pages = {}
     for cell in cells:
-        wanted = sizes.get(cell.number, _AUTO).wanted
-        if wanted is None:
+        wanted_kib = sizes.get(cell.number, _AUTO).wanted_kib
+        if wanted_kib is None:
             continue
         # Up to whole blocks.
-        blocks = -(-(wanted - cell.base) // cell.block)
+        more_kib = wanted_kib - cell.base * cell.size_kib
+        blocks = -(-more_kib // (cell.block * cell.size_kib))
         count = min(cell.ceiling, cell.base + max(0, blocks) * cell.block)
         if count != cell.asked:
             pages[cell.number] = count

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from lxml import etree
 from nova import context as nova_context
@@ -33,9 +34,11 @@ from nova_numa_hugepages.hugepages import model
 
 LOG = logging.getLogger(__name__)
 
-# What an instance that migrates has, in the metadata that Nova keeps of it,
-# and how long that may be.
+# What an instance that migrates has, and what an operator wants it to have, in
+# the metadata that Nova keeps of it, and how long that may be.
 _SIZES = 'numa_hugepages_elastic_pages'
+_WANTED = 'numa_hugepages_elastic_wanted_kib'
+_NONE = '-'
 _MOST = 255
 # Nova keeps the properties of an image there that it doesn't know.
 _IMAGE = 'image_'
@@ -74,49 +77,83 @@ def asked_for(
         raise nova_exception.InvalidInput(reason=str(error)) from error
 
 
-def tell(instance: objects.Instance, held: Sequence[model.Hold]) -> None:
+class Incoming(NamedTuple):
+    """What an instance needs that migrates to this host.
+
+    :ivar needs: one for each guest cell on huge pages
+    :ivar wanted_kib: the sizes that an operator has set, by guest cell
+    """
+
+    needs: list[model.PageNeed]
+    wanted_kib: dict[int, int]
+
+
+def tell(
+    instance: objects.Instance,
+    held: Sequence[model.Hold],
+    sizes: Mapping[int, model.Size],
+) -> None:
     """Have an instance that migrates say what it has now.
 
     The destination holds that for it, and not all that it may come to have.
 
     :param instance: changed, and saved
     :param held: what it holds, by guest cell
+    :param sizes: how its elastic cells came to their sizes
     """
-    parts = [
-        f'{hold.pages}/{hold.base}' if hold.ceiling else '-' for hold in held
+    wanted = [
+        sizes[hold.cell].wanted_kib if hold.cell in sizes else None
+        for hold in held
     ]
-    text = ' '.join([instance.host, *parts])
-    if len(text) <= _MOST:
-        instance.system_metadata[_SIZES] = text
-        instance.save()
+    for name, values in (
+        (
+            _SIZES,
+            [
+                f'{hold.pages}/{hold.base}' if hold.ceiling else None
+                for hold in held
+            ],
+        ),
+        (_WANTED, wanted),
+    ):
+        parts = [_NONE if value is None else str(value) for value in values]
+        text = ' '.join([instance.host, *parts])
+        if len(text) <= _MOST:
+            instance.system_metadata[name] = text
+    instance.save()
 
 
 def of_incoming(
     instance: objects.Instance, needs: Sequence[model.PageNeed]
-) -> list[model.PageNeed]:
-    """Return the pages that an instance needs which migrates to this host.
+) -> Incoming:
+    """Return what an instance needs that migrates to this host.
+
+    Its elastic cells need what they have now, or all where that isn't known.
 
     :param needs: all that its cells may have
-    :returns: for elastic cells what they have now; all where that isn't known
     :raises nova.exception.NovaException: if Nova's database doesn't answer
     """
+    everything = Incoming(list(needs), {})
     if extra_specs.elastic_base(instance.flavor.extra_specs) is None:
-        return list(needs)
+        return everything
     # The source has written it since the instance was read.
     stored = objects.Instance.get_by_uuid(
         nova_context.get_admin_context(),
         instance.uuid,
         expected_attrs=['system_metadata'],
     )
-    text = stored.system_metadata.get(_SIZES, '')
-    host, *parts = text.split() or ['']
-    if host != stored.host or len(parts) != len(needs):
-        # It comes from a host that doesn't say.
-        return list(needs)
     try:
-        return [
-            _sized(need, part) for need, part in zip(needs, parts, strict=True)
-        ]
+        return Incoming(
+            [
+                need if part == _NONE else _sized(need, part)
+                for need, part in _told(stored, _SIZES, needs)
+            ]
+            or list(needs),
+            {
+                need.cell: int(part)
+                for need, part in _told(stored, _WANTED, needs)
+                if part != _NONE
+            },
+        )
     except ValueError as error:
         LOG.warning(
             'Holding all memory that the instance may have, as what it has '
@@ -124,13 +161,24 @@ def of_incoming(
             error,
             instance=instance,
         )
-        return list(needs)
+        return everything
+
+
+def _told(
+    stored: objects.Instance, name: str, needs: Sequence[model.PageNeed]
+) -> list[tuple[model.PageNeed, str]]:
+    """Return what an instance says of each of its cells.
+
+    :returns: nothing if the host that it leaves doesn't say it
+    """
+    host, *parts = stored.system_metadata.get(name, '').split() or ['']
+    if host != stored.host or len(parts) != len(needs):
+        return []
+    return list(zip(needs, parts, strict=True))
 
 
 def _sized(need: model.PageNeed, text: str) -> model.PageNeed:
     """Return what a cell needs with its size as it was told."""
-    if text == '-':
-        return need
     pages, base = map(int, text.split('/'))
     if not 0 < base <= pages <= need.pages:
         raise ValueError(f'{text} cannot be of {need.pages} pages')

@@ -187,7 +187,9 @@ class MigrationHooks(driver.LibvirtDriver):
                 undo.callback(manager.thaw, uuid)
                 manager.freeze(uuid)
                 try:
-                    elastic_sizes.tell(instance, manager.held(uuid))
+                    elastic_sizes.tell(
+                        instance, manager.held(uuid), manager.sizes(uuid)
+                    )
                 except nova_exception.NovaException as error:
                     raise nova_exception.MigrationPreCheckError(
                         reason=str(error)
@@ -260,11 +262,11 @@ class MigrationHooks(driver.LibvirtDriver):
         if self._manager is None:
             return
         try:
+            incoming = elastic_sizes.of_incoming(
+                instance, _page_needs(topology, host_cells)
+            )
             self._manager.incoming(
-                instance.uuid,
-                elastic_sizes.of_incoming(
-                    instance, _page_needs(topology, host_cells)
-                ),
+                instance.uuid, incoming.needs, incoming.wanted_kib
             )
         except (
             exception.NUMAHugepagesError,

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -162,7 +163,12 @@ def build_stats(
                 lent = lendable.setdefault(node, {})
                 lent[size_kib] = pool.usage.lendable
     far = distances(snapshot.nodes, cell_ids)
-    return HostStats(far, free, allocatable, unusable, lendable).bounded()
+    waiting: dict[str, int] = collections.Counter()
+    for wait in snapshot.waits:
+        waiting[wait.holder] += wait.kib // 1024
+    return HostStats(
+        far, free, allocatable, unusable, lendable, dict(waiting)
+    ).bounded()
 
 
 def distances(

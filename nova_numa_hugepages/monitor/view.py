@@ -73,6 +73,9 @@ def view(
     :param problems: what can't be kept, beside what can't be read
     """
     sample, found = seen
+    waits = {
+        (wait.holder, wait.cell): wait.kib for wait in sample.snapshot.waits
+    }
     return {
         'version': VERSION,
         'host': printable(host),
@@ -83,7 +86,7 @@ def view(
         'nodes': [_node(node, seen, past) for node in sample.snapshot.nodes],
         'pools': [_pool(key, sample, past) for key in sample.snapshot.pools],
         'instances': [
-            _instance(uuid, instance, alarms, past)
+            _instance(uuid, instance, alarms, past, waits)
             for uuid, instance in sorted(
                 sample.instances.items(), key=lambda item: item[1].process.name
             )
@@ -231,6 +234,7 @@ def _instance(
     instance: InstanceSample,
     alarms: Iterable[Mapping[str, Any]],
     past: Mapping[Series, Curve],
+    waits: Mapping[tuple[str, int], int],
 ) -> dict[str, Any]:
     plan = instance.domain.plan if instance.domain else None
     inside = instance.inside
@@ -256,6 +260,22 @@ def _instance(
                 'in_place': _pages(in_place, key),
             }
             for key in sorted({*(promised or ()), *(in_place or ())})
+        ],
+        'elastic': [
+            {
+                **_of_pool(hold.key),
+                'cell': hold.cell,
+                **{
+                    name: pages * hold.size_kib
+                    for name, pages in (
+                        ('base_kib', hold.base),
+                        ('held_kib', hold.pages),
+                        ('ceiling_kib', hold.ceiling),
+                    )
+                },
+                'waits_kib': waits.get((uuid, hold.cell), 0),
+            }
+            for hold in instance.elastic
         ],
         'inside': None
         if inside is None

@@ -35,8 +35,6 @@ from nova_numa_hugepages.monitor.labels import of_pool
 from nova_numa_hugepages.monitor.labels import Subject
 from nova_numa_hugepages.monitor.thresholds import Thresholds
 
-# By default elastic instances are given more memory above it.
-_ELASTIC_FULL_PERCENT = 90.0
 _DAY_S = 86400.0
 # A node that has less time left until it is exhausted, in seconds.
 _SOON_LEFT_S = 3600.0
@@ -202,37 +200,6 @@ class MemoryUnused(alarms.Alarm):
             )
 
 
-class MemoryWanted(alarms.Alarm):
-    """An elastic instance needs more memory, which is lent to others."""
-
-    name = 'memory_wanted'
-
-    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
-        """Look for it."""
-        for uuid, instance in sample.instances.items():
-            lent = {
-                hold.key: sample.snapshot.pools[hold.key].usage.lent
-                for hold in instance.elastic
-                if hold.idle and hold.key in sample.snapshot.pools
-            }
-            percent = _used_percent(instance)
-            if percent is None and any(lent.values()):
-                yield Finding(_of_instance(uuid), None)
-            elif percent is not None:
-                nodes = sorted({str(key.node) for key in lent if lent[key]})
-                idle_kib = model.total_kib(
-                    (hold.key, hold.idle) for hold in instance.elastic
-                )
-                yield Finding(
-                    _of_instance(uuid),
-                    percent / _ELASTIC_FULL_PERCENT if nodes else 0.0,
-                    f'it uses {percent:.0f} % of the memory that it has, and '
-                    f'could have {idle_kib // 1024} MiB more, of which others '
-                    f'have some on NUMA node {", ".join(nodes)}.',
-                    'Migrate one of the instances of that node away.',
-                )
-
-
 class NodeExhausted(alarms.Alarm):
     """Instances can have hardly any more memory of a NUMA node.
 
@@ -278,6 +245,35 @@ class _LedgerAlarm(alarms.Alarm):
     def can_tell(self, sample: HostSample) -> bool:
         """Check whether a sample has what it looks for."""
         return not sample.ledger_problem
+
+
+class MemoryWanted(_LedgerAlarm):
+    """An elastic instance needs more memory, which others have."""
+
+    name = 'memory_wanted'
+
+    def check(self, sample: HostSample, insight: Insight) -> Iterator[Finding]:
+        """Look for it."""
+        waits: dict[str, list[model.Wait]] = {}
+        for wait in sample.snapshot.waits:
+            waits.setdefault(wait.holder, []).append(wait)
+        for uuid, instance in sample.instances.items():
+            cells = {wait.cell for wait in waits.get(uuid, ())}
+            nodes = sorted(
+                {
+                    str(hold.node)
+                    for hold in instance.elastic
+                    if hold.cell in cells
+                }
+            )
+            kib = sum(wait.kib for wait in waits.get(uuid, ()))
+            yield Finding(
+                _of_instance(uuid),
+                1 if nodes else 0,
+                f'it needs {kib // 1024} MiB more, and others have the pages '
+                f'on NUMA node {", ".join(nodes)}.',
+                'Migrate one of the instances of that node away.',
+            )
 
 
 class PagesTaken(_LedgerAlarm):

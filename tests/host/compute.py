@@ -213,8 +213,9 @@ class Compute:
     def set_size(self, server: str, pages: int) -> None:
         """Do what ``host elastic --set`` does."""
         driver = self._compute.service.manager.driver
-        driver._manager.put_size(
-            server, 0, model.Size(pages, time.time(), 'a test wants it')
+        kib = pages * driver._manager.held(server)[0].size_kib
+        driver._manager._pools.put_size(
+            server, 0, model.Size(kib, time.time(), 'a test wants it')
         )
 
     def until(self, wanted: object, read: Callable[[], object]) -> object:

@@ -51,6 +51,8 @@ COLUMNS = (
     'wanted_mib',
     'changed',
     'why',
+    'waits_mib',
+    'waits_since',
 )
 
 AUTO = 'auto'
@@ -63,11 +65,12 @@ class Elastic(lister.Lister):
     is held for it now, that it has, and that it may come to have (ceiling); of
     what it may come to have how much is lent to others at most; what is used
     inside the whole instance; the size that an operator has set, and when and
-    why it last changed. What is not known is null in json and yaml, and None
-    in table.
+    why it last changed; what it needs and others have, and since when. What
+    is not known is null in json and yaml, and None in table.
 
-    A size that is set is carried out by nova-compute within a few seconds, in
-    steps of 128 MiB or of a page, and kept until it is set to auto.
+    A size that is set is carried out by nova-compute within a few seconds, and
+    kept until it is set to auto. It is rounded up to whole blocks: of 128 MiB,
+    of 2 GiB if the instance boots with 64 GiB or more, or of a page.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -118,8 +121,13 @@ class Elastic(lister.Lister):
         with opening.opened(
             machine, fs, found, to_change=bool(wanted)
         ) as pools:
-            for holder, size_mib in wanted.items():
-                _set(pools, holder, size_mib)
+            rows = [
+                row
+                for holder, size_mib in wanted.items()
+                for row in _to_set(pools, holder, size_mib)
+            ]
+            for row in rows:
+                pools.put_size(*row)
             return COLUMNS, _rows(pools, _stats(machine, found))
 
 
@@ -153,8 +161,10 @@ def _wanted(text: str) -> tuple[str, int | None]:
     return holder, count >> 20
 
 
-def _set(pools: Pools, holder: str, size_mib: int | None) -> None:
-    """Set the size that an instance is to have.
+def _to_set(
+    pools: Pools, holder: str, size_mib: int | None
+) -> list[tuple[str, int, model.Size]]:
+    """Return the sizes that the cells of an instance are to have.
 
     :param size_mib: None if its use decides
     """
@@ -166,13 +176,8 @@ def _set(pools: Pools, holder: str, size_mib: int | None) -> None:
         )
     now = pools.now()
     if size_mib is None:
-        for hold in cells:
-            pools.put_size(
-                holder,
-                hold.cell,
-                model.Size(None, now, 'an operator let its use decide'),
-            )
-        return
+        size = model.Size(None, now, 'an operator let its use decide')
+        return [(holder, hold.cell, size) for hold in cells]
     least = sum(hold.base * hold.size_kib for hold in cells) // 1024
     most = sum(hold.ceiling * hold.size_kib for hold in cells) // 1024
     if not least <= size_mib <= most:
@@ -180,13 +185,14 @@ def _set(pools: Pools, holder: str, size_mib: int | None) -> None:
             f'{holder} can have {least} to {most} MiB in its elastic NUMA '
             f'nodes, found {size_mib} MiB'
         )
+    rows = []
     for hold in cells:
         # Each gets the same share of what is elastic.
         more = (hold.ceiling - hold.base) * (size_mib - least)
         pages = hold.base + (more // (most - least))
-        pools.put_size(
-            holder, hold.cell, model.Size(pages, now, 'an operator set it')
-        )
+        size = model.Size(pages * hold.size_kib, now, 'an operator set it')
+        rows.append((holder, hold.cell, size))
+    return rows
 
 
 def _elastic(holds: Iterable[model.Hold]) -> list[model.Hold]:
@@ -213,13 +219,15 @@ def _rows(
 ) -> list[tuple[Any, ...]]:
     usage = pools.usage()
     running = pools.running()
+    waits = {(wait.holder, wait.cell): wait for wait in pools.waits()}
     rows = []
     for hold in _elastic(pools.holds(None, model.Purpose.GUEST)):
         process = running.get(hold.holder)
         size = pools.sizes(hold.holder).get(hold.cell)
         used = usage.get(hold.key)
         lent = None if used is None else min(hold.idle, used.lent)
-        wanted = None if size is None else size.wanted
+        wanted_kib = None if size is None else size.wanted_kib
+        wait = waits.get((hold.holder, hold.cell))
         rows.append(
             (
                 hold.holder,
@@ -237,11 +245,15 @@ def _rows(
                 ),
                 _used_mib(stats, process, pools.now()),
                 None if lent is None else lent * hold.size_kib // 1024,
-                None if wanted is None else wanted * hold.size_kib // 1024,
+                None if wanted_kib is None else wanted_kib // 1024,
                 None
                 if size is None
                 else opening.when(size.changed).isoformat(timespec='seconds'),
                 None if size is None else size.why,
+                None if wait is None else wait.kib // 1024,
+                None
+                if wait is None
+                else opening.when(wait.since).isoformat(timespec='seconds'),
             )
         )
     return rows

@@ -85,7 +85,7 @@ class Ledger:
         self._depth = 0
         self._closed = False
         # One of an earlier version that is only read has fewer tables.
-        self._is_complete = schema.has_table(connection, schema.ELASTIC)
+        self._is_complete = not schema.missing(connection)
 
     @classmethod
     def open(
@@ -414,8 +414,8 @@ class Ledger:
         if not self._is_complete:
             return {}
         rows = self._read(
-            'SELECT cell, wanted, changed, why FROM sizes WHERE holder = ? '
-            'ORDER BY cell',
+            'SELECT cell, wanted_kib, changed, why FROM cell_sizes '
+            'WHERE holder = ? ORDER BY cell',
             holder,
         )
         return {cell: model.Size(*size) for cell, *size in rows}
@@ -429,7 +429,7 @@ class Ledger:
         :raises ValueError: if its values can't be
         """
         with self.transaction():
-            self._write('sizes', [(holder, cell, *size)])
+            self._write('cell_sizes', [(holder, cell, *size)])
             self._forget(holder)
 
     def note_size(
@@ -441,9 +441,50 @@ class Ledger:
         """
         with self.transaction():
             self._connection.execute(
-                'INSERT INTO sizes VALUES (?, ?, NULL, ?, ?) ON CONFLICT DO '
-                'UPDATE SET changed = excluded.changed, why = excluded.why',
+                'INSERT INTO cell_sizes VALUES (?, ?, NULL, ?, ?) '
+                'ON CONFLICT DO UPDATE SET changed = excluded.changed, '
+                'why = excluded.why',
                 (holder, cell, changed, why),
+            )
+            self._forget(holder)
+
+    def waits(self) -> list[model.Wait]:
+        """List the elastic cells that need pages which others have."""
+        if not self._is_complete:
+            return []
+        return [
+            model.Wait(*row)
+            for row in self._read(
+                'SELECT holder, cell, kib, since FROM waits '
+                'ORDER BY holder, cell'
+            )
+        ]
+
+    def put_waits(
+        self, holder: str, missing_kib: Mapping[int, int], now: float
+    ) -> None:
+        """Note what the elastic cells of a guest need that others have.
+
+        One that needed some before goes on waiting.
+
+        :param missing_kib: by cell, without those that need none
+        :raises ValueError: if the values can't be
+        """
+        since = {
+            wait.cell: wait.since
+            for wait in self.waits()
+            if wait.holder == holder
+        }
+        with self.transaction():
+            self._connection.execute(
+                'DELETE FROM waits WHERE holder = ?', (holder,)
+            )
+            self._write(
+                'waits',
+                [
+                    (holder, cell, kib, since.get(cell, now))
+                    for cell, kib in missing_kib.items()
+                ],
             )
             self._forget(holder)
 
@@ -557,7 +598,7 @@ class Ledger:
 
     def _forget(self, holder: str) -> None:
         """Forget all of a guest that holds nothing any more."""
-        for table in ('placements', 'sizes'):
+        for table in ('placements', 'cell_sizes', 'waits'):
             self._connection.execute(
                 f'DELETE FROM {table} WHERE holder = ? '
                 'AND holder NOT IN (SELECT holder FROM holds)',

@@ -119,14 +119,22 @@ _ADDED_TABLES = {
         base=_SIZE,
         ceiling=_SIZE,
     ),
-    'sizes': _table(
-        'sizes',
+    'cell_sizes': _table(
+        'cell_sizes',
         'holder, cell',
         holder=_TEXT,
         cell=_COUNT,
-        wanted=_MAYBE,
+        wanted_kib=_MAYBE,
         changed=_TIME,
         why=_TEXT,
+    ),
+    'waits': _table(
+        'waits',
+        'holder, cell',
+        holder=_TEXT,
+        cell=_COUNT,
+        kib=_SIZE,
+        since=_TIME,
     ),
     'starts': _table(
         'starts',
@@ -191,7 +199,7 @@ def migrate(
     """
     with _transaction(connection, 'BEGIN'):
         version = _version(path, connection, steps)
-        complete = _constrained(connection) and not _missing(connection)
+        complete = _constrained(connection) and not missing(connection)
     if version == len(steps) and (complete or read_only):
         return
     if read_only:
@@ -211,7 +219,7 @@ def migrate(
         for step in steps[version:]:
             for statement in step:
                 connection.execute(statement)
-        for table in _missing(connection):
+        for table in missing(connection):
             connection.execute(_ADDED_TABLES[table])
         connection.execute(f'PRAGMA user_version = {len(steps)}')
 
@@ -275,7 +283,7 @@ def _check_rows(
     with contextlib.closing(sqlite3.connect(':memory:')) as memory:
         for statement in (one for step in STEPS[:version] for one in step):
             memory.execute(statement)
-        for table in _ADDED_TABLES.keys() - _missing(connection):
+        for table in _ADDED_TABLES.keys() - missing(connection):
             memory.execute(_ADDED_TABLES[table])
         tables = memory.execute('SELECT name FROM sqlite_master').fetchall()
         for (table,) in tables:
@@ -297,18 +305,10 @@ def _check_rows(
                     ) from error
 
 
-def has_table(connection: sqlite3.Connection, table: str) -> bool:
-    """Return whether a ledger has a table."""
-    query = 'SELECT count(*) FROM sqlite_master WHERE name = ?'
-    (count,) = connection.execute(query, (table,)).fetchone()
-    return bool(count)
-
-
-def _missing(connection: sqlite3.Connection) -> list[str]:
+def missing(connection: sqlite3.Connection) -> list[str]:
     """List the tables that a ledger of an earlier version doesn't have."""
-    return [
-        table for table in _ADDED_TABLES if not has_table(connection, table)
-    ]
+    rows = connection.execute('SELECT name FROM sqlite_master').fetchall()
+    return [table for table in _ADDED_TABLES if (table,) not in rows]
 
 
 def _constrained(connection: sqlite3.Connection) -> bool:

@@ -254,6 +254,20 @@ def test_how_fragmented_memory_is_survives_the_stats():
     assert '"unusable_permille":20' in known.dump()
 
 
+def test_who_waits_survives_the_stats():
+    known = host_stats.HostStats(waiting={'a-uuid': 1024})
+
+    assert host_stats.parse(known.dump()) == known
+    assert known.bounded(30) == host_stats.HostStats()
+
+
+@pytest.mark.parametrize('waiting', [[], {'a-uuid': -1}, {'a-uuid': '1'}])
+def test_who_waits_is_checked(waiting):
+    text = json.dumps({'version': 1, 'waiting': waiting})
+    with pytest.raises(ValueError, match='waiting'):
+        host_stats.parse(text)
+
+
 def test_all_that_a_host_of_16_nodes_reports_fits_in_16_kib():
     known = sixteen_nodes()
 

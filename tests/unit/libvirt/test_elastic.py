@@ -27,6 +27,7 @@ from nova_numa_hugepages.hugepages import elastic as policy
 from nova_numa_hugepages.hugepages import manager
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.libvirt import elastic
+from nova_numa_hugepages.libvirt import resources
 from tests.fixtures import elastic_guest
 from tests.fixtures import kernel as fake_kernel
 from tests.unit.hugepages import page_host
@@ -47,6 +48,11 @@ def _libvirt(monkeypatch):
 def cell(base=8 * BLOCK, ceiling=16 * BLOCK, *, number=0, node=0):
     """An elastic cell; of 1 to 2 GiB."""
     return model.PageNeed(number, node, 2048, base, base, ceiling)
+
+
+def size(pages):
+    """A size that an operator has set."""
+    return model.Size(pages * 2048, 1.0, 'an operator set it')
 
 
 class Scene:
@@ -246,15 +252,43 @@ def test_it_waits_where_others_have_its_pages(tmp_path, caplog):
     )
     assert 'not enough huge pages' in told[0]
 
-    # Once one gives some back, the other gets it.
+    waits = scene.rig.pools.snapshot().waits
+    assert {wait.holder for wait in waits} == {A, B}
+    stats = resources.build_stats(scene.rig.pools.snapshot(), [0, 1])
+    assert stats.waiting == {wait.holder: wait.kib // 1024 for wait in waits}
+    assert min(stats.waiting.values()) > 100
+
+    # The service that starts again knows it.
+    scene.guests = scene.loop()
+    # What one doesn't need it gives back at once, and the other gets it.
     first.says(1250, 1000, scene.now)
-    for _ in range(6):
+    for _ in range(3):
         scene.look()
         first.follow()
         scene.check()
-    assert second.requested == {0: 3 * BLOCK}
+    assert first.requested[0] < 2 * BLOCK
+    for _ in range(3):
+        scene.look()
+        first.follow()
+        scene.check()
+    assert scene.rig.pools.snapshot().waits == ()
+    assert second.requested[0] > 2 * BLOCK
     second.follow()
     scene.check()
+
+
+def test_one_that_is_off_waits_for_nothing(tmp_path):
+    scene = Scene(tmp_path, pages=16 * BLOCK, lend_ratio=2.0)
+    guest = scene.boot(A)
+    scene.boot(B)
+    guest.says(1000, 20, scene.now)
+    scene.look()
+    assert scene.rig.pools.waits()
+
+    scene.libvirt.guests.remove(guest)
+    scene.look()
+
+    assert scene.rig.pools.waits() == []
 
 
 def test_a_little_is_given_where_there_is_not_enough(tmp_path):
@@ -272,8 +306,8 @@ def test_a_little_is_given_where_there_is_not_enough(tmp_path):
 def test_an_operator_sets_the_size(scene):
     guest = scene.boot(A)
     guest.says(1000, 500, scene.now)
-    wanted = model.Size(12 * BLOCK - 5, 1.0, 'an operator set it')
-    scene.manager.put_size(A, 0, wanted)
+    wanted = size(12 * BLOCK - 1)
+    scene.rig.pools.put_size(A, 0, wanted)
 
     scene.look()
     assert guest.requested == {0: 4 * BLOCK}
@@ -282,12 +316,12 @@ def test_an_operator_sets_the_size(scene):
     guest.says(1500, 10, scene.now)
     scene.look()
     assert guest.requested == {0: 4 * BLOCK}
-    assert scene.manager.sizes(A)[0].wanted == 12 * BLOCK - 5
+    assert scene.manager.sizes(A)[0].wanted_kib == wanted.wanted_kib
 
-    scene.manager.put_size(A, 0, wanted._replace(wanted=10**6))
+    scene.rig.pools.put_size(A, 0, wanted._replace(wanted_kib=10**9))
     scene.look()
     assert guest.requested == {0: 8 * BLOCK}
-    scene.manager.put_size(A, 0, wanted._replace(wanted=None))
+    scene.rig.pools.put_size(A, 0, wanted._replace(wanted_kib=None))
     guest.follow()
     scene.look()
     assert guest.requested == {0: 8 * BLOCK}
@@ -456,14 +490,14 @@ def test_where_nothing_is_to_be_had_it_is_tried_more_and_more_rarely(
 def test_what_is_given_back_comes_first(scene):
     guest = scene.boot(A, cell(), cell(number=1))
     for number, pages in ((0, 10 * BLOCK), (1, 10 * BLOCK)):
-        scene.manager.put_size(A, number, model.Size(pages, 1.0, 'a test'))
+        scene.rig.pools.put_size(A, number, size(pages))
     scene.look()
     guest.follow()
     scene.look()
     # The first is to grow by more than there is.
     scene.rig.kernel.take({KEY: scene.rig.kernel.pool(KEY).free})
-    scene.manager.put_size(A, 0, model.Size(16 * BLOCK, 1.0, 'a test'))
-    scene.manager.put_size(A, 1, model.Size(8 * BLOCK, 1.0, 'a test'))
+    scene.rig.pools.put_size(A, 0, size(16 * BLOCK))
+    scene.rig.pools.put_size(A, 1, size(8 * BLOCK))
 
     scene.look()
 

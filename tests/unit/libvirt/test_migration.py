@@ -133,6 +133,7 @@ def source(make, monkeypatch):
     made.kernel.start_guest(ONE, {NEED.key: 40})
     made._manager._pools.mark_taken(ONE)
     made._manager.resize(ONE, {0: 50})
+    made._manager._pools.put_size(ONE, 0, model.Size(102400, 1.0, 'a test'))
     return made
 
 
@@ -148,9 +149,10 @@ def test_the_destination_learns_what_an_elastic_guest_has(make, monkeypatch):
     with made._manager.undisturbed(ONE) as is_free:
         assert not is_free
     whole = NEED._replace(pages=60, base=0, ceiling=0)
-    assert elastic_sizes.of_incoming(instance, [whole]) == [
-        NEED._replace(pages=50)
-    ]
+    assert elastic_sizes.of_incoming(instance, [whole]) == (
+        [NEED._replace(pages=50)],
+        {0: 102400},
+    )
     monkeypatch.setattr(STOCK, 'live_migration', lambda *args: None)
     made.live_migration(None, instance, 'two', None, None)
     with made._manager.undisturbed(ONE) as is_free:
@@ -209,7 +211,7 @@ WHOLE = [model.PageNeed(0, 0, 2048, 60), model.PageNeed(1, 1, 2048, 30)]
 def test_what_is_not_known_of_a_guest_is_held_whole(monkeypatch, text):
     instance = moving(monkeypatch, numa_hugepages_elastic_pages=text)
 
-    assert elastic_sizes.of_incoming(instance, WHOLE) == WHOLE
+    assert elastic_sizes.of_incoming(instance, WHOLE) == (WHOLE, {})
 
 
 def test_an_ordinary_guest_is_held_whole(monkeypatch):
@@ -217,7 +219,7 @@ def test_an_ordinary_guest_is_held_whole(monkeypatch):
         monkeypatch, {}, numa_hugepages_elastic_pages='one 50/40 -'
     )
 
-    assert elastic_sizes.of_incoming(instance, WHOLE) == WHOLE
+    assert elastic_sizes.of_incoming(instance, WHOLE) == (WHOLE, {})
 
 
 def test_the_sizes_of_many_cells_have_room(monkeypatch):
@@ -229,7 +231,7 @@ def test_the_sizes_of_many_cells_have_room(monkeypatch):
         for cell in range(16)
     ]
 
-    elastic_sizes.tell(instance, held)
+    elastic_sizes.tell(instance, held, {})
 
     text = instance.system_metadata['numa_hugepages_elastic_pages']
     assert 200 < len(text) <= 255

@@ -21,8 +21,13 @@ from xml.etree import ElementTree
 
 import pytest
 
+from nova_numa_hugepages.monitor import alarms
 from nova_numa_hugepages.monitor import page
+from nova_numa_hugepages.monitor import service
+from nova_numa_hugepages.monitor.thresholds import DEFAULTS
+from tests.unit.hugepages import page_host
 from tests.unit.monitor import page_scene
+from tests.unit.monitor import watched
 from tests.unit.monitor.watched import A
 from tests.unit.monitor.watched import C
 
@@ -90,6 +95,40 @@ def test_the_page_is_well_formed_and_escapes_what_users_write(
     # Nothing from outside, no script, and no style but the sheet's.
     assert not re.search(r'<script|<img|<iframe|<link|\sstyle=|https?:', text)
     assert page.policy() in text.replace('&#39;', "'")
+
+
+def test_the_sizes_of_an_elastic_instance(tmp_path: pathlib.Path) -> None:
+    host = watched.Watched(tmp_path, page_host.grown(40), dynamic=False)
+    host.spawn_elastic(A, 15, 10, 40)
+    host.rig.pools.put_waits(A, {0: 20 * 2048})
+    monitor = service.Monitor(
+        host.look,
+        alarms.load(DEFAULTS),
+        host.analyst(),
+        1000.0,
+        ticks=lambda: host.ticks,
+        name='compute-1',
+    )
+    assert monitor.step()
+    found = monitor.view()
+    assert found is not None
+    assert found['instances'][0]['elastic'] == [
+        {
+            'node': 0,
+            'page_size': '2MiB',
+            'cell': 0,
+            'base_kib': 10 * 2048,
+            'held_kib': 15 * 2048,
+            'ceiling_kib': 40 * 2048,
+            'waits_kib': 20 * 2048,
+        }
+    ]
+    text = page.render(found, 30)
+    assert (
+        'Its NUMA node 0 is elastic: from 20 MiB to 80 MiB, now 30 MiB.'
+        in text
+    )
+    assert 'It needs 40 MiB more, which others have.' in text
 
 
 def test_bars_do_not_outgrow_what_they_are_in() -> None:

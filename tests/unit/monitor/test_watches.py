@@ -255,16 +255,13 @@ def test_memory_wanted(tmp_path: pathlib.Path) -> None:
     )
     watch.host.spawn_elastic(A, 10, 10, 40)
     watch.report(available=1000, usable=40)
-    # It can have more.
     assert 'memory_wanted' not in watch.look()
-    watch.host.spawn(B, (0, 20))
+    watch.host.rig.pools.put_waits(A, {0: 20 * 2048})
     assert 'memory_wanted' in watch.look()
     assert watch.text('memory_wanted') == (
-        'it uses 96 % of the memory that it has, and could have 60 MiB more, '
-        'of which others have some on NUMA node 0.'
+        'it needs 40 MiB more, and others have the pages on NUMA node 0.'
     )
-    watch.host.kernel.stop_guest(B)
-    watch.host.rig.pools.release(B)
+    watch.host.rig.pools.put_waits(A, {})
     assert 'memory_wanted' not in watch.look(0.0)
 
 

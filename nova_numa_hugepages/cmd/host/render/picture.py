@@ -308,7 +308,25 @@ def _instance(host: HostInspection, uuid: str) -> text.Text:
             )
     if kept:
         drawn.append(f'; {_list(kept)} kept in case its resize is reverted')
+    drawn.append(_elastic(host, uuid))
     return drawn
+
+
+def _elastic(host: HostInspection, uuid: str) -> str:
+    """Say between which sizes the memory of an instance is elastic."""
+    holds = [
+        hold
+        for pool in host.snapshot.pools.values()
+        for hold in pool.holds
+        if hold.holder == uuid and hold.purpose in rows.USING
+    ]
+    if not any(hold.ceiling for hold in holds):
+        return ''
+    least, most = (
+        model.total_kib((hold.key, getattr(hold, size)) for hold in holds)
+        for size in ('at_boot', 'at_most')
+    )
+    return f'; elastic, from {_gib(least)} to {_gib(most)} GiB'
 
 
 def _absent(host: HostInspection, uuid: str) -> str:

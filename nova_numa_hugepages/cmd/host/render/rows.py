@@ -186,6 +186,10 @@ def _guest(
         'has': None
         if counts is None or not host.processes_known
         else counts.get(key, 0),
+        'base': sum(hold.at_boot for hold in holds) if with_ledger else None,
+        'ceiling': sum(hold.at_most for hold in holds)
+        if with_ledger
+        else None,
     }
 
 

@@ -76,6 +76,8 @@ def test_each_cell_has_a_row(listed):
         'wanted_mib': None,
         'changed': None,
         'why': None,
+        'waits_mib': None,
+        'waits_since': None,
     }
     assert (second['node'], second['has_mib']) == (1, 512)
 
@@ -117,11 +119,40 @@ def test_a_size_is_set_for_all_cells(host, listed):
     assert first['why'] == 'an operator set it'
     assert first['held_mib'] == 1024
     with host.pools() as pools:
-        assert pools.sizes(ONE)[0].wanted == 768
+        assert pools.sizes(ONE)[0].wanted_kib == 768 * 2048
 
     first, second = listed('--set', f'{ONE}=auto')
     assert (first['wanted_mib'], second['wanted_mib']) == (None, None)
     assert first['why'] == 'an operator let its use decide'
+
+
+def test_host_show_tells_between_which_sizes_it_is(host, capsys):
+    assert host.run('show') == 0
+    assert 'elastic, from 1.5 to 4.0 GiB' in ' '.join(
+        capsys.readouterr().out.split()
+    )
+    assert host.run('show', '-f', 'json') == 0
+    rows = json.loads(capsys.readouterr().out)
+    guest = rows[0]['guests'][0]
+    assert (guest['base'], guest['held'], guest['ceiling']) == (512, 512, 1024)
+
+
+def test_what_it_waits_for_is_shown(host, listed):
+    with host.pools() as pools:
+        pools.put_waits(ONE, {1: 256 * 1024})
+
+    first, second = listed()
+
+    assert (first['waits_mib'], second['waits_mib']) == (None, 256)
+    assert second['waits_since'] is not None
+
+
+def test_if_one_size_cannot_be_none_is_set(host, capsys):
+    sizes = ['--set', f'{ONE}=2816MiB', '--set', f'{ONE}=1MiB']
+    assert host.run('elastic', *sizes) == 2
+    assert 'can have 1536 to' in capsys.readouterr().err
+    with host.pools() as pools:
+        assert pools.sizes(ONE) == {}
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,8 @@ def test_a_row_has_all_of_a_pool(host, capsys):
                 'held': 32,
                 'grown': 16,
                 'has': 32,
+                'base': 32,
+                'ceiling': 32,
             },
             {
                 'uuid': TWO,
@@ -115,6 +117,8 @@ def test_a_row_has_all_of_a_pool(host, capsys):
                 'held': 100,
                 'grown': 100,
                 'has': 0,
+                'base': 100,
+                'ceiling': 100,
             },
         ],
         'cpus': row['cpus'],

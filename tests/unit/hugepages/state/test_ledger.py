@@ -413,9 +413,12 @@ class TestElastic:
         size = model.Size(None, 5.0, 'it swapped')
         ledger.replace_holds(ALICE, GUEST, [elastic()])
         ledger.put_size(ALICE, 0, size)
-        ledger.put_size(ALICE, 1, size._replace(wanted=300))
+        ledger.put_size(ALICE, 1, size._replace(wanted_kib=300))
 
-        assert ledger.sizes(ALICE) == {0: size, 1: size._replace(wanted=300)}
+        assert ledger.sizes(ALICE) == {
+            0: size,
+            1: size._replace(wanted_kib=300),
+        }
         assert ledger.sizes(BOB) == {}
 
     def test_it_is_forgotten_with_the_last_hold(self, ledger):
@@ -428,6 +431,18 @@ class TestElastic:
         ledger.drop(ALICE)
 
         assert ledger.sizes(ALICE) == {}
+
+    def test_what_they_wait_for_is_noted_since_it_began(self, ledger):
+        ledger.replace_holds(ALICE, GUEST, [elastic()])
+        ledger.put_waits(ALICE, {0: 128, 1: 256}, 5.0)
+        ledger.put_waits(ALICE, {1: 512}, 6.0)
+        ledger.put_waits(BOB, {1: 512}, 6.0)
+        assert ledger.waits() == [model.Wait(ALICE, 1, 512, 5.0)]
+
+        ledger.put_waits(ALICE, {0: 128}, 7.0)
+        assert ledger.waits() == [model.Wait(ALICE, 0, 128, 7.0)]
+        ledger.drop(ALICE)
+        assert ledger.waits() == []
 
     def test_a_size_without_a_reason_cannot_be(self, ledger):
         with pytest.raises(ValueError, match='why'):

@@ -79,12 +79,13 @@ INSERT INTO facts VALUES ('boot_id', 'monday');
 """
 TABLES = [
     'accounts',
+    'cell_sizes',
     'elastic',
     'facts',
     'holds',
     'placements',
-    'sizes',
     'starts',
+    'waits',
 ]
 OPEN = 'ledger.Ledger.open(path).close()'
 
