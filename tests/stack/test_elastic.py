@@ -1,0 +1,154 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""An instance whose memory is elastic, through Nova's API."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from openstack import exceptions
+import pytest
+
+from nova_numa_hugepages.hugepages import domain_xml
+from tests.stack import api
+from tests.stack import checks
+from tests.stack import host_state
+from tests.stack import hosts
+
+_CELLS = 4
+_BASE_MIB = 320
+# One block of 128 MiB more.
+_CEILING_MIB = 448
+_MIB = 1 << 20
+
+
+@pytest.mark.scenario(13, 'an elastic instance: set by hand, and migrated')
+def test_elastic(
+    client: api.Client, node1: hosts.ComputeHost, node2: hosts.ComputeHost
+) -> None:
+    base = dict.fromkeys(range(_CELLS), _BASE_MIB // 2)
+    ceiling = dict.fromkeys(range(_CELLS), _CEILING_MIB // 2)
+    flavor = client.flavor(
+        vcpus=_CELLS,
+        mib=_CELLS * _CEILING_MIB,
+        hw__cpu_policy='dedicated',
+        hw__mem_page_size='2048',
+        hw__numa_nodes=str(_CELLS),
+        numa_hugepages__elastic_base_mib=str(_BASE_MIB),
+    )
+    used = _ram_used(client)
+    checks.wait_for_room(client, client.pages(), node2)
+
+    # It boots with its base,
+    server = client.boot(flavor, host='node1')
+
+    state = host_state.read(node1)
+    assert state.placed[server] == base
+    assert state.holds[server, checks.GUEST] == base
+    # and what it may come to have is there.
+    assert state.total == list(ceiling.values())
+    # Nova counts all of it.
+    allocated = client.allocations(server)['node1']
+    assert allocated['MEMORY_MB'] == _CELLS * _CEILING_MIB
+    assert allocated['PCPU'] == _CELLS
+    assert _ram_used(client) - used == _CELLS * _CEILING_MIB
+
+    # An operator gives it all that it may have. Its disk has no kernel that
+    # could take it.
+    _elastic(node1, '--set', f'{server}={_CELLS * _CEILING_MIB}MiB')
+    more = (_CEILING_MIB - _BASE_MIB) * _MIB
+    asked = dict.fromkeys(range(_CELLS), (more, 0))
+    api.wait_until(
+        lambda: _devices(node1, server) == asked,
+        lambda: _devices(node1, server),
+    )
+    assert host_state.read(node1).holds[server, checks.GUEST] == ceiling
+
+    # That goes with it while it is under way.
+    client.act(
+        server,
+        'os-migrateLive',
+        {'host': 'node2', 'block_migration': 'auto'},
+    )
+    client.wait_for_host(server, 'node2')
+
+    state = host_state.read(node2)
+    assert state.placed[server] == base
+    assert state.holds[server, checks.GUEST] == ceiling
+    assert _devices(node2, server) == asked
+    wanted = [row['wanted_mib'] for row in _elastic(node2)]
+    assert wanted == [_CEILING_MIB] * _CELLS
+    checks.check_empty(node1)
+
+    # Off and on it has it, too, and then by its use.
+    client.act(server, 'reboot', {'type': 'HARD'})
+    client.wait(server, 'ACTIVE')
+    assert _devices(node2, server) == asked
+    client.delete([server])
+    checks.check_empty(node2)
+    assert _ram_used(client) == used
+
+
+@pytest.mark.scenario(13, 'elastic memory that is not possible is refused')
+def test_impossible(client: api.Client) -> None:
+    specs = {'hw__mem_page_size': '2048', 'hw__numa_nodes': '1'}
+    # By the API, where a value has no meaning;
+    with pytest.raises(exceptions.BadRequestException, match='elastic_base'):
+        client.flavor(
+            mib=2048, **specs, numa_hugepages__elastic_base_percent='10'
+        )
+    # or by the scheduler, where it can't be.
+    flavor = client.flavor(
+        mib=512, **specs, numa_hugepages__elastic_base_percent='50'
+    )
+    [server] = client.create(flavor, host='node1')
+    refused = client.wait(server, 'ERROR')
+    assert 'No valid host was found' in refused['fault']['message']
+
+
+def _elastic(host: hosts.ComputeHost, *arguments: str) -> list[dict[str, Any]]:
+    """Run ``host elastic`` on a host."""
+    out = host.machine.run(
+        [
+            *(sys.executable, '-m', 'nova_numa_hugepages.cmd.main'),
+            *('host', 'elastic', '-f', 'json', '--force'),
+            *('--state-path', hosts.STATE, *arguments),
+        ],
+        timeout=300,
+    ).out
+    found: list[dict[str, Any]] = json.loads(out)
+    return found
+
+
+def _devices(
+    host: hosts.ComputeHost, server: str
+) -> dict[int, tuple[int, int | None]]:
+    """Return what each cell is asked to have beyond its base, and has.
+
+    In bytes.
+    """
+    xml = host.machine.virsh('dumpxml', server).out
+    return {
+        cell: (device.requested, device.current)
+        for cell, device in domain_xml.memory_devices(xml).items()
+    }
+
+
+def _ram_used(client: api.Client) -> int:
+    """Return how much of the quota of memory is used, in MiB."""
+    answer = client.compute.get('/limits')
+    exceptions.raise_from_response(answer)
+    used: int = answer.json()['limits']['absolute']['totalRAMUsed']
+    return used
