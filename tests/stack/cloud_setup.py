@@ -110,7 +110,8 @@ def make_images() -> None:
         ).id
     boot = {
         **parts,
-        'os_command_line': 'console=ttyS0 quiet panic=-1 mitigations=off',
+        'os_command_line': 'console=ttyS0 quiet panic=-1 mitigations=off '
+        'memhp_default_state=online_movable',
     }
     for name, properties in ((BOOTS, boot), (EMPTY, {}), (OTHER, {})):
         cloud.create_image(
