@@ -100,6 +100,17 @@ class InvalidDomain(NUMAHugepagesError):
         super().__init__(f'the XML of the domain cannot be used: {reason}')
 
 
+class InvalidAnswer(NUMAHugepagesError):
+    """The agent of a guest answers something else than it was asked.
+
+    :param command: what it was asked
+    """
+
+    def __init__(self, command: str, answer: str) -> None:
+        short = answer if len(answer) <= 80 else f'{answer[:77]}...'
+        super().__init__(f'the guest agent answers {command} with {short!r}')
+
+
 class LibvirtError(NUMAHugepagesError):
     """Libvirt doesn't answer, or not with what was asked for.
 

@@ -158,6 +158,36 @@ Related options:
 * ``[numa_hugepages] elastic_interval``
 """,
     ),
+    cfg.BoolOpt(
+        'elastic_guest_agent',
+        default=False,
+        help="""
+Ask the guest agents of elastic instances how their NUMA nodes are used.
+
+Without it only the use of the whole instance is known, and all of its NUMA
+nodes get and give memory evenly. With it, a node whose programs need more gets
+more, whatever the others do. QEMU's guest agent reads
+``/sys/devices/system/node/node*/meminfo`` in the instance for it; nothing is
+run there.
+
+Possible values:
+
+* ``False``: agents are not asked.
+* ``True``: the agents of instances with more than one NUMA node are asked
+  every ``elastic_interval`` seconds. Each question may take two seconds in
+  which others wait. One that doesn't answer is asked again after five minutes;
+  its instance is treated as without this option.
+
+For example, an instance with two NUMA nodes whose database is bound to the
+second one gets memory on that one.
+
+Related options:
+
+* The image property ``hw_qemu_guest_agent``, which gives instances the device
+  that agents need
+* ``[numa_hugepages] elastic_interval``
+""",
+    ),
     cfg.IntOpt(
         'elastic_return_limit',
         default=600,

@@ -79,15 +79,26 @@ class Cell(NamedTuple):
     size_kib: int
 
 
+class CellMemory(NamedTuple):
+    """What the kernel of a guest says of the memory of one of its nodes.
+
+    :ivar total_kib: what it has
+    :ivar usable_kib: what programs can have of it without swapping
+    """
+
+    total_kib: int
+    usable_kib: int
+
+
 class Decision(NamedTuple):
     """A change of the size of a guest.
 
     :ivar pages: what cells should have; those that stay are left out
-    :ivar why: a sentence
+    :ivar why: a sentence for each of them
     """
 
     pages: Mapping[int, int]
-    why: str
+    why: Mapping[int, str]
 
 
 @dataclasses.dataclass(slots=True)
@@ -99,11 +110,22 @@ class Track:
         hasn't
     :ivar changed: when its size was last changed; all times are in seconds
         since the epoch
+    :ivar cells: the same of each cell, where that is known
     """
 
     last: MemoryInside | None = None
     roomy_since: float | None = None
     changed: float = 0.0
+    cells: dict[int, Track] = dataclasses.field(default_factory=dict)
+
+    def change(self, cell: int, now: float) -> None:
+        """Note that the size of a cell has changed."""
+        self.changed = now
+        self.of(cell).changed = now
+
+    def of(self, cell: int) -> Track:
+        """Return what is remembered of a cell."""
+        return self.cells.setdefault(cell, Track())
 
 
 def decide(
@@ -163,7 +185,7 @@ def decide(
     percent = f'{int(share * 100)} % of its memory is usable'
     if trouble or share * 100 < marks.grow_percent:
         pages = {**stuck, **_grown(cells, max(delta_kib, 1))}
-        return Decision(pages, trouble or percent) if pages else None
+        return _decision(pages, trouble or percent)
     if (
         track.roomy_since is not None
         and not stuck
@@ -172,8 +194,41 @@ def decide(
         pages = _shrunk(cells, -delta_kib)
         waited = int(now - track.roomy_since)
         why = f'{percent}, and was for {waited} s'
-        return Decision(pages, why) if pages else None
+        return _decision(pages, why)
     return None
+
+
+def decide_each(
+    cells: Sequence[Cell],
+    inside: MemoryInside | None,
+    memory: Mapping[int, CellMemory],
+    track: Track,
+    marks: Marks,
+    now: float,
+) -> Decision | None:
+    """Decide how much memory each cell of a guest should have, by its own.
+
+    For the parameters see `decide`.
+
+    :param memory: what its kernel says of each of the cells
+    """
+    pages: dict[int, int] = {}
+    why: dict[int, str] = {}
+    for cell in cells:
+        # Of swapping and of waiting for disks only the whole tells.
+        own = inside and inside._replace(
+            available_kib=memory[cell.number].total_kib,
+            usable_kib=memory[cell.number].usable_kib,
+        )
+        decision = decide([cell], own, track.of(cell.number), marks, now)
+        if decision is not None:
+            pages.update(decision.pages)
+            why.update(decision.why)
+    return Decision(pages, why) if pages else None
+
+
+def _decision(pages: Mapping[int, int], why: str) -> Decision | None:
+    return Decision(pages, dict.fromkeys(pages, why)) if pages else None
 
 
 def _trouble(

@@ -47,6 +47,7 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
 from nova_numa_hugepages.libvirt import elastic
 from nova_numa_hugepages.libvirt import elastic_sizes
+from nova_numa_hugepages.libvirt import guest_agent
 from nova_numa_hugepages.libvirt import guest_config
 from nova_numa_hugepages.libvirt import migration
 from nova_numa_hugepages.libvirt import queries
@@ -140,6 +141,9 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
                     self._service_host, self._host.get_hostname()
                 ),
                 return_limit_s=CONF.numa_hugepages.elastic_return_limit,
+                ask_agent=guest_agent.ask_by(self._host)
+                if CONF.numa_hugepages.elastic_guest_agent
+                else None,
             )
             guests.start(CONF.numa_hugepages.elastic_interval)
             self._exit_stack.callback(guests.stop)

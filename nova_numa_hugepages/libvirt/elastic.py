@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import threading
@@ -41,6 +42,7 @@ from nova_numa_hugepages.hugepages import elastic
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import sample
 from nova_numa_hugepages.hugepages.manager import HugePageManager
+from nova_numa_hugepages.libvirt import guest_agent
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ LOG = logging.getLogger(__name__)
 # last, in seconds.
 _FIRST_WAIT_S = 15.0
 _LAST_WAIT_S = 120.0
+# So long an agent that doesn't answer isn't asked again, in seconds.
+_SILENT_S = 300.0
 # A migration is in Nova's database after so long, in seconds.
 _MIGRATION_KNOWN_S = 60.0
 
@@ -63,6 +67,7 @@ class _Followed:
         what it was asked to take
     :ivar short_until: until when it isn't given more, as there was nothing
     :ivar short_wait_s: how long that was
+    :ivar silent_until: until when its agent isn't asked, as it doesn't answer
     :ivar told: the kinds of trouble that were logged of it, each once until
         it is over
     :ivar told_at: the pages that it had when it was told that it takes none
@@ -74,6 +79,7 @@ class _Followed:
     refuses_until: float = 0.0
     short_until: float = 0.0
     short_wait_s: float = 0.0
+    silent_until: float = 0.0
     told: set[str] = dataclasses.field(default_factory=set)
     told_at: int = 0
 
@@ -87,6 +93,7 @@ class ElasticGuests:
         isn't possible
     :param return_limit_s: how long they have to take what they were asked to
         take, in seconds; also after a reset, which takes it from them
+    :param ask_agent: asks their agents, None if they aren't asked
     :param clock: seconds since the epoch
     :param ticks: seconds of a clock that only goes forward
     """
@@ -99,6 +106,7 @@ class ElasticGuests:
         *,
         migrating: Callable[[], frozenset[str] | None],
         return_limit_s: float = 600.0,
+        ask_agent: guest_agent.Ask | None = None,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -107,6 +115,7 @@ class ElasticGuests:
         self._marks = marks
         self._migrating = migrating
         self._return_limit_s = return_limit_s
+        self._ask_agent = ask_agent
         self._clock = clock
         self._ticks = ticks
         self._followed: dict[str, _Followed] = {}
@@ -250,17 +259,21 @@ class ElasticGuests:
             if any(need.key in self._short for need in needs):
                 # Others wait for what it doesn't need.
                 marks = marks.at_once
-            decision = elastic.decide(
-                [
-                    cell
-                    for cell in cells
-                    if sizes.get(cell.number, _AUTO).wanted_kib is None
-                ],
-                _inside(guest, now),
-                followed.track,
-                marks,
-                now,
-            )
+            by_use = [
+                cell
+                for cell in cells
+                if sizes.get(cell.number, _AUTO).wanted_kib is None
+            ]
+            inside = _inside(guest, now)
+            memory = self._cell_memory(guest, followed, by_use)
+            if memory:
+                decision = elastic.decide_each(
+                    by_use, inside, memory, followed.track, marks, now
+                )
+            else:
+                decision = elastic.decide(
+                    by_use, inside, followed.track, marks, now
+                )
         if decision is None:
             self._note_waits(uuid, {})
         else:
@@ -268,6 +281,45 @@ class ElasticGuests:
         followed.told.discard(_ERROR)
         waits = self._waits.get(uuid, {})
         return {need.key for need in needs if need.cell in waits}
+
+    def _cell_memory(
+        self,
+        guest: libvirt_guest.Guest,
+        followed: _Followed,
+        cells: Sequence[elastic.Cell],
+    ) -> dict[int, elastic.CellMemory]:
+        """Ask the agent of a guest how much memory of its cells is usable.
+
+        :returns: nothing if it doesn't say, or it doesn't matter
+        """
+        if (
+            self._ask_agent is None
+            or len(cells) < 2
+            or self._ticks() < followed.silent_until
+        ):
+            return {}
+        try:
+            memory = guest_agent.cell_memory(
+                self._ask_agent,
+                guest._domain,
+                [cell.number for cell in cells],
+            )
+        except (
+            exception.InvalidAnswer,
+            libvirt_host.libvirt.libvirtError,
+        ) as error:
+            followed.silent_until = self._ticks() + _SILENT_S
+            if self._is_new(guest.uuid, _SILENT):
+                LOG.info(
+                    'The NUMA nodes of the instance get and give memory '
+                    'evenly, as its guest agent does not say how much of '
+                    'each is usable: %s',
+                    error,
+                    instance_uuid=guest.uuid,
+                )
+            return {}
+        followed.told.discard(_SILENT)
+        return memory
 
     def _follow(
         self,
@@ -333,7 +385,7 @@ class ElasticGuests:
         if not more:
             self._note_waits(guest.uuid, {})
         elif self._ticks() >= followed.short_until:
-            held = self._hold(guest.uuid, followed, cells, more, decision.why)
+            held = self._hold(guest.uuid, followed, cells, more, decision)
             self._note_waits(
                 guest.uuid,
                 {
@@ -352,7 +404,7 @@ class ElasticGuests:
                         guest,
                         followed,
                         cell,
-                        elastic.Decision(held, decision.why),
+                        decision._replace(pages=held),
                         xml,
                     )
 
@@ -367,8 +419,9 @@ class ElasticGuests:
         count = decision.pages[cell.number]
         self._ask(guest, xml, cell, count)
         now = self._clock()
-        self._manager.note_size(guest.uuid, cell.number, now, decision.why)
-        followed.track.changed = now
+        why = decision.why[cell.number]
+        self._manager.note_size(guest.uuid, cell.number, now, why)
+        followed.track.change(cell.number, now)
         LOG.info(
             'Elastic memory of guest NUMA node %(cell)d: from %(from)d to '
             '%(to)d MiB, as %(why)s.',
@@ -376,7 +429,7 @@ class ElasticGuests:
                 'cell': cell.number,
                 'from': cell.asked * cell.size_kib // 1024,
                 'to': count * cell.size_kib // 1024,
-                'why': decision.why,
+                'why': why,
             },
             instance_uuid=guest.uuid,
         )
@@ -387,7 +440,7 @@ class ElasticGuests:
         followed: _Followed,
         cells: list[elastic.Cell],
         more: dict[int, int],
-        why: str,
+        decision: elastic.Decision,
     ) -> dict[int, int]:
         """Hold more for a guest, or as little as is of use.
 
@@ -409,7 +462,10 @@ class ElasticGuests:
                     LOG.warning(
                         'The instance cannot be given more memory (%(why)s), '
                         'and stays as it is: %(error)s',
-                        {'why': why, 'error': error},
+                        {
+                            'why': decision.why[min(more)],
+                            'error': error,
+                        },
                         instance_uuid=uuid,
                     )
                 return {}
@@ -476,6 +532,7 @@ class ElasticGuests:
 # Kinds of trouble.
 _ERROR = 'error'
 _SHORT = 'short'
+_SILENT = 'silent'
 _UNABLE = 'unable'
 _AUTO = model.Size(None, 0.0, 'it started')
 
@@ -522,7 +579,11 @@ def _by_operator(
         count = min(cell.ceiling, cell.base + max(0, blocks) * cell.block)
         if count != cell.asked:
             pages[cell.number] = count
-    return elastic.Decision(pages, 'an operator wants it') if pages else None
+    if not pages:
+        return None
+    return elastic.Decision(
+        pages, dict.fromkeys(pages, 'an operator wants it')
+    )
 
 
 def _inside(

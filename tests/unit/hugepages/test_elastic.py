@@ -55,7 +55,7 @@ class TestGrows:
 
         # To 17.5 % usable, in blocks of 128 MiB.
         assert decision.pages == {0: 4 * GIB + 4 * 64}
-        assert decision.why == '7 % of its memory is usable'
+        assert decision.why == {0: '7 % of its memory is usable'}
 
     def test_not_above_it(self):
         assert decide([cell(4 * GIB)], inside(4096, 500)) is None
@@ -87,7 +87,7 @@ class TestGrows:
         decision = decide(cells, swaps, track=track)
 
         assert decision.pages == {0: 4 * GIB + 64}
-        assert decision.why == 'it swapped 83 KiB'
+        assert decision.why == {0: 'it swapped 83 KiB'}
 
     def test_not_for_old_swap_that_comes_back_where_there_is_room(self):
         track = elastic.Track()
@@ -126,7 +126,7 @@ class TestGrows:
         decision = decide(
             cells, inside(4096, 900, major_faults=305), track=track
         )
-        assert decision.why == '30 accesses a second wait for a disk'
+        assert decision.why == {0: '30 accesses a second wait for a disk'}
 
     def test_not_for_programs_that_start_with_room(self):
         track = elastic.Track()
@@ -158,7 +158,8 @@ class TestShrinks:
         # An eighth of its ceiling, less what is no whole block.
         assert decision.pages == {0: 6 * GIB - 7 * 64}
         assert (
-            decision.why == '65 % of its memory is usable, and was for 300 s'
+            decision.why[0]
+            == '65 % of its memory is usable, and was for 300 s'
         )
 
     def test_not_if_it_was_below_in_between(self):
@@ -209,6 +210,57 @@ class TestCannotTell:
         track = elastic.Track(changed=NOW - 40)
         said = inside(4096, 10, at=NOW - 41)
         assert decide([cell(4 * GIB)], said, track=track) is None
+
+
+class TestEachCellByItsOwn:
+    CELLS = (cell(4 * GIB), cell(4 * GIB, number=1))
+
+    def decide(self, first_mib, second_mib, track, now, **counters):
+        return elastic.decide_each(
+            self.CELLS,
+            inside(8192, 2000, at=now, **counters),
+            {
+                number: elastic.CellMemory(4096 * 1024, mib * 1024)
+                for number, mib in enumerate((first_mib, second_mib))
+            },
+            track,
+            MARKS,
+            now,
+        )
+
+    def test_the_full_one_grows_though_the_whole_has_enough(self):
+        track = elastic.Track()
+        assert decide(self.CELLS, inside(8192, 2000)) is None
+        decision = self.decide(200, 1800, track, NOW)
+        assert decision.pages.keys() == {0}
+        assert decision.why == {0: '4 % of its memory is usable'}
+
+    def test_the_idle_one_gives_back_while_the_other_grows(self):
+        track = elastic.Track()
+        self.decide(800, 3000, track, NOW)
+        decision = self.decide(200, 3000, track, NOW + 300)
+        assert decision.pages[0] > 4 * GIB > decision.pages[1]
+
+    def test_each_pauses_for_itself(self):
+        track = elastic.Track()
+        track.change(0, NOW)
+        assert self.decide(200, 1800, track, NOW + 10) is None
+        assert self.decide(1800, 200, track, NOW + 10).pages.keys() == {1}
+
+    def test_swapping_gives_to_the_one_that_is_not_roomy(self):
+        track = elastic.Track()
+        self.decide(600, 1800, track, NOW, swap_in_kib=0)
+        decision = self.decide(600, 1800, track, NOW + 10, swap_in_kib=9)
+        assert decision.pages.keys() == {0}
+
+    def test_without_what_the_whole_says_nothing_is_known(self):
+        memory = {0: elastic.CellMemory(1, 0), 1: elastic.CellMemory(1, 0)}
+        assert (
+            elastic.decide_each(
+                self.CELLS, None, memory, elastic.Track(), MARKS, NOW
+            )
+            is None
+        )
 
 
 @examples(1)

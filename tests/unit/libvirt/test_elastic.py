@@ -31,6 +31,7 @@ from nova_numa_hugepages.libvirt import resources
 from tests.fixtures import elastic_guest
 from tests.fixtures import kernel as fake_kernel
 from tests.unit.hugepages import page_host
+from tests.unit.libvirt import fake_agent
 from tests.unit.libvirt import fake_nova
 
 A, B = page_host.guest(1), page_host.guest(2)
@@ -80,7 +81,7 @@ class Scene:
         """Make the manager of a service that starts."""
         return manager.HugePageManager(self.rig.pools, ticks=lambda: self.now)
 
-    def loop(self):
+    def loop(self, **options):
         """Start the service's loop."""
         return elastic.ElasticGuests(
             self.libvirt,
@@ -90,6 +91,7 @@ class Scene:
             return_limit_s=100.0,
             clock=lambda: self.now,
             ticks=lambda: self.now,
+            **options,
         )
 
     def boot(self, uuid, *cells):
@@ -275,6 +277,46 @@ def test_it_waits_where_others_have_its_pages(tmp_path, caplog):
     assert second.requested[0] > 2 * BLOCK
     second.follow()
     scene.check()
+
+
+def test_cells_by_what_the_agent_says(scene, caplog):
+    caplog.set_level('INFO', elastic.__name__)
+    guest = scene.boot(A, cell(), cell(number=1, node=1))
+    guest.says(2000, 600, scene.now)
+    agent = fake_agent.Agent(
+        node0=fake_agent.meminfo(0, 1000, 20),
+        node1=fake_agent.meminfo(1, 1000, 580),
+    )
+    scene.guests = scene.loop(ask_agent=agent)
+
+    scene.look()
+    assert guest.requested == {0: 2 * BLOCK, 1: 0}
+    guest.follow()
+
+    # Silent, it is asked less often, and told of once.
+    agent.answers = {'guest-file-open': '{"error": "no"}'}
+    agent.asked.clear()
+    guest.says(2000, 10, scene.now)
+    for _ in range(5):
+        scene.look()
+        guest.follow()
+    assert guest.requested[1] > 0
+    assert len(agent.asked) == 1
+    assert caplog.text.count('get and give memory evenly') == 1
+    scene.look(300.0)
+    assert len(agent.asked) == 2
+
+
+def test_the_agent_of_one_with_one_cell_is_not_asked(scene):
+    guest = scene.boot(A)
+    guest.says(1000, 20, scene.now)
+    agent = fake_agent.Agent(node0=fake_agent.meminfo(0, 1000, 580))
+    scene.guests = scene.loop(ask_agent=agent)
+
+    scene.look()
+
+    assert guest.requested == {0: 2 * BLOCK}
+    assert agent.asked == []
 
 
 def test_one_that_is_off_waits_for_nothing(tmp_path):
