@@ -20,14 +20,20 @@ from __future__ import annotations
 import statistics
 import sys
 
-from benchmarks import lending
 from nova_numa_hugepages.hugepages import forecast
+from nova_numa_hugepages.simulate import lending
+from nova_numa_hugepages.simulate import ready
+from nova_numa_hugepages.simulate import scenario
 from tests.fixtures import arrivals
 
 _SEEDS = range(1, 6)
 _LEARNED_S = 6.0 * forecast.WEEK_S
 _END_S = 8.0 * forecast.WEEK_S
-_PAGES_PER_GIB = 512
+# How many instances fit without lending.
+_INSTANCES = 40
+_POOL = lending.Pool('host', 0, 2048)
+# 16 GiB, of which half is the base, in blocks of 128 MiB.
+_CELL = lending.Cell(_POOL, 4096, 8192, 64)
 
 
 def main() -> int:
@@ -38,11 +44,18 @@ def main() -> int:
         '| ---: | ---: | ---: | ---: | ---: | ---: |'
     )
     for ratio in lending.RATIOS:
-        found = lending.measure(ratio)
+        found = lending.live(
+            {_POOL: _INSTANCES * _CELL.ceiling},
+            [(_CELL,)] * int(_INSTANCES * ratio),
+            scenario.Use(),
+            seed=1,
+        )
         print(
-            f'| {found.ratio} | {found.instances} | {found.waits} | '
-            f'{found.median_wait_min:.0f}, {found.longest_wait_min:.0f} min | '
-            f'{found.waiting_share:.2%} | {found.most_lent_gib:.0f} GiB |',
+            f'| {ratio} | {found.instances} | {found.waits} | '
+            f'{found.median_wait_s / 60:.0f}, '
+            f'{found.longest_wait_s / 60:.0f} min | '
+            f'{found.waiting_share:.2%} | '
+            f'{found.most_lent_mib / 1024:.0f} GiB |',
             flush=True,
         )
     print(
@@ -51,36 +64,34 @@ def main() -> int:
         '| --- | ---: | ---: | ---: | ---: |'
     )
     for pattern in (arrivals.office, arrivals.classes):
-        rows = []
-        for seed in _SEEDS:
-            stays = pattern(seed, 8)
-            ours = forecast.replay(
-                stays,
-                forecast.margins(
-                    arrivals.counted(stays, _LEARNED_S),
-                    _LEARNED_S,
-                    risk=0.01,
-                    began_s=0.0,
-                ),
-                pause_s=arrivals.PAUSE_S,
-                from_s=_LEARNED_S,
-                until_s=_END_S,
+        rows = [
+            ready.compare(
+                {_POOL: pattern(seed, 8)},
+                lambda pool: pool.size_kib,
+                _END_S,
+                risk=0.01,
+                learned_s=_LEARNED_S,
             )
-            fixed = arrivals.fixed(stays, ours.ready, _LEARNED_S, _END_S)
-            rows.append((ours, fixed))
-        ready = statistics.median(ours.ready for ours, _ in rows)
-        idle, instead = (
-            statistics.median(one[number].idle_page_hours for one in rows)
-            / _PAGES_PER_GIB
-            for number in (0, 1)
-        )
-        less = statistics.median(
-            1 - ours.idle_page_hours / fixed.idle_page_hours
-            for ours, fixed in rows
+            for seed in _SEEDS
+        ]
+        share, idle, fixed, less = (
+            statistics.median(values)
+            for values in zip(
+                *(
+                    (
+                        row.ready_share,
+                        row.idle_gib_hours,
+                        row.fixed_gib_hours,
+                        1 - row.idle_gib_hours / row.fixed_gib_hours,
+                    )
+                    for row in rows
+                ),
+                strict=True,
+            )
         )
         print(
-            f'| {pattern.__name__} | {ready:.1%} | {idle:,.0f} | '
-            f'{instead:,.0f} | {less:.0%} |',
+            f'| {pattern.__name__} | {share:.1%} | {idle:,.0f} | '
+            f'{fixed:,.0f} | {less:.0%} |',
             flush=True,
         )
     return 0

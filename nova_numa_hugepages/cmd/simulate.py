@@ -144,6 +144,25 @@ class Simulate(command.Command):
             help='report also how many instances any scheduler could place',
         )
         parser.add_argument(
+            '--lending',
+            action='store_true',
+            help=(
+                'report also how many more instances fit if idle memory of '
+                'elastic ones is lent, and how often one has to wait for it '
+                'in a week of the use that the scenario describes'
+            ),
+        )
+        parser.add_argument(
+            '--ready',
+            action='store_true',
+            help=(
+                'report also how many instances would have found their huge '
+                'pages ready, with what compute services learn and with a '
+                'fixed margin; for instances that come and go for two days '
+                'or more'
+            ),
+        )
+        parser.add_argument(
             '--json',
             type=pathlib.Path,
             metavar='FILE',
@@ -357,6 +376,11 @@ def _simulate(options: argparse.Namespace) -> int:
     if options.scale != 1:
         play = _scaled(play, options.scale, notes)
     play = _without_unplaceable(play, notes)
+    if options.ready:
+        _check_long(options, play)
+    if options.lending:
+        _check_elastic(play)
+        from nova_numa_hugepages.simulate import lending
     policies = [
         policy
         for policy in results.PlacementPolicy
@@ -371,6 +395,8 @@ def _simulate(options: argparse.Namespace) -> int:
             for phase in results.Phase
             if options.phase in ('both', phase.value)
         ],
+        lend_ratios=lending.RATIOS if options.lending else (),
+        with_ready=options.ready,
     )
     notes.print(runner.estimate(planned), soft_wrap=True)
     with runner.progress_bar(notes, planned) as report:
@@ -435,6 +461,46 @@ def _check_phase(options: argparse.Namespace, play: scenario.Scenario) -> None:
         raise _Failure(
             "--phase churn needs a 'mean_lifetime' in the arrivals: without "
             'one all instances stay.',
+            EXIT_BAD_INPUT,
+        )
+
+
+def _check_long(options: argparse.Namespace, play: scenario.Scenario) -> None:
+    """Check that there is something to learn from."""
+    from nova_numa_hugepages.simulate import ready
+    from nova_numa_hugepages.simulate import scenario
+
+    comes_and_goes = play.trace is not None or (
+        play.arrivals.mean_lifetime is not None and options.phase != 'fill'
+    )
+    if not comes_and_goes or options.policy == 'stock':
+        raise _Failure(
+            '--ready needs instances that come and go, placed by this '
+            "package: a trace, or arrivals with a 'mean_lifetime'.",
+            EXIT_BAD_INPUT,
+        )
+    days = scenario.lasts_s(play) / 86400
+    if days * 86400 < ready.LEAST_S:
+        raise _Failure(
+            f'--ready needs two days or more, and instances come for '
+            f'{days:.1f} days.',
+            EXIT_BAD_INPUT,
+        )
+
+
+def _check_elastic(play: scenario.Scenario) -> None:
+    """Check that the scenario has instances whose memory is elastic."""
+    from nova_numa_hugepages import extra_specs
+
+    if play.trace is not None:
+        raise _Failure('--lending does not go with a trace.', EXIT_BAD_INPUT)
+    if not any(
+        extra_specs.elastic_base(flavor.extra_specs) for flavor in play.flavors
+    ):
+        raise _Failure(
+            '--lending needs a flavor with the extra spec '
+            f'{extra_specs.ELASTIC_BASE_PERCENT} or '
+            f'{extra_specs.ELASTIC_BASE_MIB}.',
             EXIT_BAD_INPUT,
         )
 

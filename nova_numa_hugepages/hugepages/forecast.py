@@ -24,7 +24,6 @@ Pure: what was seen comes in, a number of pages for each hour comes out.
 
 from __future__ import annotations
 
-import bisect
 import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -216,73 +215,3 @@ def kept(margins: Sequence[int], now_s: float) -> int:
         margins[int(time_s) // HOUR_S % HOURS]
         for time_s in (now_s, now_s + AHEAD_S)
     )
-
-
-class Replay(NamedTuple):
-    """What keeping pages ready has come to.
-
-    :ivar ready: the share of starts that found their pages
-    :ivar idle_page_hours: idle pages, summed over time
-    """
-
-    ready: float
-    idle_page_hours: float
-
-
-class Stay(NamedTuple):
-    """An instance that started and ended, with its pages in one pool."""
-
-    start_s: float
-    end_s: float
-    pages: int
-
-
-def replay(
-    stays: Sequence[Stay],
-    margins: Sequence[int],
-    *,
-    pause_s: float,
-    until_s: float,
-    from_s: float = 0.0,
-) -> Replay:
-    """Replay starts and ends on a pool that keeps a margin.
-
-    :param stays: in the order of their starts
-    :param margins: idle pages to keep, by hour of the week
-    :param pause_s: after how many seconds the margin is kept up again
-    :param from_s: from when on it counts
-    """
-    events = sorted(
-        [(stay.start_s, 1, stay.pages) for stay in stays]
-        + [(stay.end_s, 0, stay.pages) for stay in stays]
-    )
-    idle = margins[0]
-    ready = starts = 0
-    page_seconds = 0.0
-    now = 0.0
-
-    def wait(until: float) -> None:
-        nonlocal now, page_seconds
-        if until > from_s:
-            page_seconds += idle * (until - max(now, from_s))
-        now = until
-
-    next_pass = 0.0
-    times = [event[0] for event in events]
-    at = 0
-    while next_pass < until_s:
-        end = bisect.bisect_left(times, next_pass + pause_s, at)
-        wait(next_pass)
-        idle = kept(margins, next_pass)
-        for time_s, is_start, pages in events[at:end]:
-            wait(time_s)
-            if not is_start:
-                idle += pages
-                continue
-            if time_s >= from_s:
-                starts += 1
-                ready += pages <= idle
-            idle = max(0, idle - pages)
-        at = end
-        next_pass += pause_s
-    return Replay(ready / max(1, starts), page_seconds / HOUR_S)

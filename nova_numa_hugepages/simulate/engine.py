@@ -20,6 +20,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 import heapq
 import itertools
+import math
 import time
 from typing import NamedTuple
 from typing import TypeAlias
@@ -35,6 +36,8 @@ from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import flavors
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import gauge
+from nova_numa_hugepages.simulate import lending
+from nova_numa_hugepages.simulate import ready
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import schedulers
@@ -44,6 +47,7 @@ CONF = nova_conf.CONF
 # Samples that a run keeps, at most. When there are as many, every other one
 # is dropped, and from then on half as many are taken.
 _MOST_SAMPLES = 256
+_SMALL_KIB = 4
 
 _State: TypeAlias = host_manager.HostState
 
@@ -93,6 +97,10 @@ class Engine:
                 for _ in range(kind.count)
             ],
         )
+        self._stays: dict[lending.Pool, list[ready.Stay]] = {}
+        self._lent: lending.LentPages | None = None
+        if task.phase is results.Phase.LENDING:
+            self._lent = lending.LentPages(task.lend_ratio, self._hosts)
         self._leaving: list[tuple[float, int, _Placed]] = []
         self._building: list[tuple[float, int, _State]] = []
         self._numbers = itertools.count()
@@ -148,10 +156,23 @@ class Engine:
                 if len(samples) >= _MOST_SAMPLES:
                     samples = samples[::2]
                     every *= 2
-            if task.phase is results.Phase.FILL and first is not None:
+            if task.phase.fills and first is not None:
                 break
         if samples[-1].arrivals != arrived:
             samples.append(self._sample(arrived))
+        week = None
+        if self._lent is not None:
+            week = lending.live(
+                self._lent.pages, self._lent.guests, task.play.use, task.seed
+            )
+        made_ready = None
+        if task.with_ready:
+            made_ready = ready.compare(
+                self._stays,
+                lambda pool: pool.size_kib,
+                scenario.lasts_s(task.play),
+                risk=CONF.numa_hugepages.ready_risk_percent / 100,
+            )
         return results.Run(
             policy=task.policy,
             phase=task.phase,
@@ -163,6 +184,9 @@ class Engine:
             refused=refused,
             samples=tuple(samples),
             seconds=time.monotonic() - begin,
+            lend_ratio=task.lend_ratio,
+            week=week,
+            ready=made_ready,
         )
 
     def _arrive(self, guest: scenario.Arrival) -> bool:
@@ -179,6 +203,8 @@ class Engine:
             if placed is None:
                 continue
             self._there += 1
+            if self._task.with_ready:
+                self._note_stay(placed, guest)
             if self._task.play.arrivals.build_s:
                 self._build(host, 1)
                 done = guest.at + self._task.play.arrivals.build_s
@@ -190,6 +216,20 @@ class Engine:
                 )
             return True
         return False
+
+    def _note_stay(self, placed: _Placed, guest: scenario.Arrival) -> None:
+        """Note how long a guest has its pages."""
+        cells = placed.topology.cells if placed.topology else ()
+        pages: dict[lending.Pool, int] = collections.Counter()
+        for cell in cells:
+            if (cell.pagesize or 0) > _SMALL_KIB:
+                pool = lending.Pool(placed.host.host, cell.id, cell.pagesize)
+                pages[pool] += cell.memory * 1024 // cell.pagesize
+        end_s = math.inf if guest.until is None else guest.until
+        for pool, count in pages.items():
+            self._stays.setdefault(pool, []).append(
+                ready.Stay(guest.at, end_s, count)
+            )
 
     def _claim(self, host: _State, flavor: objects.Flavor) -> _Placed | None:
         """Claim what a guest needs on a host, as its compute service does.
@@ -229,6 +269,10 @@ class Engine:
         host.vcpus_used += sign * flavor.vcpus
         host.num_instances += sign
         self._placement.allocate(host, self._asked[flavor.name], sign)
+        if self._lent is not None:
+            more_mib = self._lent.add(host, flavor, placed.topology)
+            self._placement.add_memory(host, more_mib)
+            host.free_ram_mb += more_mib
         self._scheduler.changed(host)
 
     def _build(self, host: _State, sign: int) -> None:
@@ -249,7 +293,7 @@ class Engine:
         return self._gauge.sample(self._hosts, arrived, self._there)
 
     def _done(self, arrived: int, sample: results.Sample) -> float:
-        if self._task.phase is results.Phase.FILL:
+        if self._task.phase.fills:
             return max(sample.cpus_used, sample.pages_used)
         trace = self._task.play.trace
         count = self._task.play.arrivals.count if trace is None else len(trace)

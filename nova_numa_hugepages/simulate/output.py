@@ -104,6 +104,8 @@ def _run(run: results.Run) -> dict[str, Any]:
         **dataclasses.asdict(run),
         'counted': dict(sorted(run.counted.items())),
         'refused': dict(sorted(run.refused.items())),
+        'week': run.week and run.week._asdict(),
+        'ready': run.ready and run.ready._asdict(),
         'samples': {
             field: [getattr(sample, field) for sample in run.samples]
             for field in results.Sample._fields

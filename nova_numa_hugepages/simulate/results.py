@@ -32,12 +32,40 @@ class Phase(enum.StrEnum):
 
     FILL: they stay, until one is refused. CHURN: they leave after their
     lifetimes, and refusals after the warm-up are counted. TRACE: they come
-    and go as a file says, and all refusals are counted.
+    and go as a file says, and all refusals are counted. LENDING: they stay,
+    until one is refused, while hosts offer idle memory of elastic ones; then
+    those live for a week.
     """
 
     FILL = 'fill'
     CHURN = 'churn'
     TRACE = 'trace'
+    LENDING = 'lending'
+
+    @property
+    def fills(self) -> bool:
+        """Whether guests stay, until one is refused."""
+        return self in (Phase.FILL, Phase.LENDING)
+
+
+class Week(NamedTuple):
+    """What a week of elastic instances was like.
+
+    :ivar instances: how many there were
+    :ivar waits: how often one needed memory that others had
+    :ivar median_wait_s: how long it waited, in seconds
+    :ivar longest_wait_s: at most
+    :ivar waiting_share: the share of the time of all instances, from 0 to 1
+    :ivar most_lent_mib: what all together could have wanted at once and was
+        not there, at most
+    """
+
+    instances: int
+    waits: int
+    median_wait_s: int
+    longest_wait_s: int
+    waiting_share: float
+    most_lent_mib: int
 
 
 class Sample(NamedTuple):
@@ -61,6 +89,25 @@ class Sample(NamedTuple):
     pages_stranded: float
 
 
+class Ready(NamedTuple):
+    """What pages made ready ahead come to, against a fixed margin.
+
+    :ivar hours: of how many hours these are
+    :ivar starts: how many guests started on huge pages, by pool
+    :ivar ready_share: how many of them found their pages, from 0 to 1
+    :ivar idle_gib_hours: idle memory, summed over time, in GiB hours
+    :ivar fixed_mib: the least margin of all pools with which as many do
+    :ivar fixed_gib_hours: idle memory with that
+    """
+
+    hours: float
+    starts: int
+    ready_share: float
+    idle_gib_hours: float
+    fixed_mib: int
+    fixed_gib_hours: float
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """One policy over one sequence of arrivals.
@@ -80,6 +127,9 @@ class Run:
         missing
     :ivar seconds: how long it took
     :ivar samples: in order of arrivals, at least one
+    :ivar lend_ratio: how much idle memory of elastic guests hosts offer
+    :ivar week: the week after it, if they do
+    :ivar ready: what pages made ready ahead would have come to, if asked for
     """
 
     policy: PlacementPolicy
@@ -93,6 +143,9 @@ class Run:
     refused: Mapping[str, int]
     seconds: float
     samples: tuple[Sample, ...]
+    lend_ratio: float = 1.0
+    week: Week | None = None
+    ready: Ready | None = None
 
     @property
     def refusal_share(self) -> float:

@@ -62,6 +62,8 @@ def plan(
     learning: scenario.Learning,
     *,
     phases: Sequence[results.Phase] = tuple(results.Phase),
+    lend_ratios: Sequence[float] = (),
+    with_ready: bool = False,
 ) -> list[scenario.Task]:
     """List the runs of a scenario.
 
@@ -69,6 +71,9 @@ def plan(
     is something to compare when a simulation is interrupted.
 
     :param phases: those that are wanted, of those that the scenario has
+    :param lend_ratios: with which ratios the fleet is filled to lend memory
+    :param with_ready: whether pages made ready ahead are replayed, with the
+        first seed
     """
     seeds = play.arrivals.seeds
     has = [results.Phase.FILL]
@@ -78,11 +83,31 @@ def plan(
     elif play.arrivals.mean_lifetime is not None:
         has.append(results.Phase.CHURN)
     return [
-        scenario.Task(play, policy, phase, seed, learning)
+        scenario.Task(
+            play,
+            policy,
+            phase,
+            seed,
+            learning,
+            with_ready=with_ready
+            and policy is results.PlacementPolicy.OURS
+            and not phase.fills
+            and seed == seeds[0],
+        )
         for phase in has
         if phase in phases
         for seed in seeds
         for policy in policies
+    ] + [
+        scenario.Task(
+            play,
+            results.PlacementPolicy.OURS,
+            results.Phase.LENDING,
+            seeds[0],
+            learning,
+            ratio,
+        )
+        for ratio in lend_ratios
     ]
 
 
@@ -95,6 +120,7 @@ def estimate(planned: Sequence[scenario.Task]) -> str:
         results.Phase.CHURN: play.arrivals.count,
         results.Phase.TRACE: len(play.trace or ()),
     }
+    arrivals[results.Phase.LENDING] = arrivals[results.Phase.FILL]
     most = sum(arrivals[task.phase] for task in planned)
     return f'{_runs(planned)}, {hosts} hosts, about {most} arrivals at most.'
 
@@ -157,6 +183,7 @@ def _weight(task: scenario.Task) -> float:
     if task.policy is results.PlacementPolicy.STOCK:
         weight *= _STOCK_WEIGHT
     if task.phase is not results.Phase.FILL:
+        # As does a week of elastic instances.
         weight *= _COME_AND_GO_WEIGHT
     return weight
 

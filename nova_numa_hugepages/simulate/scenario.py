@@ -91,6 +91,26 @@ class Arrivals:
 
 
 @dataclasses.dataclass(frozen=True)
+class Use:
+    """How elastic instances use their memory.
+
+    :ivar idle_percent: of its memory, what an idle one uses
+    :ivar busy_percent: what a busy one uses, at least and at most
+    :ivar busy_hours: how long one is busy, at least and at most
+    :ivar office_hours: the hours of working days between which more are busy
+    :ivar office_busy_percent: how many are busy then
+    :ivar other_busy_percent: how many are busy at other times
+    """
+
+    idle_percent: float = 30
+    busy_percent: tuple[float, float] = (60, 95)
+    busy_hours: tuple[float, float] = (1, 3)
+    office_hours: tuple[float, float] = (8, 18)
+    office_busy_percent: float = 33
+    other_busy_percent: float = 5
+
+
+@dataclasses.dataclass(frozen=True)
 class TraceEntry:
     """One guest of a trace.
 
@@ -112,6 +132,7 @@ class Scenario:
     :ivar trace: the guests that arrive, in order of time; None if they are
         drawn as ``arrivals`` says
     :ivar trace_file: where the trace was read from
+    :ivar use: how elastic instances use their memory
     """
 
     file: str
@@ -120,6 +141,7 @@ class Scenario:
     arrivals: Arrivals
     trace: tuple[TraceEntry, ...] | None = None
     trace_file: pathlib.Path | None = None
+    use: Use = Use()
 
 
 def holds(hosts: Sequence[HostType], flavors: Sequence[Flavor]) -> float:
@@ -177,6 +199,13 @@ def scaled(play: Scenario, share: float) -> Scenario:
     )
 
 
+def lasts_s(play: Scenario) -> float:
+    """Return how long instances come, in seconds."""
+    if play.trace is not None:
+        return play.trace[-1].at if play.trace else 0.0
+    return play.arrivals.count / play.arrivals.per_hour * _HOUR_S
+
+
 class Learning(enum.StrEnum):
     """The ways in which our weigher gets to know the demand.
 
@@ -190,13 +219,19 @@ class Learning(enum.StrEnum):
 
 
 class Task(NamedTuple):
-    """One run of a simulation."""
+    """One run of a simulation.
+
+    :ivar lend_ratio: how much idle memory of elastic guests hosts offer
+    :ivar with_ready: whether pages made ready ahead are replayed
+    """
 
     play: Scenario
     policy: results.PlacementPolicy
     phase: results.Phase
     seed: int
     learning: Learning = Learning.FLAVORS
+    lend_ratio: float = 1.0
+    with_ready: bool = False
 
 
 class Arrival(NamedTuple):
@@ -225,7 +260,7 @@ def arrivals(
     if play.trace is not None:
         for entry in play.trace:
             until = None
-            if entry.lifetime is not None and phase is not results.Phase.FILL:
+            if entry.lifetime is not None and not phase.fills:
                 until = entry.at + entry.lifetime
             yield Arrival(entry.at, entry.flavor, until)
         return
@@ -236,10 +271,10 @@ def arrivals(
     shares = [flavor.share for flavor in play.flavors]
     interval_s = _HOUR_S / arrivals.per_hour
     number = 0
-    while phase is results.Phase.FILL or number < arrivals.count:
+    while phase.fills or number < arrivals.count:
         at = number * interval_s
         until = None
-        if phase is not results.Phase.FILL and arrivals.mean_lifetime:
+        if not phase.fills and arrivals.mean_lifetime:
             lifetime = lifetimes.expovariate(1 / arrivals.mean_lifetime)
             until = at + lifetime * interval_s
         yield Arrival(at, flavors.choices(names, shares)[0], until)

@@ -81,6 +81,19 @@ _ARRIVALS = validation.mapping(
     required=('count',),
 )
 
+_PERCENT = validation.number(0, 100)
+_USE = validation.mapping(
+    {
+        'idle_percent': validation.number(5, 95),
+        'busy_percent': validation.two(_PERCENT),
+        'busy_hours': validation.two(validation.positive(168)),
+        'office_hours': validation.two(validation.number(0, 24)),
+        'office_busy_percent': validation.number(0, 99),
+        'other_busy_percent': validation.number(0, 99),
+    },
+    required=(),
+)
+
 SCHEMA = validation.mapping(
     {
         'hosts': validation.named(_HOST, _NAME),
@@ -89,6 +102,7 @@ SCHEMA = validation.mapping(
         ),
         'arrivals': _ARRIVALS,
         'trace': _NAME,
+        'use': _USE,
     },
     required=('hosts', 'flavors'),
 )
@@ -139,6 +153,7 @@ def load(path: pathlib.Path) -> scenario.Scenario:
         ),
         trace=entries,
         trace_file=trace_file,
+        use=_use(data.get('use', {})),
     )
 
 
@@ -178,6 +193,14 @@ def _arrivals(arrivals: Mapping[str, Any]) -> scenario.Arrivals:
         warm_up=arrivals.get('warm_up', 0),
         seeds=tuple(seeds if isinstance(seeds, list) else range(1, seeds + 1)),
     )
+
+
+def _use(use: Mapping[str, Any]) -> scenario.Use:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in use.items()
+    }
+    return scenario.Use(**values)
 
 
 def _refused(flavors: tuple[scenario.Flavor, ...]) -> Iterator[Finding]:
@@ -230,6 +253,13 @@ def _contradictions(data: Any) -> Iterator[Finding]:
             ('hosts',),
             f'found {total} hosts in all, expected {_MAX_HOSTS} or fewer',
         )
+    for name, value in data.get('use', {}).items():
+        if isinstance(value, list) and value[0] > value[1]:
+            yield (
+                ('use', name),
+                f'found {value[0]} and {value[1]}, expected the lower one '
+                'first',
+            )
     if 'arrivals' in data:
         yield from _arrivals_contradictions(data['arrivals'])
     elif 'trace' not in data:

@@ -310,6 +310,10 @@ class PlacementService:
         for name, amount in wanted.resources.items():
             self._free[name][place] -= sign * amount
 
+    def add_memory(self, host: _State, mib: int) -> None:
+        """Change how much memory a host offers."""
+        self._free['MEMORY_MB'][self._places[host.host]] += mib
+
 
 def _inventory(host: _State) -> tuple[int, int, int]:
     """Return the amounts of `RESOURCES`."""

@@ -167,9 +167,14 @@ class PhaseSummary:
 
 
 def summarise(found: results.Results) -> tuple[PhaseSummary, ...]:
-    """Sum up the phases that have runs, of which any may be missing."""
+    """Sum up the phases that have runs, of which any may be missing.
+
+    Lending is no such phase: each of its runs has another ratio.
+    """
     phases = []
     for phase in results.Phase:
+        if phase is results.Phase.LENDING:
+            continue
         by_policy = {
             policy: sorted(
                 found.of(phase, policy), key=operator.attrgetter('seed')

@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich import console as rich
 from rich import table
@@ -61,6 +63,11 @@ def print_report(
     if phases:
         _print(console, _STRANDED, 'dim')
         console.print()
+    if weeks := found.of(results.Phase.LENDING, results.PlacementPolicy.OURS):
+        _print_lending(weeks, console)
+    for run in found.runs:
+        if run.ready is not None:
+            _print_ready(run.ready, console)
     if not found.complete:
         _print(console, _interrupted(len(found.runs), planned), 'bold yellow')
     if phases:
@@ -93,6 +100,85 @@ def _print_phase(phase: summary.PhaseSummary, console: rich.Console) -> None:
         console.print(_refusals(phase), highlight=False)
     else:
         _print(console, 'No instance was refused.')
+    console.print()
+
+
+def _print_lending(runs: Sequence[results.Run], console: rich.Console) -> None:
+    """Print what lending idle memory of elastic instances comes to."""
+    _print(console, 'Lending: a week of elastic instances', 'bold')
+    grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    grid.add_column('elastic_lend_ratio')
+    for name in (
+        'placed before first refusal',
+        'more',
+        'waits',
+        'median, longest',
+        'share of the time',
+        'largest regret',
+    ):
+        grid.add_column(name, justify='right')
+    for run in runs:
+        week = run.week
+        if week is None:
+            continue
+        more = run.placed / runs[0].placed - 1 if runs[0].placed else 0
+        waited = (
+            f'{week.median_wait_s / 60:.0f}, {week.longest_wait_s / 60:.0f} '
+            'min'
+            if week.waits
+            else _NOTHING
+        )
+        grid.add_row(
+            f'{run.lend_ratio:g}',
+            str(run.placed),
+            f'{wording.percent(100 * more)} %',
+            str(week.waits),
+            waited,
+            f'{wording.percent(100 * week.waiting_share)} %',
+            f'{week.most_lent_mib / 1024:.0f} GiB',
+        )
+    console.print(grid, highlight=False)
+    _print(
+        console,
+        'Waits: an elastic instance needs memory that others have. Regret: '
+        'what all could want at once and is not there. Of one run each.',
+        'dim',
+    )
+    console.print()
+
+
+def _print_ready(found: results.Ready, console: rich.Console) -> None:
+    """Print what pages made ready ahead come to."""
+    _print(console, 'Pages made ready ahead', 'bold')
+    grid = table.Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    grid.add_column('')
+    for name in ('learned', f'fixed, {found.fixed_mib} MiB', 'less'):
+        grid.add_column(name, justify='right')
+    grid.add_row(
+        'starts that found their pages',
+        f'{wording.percent(100 * found.ready_share)} %',
+        'as many',
+        '',
+    )
+    less = (
+        f'{100 * (1 - found.idle_gib_hours / found.fixed_gib_hours):.0f} %'
+        if found.fixed_gib_hours
+        else _NOTHING
+    )
+    grid.add_row(
+        'idle GiB hours',
+        f'{found.idle_gib_hours:.0f}',
+        f'{found.fixed_gib_hours:.0f}',
+        less,
+    )
+    console.print(grid, highlight=False)
+    _print(
+        console,
+        f'Of {found.starts} starts in the last {found.hours:.0f} hours, after '
+        'what came before was learned from. The fixed margin is the same on '
+        'all pools.',
+        'dim',
+    )
     console.print()
 
 

@@ -69,6 +69,19 @@ def one_or_list(
     }
 
 
+def two(each: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a list of two values.
+
+    :param each: the schema of each
+    """
+    return {'type': 'array', 'items': each, 'minItems': 2, 'maxItems': 2}
+
+
+def number(least: float, most: float) -> dict[str, Any]:
+    """Return the schema of a number from ``least`` to ``most``."""
+    return {'type': 'number', 'minimum': least, 'maximum': most}
+
+
 def mapping(
     properties: Mapping[str, Any], required: Sequence[str]
 ) -> dict[str, Any]:

@@ -34,6 +34,23 @@ USE = (
     'Give either the FILE of a scenario, or --from-nova, --example or '
     '--schema. See --help.\n'
 )
+LENDING = """
+hosts:
+  solo: {nodes: 1, cores: 8, memory_gib: 40, pages: {2MiB: 16384}}
+flavors:
+  db:
+    vcpus: 1
+    memory_mib: 16384
+    extra_specs:
+      hw:mem_page_size: 2MB
+      hw:cpu_policy: dedicated
+      numa_hugepages:elastic_base_percent: "50"
+arrivals: {count: 5}
+"""
+COMES_AND_GOES = (
+    LENDING.partition('arrivals')[0]
+    + 'arrivals: {count: 96, per_hour: 1, mean_lifetime: 1}\n'
+)
 ONE_RUN = '1 run, 2 hosts, about 11 arrivals at most.\n'
 
 
@@ -92,6 +109,53 @@ def test_everything_at_once(folder: pathlib.Path) -> None:
         for run in document['runs']
         if run['bound'] is not None
     )
+
+
+def test_lending(folder: pathlib.Path) -> None:
+    code, _, err = commands.command(
+        folder, 'simulate', 'fleet.yaml', '--lending'
+    )
+    assert code == 2
+    assert 'needs a flavor with the extra spec numa_hugepages:elastic' in err
+    (folder / 'fleet.yaml').write_text(LENDING)
+
+    code, out, _ = commands.command(
+        folder,
+        *('simulate', 'fleet.yaml', '--policy', 'ours', '--jobs', '2'),
+        '--lending',
+    )
+
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    rows = {line[0]: line[1] for line in lines if line and line[0][0] == '1'}
+    assert rows == {'1': '2', '1.1': '2', '1.25': '2', '1.5': '3'}
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_pages_made_ready(folder: pathlib.Path) -> None:
+    for text, said in (
+        (commands.SHORT, 'needs instances that come and go'),
+        (commands.SCENARIO, 'needs two days or more, and instances come for'),
+    ):
+        (folder / 'fleet.yaml').write_text(text)
+        code, _, err = commands.command(
+            folder, 'simulate', 'fleet.yaml', '--ready'
+        )
+        assert code == 2
+        assert said in err
+    (folder / 'fleet.yaml').write_text(COMES_AND_GOES)
+
+    code, out, _ = commands.command(
+        folder,
+        *('simulate', 'fleet.yaml', '--phase', 'churn', '--jobs', '2'),
+        '--ready',
+    )
+
+    assert code == 0
+    lines = [line.strip() for line in out.splitlines()]
+    assert any(line.startswith('idle GiB hours') for line in lines)
+    assert 'Of 24 starts in the last 24 hours, after what came before' in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_one_policy(folder: pathlib.Path) -> None:

@@ -50,6 +50,7 @@ from nova_numa_hugepages.hugepages.pools import Pools
 from nova_numa_hugepages.hugepages.state import lock
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
 from nova_numa_hugepages.libvirt import elastic
+from nova_numa_hugepages.libvirt import guest_agent
 from tests.host.rig import domains
 
 PAGE_KIB = 2048
@@ -76,6 +77,10 @@ class Guests:
             )
         ]
 
+    def _wrap_libvirt_proxy(self, module: Any) -> Any:
+        """Return a module as it is, as Nova does without eventlet."""
+        return module
+
 
 class Guest:
     """An elastic guest that boots a kernel.
@@ -90,6 +95,7 @@ class Guest:
         name: str,
         *cells: domains.Cell,
         arguments: str = '',
+        agent: bool = False,
     ) -> None:
         self._service = service
         self.name = name
@@ -105,6 +111,7 @@ class Guest:
             balloon='off',
             arguments=f'memhp_default_state=online_movable {arguments}',
             told=self._port,
+            agent=agent,
         )
 
     @property
@@ -233,12 +240,14 @@ class Service:
         )
         self.pools.refresh()
         self.manager = HugePageManager(self.pools)
+        host = Guests(self.connection)
         self.loop = elastic.ElasticGuests(
-            Guests(self.connection),
+            host,
             self.manager,
             MARKS,
             migrating=frozenset,
             return_limit_s=60.0,
+            ask_agent=guest_agent.ask_by(host),
         )
 
     def look(self) -> None:
@@ -386,9 +395,31 @@ def without_driver(service: Service, node: int) -> Seen:
     guest.stop()
 
 
+def by_cell(service: Service, node: int) -> Seen:
+    """The cell whose programs need more gets it, whatever the other has."""
+    guest = Guest(
+        service,
+        'one',
+        # What its kernel needs is in the first.
+        domains.Cell(node, 384, [2 * node], 640),
+        elastic_cell(node),
+        agent=True,
+    )
+    guest.start()
+    guest.tell('bind 1')
+    guest.ask('fill 110')
+    yield (
+        'seconds to grow',
+        service.until(lambda: guest.current_mib()[1] >= 128, 'it grows'),
+    )
+    yield 'has', guest.current_mib()
+    yield 'warnings', service.seen
+    guest.stop()
+
+
 STORIES = {
     story.__name__: story
-    for story in (grow_and_shrink, lend, reset, without_driver)
+    for story in (grow_and_shrink, lend, reset, without_driver, by_cell)
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     'lend': {'dynamic': False, 'lend_ratio': 2.0}

@@ -184,6 +184,37 @@ def test_memory_beyond(watch: Watch) -> None:
     assert watch.look() == set()
 
 
+@pytest.mark.nightly
+def test_an_elastic_guest_that_takes_what_it_was_not_given(
+    watch: Watch, tmp_path: pathlib.Path
+) -> None:
+    """QEMU before 8.2 lets it; its kernel has no driver that doesn't."""
+    scene.set_pools(watch.machine, 4 * _PAGES)
+    console = tmp_path / 'console'
+    console.touch()
+    guest = scene.Guest(
+        watch.machine,
+        domains.Cell(0, 192, [0], 448),
+        console=console,
+        arguments='ignore=virtio_mem touch=32',
+    )
+    watch.service.run(guest, [[0, 0, 2048, 96, 96, 224]])
+    try:
+        watch.wait_for('memory_beyond')
+        view = watch.monitor.view()
+        assert view is not None
+        (text,) = [
+            alarm['text']
+            for alarm in view['alarms']
+            if alarm['alarm'] == 'memory_beyond'
+        ]
+        assert '32 pages of 2 MiB on NUMA node 0 beyond' in text
+    finally:
+        guest.destroy()
+    watch.service.do(['release', guest.uuid])
+    assert watch.look() == set()
+
+
 def test_memory_absent(watch: Watch) -> None:
     with running(watch, held=2 * _PAGES):
         watch.look()

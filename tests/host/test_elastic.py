@@ -112,6 +112,16 @@ def test_reset_while_it_is_large(
     assert seen['healed again'] == [on_node(BASE), on_node(BASE)]
 
 
+def test_each_cell_by_what_the_agent_says(
+    host: virtual.VirtualHost, tmp_path: pathlib.Path
+) -> None:
+    """The one whose programs need more gets it, and the other nothing."""
+    seen = tell(host, tmp_path, 'by_cell')
+
+    assert seen['has'] == {'0': 0, '1': 128}
+    assert seen['warnings'] == []
+
+
 def test_a_guest_without_the_driver(
     host: virtual.VirtualHost, tmp_path: pathlib.Path
 ) -> None:

@@ -49,6 +49,7 @@ def describe(
     balloon: str | None = None,
     arguments: str = '',
     told: pathlib.PurePath | None = None,
+    agent: bool = False,
 ) -> str:
     """Write the domain XML of a guest, as Nova would for strict placement.
 
@@ -60,6 +61,7 @@ def describe(
         ``off``; without, it has none. It reports statistics each second.
     :param arguments: for what runs in it, as ``guest-initramfs.sh`` has them
     :param told: a socket on which it is told what to do
+    :param agent: whether it has QEMU's guest agent
     """
     vcpus = 0
     numa, memnodes, pins = [], [], []
@@ -82,7 +84,8 @@ def describe(
         images = folders.folder() / 'images'
         boot = (
             f'<kernel>{images / "kernel"}</kernel>'
-            f'<initrd>{images / "guest.img"}</initrd>'
+            f'<initrd>{images / ("agent.img" if agent else "guest.img")}'
+            '</initrd>'
             '<cmdline>console=ttyS0 quiet mitigations=off '
             f'{arguments}</cmdline>'
         )
@@ -94,6 +97,11 @@ def describe(
         serial += (
             f"<serial type='unix'><source mode='bind' path='{told}'/>"
             "<target port='1'/></serial>"
+        )
+    if agent:
+        serial += (
+            "<channel type='unix'><source mode='bind'/><target type='virtio' "
+            "name='org.qemu.guest_agent.0'/></channel>"
         )
     ceilings, devices, slots = _elastic(cells, page_kib)
     memballoon = "<memballoon model='none'/>"

@@ -35,8 +35,20 @@ fill=$(sed -n 's/.*fill=\([0-9]*\).*/\1/p' /proc/cmdline)
 if [ -n "$fill" ]; then
     dd if=/zero of=/fill/memory bs=1M count="$fill"
 fi
-# What it is told on its second serial port: fill MIB, free, or reboot.
+# touch=PAGES: it writes to so many pages of its first memory device that it
+# was not given. That begins at 4 GiB, where a small guest has nothing else.
 mkdir -p /dev
+touch=$(sed -n 's/.*touch=\([0-9]*\).*/\1/p' /proc/cmdline)
+if [ -n "$touch" ]; then
+    mknod /dev/mem c 1 1
+    while [ "$touch" -gt 0 ]; do
+        touch=$((touch - 1))
+        devmem $((0x100000000 + touch * 2097152)) 8 1 || break
+    done
+    echo "touched, but for $touch"
+fi
+# What it is told on its second serial port: fill MIB, free, bind NODE, or
+# reboot.
 mknod /dev/ttyS1 c 4 65
 if stty -F /dev/ttyS1 raw -echo clocal 2>/dev/null; then
     # It may come to have more memory.
@@ -52,10 +64,20 @@ if stty -F /dev/ttyS1 raw -echo clocal 2>/dev/null; then
             done
             ;;
         free) rm -f /fill/told ;;
+        # What it is told to fill from now on is on that NUMA node.
+        bind) mount -o "remount,mpol=bind:$mib" /fill ;;
         reboot) reboot -f ;;
         esac
         echo "told $word"
     done </dev/ttyS1 &
+fi
+if [ -e /bin/qemu-ga ]; then
+    for port in /sys/class/virtio-ports/*; do
+        [ "$(cat "$port/name" 2>/dev/null)" = org.qemu.guest_agent.0 ] || continue
+        mknod /dev/agent c $(tr : ' ' <"$port/dev")
+        mkdir -p /run
+        qemu-ga --method=virtio-serial --path=/dev/agent --statedir=/run &
+    done
 fi
 beat=0
 while :; do

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import gzip
 import pathlib
+import re
 import stat
+import subprocess
 
 from tests.host.rig import packages
 
@@ -38,19 +40,32 @@ _PROGRAM = stat.S_IFREG | 0o755
 
 
 def build(
-    folder: pathlib.Path, kernel: packages.Kernel, busybox: pathlib.Path
+    folder: pathlib.Path,
+    kernel: packages.Kernel,
+    busybox: pathlib.Path,
+    agent: pathlib.Path,
 ) -> None:
-    """Write ``host.img`` and ``guest.img``.
+    """Write ``host.img``, ``guest.img``, and ``agent.img``.
+
+    The last one is a guest with QEMU's guest agent, and larger.
 
     :param folder: where to
+    :param agent: the agent's program
     """
-    for name, modules in (('host', _HOST_MODULES), ('guest', _GUEST_MODULES)):
+    for name, modules in (
+        ('host', _HOST_MODULES),
+        ('guest', _GUEST_MODULES),
+        ('agent', (*_GUEST_MODULES, 'virtio_console')),
+    ):
+        script = HERE / f'{"host" if name == "host" else "guest"}-initramfs.sh'
         files = {
-            'init': (HERE / f'{name}-initramfs.sh').read_bytes(),
+            'init': script.read_bytes(),
             'bin/busybox': busybox.read_bytes(),
         }
         if name == 'host':
             files['host-init'] = (HERE / 'host-init.sh').read_bytes()
+        if name == 'agent':
+            files.update(_with_libraries(agent))
         loaded = packages.modules(kernel, *modules)
         files.update({f'modules/{file}': data for file, data in loaded})
         files['modules/order'] = '\n'.join(file for file, _ in loaded).encode()
@@ -59,6 +74,21 @@ def build(
         new = path.with_suffix('.new')
         new.write_bytes(gzip.compress(_newc(files), compresslevel=1, mtime=0))
         new.replace(path)
+
+
+def _with_libraries(program: pathlib.Path) -> dict[str, bytes]:
+    """Read a program, and the libraries of this machine that it needs."""
+    listed = subprocess.run(
+        ['ldd', str(program)], capture_output=True, text=True, check=True
+    )
+    libraries = re.findall(r'(/\S+) \(0x', listed.stdout)
+    return {
+        f'bin/{program.name}': program.read_bytes(),
+        **{
+            library.lstrip('/'): pathlib.Path(library).read_bytes()
+            for library in libraries
+        },
+    }
 
 
 def _newc(files: dict[str, bytes]) -> bytes:

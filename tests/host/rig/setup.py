@@ -45,7 +45,11 @@ def prepare(*, with_nova: bool = False) -> None:
         target.mkdir(exist_ok=True)
         shutil.copyfile(kernel.image, target / 'kernel.new')
         (target / 'kernel.new').replace(target / 'kernel')
-        images.build(target, kernel, busybox)
+        agent = folder / 'packages' / 'agent'
+        packages.unpack_once('qemu-guest-agent', 'lib', agent)
+        images.build(
+            target, kernel, busybox, next(agent.glob('**/bin/qemu-ga'))
+        )
         if with_nova:
             packages.build_libvirt_python(folders.libvirt_python())
     print(

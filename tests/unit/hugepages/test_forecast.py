@@ -15,20 +15,20 @@
 import pytest
 
 from nova_numa_hugepages.hugepages import forecast
-from tests.fixtures import arrivals
+from nova_numa_hugepages.simulate import ready
 
 DAY_S = 24 * forecast.HOUR_S
 
 
 def stay(start_s, pages=512, hours=1.0):
-    return forecast.Stay(start_s, start_s + hours * 3600, pages)
+    return ready.Stay(start_s, start_s + hours * 3600, pages)
 
 
 def test_a_new_host_keeps_nothing_ready():
     stays = [stay(hour * 3600.0) for hour in range(19)]
 
     margins = forecast.margins(
-        arrivals.counted(stays, DAY_S), DAY_S, risk=0.01, began_s=0.0
+        ready.counted(stays, DAY_S), DAY_S, risk=0.01, began_s=0.0
     )
 
     assert margins == [0] * forecast.HOURS
@@ -39,7 +39,7 @@ def test_what_starts_every_hour_is_kept_always():
     now = 2.0 * forecast.WEEK_S
 
     margins = forecast.margins(
-        arrivals.counted(stays, now), now, risk=0.01, began_s=0.0
+        ready.counted(stays, now), now, risk=0.01, began_s=0.0
     )
 
     # But for the hour or two of the week that the risk is.
@@ -55,7 +55,7 @@ def test_what_starts_each_day_at_two_is_kept_around_two():
     now = 3.0 * forecast.WEEK_S
 
     margins = forecast.margins(
-        arrivals.counted(stays, now), now, risk=0.01, began_s=0.0
+        ready.counted(stays, now), now, risk=0.01, began_s=0.0
     )
 
     for day in range(7):
@@ -73,7 +73,7 @@ def test_all_but_the_risk_is_kept():
         for hour in range(5 * forecast.HOURS)
     ]
     now = 5.0 * forecast.WEEK_S
-    counts = arrivals.counted(stays, now)
+    counts = ready.counted(stays, now)
 
     at_20, at_1 = (
         forecast.margins(counts, now, risk=risk, began_s=0.0)
@@ -93,7 +93,7 @@ def test_old_weeks_are_forgotten():
     now = later + forecast.WEEK_S
 
     margins = forecast.margins(
-        arrivals.counted(stays, now), now, risk=0.01, began_s=0.0
+        ready.counted(stays, now), now, risk=0.01, began_s=0.0
     )
 
     assert set(margins) <= {0, 512}
@@ -104,35 +104,3 @@ def test_needs_are_rounded_up_a_little(need):
     rounded = forecast.start(0.0, need).need
 
     assert need <= rounded <= need * 1.13 + 1
-
-
-def test_a_replay_counts_what_was_ready_and_idle():
-    stays = [
-        stay(90.0, 100, 9.0),
-        stay(100.0, 100, 9.0),
-        stay(3700.0, 250, 9.0),
-    ]
-
-    found = forecast.replay(
-        stays, [200] * forecast.HOURS, pause_s=60.0, until_s=7200.0
-    )
-
-    assert found.ready == pytest.approx(2 / 3)
-    assert found.idle_page_hours == pytest.approx(400, rel=0.05)
-
-
-@pytest.mark.parametrize('seed', range(3))
-def test_it_keeps_less_than_a_fixed_margin_that_does_as_well(seed):
-    stays = arrivals.classes(seed, 8)
-    now, end = 6.0 * forecast.WEEK_S, 8.0 * forecast.WEEK_S
-    margins = forecast.margins(
-        arrivals.counted(stays, now), now, risk=0.01, began_s=0.0
-    )
-
-    ours = forecast.replay(
-        stays, margins, pause_s=arrivals.PAUSE_S, from_s=now, until_s=end
-    )
-    fixed = arrivals.fixed(stays, ours.ready, now, end)
-
-    assert ours.ready >= 0.985
-    assert ours.idle_page_hours < 0.6 * fixed.idle_page_hours

@@ -17,6 +17,7 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import pathlib
+import re
 
 import pytest
 
@@ -165,6 +166,30 @@ def test_seeds_can_be_named() -> None:
 
     # then they are taken in this order.
     assert found.arrivals.seeds == (7, 0, 4)
+
+
+def test_how_elastic_instances_use_their_memory_is_read() -> None:
+    use = 'use: {idle_percent: 20.5, busy_hours: [0.5, 2]}\narrivals:'
+    found = read(changed(('arrivals:', use))).use
+    assert found == scenario.Use(idle_percent=20.5, busy_hours=(0.5, 2))
+    assert read(changed()).use == scenario.Use()
+
+
+@pytest.mark.parametrize(
+    ('use', 'problem'),
+    [
+        ('{busy_percent: [95, 60]}', 'expected the lower one first'),
+        ('{busy_percent: 60}', "60 is not of type 'array'"),
+        ('{busy_hours: [0, 1]}', 'less than or equal to the minimum of 0'),
+        ('{office_busy_percent: 100}', 'greater than the maximum of 99'),
+        ('{office_hours: [8, 18, 20]}', 'too long'),
+        ('{idle: 5}', 'use.idle: unknown key'),
+        ('30', "30 is not of type 'object'"),
+    ],
+)
+def test_use_that_has_no_meaning(use: str, problem: str) -> None:
+    with pytest.raises(document.FileError, match=re.escape(problem)):
+        read(changed(('arrivals:', f'use: {use}\narrivals:')))
 
 
 def test_arrivals_need_only_a_count() -> None:
