@@ -98,6 +98,7 @@ class Guest:
     :param pages: how many it has when it has started
     :param private: whether no other process can map them
     :param steps: whether it maps and touches them only when it is told to
+    :ivar more: the pages that it has taken later
     :ivar ended: called when it has ended
     """
 
@@ -112,6 +113,7 @@ class Guest:
         steps: bool = False,
     ) -> None:
         self.left = ['map', 'touch'] if steps else []
+        self.more = 0
         commands, self._commands = os.pipe()
         self._answers, answers = os.pipe()
         self.pid = os.fork()
@@ -133,6 +135,16 @@ class Guest:
     def take_again(self) -> bool:
         """Have it touch all of its pages; return whether it could."""
         return self._tell(b'.')
+
+    def grow(self, pages: int) -> bool:
+        """Have it take more pages; return whether it could."""
+        self.more += pages
+        return self._tell(b'>' + pages.to_bytes(4, 'big'))
+
+    def shrink(self) -> bool:
+        """Have it return what it has taken later; return whether it could."""
+        self.more = 0
+        return self._tell(b'<')
 
     def _tell(self, command: bytes) -> bool:
         os.write(self._commands, command)
@@ -168,9 +180,17 @@ def _be_guest(
             os.write(answers, b'+')
             os.read(commands, 1)
         command = b'.'
+        later = []
         while command:
             if command == b'-':
                 mapped_pages.give_back(mapped, -(-pages // 2))
+            elif command == b'>':
+                count = int.from_bytes(os.read(commands, 4), 'big')
+                later.append(mapped_pages.take(count, private=private))
+                mapped_pages.touch(later[-1], count)
+            elif command == b'<':
+                while later:
+                    later.pop().close()
             else:
                 mapped_pages.touch(mapped, pages)
             os.write(answers, b'+')
@@ -315,10 +335,10 @@ class World:
         holder = self._holder()
         if holder in self.guests:
             raise Idle
-        pages = self.dice.randint(1, self.most // 3)
+        need = self._new_need()
         before = self.kernel.pool(self.key)
         try:
-            _hold(self.pools, holder, self.key, pages)
+            self.pools.hold(holder, [need])
         except exception.NotEnoughPages:
             after = self.kernel.pool(self.key)
             kept = after.persistent - before.persistent
@@ -327,10 +347,59 @@ class World:
                 f'a refused hold changed the pool: {before} to {after}',
             )
         else:
-            self.held[holder, _GUEST] = pages
+            self.held[holder, _GUEST] = need.pages
             available = self.pools.usage()[self.key].available
             check(available >= 0, f'{available} pages available after a hold')
             self.dirty = False
+
+    def _new_need(self) -> model.PageNeed:
+        """Choose what a guest comes with; some are elastic."""
+        pages = self.dice.randint(1, self.most // 3)
+        need = model.PageNeed(0, *self.key, pages)
+        if self.dice.random() < 0.5:
+            return need
+        ceiling = pages + self.dice.randint(1, self.most // 6)
+        return need._replace(base=pages, ceiling=ceiling)
+
+    def grow(self) -> None:
+        """An elastic guest is given more, and takes it."""
+        holder, hold = self._elastic()
+        pages = self.dice.randint(hold.pages, hold.ceiling)
+        before = self.kernel.pool(self.key)
+        try:
+            self.pools.resize(holder, {0: pages})
+        except exception.NotEnoughPages as error:
+            check(self.dirty, f'{holder} is refused what is promised: {error}')
+            after = self.kernel.pool(self.key)
+            kept = after.persistent - before.persistent
+            check(
+                0 <= kept <= before.surplus,
+                f'a refused change changed the pool: {before} to {after}',
+            )
+            return
+        self.held[holder, _GUEST] = pages
+        guest = self.guests[holder]
+        more = pages - hold.base - guest.more
+        if more:
+            self._note(holder, guest, works=guest.grow(more))
+
+    def shrink(self) -> None:
+        """An elastic guest gives all back that it got later."""
+        holder, hold = self._elastic()
+        guest = self.guests[holder]
+        if not guest.more:
+            raise Idle
+        check(guest.shrink(), f'{holder} gave nothing back')
+        self.pools.resize(holder, {0: hold.base})
+        self.held[holder, _GUEST] = hold.base
+
+    def _elastic(self) -> tuple[str, model.Hold]:
+        """Choose an elastic guest that has its pages."""
+        holder = self._balloon()
+        for hold in self.pools.holds(holder, _GUEST):
+            if hold.ceiling:
+                return holder, hold
+        raise Idle
 
     def start(self) -> None:
         """A guest starts on what it holds."""
@@ -338,15 +407,16 @@ class World:
         pages = self.held.get((holder, _GUEST))
         if pages is None or holder in self.guests:
             raise Idle
+        [hold] = self.pools.holds(holder, _GUEST)
         try:
             # As the service does each time.
-            _hold(self.pools, holder, self.key, pages)
+            self.pools.hold(holder, [hold.need])
         except exception.NotEnoughPages as error:
             check(self.dirty, f'{holder} lost what it holds: {error}')
             return
         self.defined.add(holder)
         steps = self.dice.random() < 0.3
-        guest = self._guest(holder, pages, steps=steps)
+        guest = self._guest(holder, hold.at_boot, steps=steps)
         self._note(holder, guest, works=guest.works)
 
     def step(self) -> None:
@@ -397,10 +467,11 @@ class World:
             or (comes, _GUEST) in self.held
         ):
             raise Idle
-        _hold(self.pools, starts, self.key, pages)
+        [hold] = self.pools.holds(starts, _GUEST)
+        self.pools.hold(starts, [hold.need])
         left = self.pools.usage()[self.key].available
         self.defined.add(starts)
-        guest = self._guest(starts, pages, steps=True)
+        guest = self._guest(starts, hold.at_boot, steps=True)
         works = [guest.step()]
         taking = threading.Thread(target=lambda: works.append(guest.step()))
         taking.start()
@@ -539,17 +610,27 @@ class World:
         meanwhile: Callable[[], object] | None = None,
     ) -> tracer.Outcome:
         holder = self._holder()
-        what = self.dice.choice(['hold', 'release', 'reconcile'])
-        if holder in self.guests and what != 'reconcile':
+        what = self.dice.choice(['hold', 'release', 'reconcile', 'resize'])
+        if what == 'resize':
+            holder, held = self._elastic()
+            # As another program may change the pool meanwhile, it may be
+            # refused.
+            need = held.need._replace(
+                pages=self.dice.randint(held.pages, held.ceiling)
+            )
+        else:
+            need = self._new_need()
+        if holder in self.guests and what in ('hold', 'release'):
             self._end(holder)
-        pages = self.dice.randint(1, self.most // 3)
         after = dict(self.held)
 
         def work() -> str:
             try:
                 pools = self._open()
                 if what == 'hold':
-                    _hold(pools, holder, self.key, pages)
+                    pools.hold(holder, [need])
+                elif what == 'resize':
+                    pools.resize(holder, {0: need.pages})
                 elif what == 'release':
                     pools.release(holder)
                 else:
@@ -560,8 +641,8 @@ class World:
                 return 'failed' if fail else repr(error)
             return _OVERWRITTEN if self.kernel.overwritten else 'done'
 
-        if what == 'hold':
-            after[holder, _GUEST] = pages
+        if what in ('hold', 'resize'):
+            after[holder, _GUEST] = need.pages
         elif what == 'release':
             after = {k: v for k, v in after.items() if k[0] != holder}
         else:
@@ -683,6 +764,8 @@ _WEIGHTS = {
     'rush': 6,
     'give_back': 4,
     'take_again': 4,
+    'grow': 14,
+    'shrink': 8,
     'power_off': 8,
     'delete': 14,
     'resize_away': 4,

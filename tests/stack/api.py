@@ -27,6 +27,8 @@ from tests.stack import cloud_setup
 
 # On an emulated host everything takes its time.
 LIMIT_S = 600.0
+# Later ones don't show what hosts have reported as used.
+_LAST_WITH_USE = '2.87'
 _INTERVAL_S = 0.5
 
 _numbers = itertools.count(1)
@@ -207,6 +209,17 @@ class Client:
     def enable(self, host: str, enabled: bool) -> None:
         """Let the scheduler take a host, or not."""
         self._service(host, status='enabled' if enabled else 'disabled')
+
+    def vcpus_used(self) -> dict[str, int]:
+        """Return how many vCPUs hosts have reported as used, by name."""
+        answer = self.compute.get(
+            '/os-hypervisors/detail', microversion=_LAST_WITH_USE
+        )
+        exceptions.raise_from_response(answer)
+        return {
+            found['hypervisor_hostname']: found['vcpus_used']
+            for found in answer.json()['hypervisors']
+        }
 
     def force_down(self, host: str, down: bool) -> None:
         """Say that a host is down, before Nova finds out; or that it isn't."""

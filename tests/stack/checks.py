@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from tests.stack import api
@@ -43,6 +44,24 @@ def wait_until_empty(host: hosts.ComputeHost) -> None:
 
     api.wait_until(is_empty, lambda: host_state.read(host), interval_s=5)
     check_empty(host)
+
+
+def wait_until_reported(client: api.Client, names: Iterable[str]) -> None:
+    """Wait until the scheduler knows that hosts are empty.
+
+    What was resized or migrated and is deleted counts until a host reports.
+    """
+
+    def reported() -> bool:
+        used = client.vcpus_used()
+        return not any(used[name] for name in names)
+
+    api.wait_until(
+        reported,
+        client.vcpus_used,
+        limit_s=3 * hosts.REPORT_S,
+        interval_s=5,
+    )
 
 
 def wait_for_room(

@@ -98,6 +98,7 @@ def _nothing_left(
     for host in cloud.nodes.values():
         if host.driver == configuration.OUR_DRIVER:
             checks.check_empty(host)
+    checks.wait_until_reported(client, cloud.nodes.keys())
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
