@@ -126,10 +126,12 @@ class Guest:
         with manager.starting(self.uuid, needs, is_defined=lambda: False):
             self._service.connection.createXML(self.xml, 0)
             manager.started(self.uuid)
+        self._service.guests.append(self)
         self.wait_for('beat 1')
 
     def stop(self) -> None:
         """End it."""
+        self._service.guests.remove(self)
         self.domain.destroy()
         self._service.manager.gone(self.uuid)
 
@@ -205,6 +207,9 @@ class Service:
 
     :ivar connection: to libvirt
     :ivar seen: the warnings of the loop
+    :ivar guests: those that run
+    :ivar curves: of each, by name: seconds since the beginning, what it has
+        and what its programs use, in MiB
     """
 
     def __init__(
@@ -218,6 +223,9 @@ class Service:
         self._ledger = Ledger.open(folder / 'ledger.sqlite')
         self._options = options
         self.seen: list[str] = []
+        self.guests: list[Guest] = []
+        self.curves: dict[str, list[tuple[float, int, int]]] = {}
+        self._began = time.monotonic()
         logging.getLogger(elastic.__name__).addHandler(_Warnings(self.seen))
         self.start()
 
@@ -253,9 +261,30 @@ class Service:
     def look(self) -> None:
         """Look at all guests, once."""
         self.loop.look()
+        for guest in self.guests:
+            self._note(guest)
+
+    def _note(self, guest: Guest) -> None:
+        """Note what a guest has and uses."""
+        stats = guest.domain.memoryStats()
+        if 'usable' not in stats:
+            return
+        used_kib = stats['available'] - stats['usable']
+        self.curves.setdefault(guest.name, []).append(
+            (
+                round(time.monotonic() - self._began, 1),
+                sum(guest.has().values()) * PAGE_KIB // 1024,
+                used_kib // 1024,
+            )
+        )
 
     def until(
-        self, holds: Callable[[], Any], what: str, *, look: bool = True
+        self,
+        holds: Callable[[], Any],
+        what: str,
+        *,
+        look: bool = True,
+        pause_s: float = 1.0,
     ) -> float:
         """Wait until something is so; the loop looks meanwhile.
 
@@ -267,7 +296,7 @@ class Service:
                 raise TimeoutError(f'{what}; warnings: {self.seen}')
             if look:
                 self.look()
-            time.sleep(1)
+            time.sleep(pause_s)
         return round(time.monotonic() - began, 1)
 
     def free(self, node: int) -> int:
@@ -337,6 +366,7 @@ def lend(service: Service, node: int) -> Seen:
         service.until(lambda: two.current_mib()[0] >= 128, 'the second grows'),
     )
     yield 'then', (one.held(), two.held(), two.has())
+    yield 'curves', service.curves
     for guest in (one, two):
         guest.stop()
     yield 'at last', (service.free(node), len(service.pools.holds()))
@@ -417,9 +447,39 @@ def by_cell(service: Service, node: int) -> Seen:
     guest.stop()
 
 
+def by_hand(service: Service, node: int) -> Seen:
+    """How long it takes, beside what the kernel takes to make the pages."""
+    guest = Guest(service, 'one', elastic_cell(node))
+    guest.start()
+    size = model.Size(CEILING_MIB * 1024, time.time(), 'a test')
+    service.pools.put_size(guest.uuid, 0, size)
+    more = CEILING_MIB - BASE_MIB
+    yield (
+        'seconds',
+        service.until(
+            lambda: guest.current_mib()[0] >= more, 'it has all', pause_s=0.1
+        ),
+    )
+    guest.stop()
+    key = model.PoolKey(node, PAGE_KIB)
+    kernel = hugetlb.Hugetlb(hostfs.HostFS(), hugetlb.write_number)
+    before = kernel.pool(key).persistent
+    began = time.monotonic()
+    kernel.set_persistent(key, before + more * 1024 // PAGE_KIB)
+    yield 'seconds of the kernel', round(time.monotonic() - began, 2)
+    kernel.set_persistent(key, before)
+
+
 STORIES = {
     story.__name__: story
-    for story in (grow_and_shrink, lend, reset, without_driver, by_cell)
+    for story in (
+        grow_and_shrink,
+        lend,
+        reset,
+        without_driver,
+        by_cell,
+        by_hand,
+    )
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     'lend': {'dynamic': False, 'lend_ratio': 2.0}

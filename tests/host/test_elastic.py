@@ -122,6 +122,19 @@ def test_each_cell_by_what_the_agent_says(
     assert seen['warnings'] == []
 
 
+def test_how_long_it_takes(
+    host: virtual.VirtualHost, tmp_path: pathlib.Path
+) -> None:
+    """Printed, as a multiple of what the kernel takes to make the pages."""
+    seen = tell(host, tmp_path, 'by_hand')
+
+    print(
+        f'{seen["seconds"]} s from the wish to the memory inside, and '
+        f'{seen["seconds of the kernel"]} s for the kernel to make the pages'
+    )
+    assert scene.totals(host) == [0, 0, 0, 0]
+
+
 def test_a_guest_without_the_driver(
     host: virtual.VirtualHost, tmp_path: pathlib.Path
 ) -> None:
