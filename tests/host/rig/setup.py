@@ -48,7 +48,7 @@ def prepare(*, with_nova: bool = False) -> None:
         agent = folder / 'packages' / 'agent'
         packages.unpack_once('qemu-guest-agent', 'lib', agent)
         images.build(
-            target, kernel, busybox, next(agent.glob('**/bin/qemu-ga'))
+            target, kernel, busybox, next(agent.glob('**/sbin/qemu-ga'))
         )
         if with_nova:
             packages.build_libvirt_python(folders.libvirt_python())
