@@ -96,7 +96,9 @@ class Guest:
         *cells: domains.Cell,
         arguments: str = '',
         agent: bool = False,
+        page_kib: int = PAGE_KIB,
     ) -> None:
+        self.page_kib = page_kib
         self._service = service
         self.name = name
         self.uuid = str(uuid.uuid4())
@@ -112,6 +114,7 @@ class Guest:
             arguments=f'memhp_default_state=online_movable {arguments}',
             told=self._port,
             agent=agent,
+            page_kib=page_kib,
         )
 
     @property
@@ -273,7 +276,7 @@ class Service:
         self.curves.setdefault(guest.name, []).append(
             (
                 round(time.monotonic() - self._began, 1),
-                sum(guest.has().values()) * PAGE_KIB // 1024,
+                sum(guest.has().values()) * guest.page_kib // 1024,
                 used_kib // 1024,
             )
         )
@@ -451,8 +454,7 @@ def by_hand(service: Service, node: int) -> Seen:
     """How long it takes, beside what the kernel takes to make the pages."""
     guest = Guest(service, 'one', elastic_cell(node))
     guest.start()
-    size = model.Size(CEILING_MIB * 1024, time.time(), 'a test')
-    service.pools.put_size(guest.uuid, 0, size)
+    _set(service, guest, CEILING_MIB)
     more = CEILING_MIB - BASE_MIB
     yield (
         'seconds',
@@ -470,6 +472,38 @@ def by_hand(service: Service, node: int) -> Seen:
     kernel.set_persistent(key, before)
 
 
+def gigantic(service: Service, node: int) -> Seen:
+    """On pages of 1 GiB it grows, and shrinks as far as its kernel can."""
+    guest = Guest(
+        service,
+        'one',
+        domains.Cell(node, 1024, [2 * node], 2048),
+        page_kib=1 << 20,
+    )
+    guest.start()
+    yield 'at first', (guest.has(), guest.held())
+    _set(service, guest, 2048)
+    yield (
+        'seconds',
+        service.until(lambda: guest.current_mib()[0] >= 1024, 'it grows'),
+    )
+    yield 'large', (guest.has(), guest.held())
+    _set(service, guest, 1024)
+    for _ in range(30):
+        service.look()
+        time.sleep(1)
+    service.look()
+    yield 'asked back', (guest.current_mib()[0], guest.has(), guest.held())
+    guest.stop()
+    yield 'at last', len(service.pools.holds())
+
+
+def _set(service: Service, guest: Guest, mib: int) -> None:
+    """Do what ``host elastic --set`` does."""
+    size = model.Size(mib * 1024, time.time(), 'a test')
+    service.pools.put_size(guest.uuid, 0, size)
+
+
 STORIES = {
     story.__name__: story
     for story in (
@@ -479,6 +513,7 @@ STORIES = {
         without_driver,
         by_cell,
         by_hand,
+        gigantic,
     )
 }
 OPTIONS: dict[str, dict[str, Any]] = {

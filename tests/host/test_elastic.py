@@ -135,6 +135,22 @@ def test_how_long_it_takes(
     assert scene.totals(host) == [0, 0, 0, 0]
 
 
+def test_pages_of_1_gib(tmp_path: pathlib.Path) -> None:
+    """It grows; what it can't give back it keeps, and holds."""
+    with virtual.VirtualHost(
+        'large',
+        node_mib=3584,
+        kernel_arguments='hugepagesz=1G hugepages=1:2',
+    ) as large:
+        seen = tell(large, tmp_path, 'gigantic')
+
+    assert seen['at first'] == [on_node(1), on_node(1)]
+    assert seen['large'] == [on_node(2), on_node(2)]
+    current, has, held = seen['asked back']
+    assert has == held == on_node(1 + current // 1024)
+    assert seen['at last'] == 0
+
+
 def test_a_guest_without_the_driver(
     host: virtual.VirtualHost, tmp_path: pathlib.Path
 ) -> None:
