@@ -100,15 +100,16 @@ class InvalidDomain(NUMAHugepagesError):
         super().__init__(f'the XML of the domain cannot be used: {reason}')
 
 
-class InvalidAnswer(NUMAHugepagesError):
-    """The agent of a guest answers something else than it was asked.
+class GuestAgentError(NUMAHugepagesError):
+    """The agent of a guest is too slow, or answers what it wasn't asked.
 
     :param command: what it was asked
+    :param found: what it does, or answers
     """
 
-    def __init__(self, command: str, answer: str) -> None:
-        short = answer if len(answer) <= 80 else f'{answer[:77]}...'
-        super().__init__(f'the guest agent answers {command} with {short!r}')
+    def __init__(self, command: str, found: str) -> None:
+        short = found if len(found) <= 80 else f'{found[:77]}...'
+        super().__init__(f'the guest agent, asked for {command}: {short}')
 
 
 class LibvirtError(NUMAHugepagesError):

@@ -173,10 +173,12 @@ run there.
 Possible values:
 
 * ``False``: agents are not asked.
-* ``True``: the agents of instances with more than one NUMA node are asked
-  every ``elastic_interval`` seconds. Each question may take two seconds in
-  which others wait. One that doesn't answer is asked again after five minutes;
-  its instance is treated as without this option.
+* ``True``: the agents of instances with more than one elastic NUMA node are
+  asked every ``elastic_interval`` seconds. One that takes more than two
+  seconds, or doesn't answer, which may take ten seconds to find out, is asked
+  again after five minutes. Meanwhile its instance is treated as without this
+  option. Other elastic instances wait as long. libvirt notes such instances as
+  tainted (``custom-ga-command``).
 
 For example, an instance with two NUMA nodes whose database is bound to the
 second one gets memory on that one.

@@ -26,7 +26,7 @@ They reach the scheduler as JSON in the compute node's stats, under
 guest holds or was promised, ``allocatable`` pages that could still be made,
 and ``unusable_permille`` how much of the free memory is in pieces too small
 for such a page, out of 1000. ``waiting`` names elastic instances that need
-more memory, in MiB, than others leave them. All but the version may be
+more memory, in MiB, than there is for them. All but the version may be
 missing, and keys that are not known are ignored, so that an older reader gets
 along with a newer writer of the same version.
 """
@@ -69,7 +69,7 @@ class HostStats:
     :ivar lendable: host cell id to page size in KiB to pages of the total that
         don't exist: elastic instances count as having them, and don't
     :ivar waiting: elastic instances, by uuid, that need more memory, in MiB,
-        which others have
+        than there is
     """
 
     distances: Mapping[int, tuple[int, ...]] = dataclasses.field(

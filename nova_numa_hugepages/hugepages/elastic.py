@@ -18,6 +18,7 @@ its cells comes out. It grows fast and shrinks slowly.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -55,11 +56,6 @@ class Marks:
     def middle(self) -> float:
         """The share that is aimed at."""
         return (self.grow_percent + self.shrink_percent) / 200
-
-    @property
-    def at_once(self) -> Marks:
-        """Return the same marks, for a guest that others wait for."""
-        return dataclasses.replace(self, shrink_delay_s=0.0)
 
 
 class Cell(NamedTuple):
@@ -110,12 +106,14 @@ class Track:
         hasn't
     :ivar changed: when its size was last changed; all times are in seconds
         since the epoch
+    :ivar enough: the cells of which it is known that they need no more
     :ivar cells: the same of each cell, where that is known
     """
 
     last: MemoryInside | None = None
     roomy_since: float | None = None
     changed: float = 0.0
+    enough: set[int] = dataclasses.field(default_factory=set)
     cells: dict[int, Track] = dataclasses.field(default_factory=dict)
 
     def change(self, cell: int, now: float) -> None:
@@ -127,6 +125,11 @@ class Track:
         """Return what is remembered of a cell."""
         return self.cells.setdefault(cell, Track())
 
+    def forget_use(self) -> None:
+        """Forget how it was used, as that isn't followed now."""
+        self.last = None
+        self.roomy_since = None
+
 
 def decide(
     cells: Sequence[Cell],
@@ -134,6 +137,7 @@ def decide(
     track: Track,
     marks: Marks,
     now: float,
+    pressed: Collection[int] = (),
 ) -> Decision | None:
     """Decide how much memory a guest should have.
 
@@ -141,8 +145,13 @@ def decide(
     :param inside: what its kernel says
     :param track: what is known from before; changed
     :param now: in seconds since the epoch
+    :param pressed: cells that give back at once what they don't need, as
+        others wait for it
     :returns: None if it should stay as it is, or that can't be told
     """
+    for cell in track.cells.values():
+        cell.forget_use()
+    track.enough = set()
     before, track.last = track.last, inside
     if (
         inside is None
@@ -159,6 +168,10 @@ def decide(
         track.roomy_since = None
     elif track.roomy_since is None:
         track.roomy_since = now
+    trouble = _trouble(before, inside, roomy=roomy)
+    is_new = before is None or inside.updated > before.updated
+    if is_new and not trouble and share * 100 >= marks.grow_percent:
+        track.enough = {cell.number for cell in cells}
     if any(cell.asked > cell.current for cell in cells):
         # It is still on its way.
         return None
@@ -173,7 +186,6 @@ def decide(
     track.changed = min(track.changed, now)
     if track.roomy_since is not None:
         track.roomy_since = min(track.roomy_since, now)
-    trouble = _trouble(before, inside, roomy=roomy)
     if inside.updated <= track.changed or (
         now - track.changed < marks.pause_s and not trouble
     ):
@@ -186,11 +198,9 @@ def decide(
     if trouble or share * 100 < marks.grow_percent:
         pages = {**stuck, **_grown(cells, max(delta_kib, 1))}
         return _decision(pages, trouble or percent)
-    if (
-        track.roomy_since is not None
-        and not stuck
-        and now - track.roomy_since >= marks.shrink_delay_s
-    ):
+    if track.roomy_since is not None and not stuck:
+        if now - track.roomy_since < marks.shrink_delay_s:
+            cells = [cell for cell in cells if cell.number in pressed]
         pages = _shrunk(cells, -delta_kib)
         waited = int(now - track.roomy_since)
         why = f'{percent}, and was for {waited} s'
@@ -205,6 +215,7 @@ def decide_each(
     track: Track,
     marks: Marks,
     now: float,
+    pressed: Collection[int] = (),
 ) -> Decision | None:
     """Decide how much memory each cell of a guest should have, by its own.
 
@@ -212,6 +223,8 @@ def decide_each(
 
     :param memory: what its kernel says of each of the cells
     """
+    track.forget_use()
+    track.enough = set()
     pages: dict[int, int] = {}
     why: dict[int, str] = {}
     for cell in cells:
@@ -220,7 +233,9 @@ def decide_each(
             available_kib=memory[cell.number].total_kib,
             usable_kib=memory[cell.number].usable_kib,
         )
-        decision = decide([cell], own, track.of(cell.number), marks, now)
+        own_track = track.of(cell.number)
+        decision = decide([cell], own, own_track, marks, now, pressed)
+        track.enough |= own_track.enough
         if decision is not None:
             pages.update(decision.pages)
             why.update(decision.why)

@@ -272,11 +272,11 @@ class HugePageManager:
         self._pools.note_size(holder, cell, changed, why)
 
     def waits(self) -> list[model.Wait]:
-        """List the elastic cells that need pages which others have."""
+        """List the elastic cells that need pages which aren't there."""
         return self._pools.waits()
 
     def put_waits(self, holder: str, missing_kib: Mapping[int, int]) -> None:
-        """Note what the elastic cells of a guest need that others have.
+        """Note which pages the elastic cells of a guest need and don't get.
 
         :param missing_kib: by cell, without those that need none
         """
@@ -352,9 +352,12 @@ class HugePageManager:
         """
         if needs:
             self._pools.hold(holder, needs, _INCOMING)
-            for cell, kib in (wanted_kib or {}).items():
-                size = model.Size(kib, self._pools.now(), _SET_BEFORE)
-                self._pools.put_size(holder, cell, size)
+            before = self._pools.sizes(holder)
+            for need in needs:
+                kib = (wanted_kib or {}).get(need.cell)
+                if kib is not None or need.cell in before:
+                    size = model.Size(kib, self._pools.now(), _SET_BEFORE)
+                    self._pools.put_size(holder, need.cell, size)
 
     def arrived(self, holder: str) -> None:
         """Let a guest that was migrated here have what was held for it."""

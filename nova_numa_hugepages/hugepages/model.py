@@ -189,7 +189,7 @@ class Size(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """An elastic guest cell that needs pages which others have.
+    """An elastic guest cell that needs pages which aren't there.
 
     :ivar holder: the uuid of the instance
     :ivar kib: how much more it needs

@@ -429,11 +429,11 @@ class Pools:
         self._ledger.note_size(holder, cell, changed, why)
 
     def waits(self) -> list[model.Wait]:
-        """List the elastic cells that need pages which others have."""
+        """List the elastic cells that need pages which aren't there."""
         return self._ledger.waits()
 
     def put_waits(self, holder: str, missing_kib: Mapping[int, int]) -> None:
-        """Note what the elastic cells of a guest need that others have.
+        """Note which pages the elastic cells of a guest need and don't get.
 
         :param missing_kib: by cell, without those that need none
         """

@@ -94,7 +94,7 @@ class HostSnapshot:
     :ivar memory: the memory of each node
     :ivar guests: the guests that run, by uuid
     :ivar can_grow: whether the pools can grow
-    :ivar waits: the elastic cells that need pages which others have
+    :ivar waits: the elastic cells that need pages which aren't there
     """
 
     nodes: Mapping[int, Node]
@@ -147,7 +147,7 @@ def take(
     :param holds: all holds
     :param can_grow: whether the pools can grow
     :param ready: how many idle pages are kept ready, by pool
-    :param waits: the elastic cells that need pages which others have
+    :param waits: the elastic cells that need pages which aren't there
     :raises exception.KernelError: if the kernel's files can't be read
     :raises exception.LedgerError: if the ledger can't be read
     """

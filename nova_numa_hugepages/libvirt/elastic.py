@@ -21,6 +21,7 @@ counts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -121,7 +122,7 @@ class ElasticGuests:
         self._followed: dict[str, _Followed] = {}
         # Guests that aren't elastic, by uuid, with the number of their run.
         self._others: dict[str, int] = {}
-        # What cells of guests need and others have, in KiB, and the pools.
+        # What cells of guests need and can't get, in KiB, and the pools.
         self._waits: dict[str, dict[int, int]] = {}
         for wait in manager.waits():
             self._waits.setdefault(wait.holder, {})[wait.cell] = wait.kib
@@ -180,7 +181,9 @@ class ElasticGuests:
                     self._followed.pop(uuid, None)
                     continue
                 with self._logged(uuid):
-                    short |= self._look_at(guest, uuid)
+                    self._look_at(guest, uuid)
+                with self._logged(uuid):
+                    short |= self._short_of(uuid)
         self._short = frozenset(short)
         for known in (self._followed, self._others):
             for uuid in known.keys() - here:
@@ -203,6 +206,13 @@ class ElasticGuests:
                     error,
                     instance_uuid=uuid,
                 )
+        except Exception:
+            # Others go on.
+            if self._is_new(uuid, _ERROR):
+                LOG.exception(
+                    'Could not look after the elastic memory of the instance',
+                    instance_uuid=uuid,
+                )
 
     def _thaw(self) -> None:
         """Let the sizes of guests change again whose migration is over."""
@@ -213,29 +223,33 @@ class ElasticGuests:
         for uuid in frozen - moving if moving is not None else ():
             self._manager.thaw(uuid)
 
-    def _look_at(
-        self, guest: libvirt_guest.Guest, uuid: str
-    ) -> set[model.PoolKey]:
-        """Look at a guest, and change what has to be.
+    def _short_of(self, uuid: str) -> set[model.PoolKey]:
+        """Return the pools that have too few pages for a guest."""
+        waits = self._waits.get(uuid, {})
+        held = self._manager.held(uuid) if waits else []
+        return {hold.key for hold in held if hold.cell in waits}
 
-        :returns: the pools of which others have pages that it needs
-        """
+    def _look_at(self, guest: libvirt_guest.Guest, uuid: str) -> None:
         if not guest._domain.isActive():
             # It ended since they were listed.
-            return set()
+            return
         xml = guest.get_xml_desc()
         devices = domain_xml.memory_devices(xml)
         if not devices:
             self._others[uuid] = guest.id
-            return set()
+            self._note_waits(uuid, {})
+            return
         if (
             guest.get_job_info().type
             != libvirt_host.libvirt.VIR_DOMAIN_JOB_NONE
         ):
             # It is being migrated or saved: its devices can't change.
-            return set()
+            return
         followed = self._followed.get(uuid)
-        if followed is None or followed.run != guest.id:
+        if followed is not None and followed.run != guest.id:
+            self._note_waits(uuid, {})
+            followed = None
+        if followed is None:
             followed = _Followed(guest.id, elastic.Track())
             self._followed[uuid] = followed
         needs = domain_xml.page_needs(xml)
@@ -249,16 +263,16 @@ class ElasticGuests:
             ],
         ):
             # It holds nothing as a guest of this host, at least not yet.
-            return set()
+            self._note_waits(uuid, {})
+            return
         self._follow(guest, followed, cells, xml)
         sizes = self._manager.sizes(uuid)
         decision = _by_operator(cells, sizes)
+        followed.track.enough = set()
         if decision is None and self._ticks() >= followed.refuses_until:
             now = self._clock()
-            marks = self._marks
-            if any(need.key in self._short for need in needs):
-                # Others wait for what it doesn't need.
-                marks = marks.at_once
+            # Others wait for what these don't need.
+            pressed = {need.cell for need in needs if need.key in self._short}
             by_use = [
                 cell
                 for cell in cells
@@ -268,19 +282,49 @@ class ElasticGuests:
             memory = self._cell_memory(guest, followed, by_use)
             if memory:
                 decision = elastic.decide_each(
-                    by_use, inside, memory, followed.track, marks, now
+                    by_use,
+                    inside,
+                    memory,
+                    followed.track,
+                    self._marks,
+                    now,
+                    pressed,
                 )
             else:
                 decision = elastic.decide(
-                    by_use, inside, followed.track, marks, now
+                    by_use, inside, followed.track, self._marks, now, pressed
                 )
-        if decision is None:
-            self._note_waits(uuid, {})
-        else:
+        if decision is not None:
             self._change(guest, followed, cells, decision, xml)
+        self._end_waits(uuid, cells, sizes, followed.track.enough, decision)
         followed.told.discard(_ERROR)
-        waits = self._waits.get(uuid, {})
-        return {need.key for need in needs if need.cell in waits}
+
+    def _end_waits(
+        self,
+        uuid: str,
+        cells: Sequence[elastic.Cell],
+        sizes: Mapping[int, model.Size],
+        enough: Collection[int],
+        decision: elastic.Decision | None,
+    ) -> None:
+        """Note which cells of a guest wait no more.
+
+        :param enough: cells of which it is known that they need no more
+        """
+        changing = decision.pages if decision is not None else {}
+        waits = {
+            number: kib
+            for number, kib in self._waits.get(uuid, {}).items()
+            if number in changing
+            or not (
+                number in enough
+                or sizes.get(number, _AUTO).wanted_kib is not None
+            )
+        }
+        numbers = {cell.number for cell in cells}
+        self._note_waits(
+            uuid, {cell: kib for cell, kib in waits.items() if cell in numbers}
+        )
 
     def _cell_memory(
         self,
@@ -305,7 +349,7 @@ class ElasticGuests:
                 [cell.number for cell in cells],
             )
         except (
-            exception.InvalidAnswer,
+            exception.GuestAgentError,
             libvirt_host.libvirt.libvirtError,
         ) as error:
             followed.silent_until = self._ticks() + _SILENT_S
@@ -370,33 +414,27 @@ class ElasticGuests:
         What is given back first, as others may need it; of what is given it
         is held first, then the guest is asked to take it.
         """
-        less = [
-            cell
-            for cell in cells
-            if decision.pages.get(cell.number, cell.asked) < cell.asked
-        ]
-        more = {
-            cell.number: decision.pages[cell.number]
-            for cell in cells
-            if decision.pages.get(cell.number, cell.asked) > cell.asked
-        }
-        for cell in less:
-            self._resize(guest, followed, cell, decision, xml)
-        if not more:
-            self._note_waits(guest.uuid, {})
-        elif self._ticks() >= followed.short_until:
+        more = {}
+        for cell in cells:
+            count = decision.pages.get(cell.number, cell.asked)
+            if count > max(cell.asked, cell.current):
+                more[cell.number] = count
+            elif count != cell.asked:
+                # What it has is held for it.
+                self._resize(guest, followed, cell, decision, xml)
+        if more and self._ticks() >= followed.short_until:
             held = self._hold(guest.uuid, followed, cells, more, decision)
+            missing = {
+                cell.number: (
+                    more[cell.number]
+                    - held.get(cell.number, max(cell.asked, cell.current))
+                )
+                * cell.size_kib
+                for cell in cells
+                if cell.number in more
+            }
             self._note_waits(
-                guest.uuid,
-                {
-                    cell.number: (
-                        more[cell.number]
-                        - held.get(cell.number, max(cell.asked, cell.current))
-                    )
-                    * cell.size_kib
-                    for cell in cells
-                    if cell.number in more
-                },
+                guest.uuid, {**self._waits.get(guest.uuid, {}), **missing}
             )
             for cell in cells:
                 if cell.number in held:
@@ -496,8 +534,8 @@ class ElasticGuests:
         return {}
 
     def _note_waits(self, uuid: str, missing_kib: Mapping[int, int]) -> None:
-        """Note which cells of a guest wait for pages that others have."""
-        waits = {cell: kib for cell, kib in missing_kib.items() if kib}
+        """Note which cells of a guest wait for pages."""
+        waits = {cell: kib for cell, kib in missing_kib.items() if kib > 0}
         if waits != self._waits.get(uuid, {}):
             self._manager.put_waits(uuid, waits)
             self._waits[uuid] = waits

@@ -119,6 +119,9 @@ def tell(
         text = ' '.join([instance.host, *parts])
         if len(text) <= _MOST:
             instance.system_metadata[name] = text
+        else:
+            # Not what was said before it came here.
+            instance.system_metadata.pop(name, None)
     instance.save()
 
 

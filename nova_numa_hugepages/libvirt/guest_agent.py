@@ -27,6 +27,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 import json
 import re
+import time
 from typing import Any
 from typing import Final
 
@@ -41,7 +42,7 @@ Ask = Callable[[Any, str], str]
 Both are JSON. Raises libvirt.libvirtError if there is no agent, or no answer.
 """
 
-# So long a command may take, in seconds; it is looked at one guest at a time.
+# So long a guest may take, in seconds; they are looked at one by one.
 _LIMIT_S: Final = 2
 _PATH: Final = '/sys/devices/system/node/node{}/meminfo'
 # The file has about 1,500 characters.
@@ -72,15 +73,34 @@ def ask_by(host: libvirt_host.Host) -> Ask:
 
 
 def cell_memory(
-    ask: Ask, domain: Any, cells: Iterable[int]
+    ask: Ask,
+    domain: Any,
+    cells: Iterable[int],
+    *,
+    ticks: Callable[[], float] = time.monotonic,
 ) -> dict[int, CellMemory]:
     """Read how much memory of guest cells is usable.
 
     :param domain: a domain of libvirt
-    :raises exception.InvalidAnswer: if that can't be read from its answers
+    :param ticks: seconds of a clock that only goes forward
+    :raises exception.GuestAgentError: if that can't be read from its answers,
+        or it is slow
     :raises libvirt.libvirtError: if there is no agent, or no answer
     """
-    return {cell: _parse(cell, _read(ask, domain, cell)) for cell in cells}
+    began = ticks()
+
+    def ask_in_time(domain: Any, command: str) -> str:
+        answer = ask(domain, command)
+        took = ticks() - began
+        if took > _LIMIT_S:
+            raise exception.GuestAgentError(
+                'its NUMA nodes', f'no answer in {_LIMIT_S} s'
+            )
+        return answer
+
+    return {
+        cell: _parse(cell, _read(ask_in_time, domain, cell)) for cell in cells
+    }
 
 
 def _read(ask: Ask, domain: Any, cell: int) -> str:
@@ -90,17 +110,19 @@ def _read(ask: Ask, domain: Any, cell: int) -> str:
         try:
             return json.loads(answer)['return']
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise exception.InvalidAnswer(name, answer) from error
+            raise exception.GuestAgentError(name, answer) from error
 
     handle = run('guest-file-open', path=_PATH.format(cell), mode='r')
-    try:
-        found = run('guest-file-read', handle=handle, count=_MOST_BYTES)
-    finally:
-        run('guest-file-close', handle=handle)
+    # One that doesn't answer now isn't asked to close it: that would take
+    # as long again.
+    found = run('guest-file-read', handle=handle, count=_MOST_BYTES)
+    run('guest-file-close', handle=handle)
     try:
         return base64.b64decode(found['buf-b64']).decode('ascii')
     except (TypeError, KeyError, ValueError, binascii.Error) as error:
-        raise exception.InvalidAnswer('guest-file-read', str(found)) from error
+        raise exception.GuestAgentError(
+            'guest-file-read', str(found)
+        ) from error
 
 
 def _parse(cell: int, text: str) -> CellMemory:
@@ -113,7 +135,7 @@ def _parse(cell: int, text: str) -> CellMemory:
         total_kib = kib['MemTotal']
         usable_kib = sum(kib[name] for name in _USABLE)
     except KeyError as error:
-        raise exception.InvalidAnswer('guest-file-read', text) from error
+        raise exception.GuestAgentError('guest-file-read', text) from error
     if not total_kib >= usable_kib:
-        raise exception.InvalidAnswer('guest-file-read', text)
+        raise exception.GuestAgentError('guest-file-read', text)
     return CellMemory(total_kib, usable_kib)

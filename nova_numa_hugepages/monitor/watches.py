@@ -248,7 +248,7 @@ class _LedgerAlarm(alarms.Alarm):
 
 
 class MemoryWanted(_LedgerAlarm):
-    """An elastic instance needs more memory, which others have."""
+    """An elastic instance needs more memory, and there is none for it."""
 
     name = 'memory_wanted'
 
@@ -270,9 +270,10 @@ class MemoryWanted(_LedgerAlarm):
             yield Finding(
                 _of_instance(uuid),
                 1 if nodes else 0,
-                f'it needs {kib // 1024} MiB more, and others have the pages '
-                f'on NUMA node {", ".join(nodes)}.',
-                'Migrate one of the instances of that node away.',
+                f'it needs {kib // 1024} MiB more, and there are no pages for '
+                f'it on NUMA node {", ".join(nodes)}.',
+                'Migrate one of the instances of that node away. The log of '
+                'nova-compute says what the pages are in use for.',
             )
 
 

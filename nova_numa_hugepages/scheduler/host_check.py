@@ -129,7 +129,7 @@ class HostCheck:
         except exception.InvalidExtraSpec as error:
             self.refused = Rejection(Reason.EXTRA_SPEC, detail=str(error))
         else:
-            self.refused = self._elastic.check(elastic_spec.LEAST_PAGE_KIB)
+            self.refused = self._elastic.check()
         self.fitter: Fitter | None = None
         if spec.numa_topology:
             self.fitter = Fitter(
@@ -332,12 +332,13 @@ class _ElasticCheck:
                 spec.numa_topology.cells if spec.numa_topology else ()
             )
         ]
-        self._checked: dict[int, Rejection | None] = {}
+        self._checked: dict[int | None, Rejection | None] = {}
 
-    def check(self, common_size_kib: int) -> Rejection | None:
+    def check(self, common_size_kib: int | None = None) -> Rejection | None:
         """Check it.
 
-        :param common_size_kib: what stands for ``large`` and ``any``
+        :param common_size_kib: what stands for ``large`` and ``any``; None if
+            that isn't known yet
         :returns: why it can't be
         """
         if common_size_kib not in self._checked:
@@ -352,7 +353,12 @@ class _ElasticCheck:
             ]
             rejection = None
             try:
-                elastic_spec.check(self._specs, self._properties, cells)
+                if all(size_kib is not None for _, size_kib in cells):
+                    elastic_spec.check(self._specs, self._properties, cells)
+                elif extra_specs.elastic_base(self._specs) is not None:
+                    elastic_spec.check_combination(
+                        self._specs, self._properties
+                    )
             except (
                 exception.InvalidExtraSpec,
                 exception.ElasticRefused,

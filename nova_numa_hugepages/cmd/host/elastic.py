@@ -65,12 +65,13 @@ class Elastic(lister.Lister):
     is held for it now, that it has, and that it may come to have (ceiling); of
     what it may come to have how much is lent to others at most; what is used
     inside the whole instance; the size that an operator has set, and when and
-    why it last changed; what it needs and others have, and since when. What
+    why it last changed; what it needs and can't get, and since when. What
     is not known is null in json and yaml, and None in table.
 
-    A size that is set is carried out by nova-compute within a few seconds, and
-    kept until it is set to auto. It is rounded up to whole blocks: of 128 MiB,
-    of 2 GiB if the instance boots with 64 GiB or more, or of a page.
+    A size that is set is carried out by nova-compute within a few seconds. It
+    is kept until it is set to auto, or the instance leaves this host other
+    than by live migration, and rounded up to whole blocks: of 128 MiB, of
+    2 GiB if the instance boots with 64 GiB or more, or of a page.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -85,7 +85,7 @@ class Ledger:
         self._depth = 0
         self._closed = False
         # One of an earlier version that is only read has fewer tables.
-        self._is_complete = not schema.missing(connection)
+        self._missing = frozenset(schema.missing(connection))
 
     @classmethod
     def open(
@@ -179,7 +179,8 @@ class Ledger:
         :param holder: whose; those of all holders if None
         :param purposes: for what; everything if none
         """
-        columns = _COLUMNS if self._is_complete else '*, 0, 0 FROM holds'
+        has_elastic = schema.ELASTIC not in self._missing
+        columns = _COLUMNS if has_elastic else '*, 0, 0 FROM holds'
         rows = self._read(
             f'SELECT {columns} WHERE holder = coalesce(?, holder) '
             'ORDER BY holder, purpose, cell',
@@ -411,7 +412,7 @@ class Ledger:
 
         One whose size never changed has none.
         """
-        if not self._is_complete:
+        if 'cell_sizes' in self._missing:
             return {}
         rows = self._read(
             'SELECT cell, wanted_kib, changed, why FROM cell_sizes '
@@ -449,8 +450,8 @@ class Ledger:
             self._forget(holder)
 
     def waits(self) -> list[model.Wait]:
-        """List the elastic cells that need pages which others have."""
-        if not self._is_complete:
+        """List the elastic cells that need pages which aren't there."""
+        if 'waits' in self._missing:
             return []
         return [
             model.Wait(*row)
@@ -463,19 +464,19 @@ class Ledger:
     def put_waits(
         self, holder: str, missing_kib: Mapping[int, int], now: float
     ) -> None:
-        """Note what the elastic cells of a guest need that others have.
+        """Note which pages the elastic cells of a guest need and don't get.
 
         One that needed some before goes on waiting.
 
         :param missing_kib: by cell, without those that need none
         :raises ValueError: if the values can't be
         """
-        since = {
-            wait.cell: wait.since
-            for wait in self.waits()
-            if wait.holder == holder
-        }
         with self.transaction():
+            since = {
+                wait.cell: wait.since
+                for wait in self.waits()
+                if wait.holder == holder
+            }
             self._connection.execute(
                 'DELETE FROM waits WHERE holder = ?', (holder,)
             )
@@ -526,7 +527,7 @@ class Ledger:
 
         :param since: the first week, since the epoch
         """
-        if not self._is_complete:
+        if 'starts' in self._missing:
             return {}
         rows = self._read(
             'SELECT node, size_kib, week, hour, need, count FROM starts '

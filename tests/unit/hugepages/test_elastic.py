@@ -253,6 +253,24 @@ class TestEachCellByItsOwn:
         decision = self.decide(600, 1800, track, NOW + 10, swap_in_kib=9)
         assert decision.pages.keys() == {0}
 
+    def test_what_was_before_the_agent_spoke_is_forgotten(self):
+        track = elastic.Track()
+        whole = inside(8192, 5000, swap_in_kib=0)
+        assert decide(self.CELLS, whole, track=track) is None
+        self.decide(1000, 1000, track, NOW + 3600)
+        later = inside(8192, 5000, at=NOW + 3610, swap_in_kib=900)
+        # Neither is it roomy for an hour, nor has it swapped just now.
+        assert decide(self.CELLS, later, track=track, now=NOW + 3610) is None
+
+    def test_what_is_not_new_says_nothing_of_having_enough(self):
+        track = elastic.Track()
+        self.decide(800, 100, track, NOW)
+        assert track.enough == {0}
+        self.decide(800, 800, track, NOW)
+        assert track.enough == set()
+        assert decide(self.CELLS, inside(8192, 2000), track=track) is None
+        assert track.enough == {0, 1}
+
     def test_without_what_the_whole_says_nothing_is_known(self):
         memory = {0: elastic.CellMemory(1, 0), 1: elastic.CellMemory(1, 0)}
         assert (

@@ -34,7 +34,7 @@ from tests.unit.hugepages import page_host
 from tests.unit.libvirt import fake_agent
 from tests.unit.libvirt import fake_nova
 
-A, B = page_host.guest(1), page_host.guest(2)
+A, B, C = map(page_host.guest, (1, 2, 3))
 KEY = page_host.pool(0)
 MARKS = policy.Marks(shrink_delay_s=60.0, pause_s=10.0)
 # 128 MiB.
@@ -260,8 +260,6 @@ def test_it_waits_where_others_have_its_pages(tmp_path, caplog):
     assert stats.waiting == {wait.holder: wait.kib // 1024 for wait in waits}
     assert min(stats.waiting.values()) > 100
 
-    # The service that starts again knows it.
-    scene.guests = scene.loop()
     # What one doesn't need it gives back at once, and the other gets it.
     first.says(1250, 1000, scene.now)
     for _ in range(3):
@@ -273,8 +271,11 @@ def test_it_waits_where_others_have_its_pages(tmp_path, caplog):
         scene.look()
         first.follow()
         scene.check()
-    assert scene.rig.pools.snapshot().waits == ()
     assert second.requested[0] > 2 * BLOCK
+    second.follow()
+    second.says(1400, 300, scene.now)
+    scene.look()
+    assert scene.rig.pools.snapshot().waits == ()
     second.follow()
     scene.check()
 
@@ -328,9 +329,99 @@ def test_one_that_is_off_waits_for_nothing(tmp_path):
     assert scene.rig.pools.waits()
 
     scene.libvirt.guests.remove(guest)
+    # Also in the eyes of a service that starts again.
+    scene.guests = scene.loop()
     scene.look()
 
     assert scene.rig.pools.waits() == []
+
+
+def short(tmp_path, *needs):
+    """A host on which guest A wants more than there is."""
+    scene = Scene(tmp_path, pages=16 * BLOCK, lend_ratio=2.0)
+    guest = scene.boot(A, *needs)
+    scene.boot(B)
+    guest.says(1000, 20, scene.now)
+    scene.look()
+    assert [wait.holder for wait in scene.rig.pools.waits()] == [A]
+    return scene, guest
+
+
+def test_it_waits_as_long_as_it_is_not_known_that_it_has_enough(tmp_path):
+    scene, guest = short(tmp_path)
+    [wait] = scene.rig.pools.waits()
+    # In a pause, and when it says nothing.
+    scene.look(1.0)
+    guest.stats = {}
+    scene.look(100.0)
+    assert scene.rig.pools.waits() == [wait]
+    guest.says(1000, 200, scene.now)
+    scene.look()
+    assert scene.rig.pools.waits() == []
+
+
+def test_one_that_swaps_waits_between_its_statistics(tmp_path):
+    scene = Scene(tmp_path, pages=16 * BLOCK, lend_ratio=2.0)
+    guest = scene.boot(A)
+    scene.boot(B)
+    for number in range(12):
+        if number % 2 == 0:
+            guest.says(1000, 180, scene.now)
+            guest.stats['swap_in'] = 100 * number
+        # As often as they are looked at, and half as often they say it.
+        scene.now += 5
+        scene.guests.look()
+        if number > 2:
+            assert scene.rig.pools.waits(), number
+
+
+def test_one_that_is_elastic_no_more_waits_for_nothing(tmp_path):
+    scene, guest = short(tmp_path)
+    guest.needs = [need._replace(base=0, ceiling=0) for need in guest.needs]
+    guest.id += 1000
+    scene.look()
+    assert scene.rig.pools.waits() == []
+
+
+def test_what_it_still_gives_back_is_no_wait(tmp_path):
+    scene = Scene(tmp_path, pages=16 * BLOCK, lend_ratio=2.0)
+    guest = scene.boot(A, cell(), cell(number=1, node=1))
+    scene.boot(B)
+    scene.rig.pools.put_size(A, 1, size(14 * BLOCK))
+    scene.look()
+    guest.follow()
+    scene.rig.pools.put_size(A, 1, size(8 * BLOCK))
+    scene.look()
+    # It gives nothing back yet, and both are to have 12 blocks.
+    for number in (0, 1):
+        scene.rig.pools.put_size(A, number, size(12 * BLOCK))
+    scene.look()
+    assert {wait.cell for wait in scene.rig.pools.waits()} == {0}
+    scene.check()
+
+
+def test_only_where_others_wait_it_gives_back_at_once(tmp_path):
+    scene = Scene(tmp_path, pages=20 * BLOCK, lend_ratio=2.0)
+    waits = scene.boot(A)
+    scene.boot(B)
+    roomy = scene.boot(
+        C,
+        cell(BLOCK, 8 * BLOCK),
+        cell(BLOCK, 8 * BLOCK, number=1, node=1),
+    )
+    for wanted in (size(4 * BLOCK), model.Size(None, 1.0, 'auto')):
+        for number in (0, 1):
+            scene.rig.pools.put_size(C, number, wanted)
+        scene.look()
+        roomy.follow()
+    waits.says(1000, 20, scene.now)
+    roomy.says(1000, 800, scene.now)
+    scene.look()
+    assert [wait.holder for wait in scene.rig.pools.waits()] == [A]
+
+    scene.look()
+
+    assert roomy.requested[0] < roomy.requested[1] == 3 * BLOCK
 
 
 def test_a_little_is_given_where_there_is_not_enough(tmp_path):

@@ -12,6 +12,7 @@
 
 """Tests of what guest agents say of their NUMA nodes."""
 
+import itertools
 import types
 
 import pytest
@@ -53,7 +54,7 @@ def test_what_is_usable_is_read_of_each_cell():
     ],
 )
 def test_a_file_that_says_something_else(text):
-    with pytest.raises(exception.InvalidAnswer, match='guest-file-read'):
+    with pytest.raises(exception.GuestAgentError, match='guest-file-read'):
         guest_agent.cell_memory(Agent(node1=text), None, [1])
 
 
@@ -75,13 +76,20 @@ def test_an_answer_that_is_none(command, answer):
     agent = Agent(node1=MEMINFO)
     agent.answers[command] = answer
 
-    with pytest.raises(exception.InvalidAnswer, match=command) as raised:
+    with pytest.raises(exception.GuestAgentError, match=command) as raised:
         guest_agent.cell_memory(agent, None, [1])
 
     assert len(str(raised.value)) < 200
-    # What was opened is closed.
-    opened = command == 'guest-file-read'
-    assert ('guest-file-close' in dict(agent.asked)) == opened
+
+
+def test_one_that_is_slow_is_given_up():
+    agent = Agent(node0=MEMINFO.replace('Node 1', 'Node 0'), node1=MEMINFO)
+    times = itertools.count(0.0, 0.4)
+
+    with pytest.raises(exception.GuestAgentError, match='no answer in 2 s'):
+        guest_agent.cell_memory(agent, None, [0, 1], ticks=lambda: next(times))
+
+    assert len(agent.asked) == 6
 
 
 def test_libvirt_asks_with_a_time_limit(monkeypatch):

@@ -128,7 +128,7 @@ def test_the_sizes_of_an_elastic_instance(tmp_path: pathlib.Path) -> None:
         'Its NUMA node 0 is elastic: from 20 MiB to 80 MiB, now 30 MiB.'
         in text
     )
-    assert 'It needs 40 MiB more, which others have.' in text
+    assert 'It needs 40 MiB more, and there is none for it.' in text
 
 
 def test_bars_do_not_outgrow_what_they_are_in() -> None:

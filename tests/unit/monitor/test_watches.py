@@ -259,7 +259,7 @@ def test_memory_wanted(tmp_path: pathlib.Path) -> None:
     watch.host.rig.pools.put_waits(A, {0: 20 * 2048})
     assert 'memory_wanted' in watch.look()
     assert watch.text('memory_wanted') == (
-        'it needs 40 MiB more, and others have the pages on NUMA node 0.'
+        'it needs 40 MiB more, and there are no pages for it on NUMA node 0.'
     )
     watch.host.rig.pools.put_waits(A, {})
     assert 'memory_wanted' not in watch.look(0.0)

@@ -249,7 +249,7 @@ class TestDistance:
         [
             ([pinned_cell(1)], {}, 'not huge pages of 2 MiB or more'),
             (
-                [pinned_cell(1, 1024, LARGE)],
+                [pinned_cell(1, 1024, MIB_2)],
                 {},
                 'it would boot with 512 MiB',
             ),
@@ -291,6 +291,13 @@ class TestDistance:
         assert numa_filter.host_passes(host(huge(1024)), asked)
         assert not numa_filter.host_passes(host(giant(2)), asked)
         assert 'has 1024 MiB beyond its base' in caplog.messages[-1]
+        # By whole GiB it boots with enough.
+        asked = request(
+            [pinned_cell(1, 3072, LARGE)],
+            extra_specs={'numa_hugepages:elastic_base_percent': '25'},
+        )
+        assert numa_filter.host_passes(host(giant(3)), asked)
+        assert not numa_filter.host_passes(host(huge(2048)), asked)
 
     def test_elastic_memory_is_placed_by_its_ceiling(self, numa_filter):
         def passes(mib):

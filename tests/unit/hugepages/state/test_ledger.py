@@ -444,6 +444,16 @@ class TestElastic:
         ledger.drop(ALICE)
         assert ledger.waits() == []
 
+    def test_one_that_others_have_not_brought_up_to_date_is_read(self, ledger):
+        ledger.replace_holds(ALICE, GUEST, [elastic()])
+        for table in ('waits', 'cell_sizes', 'starts'):
+            ledger._connection.execute(f'DROP TABLE {table}')
+
+        with Ledger.open(ledger.path, read_only=True) as read:
+            assert read.holds() == [elastic()]
+            assert read.waits() == []
+            assert read.sizes(ALICE) == read.starts(0) == {}
+
     def test_a_size_without_a_reason_cannot_be(self, ledger):
         with pytest.raises(ValueError, match='why'):
             ledger.put_size(ALICE, 0, model.Size(None, 5.0, ''))
