@@ -20,9 +20,10 @@ from __future__ import annotations
 import statistics
 import sys
 
+from nova_numa_hugepages.hugepages import elastic
 from nova_numa_hugepages.hugepages import forecast
 from nova_numa_hugepages.simulate import lending
-from nova_numa_hugepages.simulate import ready
+from nova_numa_hugepages.simulate import readiness
 from nova_numa_hugepages.simulate import scenario
 from tests.fixtures import arrivals
 
@@ -31,9 +32,9 @@ _LEARNED_S = 6.0 * forecast.WEEK_S
 _END_S = 8.0 * forecast.WEEK_S
 # How many instances fit without lending.
 _INSTANCES = 40
-_POOL = lending.Pool('host', 0, 2048)
+_POOL = lending.HostPool('host', 0, 2048)
 # 16 GiB, of which half is the base, in blocks of 128 MiB.
-_CELL = lending.Cell(_POOL, 4096, 8192, 64)
+_CELL = lending.LentCell(_POOL, 4096, 8192, 64)
 
 
 def main() -> int:
@@ -49,6 +50,7 @@ def main() -> int:
             [(_CELL,)] * int(_INSTANCES * ratio),
             scenario.Use(),
             seed=1,
+            marks=elastic.Marks(),
         )
         print(
             f'| {ratio} | {found.instances} | {found.waits} | '
@@ -65,7 +67,7 @@ def main() -> int:
     )
     for pattern in (arrivals.office, arrivals.classes):
         rows = [
-            ready.compare(
+            readiness.compare(
                 {_POOL: pattern(seed, 8)},
                 lambda pool: pool.size_kib,
                 _END_S,

@@ -467,7 +467,7 @@ def _check_phase(options: argparse.Namespace, play: scenario.Scenario) -> None:
 
 def _check_long(options: argparse.Namespace, play: scenario.Scenario) -> None:
     """Check that there is something to learn from."""
-    from nova_numa_hugepages.simulate import ready
+    from nova_numa_hugepages.simulate import readiness
     from nova_numa_hugepages.simulate import scenario
 
     comes_and_goes = play.trace is not None or (
@@ -479,8 +479,16 @@ def _check_long(options: argparse.Namespace, play: scenario.Scenario) -> None:
             "package: a trace, or arrivals with a 'mean_lifetime'.",
             EXIT_BAD_INPUT,
         )
+    from nova import conf
+
+    if not conf.CONF.numa_hugepages.ready_risk_percent:
+        raise _Failure(
+            '--ready: with ready_risk_percent = 0 in the configuration no '
+            'pages are made ready.',
+            EXIT_BAD_INPUT,
+        )
     days = scenario.lasts_s(play) / 86400
-    if days * 86400 < ready.LEAST_S:
+    if days * 86400 < readiness.LEAST_S:
         raise _Failure(
             f'--ready needs two days or more, and instances come for '
             f'{days:.1f} days.',

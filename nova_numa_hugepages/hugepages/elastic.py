@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 from typing import NamedTuple
 
 from nova_numa_hugepages.hugepages.sample import MemoryInside
@@ -51,6 +52,19 @@ class Marks:
     shrink_percent: int = 25
     shrink_delay_s: float = 300.0
     pause_s: float = 30.0
+
+    @classmethod
+    def read(cls, group: Any) -> Marks:
+        """Read them from the configuration.
+
+        :param group: the options of the group ``[numa_hugepages]``
+        """
+        return cls(
+            group.elastic_grow_percent,
+            group.elastic_shrink_percent,
+            group.elastic_shrink_delay,
+            group.elastic_pause,
+        )
 
     @property
     def middle(self) -> float:

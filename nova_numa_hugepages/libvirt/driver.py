@@ -43,6 +43,7 @@ from nova_numa_hugepages import extra_specs
 from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.hugepages import domain_xml
 from nova_numa_hugepages.hugepages.assembly import KernelAccess
+from nova_numa_hugepages.hugepages.elastic import Marks
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.snapshot import HostSnapshot
 from nova_numa_hugepages.libvirt import elastic
@@ -136,7 +137,7 @@ class NUMAHugepagesDriver(migration.MigrationHooks):
             guests = elastic.ElasticGuests(
                 self._host,
                 self._manager,
-                setup.elastic_marks(CONF),
+                Marks.read(CONF.numa_hugepages),
                 migrating=lambda: queries.migrating_instances(
                     self._service_host, self._host.get_hostname()
                 ),

@@ -21,7 +21,6 @@ from nova.virt import hardware
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from nova_numa_hugepages.hugepages import elastic
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import policy
 from nova_numa_hugepages.hugepages.assembly import KernelAccess
@@ -46,17 +45,6 @@ def kernel_access() -> KernelAccess:
         privsep.numa_maps,
         privsep.check,
         privsep.pod_promises,
-    )
-
-
-def elastic_marks(conf: cfg.ConfigOpts) -> elastic.Marks:
-    """Get when elastic guests grow and shrink."""
-    group = conf.numa_hugepages
-    return elastic.Marks(
-        group.elastic_grow_percent,
-        group.elastic_shrink_percent,
-        group.elastic_shrink_delay,
-        group.elastic_pause,
     )
 
 

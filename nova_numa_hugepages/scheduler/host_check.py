@@ -342,19 +342,16 @@ class _ElasticCheck:
         :returns: why it can't be
         """
         if common_size_kib not in self._checked:
-            cells = [
-                (
-                    mib,
-                    common_size_kib
-                    if size_kib in model.SEVERAL_SIZES
-                    else size_kib,
-                )
-                for mib, size_kib in self._cells
-            ]
+            known = []
+            for mib, size_kib in self._cells:
+                if size_kib not in model.SEVERAL_SIZES:
+                    known.append((mib, size_kib))
+                elif common_size_kib is not None:
+                    known.append((mib, common_size_kib))
             rejection = None
             try:
-                if all(size_kib is not None for _, size_kib in cells):
-                    elastic_spec.check(self._specs, self._properties, cells)
+                if len(known) == len(self._cells):
+                    elastic_spec.check(self._specs, self._properties, known)
                 elif extra_specs.elastic_base(self._specs) is not None:
                     elastic_spec.check_combination(
                         self._specs, self._properties

@@ -32,12 +32,14 @@ from nova.scheduler import host_manager
 from nova.virt import hardware as nova_hardware
 
 from nova_numa_hugepages.core.capacity import guest_kinds
+from nova_numa_hugepages.hugepages import elastic
 from nova_numa_hugepages.scheduler import demand
 from nova_numa_hugepages.scheduler import flavors
 from nova_numa_hugepages.simulate import fleet
 from nova_numa_hugepages.simulate import gauge
 from nova_numa_hugepages.simulate import lending
-from nova_numa_hugepages.simulate import ready
+from nova_numa_hugepages.simulate import locality
+from nova_numa_hugepages.simulate import readiness
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import schedulers
@@ -97,7 +99,16 @@ class Engine:
                 for _ in range(kind.count)
             ],
         )
-        self._stays: dict[lending.Pool, list[ready.Stay]] = {}
+        self._stays: dict[lending.HostPool, list[readiness.Stay]] = {}
+        self._kinds = {
+            host.host: kind
+            for host, kind in zip(
+                self._hosts,
+                (kind for kind in task.play.hosts for _ in range(kind.count)),
+                strict=True,
+            )
+        }
+        self._placements = locality.Placements(task.play.latency_ns)
         self._lent: lending.LentPages | None = None
         if task.phase is results.Phase.LENDING:
             self._lent = lending.LentPages(task.lend_ratio, self._hosts)
@@ -142,7 +153,7 @@ class Engine:
             self._now = guest.at
             self._leave()
             arrived += 1
-            fits = self._arrive(guest)
+            fits = self._arrive(guest, counts=arrived > warm_up)
             if arrived > warm_up:
                 counted[guest.flavor] += 1
                 if not fits:
@@ -163,11 +174,15 @@ class Engine:
         week = None
         if self._lent is not None:
             week = lending.live(
-                self._lent.pages, self._lent.guests, task.play.use, task.seed
+                self._lent.pages,
+                self._lent.guests,
+                task.play.use,
+                task.seed,
+                elastic.Marks.read(CONF.numa_hugepages),
             )
         made_ready = None
         if task.with_ready:
-            made_ready = ready.compare(
+            made_ready = readiness.compare(
                 self._stays,
                 lambda pool: pool.size_kib,
                 scenario.lasts_s(task.play),
@@ -187,11 +202,13 @@ class Engine:
             lend_ratio=task.lend_ratio,
             week=week,
             ready=made_ready,
+            locality=self._placements.result(),
         )
 
-    def _arrive(self, guest: scenario.Arrival) -> bool:
+    def _arrive(self, guest: scenario.Arrival, *, counts: bool = True) -> bool:
         """Place a guest.
 
+        :param counts: whether it counts for where guests lie
         :returns: whether there was a place
         """
         asked = self._asked[guest.flavor]
@@ -203,6 +220,10 @@ class Engine:
             if placed is None:
                 continue
             self._there += 1
+            if counts:
+                self._placements.add(
+                    self._kinds[host.host], placed.flavor, placed.topology
+                )
             if self._task.with_ready:
                 self._note_stay(placed, guest)
             if self._task.play.arrivals.build_s:
@@ -220,15 +241,17 @@ class Engine:
     def _note_stay(self, placed: _Placed, guest: scenario.Arrival) -> None:
         """Note how long a guest has its pages."""
         cells = placed.topology.cells if placed.topology else ()
-        pages: dict[lending.Pool, int] = collections.Counter()
+        pages: dict[lending.HostPool, int] = collections.Counter()
         for cell in cells:
             if (cell.pagesize or 0) > _SMALL_KIB:
-                pool = lending.Pool(placed.host.host, cell.id, cell.pagesize)
+                pool = lending.HostPool(
+                    placed.host.host, cell.id, cell.pagesize
+                )
                 pages[pool] += cell.memory * 1024 // cell.pagesize
         end_s = math.inf if guest.until is None else guest.until
         for pool, count in pages.items():
             self._stays.setdefault(pool, []).append(
-                ready.Stay(guest.at, end_s, count)
+                readiness.Stay(guest.at, end_s, count)
             )
 
     def _claim(self, host: _State, flavor: objects.Flavor) -> _Placed | None:

@@ -19,6 +19,7 @@ for a week, and the policy of the compute service gives and takes memory.
 from __future__ import annotations
 
 import collections
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -45,10 +46,12 @@ _DAY_S: Final = 24 * _HOUR_S
 WEEK_S: Final = 7 * _DAY_S
 # Use goes up and down by so much while an instance is idle, of its memory.
 _IDLE_VARIES: Final = 0.05
-_MARKS: Final = elastic.Marks()
+# As the compute service tries again where there is nothing, in seconds.
+_FIRST_WAIT_S: Final = 15
+_LAST_WAIT_S: Final = 120
 
 
-class Pool(NamedTuple):
+class HostPool(NamedTuple):
     """The name of a pool: the pages of one size of a node of a host."""
 
     host: str
@@ -56,13 +59,13 @@ class Pool(NamedTuple):
     size_kib: int
 
 
-class Cell(NamedTuple):
+class LentCell(NamedTuple):
     """An elastic guest cell. All counts are pages.
 
     :ivar block: the steps in which it can change
     """
 
-    pool: Pool
+    pool: HostPool
     base: int
     ceiling: int
     block: int
@@ -80,17 +83,17 @@ class LentPages:
         self, ratio: float, hosts: Iterable[host_manager.HostState]
     ) -> None:
         self._ratio = ratio
-        self._idle: dict[Pool, int] = collections.Counter()
+        self._idle: dict[HostPool, int] = collections.Counter()
         self._stats: dict[str, host_stats.HostStats] = {}
-        self._totals: dict[Pool, int] = {}
+        self._totals: dict[HostPool, int] = {}
         for host in hosts:
             if value := host.stats.get(host_stats.STATS_KEY):
                 self._stats[host.host] = host_stats.parse(value)
             for cell in host.numa_topology.cells:
                 for pages in cell.mempages:
-                    pool = Pool(host.host, cell.id, pages.size_kb)
+                    pool = HostPool(host.host, cell.id, pages.size_kb)
                     self._totals[pool] = pages.total
-        self.guests: list[tuple[Cell, ...]] = []
+        self.guests: list[tuple[LentCell, ...]] = []
         self.pages = dict(self._totals)
 
     def add(
@@ -107,7 +110,7 @@ class LentPages:
         cells = topology.cells if topology else []
         placed = [
             (
-                Pool(host.host, cell.id, cell.pagesize),
+                HostPool(host.host, cell.id, cell.pagesize),
                 cell.memory * 1024 // cell.pagesize,
             )
             for cell in cells
@@ -130,7 +133,7 @@ class LentPages:
             block_mib = elastic_spec.block_mib(boot_mib, pool.size_kib)
             self._idle[pool] += count - base
             guest.append(
-                Cell(pool, base, count, block_mib * 1024 // pool.size_kib)
+                LentCell(pool, base, count, block_mib * 1024 // pool.size_kib)
             )
         self.guests.append(
             tuple(cell for cell in guest if cell.base < cell.ceiling)
@@ -146,7 +149,7 @@ class LentPages:
         lendable: dict[int, dict[int, int]] = {}
         for cell in host.numa_topology.cells:
             for pages in cell.mempages:
-                pool = Pool(host.host, cell.id, pages.size_kb)
+                pool = HostPool(host.host, cell.id, pages.size_kb)
                 total = self._totals[pool]
                 lent = min(self._idle[pool], int(total * (self._ratio - 1)))
                 more_kib += (total + lent - pages.total) * pages.size_kb
@@ -168,13 +171,17 @@ class _Guest:
     :ivar busy_until_s: until when it is busy, and with how much
     :ivar waits_since_s: since when it needs more than there is, None if it
         doesn't
+    :ivar short_until_s: until when it isn't given more, as there was nothing
+    :ivar short_wait_s: how long that was
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[LentCell, ...]
     pages: list[int]
     use: float
     busy_until_s: int = 0
     waits_since_s: int | None = None
+    short_until_s: int = 0
+    short_wait_s: int = 0
     track: elastic.Track = dataclasses.field(default_factory=elastic.Track)
 
     def live(self, use: scenario.Use, now: int, dice: random.Random) -> None:
@@ -200,8 +207,13 @@ class _Guest:
                 dice.uniform(*use.busy_hours) * _HOUR_S
             )
 
-    def wanted(self, marks: elastic.Marks, now: int) -> Mapping[int, int]:
-        """Return what its cells should have, if that isn't what they have."""
+    def wanted(
+        self, marks: elastic.Marks, now: int, pressed: Collection[int]
+    ) -> Mapping[int, int]:
+        """Return what its cells should have, if that isn't what they have.
+
+        :param pressed: cells that give back at once what they don't need
+        """
         has_kib = sum(
             pages * cell.pool.size_kib
             for pages, cell in zip(self.pages, self.cells, strict=True)
@@ -244,20 +256,23 @@ class _Guest:
             self.track,
             marks,
             now,
+            pressed,
         )
         return {} if decision is None else decision.pages
 
 
 def live(
-    pages: Mapping[Pool, int],
-    guests: Sequence[tuple[Cell, ...]],
+    pages: Mapping[HostPool, int],
+    guests: Sequence[tuple[LentCell, ...]],
     use: scenario.Use,
     seed: int,
+    marks: elastic.Marks,
 ) -> results.Week:
     """Let a week go by.
 
     :param pages: of each pool, for these guests
     :param guests: the elastic cells of each instance
+    :param marks: when they grow and shrink
     """
     dice = random.Random(seed)
     living = [
@@ -266,13 +281,13 @@ def live(
         if cells
     ]
     free = dict(pages)
-    idle: dict[Pool, int] = collections.Counter()
+    idle: dict[HostPool, int] = collections.Counter()
     for guest in living:
         for cell in guest.cells:
             free[cell.pool] -= cell.base
             idle[cell.pool] += cell.ceiling - cell.base
     waits_s: list[int] = []
-    short: set[Pool] = set()
+    short: set[HostPool] = set()
     most_lent_kib = 0
     for now in range(0, WEEK_S, _STEP_S):
         most_lent_kib = max(
@@ -285,10 +300,13 @@ def live(
         were_short, short = short, set()
         for guest in living:
             guest.live(use, now, dice)
-            marks = _MARKS
-            if any(cell.pool in were_short for cell in guest.cells):
-                marks = marks.at_once
-            missing = _change(guest, guest.wanted(marks, now), free, idle, now)
+            pressed = {
+                number
+                for number, cell in enumerate(guest.cells)
+                if cell.pool in were_short
+            }
+            wanted = guest.wanted(marks, now, pressed)
+            missing = _change(guest, wanted, free, idle, now)
             short |= missing
             if missing and guest.waits_since_s is None:
                 guest.waits_since_s = now
@@ -314,26 +332,52 @@ def live(
 def _change(
     guest: _Guest,
     wanted: Mapping[int, int],
-    free: dict[Pool, int],
-    idle: dict[Pool, int],
+    free: dict[HostPool, int],
+    idle: dict[HostPool, int],
     now: int,
-) -> set[Pool]:
+) -> set[HostPool]:
     """Give an instance what it wants, or as little as is of use.
+
+    As the compute service does: all of it or a block of one cell, or nothing
+    for a while.
 
     :param free: pages by pool; changed
     :param idle: pages that instances may have later, by pool; changed
     :returns: the pools that have too few
     """
-    short = set()
+
+    def give(number: int, count: int) -> None:
+        pool = guest.cells[number].pool
+        guest.pages[number] += count
+        free[pool] -= count
+        idle[pool] -= count
+        guest.track.change(number, now)
+
+    more = {}
     for number, count in wanted.items():
-        cell = guest.cells[number]
-        more = count - guest.pages[number]
-        if more > free[cell.pool]:
-            short.add(cell.pool)
-            more = cell.block if free[cell.pool] >= cell.block else 0
-        if more:
-            guest.pages[number] += more
-            free[cell.pool] -= more
-            idle[cell.pool] -= more
-            guest.track.change(number, now)
-    return short
+        change = count - guest.pages[number]
+        if change > 0:
+            more[number] = change
+        else:
+            give(number, change)
+    asked: dict[HostPool, int] = collections.Counter()
+    for number, change in more.items():
+        asked[guest.cells[number].pool] += change
+    short = {pool for pool, count in asked.items() if count > free[pool]}
+    if not short and now >= guest.short_until_s:
+        guest.short_wait_s = 0
+        for number, change in more.items():
+            give(number, change)
+    elif now >= guest.short_until_s:
+        for number in more:
+            cell = guest.cells[number]
+            if free[cell.pool] >= cell.block:
+                guest.short_wait_s = 0
+                give(number, cell.block)
+                break
+        else:
+            guest.short_wait_s = min(
+                _LAST_WAIT_S, max(_FIRST_WAIT_S, 2 * guest.short_wait_s)
+            )
+            guest.short_until_s = now + guest.short_wait_s
+    return short if now >= guest.short_until_s else set(asked)

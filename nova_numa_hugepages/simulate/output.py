@@ -106,6 +106,7 @@ def _run(run: results.Run) -> dict[str, Any]:
         'refused': dict(sorted(run.refused.items())),
         'week': run.week and run.week._asdict(),
         'ready': run.ready and run.ready._asdict(),
+        'locality': run.locality and run.locality._asdict(),
         'samples': {
             field: [getattr(sample, field) for sample in run.samples]
             for field in results.Sample._fields

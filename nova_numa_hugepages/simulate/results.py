@@ -89,6 +89,27 @@ class Sample(NamedTuple):
     pages_stranded: float
 
 
+class Locality(NamedTuple):
+    """How far the memory and the CPUs of instances lie apart.
+
+    :ivar distance: between the cells of an instance with several, in the
+        mean; None if there is none
+    :ivar distance_p95: what 95 of 100 of these are not above
+    :ivar over_sockets_share: how many have cells on several sockets, from 0
+        to 1
+    :ivar remote_share: how much memory is on another node than the CPU that
+        uses it, from 0 to 1: that of instances that float, by expectation
+    :ivar latency_ns: how long an access takes, from any vCPU to any memory of
+        its instance; None if it isn't known what a distance takes
+    """
+
+    distance: float | None
+    distance_p95: float | None
+    over_sockets_share: float
+    remote_share: float
+    latency_ns: float | None
+
+
 class Ready(NamedTuple):
     """What pages made ready ahead come to, against a fixed margin.
 
@@ -129,6 +150,7 @@ class Run:
     :ivar samples: in order of arrivals, at least one
     :ivar lend_ratio: how much idle memory of elastic guests hosts offer
     :ivar week: the week after it, if they do
+    :ivar locality: of the guests that count; None if none was placed
     :ivar ready: what pages made ready ahead would have come to, if asked for
     """
 
@@ -146,6 +168,7 @@ class Run:
     lend_ratio: float = 1.0
     week: Week | None = None
     ready: Ready | None = None
+    locality: Locality | None = None
 
     @property
     def refusal_share(self) -> float:

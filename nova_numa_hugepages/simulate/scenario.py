@@ -133,6 +133,7 @@ class Scenario:
         drawn as ``arrivals`` says
     :ivar trace_file: where the trace was read from
     :ivar use: how elastic instances use their memory
+    :ivar latency_ns: how long an access to memory takes, by distance
     """
 
     file: str
@@ -142,6 +143,7 @@ class Scenario:
     trace: tuple[TraceEntry, ...] | None = None
     trace_file: pathlib.Path | None = None
     use: Use = Use()
+    latency_ns: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
 
 def holds(hosts: Sequence[HostType], flavors: Sequence[Flavor]) -> float:

@@ -81,6 +81,9 @@ _ARRIVALS = validation.mapping(
     required=('count',),
 )
 
+_DISTANCE = validation.text(
+    r'^(1\d|[2-9]\d|1\d\d|2[0-4]\d|25[0-5])\Z', 'a distance from 10 to 255'
+)
 _PERCENT = validation.number(0, 100)
 _USE = validation.mapping(
     {
@@ -103,6 +106,9 @@ SCHEMA = validation.mapping(
         'arrivals': _ARRIVALS,
         'trace': _NAME,
         'use': _USE,
+        'latency_ns': validation.named(
+            validation.positive(1_000_000), _DISTANCE
+        ),
     },
     required=('hosts', 'flavors'),
 )
@@ -154,6 +160,10 @@ def load(path: pathlib.Path) -> scenario.Scenario:
         trace=entries,
         trace_file=trace_file,
         use=_use(data.get('use', {})),
+        latency_ns={
+            int(distance): float(ns)
+            for distance, ns in data.get('latency_ns', {}).items()
+        },
     )
 
 

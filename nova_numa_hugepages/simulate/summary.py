@@ -47,7 +47,8 @@ class Metric(enum.StrEnum):
     ends with its first refusal. The shares of CPUs are of
     the dedicated ones, those of pages of the memory in huge pages: when the
     first guest is refused in a fill, else the mean after the warm-up.
-    OF_BOUND_PERCENT is PLACED over BOUND.
+    OF_BOUND_PERCENT is PLACED over BOUND. The last five are of the guests
+    that were placed: how far their memory and CPUs lie apart.
     """
 
     PLACED = 'placed'
@@ -58,6 +59,11 @@ class Metric(enum.StrEnum):
     PAGES_STRANDED_PERCENT = 'pages_stranded_percent'
     BOUND = 'bound'
     OF_BOUND_PERCENT = 'of_bound_percent'
+    CELL_DISTANCE = 'cell_distance'
+    CELL_DISTANCE_P95 = 'cell_distance_p95'
+    OVER_SOCKETS_PERCENT = 'over_sockets_percent'
+    REMOTE_PERCENT = 'remote_percent'
+    LATENCY_NS = 'latency_ns'
 
 
 # They are fields of a sample.
@@ -210,7 +216,22 @@ def measure(run: results.Run) -> dict[Metric, float]:
         measured[Metric.BOUND] = float(run.bound)
         if run.bound:
             measured[Metric.OF_BOUND_PERCENT] = 100 * run.placed / run.bound
-    return measured
+    return measured | _apart(run.locality)
+
+
+def _apart(found: results.Locality | None) -> dict[Metric, float]:
+    if found is None:
+        return {}
+    values = {
+        Metric.CELL_DISTANCE: found.distance,
+        Metric.CELL_DISTANCE_P95: found.distance_p95,
+        Metric.OVER_SOCKETS_PERCENT: 100 * found.over_sockets_share,
+        Metric.REMOTE_PERCENT: 100 * found.remote_share,
+        Metric.LATENCY_NS: found.latency_ns,
+    }
+    return {
+        metric: value for metric, value in values.items() if value is not None
+    }
 
 
 def _counted_samples(run: results.Run) -> Sequence[results.Sample]:

@@ -36,7 +36,19 @@ _ROWS: tuple[tuple[Metric, str], ...] = (
     (Metric.CPUS_STRANDED_PERCENT, 'CPUs stranded'),
     (Metric.PAGES_USED_PERCENT, 'pages used'),
     (Metric.PAGES_STRANDED_PERCENT, 'pages stranded'),
+    (Metric.CELL_DISTANCE, 'distance between cells'),
+    (Metric.CELL_DISTANCE_P95, 'of 95 % at most'),
+    (Metric.OVER_SOCKETS_PERCENT, 'instances over sockets'),
+    (Metric.REMOTE_PERCENT, 'memory that is remote'),
+    (Metric.LATENCY_NS, 'latency'),
 )
+# Of figures that are no percentages.
+_UNITS = {
+    Metric.PLACED: '',
+    Metric.CELL_DISTANCE: '',
+    Metric.CELL_DISTANCE_P95: '',
+    Metric.LATENCY_NS: ' ns',
+}
 
 _INTERVALS = {
     summary.Interval.RANGE: 'ranges from the least to the most',
@@ -117,11 +129,15 @@ def _print_lending(runs: Sequence[results.Run], console: rich.Console) -> None:
         'largest regret',
     ):
         grid.add_column(name, justify='right')
+    none_lent = next((run for run in runs if run.lend_ratio == 1.0), None)
     for run in runs:
         week = run.week
         if week is None:
             continue
-        more = run.placed / runs[0].placed - 1 if runs[0].placed else 0
+        more = _NOTHING
+        if none_lent and none_lent.placed:
+            share = run.placed / none_lent.placed - 1
+            more = f'{wording.percent(100 * share)} %'
         waited = (
             f'{week.median_wait_s / 60:.0f}, {week.longest_wait_s / 60:.0f} '
             'min'
@@ -131,7 +147,7 @@ def _print_lending(runs: Sequence[results.Run], console: rich.Console) -> None:
         grid.add_row(
             f'{run.lend_ratio:g}',
             str(run.placed),
-            f'{wording.percent(100 * more)} %',
+            more,
             str(week.waits),
             waited,
             f'{wording.percent(100 * week.waiting_share)} %',
@@ -220,10 +236,10 @@ def _figure(policy: summary.PolicySummary, metric: Metric) -> str:
     if figure is None:
         return ''
     number, unit = wording.percent, ' %'
-    if metric is Metric.PLACED:
-        number, unit = wording.count, ''
-        if not policy.first_refused:
-            return f'all {number(figure.median)}'
+    if metric in _UNITS:
+        number, unit = wording.count, _UNITS[metric]
+    if metric is Metric.PLACED and not policy.first_refused:
+        return f'all {number(figure.median)}'
     words = number(figure.median) + unit
     if figure.low is None or figure.high is None:
         return words

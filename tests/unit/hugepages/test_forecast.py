@@ -15,20 +15,20 @@
 import pytest
 
 from nova_numa_hugepages.hugepages import forecast
-from nova_numa_hugepages.simulate import ready
+from nova_numa_hugepages.simulate import readiness
 
 DAY_S = 24 * forecast.HOUR_S
 
 
 def stay(start_s, pages=512, hours=1.0):
-    return ready.Stay(start_s, start_s + hours * 3600, pages)
+    return readiness.Stay(start_s, start_s + hours * 3600, pages)
 
 
 def test_a_new_host_keeps_nothing_ready():
     stays = [stay(hour * 3600.0) for hour in range(19)]
 
     margins = forecast.margins(
-        ready.counted(stays, DAY_S), DAY_S, risk=0.01, began_s=0.0
+        readiness.counted(stays, DAY_S), DAY_S, risk=0.01, began_s=0.0
     )
 
     assert margins == [0] * forecast.HOURS
@@ -39,7 +39,7 @@ def test_what_starts_every_hour_is_kept_always():
     now = 2.0 * forecast.WEEK_S
 
     margins = forecast.margins(
-        ready.counted(stays, now), now, risk=0.01, began_s=0.0
+        readiness.counted(stays, now), now, risk=0.01, began_s=0.0
     )
 
     # But for the hour or two of the week that the risk is.
@@ -55,7 +55,7 @@ def test_what_starts_each_day_at_two_is_kept_around_two():
     now = 3.0 * forecast.WEEK_S
 
     margins = forecast.margins(
-        ready.counted(stays, now), now, risk=0.01, began_s=0.0
+        readiness.counted(stays, now), now, risk=0.01, began_s=0.0
     )
 
     for day in range(7):
@@ -73,7 +73,7 @@ def test_all_but_the_risk_is_kept():
         for hour in range(5 * forecast.HOURS)
     ]
     now = 5.0 * forecast.WEEK_S
-    counts = ready.counted(stays, now)
+    counts = readiness.counted(stays, now)
 
     at_20, at_1 = (
         forecast.margins(counts, now, risk=risk, began_s=0.0)
@@ -93,7 +93,7 @@ def test_old_weeks_are_forgotten():
     now = later + forecast.WEEK_S
 
     margins = forecast.margins(
-        ready.counted(stays, now), now, risk=0.01, began_s=0.0
+        readiness.counted(stays, now), now, risk=0.01, began_s=0.0
     )
 
     assert set(margins) <= {0, 512}

@@ -192,6 +192,27 @@ def test_use_that_has_no_meaning(use: str, problem: str) -> None:
         read(changed(('arrivals:', f'use: {use}\narrivals:')))
 
 
+def test_latencies_are_read_by_distance() -> None:
+    given = 'latency_ns: {10: 90, 21: 140.5}\narrivals:'
+    found = read(changed(('arrivals:', given))).latency_ns
+    assert found == {10: 90.0, 21: 140.5}
+
+
+@pytest.mark.parametrize(
+    ('given', 'problem'),
+    [
+        ('{9: 90}', 'a distance from 10 to 255'),
+        ('{256: 90}', 'a distance from 10 to 255'),
+        ('{near: 90}', 'a distance from 10 to 255'),
+        ('{10: 0}', 'less than or equal to the minimum of 0'),
+        ('{}', 'latency_ns'),
+    ],
+)
+def test_latencies_that_have_no_meaning(given: str, problem: str) -> None:
+    with pytest.raises(document.FileError, match=re.escape(problem)):
+        read(changed(('arrivals:', f'latency_ns: {given}\narrivals:')))
+
+
 def test_arrivals_need_only_a_count() -> None:
     # Given arrivals of which only the count is told, when they are loaded,
     text = GOOD[: GOOD.index('arrivals')] + 'arrivals: {count: 7}\n'

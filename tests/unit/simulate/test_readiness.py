@@ -21,7 +21,7 @@ import pytest
 from nova_numa_hugepages.hugepages import forecast
 from nova_numa_hugepages.simulate import engine
 from nova_numa_hugepages.simulate import output
-from nova_numa_hugepages.simulate import ready
+from nova_numa_hugepages.simulate import readiness
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 from tests.fixtures import arrivals
@@ -36,7 +36,7 @@ GIB_PAGES = 512
 
 
 def stay(start_s, pages=512, hours=1.0):
-    return ready.Stay(start_s, start_s + hours * 3600, pages)
+    return readiness.Stay(start_s, start_s + hours * 3600, pages)
 
 
 def test_a_replay_counts_what_was_ready_and_idle():
@@ -46,7 +46,7 @@ def test_a_replay_counts_what_was_ready_and_idle():
         stay(3700.0, 250, 9.0),
     ]
 
-    found = ready.replay(
+    found = readiness.replay(
         stays, [200] * forecast.HOURS, pause_s=60.0, until_s=7200.0
     )
 
@@ -55,7 +55,7 @@ def test_a_replay_counts_what_was_ready_and_idle():
 
 
 def compare(pools, end_s, learned_s):
-    return ready.compare(
+    return readiness.compare(
         pools, lambda key: 2048, end_s, risk=0.01, learned_s=learned_s
     )
 
