@@ -183,7 +183,7 @@ def _be_guest(
         later = []
         while command:
             if command == b'-':
-                mapped_pages.give_back(mapped, -(-pages // 2))
+                mapped_pages.give_back(mapped, pages // 2)
             elif command == b'>':
                 count = int.from_bytes(os.read(commands, 4), 'big')
                 later.append(mapped_pages.take(count, private=private))
@@ -440,6 +440,10 @@ class World:
     def give_back(self) -> None:
         """A guest returns pages through its balloon."""
         holder = self._balloon()
+        # Of memory without any page the kernel doesn't tell how large its
+        # pages are. A guest always has some.
+        if any(hold.at_boot < 2 for hold in self.pools.holds(holder, _GUEST)):
+            raise Idle
         check(self.guests[holder].give_back(), f'{holder} returned nothing')
 
     def take_again(self) -> None:
