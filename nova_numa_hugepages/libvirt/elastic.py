@@ -210,7 +210,7 @@ class ElasticGuests:
             # Others go on.
             if self._is_new(uuid, _ERROR):
                 LOG.exception(
-                    'Could not look after the elastic memory of the instance',
+                    'Could not look after elastic instances',
                     instance_uuid=uuid,
                 )
 
