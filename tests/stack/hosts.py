@@ -42,12 +42,15 @@ class ComputeHost:
 
     :param number: 1, 2, …; for its name and its address
     :param driver: the ``compute_driver`` that its service starts with
+    :ivar options: what names the configuration of the service that was
+        started last
     :ivar is_on: whether it is powered on
     """
 
     def __init__(self, number: int, link: pathlib.Path, driver: str) -> None:
         self.name = f'node{number}'
         self.driver = driver
+        self.options: list[str] = []
         self.is_on = True
         self.machine = virtual.VirtualHost(
             self.name,
@@ -126,6 +129,7 @@ class ComputeHost:
             },
         )
         command = services.nova_compute(name)
+        self.options = services.nova_options(name)
         self.machine.wait_for_libvirt()
         ssh.start(self.machine)
         environment = ' '.join(

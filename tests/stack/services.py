@@ -81,7 +81,7 @@ def set_up_databases() -> list[Callable[[], None]]:
 
 
 def _set_up_nova() -> None:
-    manage = ['nova-manage', *_nova_files()]
+    manage = ['nova-manage', *nova_options()]
     _run(*manage, 'api_db', 'sync')
     cell0 = locations.database('nova_cell0')
     _run(*manage, 'cell_v2', 'map_cell0', '--database_connection', cell0)
@@ -102,7 +102,7 @@ def start_api(running: processes.Processes, name: str) -> None:
     if name == 'neutron':
         env['OS_NEUTRON_CONFIG_FILES'] = 'neutron.conf'
     if name == 'nova':
-        files = ['api-paste.ini', *_nova_files()[1::2]]
+        files = ['api-paste.ini', *nova_options()[1::2]]
         env['OS_NOVA_CONFIG_FILES'] = ';'.join(
             pathlib.Path(file).name for file in files
         )
@@ -125,7 +125,7 @@ def start_worker(running: processes.Processes, name: str) -> None:
 
 def worker(name: str) -> list[str]:
     """The command that runs the conductor or the scheduler."""
-    return [_script(name), *_nova_files()]
+    return [_script(name), *nova_options()]
 
 
 def wait(running: processes.Processes, *names: str) -> None:
@@ -141,7 +141,7 @@ def nova_compute(name: str) -> list[str]:
 
     Its configuration has to be written before.
     """
-    return [_script('nova-compute'), *_nova_files(name)]
+    return [_script('nova-compute'), *nova_options(name)]
 
 
 def _run(*command: str, env: dict[str, str] | None = None) -> None:
@@ -157,7 +157,7 @@ def _config_file(service: str, name: str) -> tuple[str, str]:
     return '--config-file', str(locations.configuration(service) / name)
 
 
-def _nova_files(name: str = 'nova') -> list[str]:
+def nova_options(name: str = 'nova') -> list[str]:
     return [
         word
         for file in configuration.nova_files(name)

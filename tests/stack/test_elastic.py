@@ -177,8 +177,8 @@ def _elastic(host: hosts.ComputeHost, *arguments: str) -> list[dict[str, Any]]:
     out = host.machine.run(
         [
             *(sys.executable, '-m', 'nova_numa_hugepages.cmd.main'),
-            *('host', 'elastic', '-f', 'json', '--force'),
-            *('--state-path', hosts.STATE, *arguments),
+            *('host', 'elastic', '-f', 'json'),
+            *(*host.options, *arguments),
         ],
         timeout=300,
     ).out
