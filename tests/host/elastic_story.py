@@ -468,7 +468,7 @@ def by_hand(service: Service, node: int) -> Seen:
     before = kernel.pool(key).persistent
     began = time.monotonic()
     kernel.set_persistent(key, before + more * 1024 // PAGE_KIB)
-    yield 'seconds of the kernel', round(time.monotonic() - began, 2)
+    yield 'seconds of the kernel', round(time.monotonic() - began, 4)
     kernel.set_persistent(key, before)
 
 
