@@ -51,7 +51,9 @@ def draw(seen: dict[str, Any], path: str) -> None:
     axes.set_xlabel('seconds')
     axes.set_ylabel('MiB')
     axes.set_ylim(bottom=0)
-    axes.legend(loc='upper left')
+    axes.legend(
+        loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False
+    )
     axes.spines[['top', 'right']].set_visible(False)
     drawn.savefig(path, metadata={'Date': None})
 
