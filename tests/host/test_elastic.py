@@ -46,6 +46,8 @@ def tell(
     """Have a story told on a host; returns what was seen, by step."""
     ended = host.run(
         [
+            # There, what guests boot is looked for in the same home.
+            *('env', f'HOME={pathlib.Path.home()}'),
             *(sys.executable, '-m', 'tests.host.elastic_story'),
             *(f'/persist{folder}', story, str(NODE), *uri),
         ],
