@@ -33,6 +33,10 @@ STALE_S = 60.0
 # So much of its ceiling a guest gets, or gives back, at a time.
 _GROW_STEP_PERCENT = 25
 _SHRINK_STEP_PERCENT = 12
+# So long a guest that can't be given more isn't tried again at first, and at
+# last, in seconds.
+_FIRST_WAIT_S = 15.0
+_LAST_WAIT_S = 120.0
 # So many accesses a second that wait for a disk tell of too little memory.
 _MAJOR_FAULTS_PER_S = 20.0
 
@@ -254,6 +258,14 @@ def decide_each(
             pages.update(decision.pages)
             why.update(decision.why)
     return Decision(pages, why) if pages else None
+
+
+def longer_wait(wait_s: float) -> float:
+    """Return after how long a guest is tried again that can't be given more.
+
+    :param wait_s: how long that was before, 0 if it was given some; in seconds
+    """
+    return min(_LAST_WAIT_S, max(_FIRST_WAIT_S, 2 * wait_s))
 
 
 def _decision(pages: Mapping[int, int], why: str) -> Decision | None:

@@ -237,7 +237,7 @@ class Growth:
         return max(0, room_kib // key.size_kib)
 
     def _idle(self, key: model.PoolKey) -> int:
-        """Return how many free pages of a pool are nobody's, nor wanted."""
+        """Return how many free pages of a pool are neither held nor wanted."""
         usage = self._host.usage.read(
             self._host.holds(),
             self._without,

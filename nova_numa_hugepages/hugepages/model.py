@@ -254,6 +254,16 @@ def idle_by_pool(parts: Iterable[Hold | PageNeed]) -> dict[PoolKey, int]:
     return added_up((part.key, part.idle) for part in parts if part.idle)
 
 
+def lendable(idle: int, total: int, ratio: float) -> int:
+    """Return how many pages of a pool may be lent.
+
+    :param idle: pages that elastic cells may have later
+    :param total: pages of the pool
+    :param ratio: how far the pages may be promised, 1.0 for not at all
+    """
+    return min(idle, int(total * (ratio - 1)))
+
+
 def pooled_kib(pools: Iterable[Pool], node: int) -> int:
     """Add up the memory of a node that is in pools, in KiB."""
     return sum(

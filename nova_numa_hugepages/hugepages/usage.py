@@ -286,7 +286,7 @@ class UsageReader:
         :param idle: pages that elastic guests may have later
         """
         return {
-            key: min(count, int(pools[key].total * (self._lend_ratio - 1)))
+            key: model.lendable(count, pools[key].total, self._lend_ratio)
             for key, count in idle.items()
             if key in pools
         }

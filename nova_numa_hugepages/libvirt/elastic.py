@@ -47,10 +47,6 @@ from nova_numa_hugepages.libvirt import guest_agent
 
 LOG = logging.getLogger(__name__)
 
-# So long a guest that can't be given more isn't tried again at first, and at
-# last, in seconds.
-_FIRST_WAIT_S = 15.0
-_LAST_WAIT_S = 120.0
 # So long an agent that doesn't answer isn't asked again, in seconds.
 _SILENT_S = 300.0
 # A migration is in Nova's database after so long, in seconds.
@@ -491,9 +487,8 @@ class ElasticGuests:
         except exception.NotEnoughPages as error:
             held = self._hold_least(uuid, cells, more)
             if not held:
-                followed.short_wait_s = min(
-                    _LAST_WAIT_S,
-                    max(_FIRST_WAIT_S, 2 * followed.short_wait_s),
+                followed.short_wait_s = elastic.longer_wait(
+                    followed.short_wait_s
                 )
                 followed.short_until = self._ticks() + followed.short_wait_s
                 if self._is_new(uuid, _SHORT):

@@ -34,6 +34,7 @@ from nova.scheduler import host_manager
 from nova_numa_hugepages import elastic_spec
 from nova_numa_hugepages.core import host_stats
 from nova_numa_hugepages.hugepages import elastic
+from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages.sample import MemoryInside
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
@@ -46,9 +47,6 @@ _DAY_S: Final = 24 * _HOUR_S
 WEEK_S: Final = 7 * _DAY_S
 # Use goes up and down by so much while an instance is idle, of its memory.
 _IDLE_VARIES: Final = 0.05
-# As the compute service tries again where there is nothing, in seconds.
-_FIRST_WAIT_S: Final = 15
-_LAST_WAIT_S: Final = 120
 
 
 class HostPool(NamedTuple):
@@ -151,7 +149,7 @@ class LentPages:
             for pages in cell.mempages:
                 pool = HostPool(host.host, cell.id, pages.size_kb)
                 total = self._totals[pool]
-                lent = min(self._idle[pool], int(total * (self._ratio - 1)))
+                lent = model.lendable(self._idle[pool], total, self._ratio)
                 more_kib += (total + lent - pages.total) * pages.size_kb
                 pages.total = total + lent
                 if lent:
@@ -180,8 +178,8 @@ class _Guest:
     use: float
     busy_until_s: int = 0
     waits_since_s: int | None = None
-    short_until_s: int = 0
-    short_wait_s: int = 0
+    short_until_s: float = 0.0
+    short_wait_s: float = 0.0
     track: elastic.Track = dataclasses.field(default_factory=elastic.Track)
 
     def live(self, use: scenario.Use, now: int, dice: random.Random) -> None:
@@ -363,21 +361,21 @@ def _change(
     asked: dict[HostPool, int] = collections.Counter()
     for number, change in more.items():
         asked[guest.cells[number].pool] += change
+    if now < guest.short_until_s:
+        return set(asked)
     short = {pool for pool, count in asked.items() if count > free[pool]}
-    if not short and now >= guest.short_until_s:
-        guest.short_wait_s = 0
-        for number, change in more.items():
-            give(number, change)
-    elif now >= guest.short_until_s:
-        for number in more:
-            cell = guest.cells[number]
-            if free[cell.pool] >= cell.block:
-                guest.short_wait_s = 0
-                give(number, cell.block)
-                break
-        else:
-            guest.short_wait_s = min(
-                _LAST_WAIT_S, max(_FIRST_WAIT_S, 2 * guest.short_wait_s)
-            )
-            guest.short_until_s = now + guest.short_wait_s
-    return short if now >= guest.short_until_s else set(asked)
+    if short:
+        able = [
+            number
+            for number in more
+            if free[guest.cells[number].pool] >= guest.cells[number].block
+        ]
+        more = {number: guest.cells[number].block for number in able[:1]}
+    for number, change in more.items():
+        give(number, change)
+    if short and not more:
+        guest.short_wait_s = elastic.longer_wait(guest.short_wait_s)
+        guest.short_until_s = now + guest.short_wait_s
+        return set(asked)
+    guest.short_wait_s = 0.0
+    return short
