@@ -170,6 +170,14 @@ def taken(pages: int) -> Iterator[None]:
             process.send_signal(signal.SIGTERM)
 
 
+def _texts(watch: Watch, name: str) -> list[str]:
+    view = watch.monitor.view()
+    assert view is not None
+    return [
+        alarm['text'] for alarm in view['alarms'] if alarm['alarm'] == name
+    ]
+
+
 def test_a_guest_that_is_all_right(watch: Watch) -> None:
     with running(watch):
         assert watch.look() == set()
@@ -201,13 +209,7 @@ def test_an_elastic_guest_that_takes_what_it_was_not_given(
     watch.service.run(guest, [[0, 0, 2048, 96, 96, 224]])
     try:
         watch.wait_for('memory_beyond')
-        view = watch.monitor.view()
-        assert view is not None
-        (text,) = [
-            alarm['text']
-            for alarm in view['alarms']
-            if alarm['alarm'] == 'memory_beyond'
-        ]
+        (text,) = _texts(watch, 'memory_beyond')
         assert '32 pages of 2 MiB on NUMA node 0 beyond' in text
     finally:
         guest.destroy()
@@ -267,6 +269,39 @@ def test_a_guest_that_fills_its_memory(
     finally:
         guest.destroy()
     watch.service.do(['release', guest.uuid])
+    assert watch.look() == set()
+
+
+@pytest.mark.nightly
+def test_a_guest_that_swaps(
+    machine: local.LocalHost, tmp_path: pathlib.Path
+) -> None:
+    """It never uses all of its memory, as what it fills is swapped out."""
+    scene.set_pools(machine, 0)
+    watch = Watch(
+        machine,
+        tmp_path,
+        Thresholds(used_percent=100, after_s=0.0, fragmented_percent=101),
+    )
+    console = tmp_path / 'console'
+    console.touch()
+    guest = scene.Guest(
+        machine,
+        domains.Cell(0, 256, [0]),
+        console=console,
+        balloon='off',
+        arguments='swap=512 fill=320',
+    )
+    watch.service.run(guest)
+    try:
+        watch.wait_for('memory_used')
+        (text,) = _texts(watch, 'memory_used')
+        assert 'MiB back from its swap' in text
+        # Its programs free the memory.
+        watch.wait_for('memory_used', raised=False)
+    finally:
+        guest.destroy()
+        watch.service.do(['release', guest.uuid], ['heal', []])
     assert watch.look() == set()
 
 

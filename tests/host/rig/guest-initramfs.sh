@@ -28,16 +28,25 @@ for node in /sys/devices/system/node/node[0-9]*; do
 done
 # grow=1: programs have a MiB more with each beat.
 # fill=MIB: programs have that much for a minute.
-mkdir -p /fill
+# swap=MIB: it has so much swap, in memory that is compressed, and programs read
+# what they have filled again and again.
+mkdir -p /fill /dev
 mknod /zero c 1 5
-mount -t tmpfs -o size=100% fill /fill
+# It may come to have more memory.
+mount -t tmpfs -o size=64g fill /fill
+swap=$(sed -n 's/.*swap=\([0-9]*\).*/\1/p' /proc/cmdline)
+if [ -n "$swap" ]; then
+    mknod /dev/zram0 b $(tr : ' ' </sys/block/zram0/dev)
+    echo "${swap}M" >/sys/block/zram0/disksize
+    mkswap /dev/zram0
+    swapon /dev/zram0
+fi
 fill=$(sed -n 's/.*fill=\([0-9]*\).*/\1/p' /proc/cmdline)
 if [ -n "$fill" ]; then
     dd if=/zero of=/fill/memory bs=1M count="$fill"
 fi
 # touch=PAGES: it writes to so many pages of its first memory device that it
 # was not given. That begins at 4 GiB, where a small guest has nothing else.
-mkdir -p /dev
 touch=$(sed -n 's/.*touch=\([0-9]*\).*/\1/p' /proc/cmdline)
 if [ -n "$touch" ]; then
     mknod /dev/mem c 1 1
@@ -51,8 +60,6 @@ fi
 # reboot.
 mknod /dev/ttyS1 c 4 65
 if stty -F /dev/ttyS1 raw -echo clocal 2>/dev/null; then
-    # It may come to have more memory.
-    mount -o remount,size=64g /fill
     while read -r word mib; do
         case $word in
         # Slowly enough for the host to follow.
@@ -82,6 +89,9 @@ fi
 beat=0
 while :; do
     [ "$beat" -ne 30 ] || rm -f /fill/memory
+    if [ -n "$swap" ] && [ -e /fill/memory ]; then
+        wc -c </fill/memory
+    fi
     if grep -q grow=1 /proc/cmdline; then
         dd if=/zero bs=1M count=1 2>/dev/null >>/fill/grown
     fi
