@@ -29,6 +29,7 @@ import warnings
 from cliff import command
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages import interrupts
 
 if TYPE_CHECKING:
     from nova_numa_hugepages.simulate import results
@@ -203,9 +204,7 @@ class Simulate(command.Command):
         try:
             _check_options(parsed_args)
             _check_libraries(parsed_args)
-            from nova_numa_hugepages.simulate import runner
-
-            with runner.handling_signals(_interrupt):
+            with interrupts.handling(interrupts.interrupt):
                 return _simulate(parsed_args)
         except exception.NUMAHugepagesError as error:
             print(error, file=sys.stderr)
@@ -327,10 +326,6 @@ def _check_inputs_stay(
                 'Name another file.',
                 EXIT_BAD_INPUT,
             )
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _simulate(options: argparse.Namespace) -> int:

@@ -31,6 +31,7 @@ from rich import console as rich
 from rich import progress as rich_progress
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages import interrupts
 from nova_numa_hugepages.simulate import results
 from nova_numa_hugepages.simulate import scenario
 
@@ -44,9 +45,6 @@ _PRINT_EVERY_S = 30.0
 # for a guest, and a fleet is full long before guests have come and gone.
 _STOCK_WEIGHT = 2.0
 _COME_AND_GO_WEIGHT = 6.0
-
-# A terminal or a service manager sends them to all processes at a time.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 # The progress of a run: the number of its task, and a share from 0 to 1.
 Progress = Callable[[int, float], None]
@@ -213,7 +211,7 @@ def run(
         initargs=(reports, tuple(config_files)),
     )
     signals: list[int] = []
-    with handling_signals(lambda number, _: signals.append(number)):
+    with interrupts.handling(lambda number, _: signals.append(number)):
         try:
             with _blocked_signals():
                 runs = [
@@ -251,26 +249,9 @@ def run(
 
 
 @contextlib.contextmanager
-def handling_signals(
-    handler: Callable[[int, Any], object],
-) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM in another way meanwhile.
-
-    Also where the shell has had SIGINT ignored, as it does for what it runs
-    in the background of a script.
-    """
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-
-
-@contextlib.contextmanager
 def _blocked_signals() -> Iterator[None]:
     """Start processes with the signals blocked, until they ignore them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.SIGNALS)
     try:
         yield
     finally:
@@ -314,9 +295,9 @@ class _Worker:
 
 def _start(reports: Any, config_files: tuple[str, ...]) -> None:
     # The first process decides when all have to end.
-    for number in _SIGNALS:
+    for number in interrupts.SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupts.SIGNALS)
     logging.getLogger().addHandler(logging.NullHandler())
     load_nova(config_files)
     _Worker.reports = reports

@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import io
 import pathlib
-import sysconfig
 from typing import Any
 
 import ruamel.yaml
@@ -119,12 +118,7 @@ def example() -> str:
 
     :raises document.UnreadableError: if it isn't installed
     """
-    name = pathlib.Path('nova-numa-hugepages', 'simulate.yaml')
-    # In the sources, or where pip puts data.
-    path = pathlib.Path(__file__).parents[2] / 'etc' / name
-    if not path.exists():
-        path = pathlib.Path(sysconfig.get_path('data'), 'share') / name
-    return document.read_text(path)
+    return document.installed('simulate.yaml')
 
 
 def load(path: pathlib.Path) -> scenario.Scenario:

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import dataclasses
 import pathlib
 import reprlib
+import sysconfig
 import textwrap
 from typing import Any
 import warnings
@@ -276,6 +277,21 @@ def read_text(path: pathlib.Path) -> str:
         raise FileError(
             str(path), [(line, 'not UTF-8: save the file as UTF-8 text')]
         ) from error
+
+
+def installed(name: str) -> str:
+    """Read a file that comes with the package.
+
+    :raises UnreadableError: if it isn't installed
+    """
+    folder = pathlib.Path('nova-numa-hugepages')
+    # In the sources, or where pip puts data.
+    path = pathlib.Path(__file__).parents[2] / 'etc' / folder / name
+    if not path.exists():
+        path = (
+            pathlib.Path(sysconfig.get_path('data'), 'share') / folder / name
+        )
+    return read_text(path)
 
 
 def _load(path: pathlib.Path) -> Any:

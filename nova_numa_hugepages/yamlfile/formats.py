@@ -135,7 +135,7 @@ def _build_node(host: Mapping[str, Any], index: int) -> HostNode:
 
     def pages(key: str) -> dict[int, int]:
         return {
-            _size_kib(size): pick(count)
+            page_kib(size): pick(count)
             for size, count in host.get(key, {}).items()
             if pick(count)
         }
@@ -155,7 +155,11 @@ def _build_node(host: Mapping[str, Any], index: int) -> HostNode:
     )
 
 
-def _size_kib(size: str) -> int:
+def page_kib(size: str) -> int:
+    """Return a page size in KiB.
+
+    :param size: as a schema allows it, for example ``2MiB``
+    """
     match = re.match(r'(\d+) ?(\w+)', size)
     assert match is not None, size
     return int(match[1]) * _KIB[match[2]]
@@ -181,7 +185,7 @@ def _sizes(host: Mapping[str, Any]) -> Iterator[Finding]:
     for key in ('pages', 'reserved'):
         seen: dict[int, str] = {}
         for size in host.get(key, {}):
-            size_kib = _size_kib(size)
+            size_kib = page_kib(size)
             first = seen.setdefault(size_kib, size)
             if first != size:
                 yield (

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import pathlib
 import re
@@ -25,6 +24,7 @@ from nova_numa_hugepages.simulate import scenario
 from nova_numa_hugepages.simulate import scenario_file
 from nova_numa_hugepages.yamlfile import document
 from nova_numa_hugepages.yamlfile import formats
+from tests.fixtures import mistakes
 
 EXAMPLES = pathlib.Path(__file__).parents[3] / 'etc' / 'nova-numa-hugepages'
 
@@ -371,21 +371,10 @@ def test_suggested_arrivals_fill_the_fleet() -> None:
     )
 
 
-def mistakes() -> list[tuple[str, str, str]]:
-    """Read what to replace in the good scenario, by what, and the error."""
-    text = pathlib.Path(__file__).with_name('mistakes.txt').read_text('utf-8')
-    return [
-        (*codecs.decode(change, 'unicode_escape').split(' => '), problem)
-        for change, problem in (
-            block.split('\n', 1) for block in text.strip().split('\n\n')
-        )
-    ]
-
-
 @pytest.mark.parametrize(
     ('old', 'new', 'problem'),
     [
-        *mistakes(),
+        *mistakes.read(__file__),
         (
             'vcpus: 4',
             f'vcpus: 0x{5000 * "f"}',
