@@ -26,7 +26,7 @@ STACK_BIN := $(STACK_VENV)/bin/python
 STAMP := $(VENV)/.done
 CORE_STAMP := $(CORE_VENV)/.done
 STACK_STAMP := $(STACK_VENV)/.done
-EXTRAS := test,browser,demo,simulate,monitor,docs,lint
+EXTRAS := test,browser,demo,simulate,monitor,experiment,docs,lint
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1

@@ -25,6 +25,8 @@ what the modules of a folder may import:
 * NNH104: ``monitor`` imports what ``hugepages`` may, the extra specs,
   ``oslo_utils`` and what its extra brings. It changes nothing, and so doesn't
   import ``hugepages.pools``.
+* NNH105: ``experiment`` imports nothing of Nova, and of ``hugepages`` only its
+  values and the files of the kernel, not the service's part.
 """
 
 import ast
@@ -111,6 +113,17 @@ def _allowed_in_monitor(name: str) -> bool:
     )
 
 
+def _allowed_in_experiment(name: str) -> bool:
+    return not _below(name, 'nova') and (
+        not _below(name, PACKAGE)
+        or _below(
+            name,
+            *_of_package('experiment', 'core', 'exception', 'yamlfile'),
+            *_of_package('hugepages.kernel', 'hugepages.model'),
+        )
+    )
+
+
 def _allowed_in_scheduler(name: str) -> bool:
     return not _below(name, *_of_package('hugepages', 'libvirt'))
 
@@ -133,6 +146,12 @@ RULES = (
         'monitor',
         _allowed_in_monitor,
         'is not among what works without Nova and changes nothing',
+    ),
+    Rule(
+        'NNH105',
+        'experiment',
+        _allowed_in_experiment,
+        'is not among what works without Nova and its driver',
     ),
     *(
         Rule('NNH103', folder, _allowed_in_scheduler, 'belongs to the driver')

@@ -45,6 +45,7 @@ man_pages = [
         1,
     )
     for name, text in (
+        ('experiment', 'measure what placement and pages bring'),
         ('host', 'huge pages of a compute host'),
         ('monitor', 'watch a compute host and its instances'),
         ('simulate', 'try a fleet before changing it'),

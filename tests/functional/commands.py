@@ -90,6 +90,27 @@ def command(
     return done.returncode, done.stdout, done.stderr
 
 
+@contextlib.contextmanager
+def started(
+    folder: pathlib.Path, *arguments: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Start the command in a folder, with its output in pipes."""
+    process = subprocess.Popen(
+        [*_COMMAND, *arguments],
+        cwd=folder,
+        env=environment({}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 class Session:
     """A process with processes of its own, on a terminal."""
 

@@ -140,7 +140,7 @@ def test_the_wheel_brings_samples_and_examples(names, checkout):
 def test_the_wheel_holds_every_module(names, checkout):
     sources = {
         str(path.relative_to(checkout))
-        for pattern in ('*.py', 'templates/*')
+        for pattern in ('*.py', '*.c', 'templates/*')
         for path in (checkout / PACKAGE).rglob(pattern)
     }
 
@@ -177,6 +177,9 @@ def test_the_entry_points(wheel):
             'numa_hugepages': f'{PACKAGE}.api.extra_specs',
         },
         f'{PACKAGE}.cli': {
+            'experiment_compare': f'{PACKAGE}.cmd.experiment:Compare',
+            'experiment_report': f'{PACKAGE}.cmd.experiment:Report',
+            'experiment_run': f'{PACKAGE}.cmd.experiment:Run',
             'host_reconcile': f'{PACKAGE}.cmd.host.reconcile:Reconcile',
             'host_release': f'{PACKAGE}.cmd.host.release:Release',
             'host_show': f'{PACKAGE}.cmd.host.show:Show',
@@ -184,6 +187,14 @@ def test_the_entry_points(wheel):
             'host_elastic': 'nova_numa_hugepages.cmd.host.elastic:Elastic',
             'monitor': f'{PACKAGE}.cmd.monitor:Monitor',
             'simulate': f'{PACKAGE}.cmd.simulate:Simulate',
+        },
+        f'{PACKAGE}.workloads': {
+            'chase': f'{PACKAGE}.experiment.workloads:Chase',
+            'fio': f'{PACKAGE}.experiment.workloads:Fio',
+            'lookups': f'{PACKAGE}.experiment.workloads:Lookups',
+            'sort': f'{PACKAGE}.experiment.workloads:Sort',
+            'stream': f'{PACKAGE}.experiment.workloads:Stream',
+            'sysbench': f'{PACKAGE}.experiment.workloads:Sysbench',
         },
         f'{PACKAGE}.alarms': {
             'cpus_off_plan': f'{PACKAGE}.monitor.watches:CPUsOffPlan',

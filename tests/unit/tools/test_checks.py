@@ -132,6 +132,27 @@ def test_the_monitor_changes_nothing():
     ]
 
 
+def test_the_experiment_needs_no_nova():
+    source = (
+        'import numpy\n'
+        'from nova_numa_hugepages import exception\n'
+        'from nova_numa_hugepages.hugepages.kernel import hugetlb\n'
+        'from nova_numa_hugepages.hugepages import manager\n'
+        'from nova_numa_hugepages.simulate import runner\n'
+        'from nova import objects\n'
+    )
+
+    assert in_folder(source, 'experiment') == [
+        f'NNH105 experiment imports {name}, which is not among what works '
+        'without Nova and its driver'
+        for name in (
+            'nova_numa_hugepages.hugepages.manager',
+            'nova_numa_hugepages.simulate.runner',
+            'nova.objects',
+        )
+    ]
+
+
 @pytest.mark.parametrize('folder', ['nova_fit', 'scheduler'])
 def test_the_scheduler_imports_nothing_of_the_driver(folder):
     source = (

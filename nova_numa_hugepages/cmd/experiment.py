@@ -1,0 +1,499 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""``nova-numa-hugepages experiment``: what placement and pages bring."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import importlib
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import time
+from typing import Any
+from typing import NamedTuple
+from typing import TYPE_CHECKING
+
+from cliff import command
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages import interrupts
+
+if TYPE_CHECKING:
+    from nova_numa_hugepages.experiment import plan as plans
+    from nova_numa_hugepages.experiment import records
+    from nova_numa_hugepages.experiment.analysis import Comparison
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_NOT_AS_EXPECTED = 3
+EXIT_INTERRUPTED = 130
+
+# Quoted, as some shells take the brackets for a pattern.
+_INSTALL = "pip install 'nova-numa-hugepages[experiment]'"
+_LIBRARIES = ('numpy', 'scipy', 'rich', 'jinja2', 'jsonschema', 'ruamel.yaml')
+_EXPECTATION = re.compile(
+    r'^ *([^/]+?) */ *([^/]+?) */ *([^/<>]+?) *([<>]) *([0-9.]+) *$'
+)
+_RUN = """
+Compare small pages, huge pages, and near and far memory on this machine.
+
+Arms that differ in one thing run the same programs in pairs, at the same time
+where there are CPUs for that. The report has the ratio of each treatment to
+control with its interval, and says plainly where no difference is shown. Raw
+data stay beside it.
+
+PLAN is YAML; --example prints one that explains itself. Without it, small
+pages are control, and transparent huge pages and pages of 2 MiB treatments.
+"""
+
+
+class _Expectation(NamedTuple):
+    """A ratio that is wanted.
+
+    :ivar less: whether the ratio has to be below the number, not above
+    """
+
+    arm: str
+    workload: str
+    measure: str
+    less: bool
+    number: float
+
+    def is_met(self, found: Comparison) -> bool:
+        """Check a comparison: its whole interval counts."""
+        if found.ratio is None:
+            return False
+        if self.less:
+            return found.ratio.high < self.number
+        return found.ratio.low > self.number
+
+
+class _Command(command.Command):
+    """A command that tells its errors, and returns an exit code."""
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        try:
+            _check_libraries()
+            with interrupts.handling(interrupts.interrupt):
+                return self._run(parsed_args)
+        except exception.NUMAHugepagesError as error:
+            print(error, file=sys.stderr)
+            return _code(error)
+        except KeyboardInterrupt:
+            print('Interrupted.', file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except BrokenPipeError:
+            # Standard output was closed.
+            sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
+            return EXIT_FAILED
+
+    def _run(self, options: argparse.Namespace) -> int:
+        raise NotImplementedError
+
+
+class Run(_Command):
+    """Compare small pages, huge pages, and near and far memory."""
+
+    def get_description(self) -> str:
+        return _RUN.strip()
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.add_argument(
+            'plan',
+            nargs='?',
+            type=pathlib.Path,
+            metavar='PLAN',
+            help='the plan',
+        )
+        parser.add_argument(
+            '--local',
+            action='store_true',
+            help='arms are processes of this machine',
+        )
+        parser.add_argument(
+            '--quick',
+            action='store_true',
+            help='less memory and time, and a dozen pairs: some minutes',
+        )
+        parser.add_argument(
+            '--output',
+            type=pathlib.Path,
+            metavar='FOLDER',
+            help=(
+                'a new folder for raw data and report (default: '
+                'experiment-DATE-TIME)'
+            ),
+        )
+        parser.add_argument(
+            '--allocate-pages',
+            action='store_true',
+            help=(
+                'allocate the huge pages that are missing, as root, and give '
+                'them back at the end'
+            ),
+        )
+        _add_expect(parser)
+        parser.add_argument(
+            '--example',
+            action='store_true',
+            help='print a plan that explains itself',
+        )
+        parser.add_argument(
+            '--schema',
+            action='store_true',
+            help='print what a plan may have, as JSON schema',
+        )
+        return parser
+
+    def _run(self, options: argparse.Namespace) -> int:
+        from nova_numa_hugepages.experiment import plan_file
+        from nova_numa_hugepages.yamlfile import validation
+
+        if options.example:
+            print(plan_file.example(), end='')
+            return 0
+        if options.schema:
+            schema = {'$schema': validation.DIALECT, **plan_file.schema()}
+            print(json.dumps(schema, indent=2))
+            return 0
+        if not options.local:
+            raise _BadInput(
+                'Give --local: the arms run as processes of this machine. See '
+                '--help.'
+            )
+        expected = _expectations(options.expect)
+        if options.plan is None:
+            planned = plan_file.default(quick=options.quick)
+        else:
+            planned = plan_file.load(options.plan)
+            if options.quick:
+                raise _BadInput('--quick does not go with a PLAN.')
+        _check_expectations(expected, planned)
+        code = _experiment(planned, options)
+        return code or _tell_expectations(expected, options.output)
+
+
+class Report(_Command):
+    """Make the report of an experiment again, from its raw data."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument(
+            'folder',
+            type=pathlib.Path,
+            metavar='FOLDER',
+            help='what "experiment run" wrote',
+        )
+        _add_expect(parser)
+        return parser
+
+    def _run(self, options: argparse.Namespace) -> int:
+        from nova_numa_hugepages.experiment import records
+
+        expected = _expectations(options.expect)
+        found = records.read(options.folder)
+        _check_expectations(expected, found.plan)
+        _write_report(options.folder, found)
+        return _tell_expectations(expected, options.folder)
+
+
+class Compare(_Command):
+    """Compare the ratios of two experiments."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        for name in ('first', 'second'):
+            parser.add_argument(
+                name,
+                type=pathlib.Path,
+                metavar='FOLDER',
+                help='what "experiment run" wrote',
+            )
+        return parser
+
+    def _run(self, options: argparse.Namespace) -> int:
+        from rich import console
+        from rich import table
+
+        from nova_numa_hugepages.experiment import records
+        from nova_numa_hugepages.experiment import report
+
+        first, second = (
+            {
+                (each.workload, each.load, each.measure.name, each.arm): each
+                for each in report.comparisons(records.read(path))
+            }
+            for path in (options.first, options.second)
+        )
+        shown = table.Table('Workload', 'Load', 'Measure', 'Arm')
+        for path in (options.first, options.second):
+            shown.add_column(str(path), justify='right')
+        shown.add_column('The ratios')
+        for key, one in first.items():
+            other = second.get(key)
+            if other is None or one.ratio is None or other.ratio is None:
+                continue
+            apart = (
+                one.ratio.high < other.ratio.low
+                or other.ratio.high < one.ratio.low
+            )
+            shown.add_row(
+                *key,
+                report.interval(one.ratio),
+                report.interval(other.ratio),
+                'differ' if apart else 'do not differ for certain',
+            )
+        if not shown.row_count:
+            raise _BadInput(
+                'These experiments have no comparison in common: the same '
+                'arm, workload, load and measure.'
+            )
+        console.Console(highlight=False, markup=False).print(shown)
+        return 0
+
+
+class _BadInput(exception.NUMAHugepagesError):
+    """Options that make no sense."""
+
+
+def _code(error: exception.NUMAHugepagesError) -> int:
+    from nova_numa_hugepages.yamlfile import document
+
+    bad = (_BadInput, document.FileError)
+    return EXIT_BAD_INPUT if isinstance(error, bad) else EXIT_FAILED
+
+
+def _check_libraries() -> None:
+    """Check that the libraries of the extra are installed."""
+    for name in _LIBRARIES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            print(
+                f'An experiment needs {error.name}, which is not installed. '
+                f'Install it: {_INSTALL}',
+                file=sys.stderr,
+            )
+            raise SystemExit(EXIT_FAILED) from error
+
+
+def _add_expect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--expect',
+        action='append',
+        default=[],
+        metavar='"ARM/WORKLOAD/MEASURE<RATIO"',
+        help=(
+            f'exit with status {EXIT_NOT_AS_EXPECTED} unless the whole '
+            'interval of that ratio is below the number, or with > above it '
+            '(can be given several times)'
+        ),
+    )
+
+
+def _expectations(texts: Sequence[str]) -> list[_Expectation]:
+    found = []
+    for text in texts:
+        match = _EXPECTATION.match(text)
+        try:
+            assert match is not None
+            arm, workload, measure, sign, number = match.groups()
+            found.append(
+                _Expectation(
+                    arm, workload, measure, sign == '<', float(number)
+                )
+            )
+        except (AssertionError, ValueError) as error:
+            raise _BadInput(
+                f'--expect {text!r}: expected ARM/WORKLOAD/MEASURE<RATIO, for '
+                'example "huge pages/chase/latency, 128 MiB<0.9".'
+            ) from error
+    return found
+
+
+def _check_expectations(
+    expected: Sequence[_Expectation], planned: plans.Plan
+) -> None:
+    """Check that there will be a figure for each."""
+    from nova_numa_hugepages.experiment import analysis
+    from nova_numa_hugepages.experiment import workload
+
+    classes = workload.classes()
+    for each in expected:
+        arms = [arm.name for arm in planned.treatments]
+        for kind, name, known in (
+            ('arm to compare', each.arm, arms),
+            ('workload', each.workload, list(planned.workloads)),
+        ):
+            if name not in known:
+                raise _BadInput(
+                    f'--expect: no {kind} {name!r} in the plan, which has '
+                    f'{", ".join(known)}.'
+                )
+        settings = planned.workloads[each.workload]
+        measures = [
+            measure.name
+            for measure in analysis.measures(classes[each.workload](settings))
+        ]
+        if each.measure not in measures:
+            raise _BadInput(
+                f'--expect: {each.workload} does not measure '
+                f'{each.measure!r}, but {"; ".join(measures)}.'
+            )
+
+
+def _experiment(planned: plans.Plan, options: argparse.Namespace) -> int:
+    """Carry out a plan; write raw data and report.
+
+    :returns: the exit code
+    """
+    from nova_numa_hugepages.experiment import local
+    from nova_numa_hugepages.experiment import procedure
+    from nova_numa_hugepages.experiment import records
+    from nova_numa_hugepages.experiment import surroundings
+    from nova_numa_hugepages.experiment import workload
+    from nova_numa_hugepages.hugepages.kernel import hostfs
+
+    fs = hostfs.HostFS()
+    classes = workload.classes()
+    workloads = [
+        classes[name](settings) for name, settings in planned.workloads.items()
+    ]
+    code = 0
+    with tempfile.TemporaryDirectory(prefix='experiment-') as scratch:
+        place = local.LocalHost(
+            planned,
+            pathlib.Path(scratch),
+            fs,
+            allocate=options.allocate_pages,
+        )
+        try:
+            place.prepare(workloads)
+            if options.output is None:
+                options.output = pathlib.Path(
+                    time.strftime('experiment-%Y%m%d-%H%M%S')
+                )
+            folder = records.Folder(options.output)
+            around = surroundings.read(fs)
+            folder.begin(planned, around)
+            with _progress() as progress:
+                made = procedure.Procedure(
+                    planned, workloads, place, folder.add, progress
+                )
+                decision = made.decide()
+                folder.begin(planned, around, decision)
+                made.run(decision)
+        except KeyboardInterrupt:
+            if options.output is None or not options.output.exists():
+                raise
+            print('Interrupted. What was measured counts.', file=sys.stderr)
+            code = EXIT_INTERRUPTED
+        finally:
+            place.close()
+    _write_report(options.output, records.read(options.output))
+    return code
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
+    """Show how far it is: a bar, or a line each tenth without a terminal."""
+    from rich import console as rich
+    from rich import progress as bars
+
+    console = rich.Console(stderr=True, highlight=False, markup=False)
+    told = -1
+    with bars.Progress(
+        bars.TextColumn('{task.description}', markup=False),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task('', total=None)
+
+        def report(done: int, of: int, what: str) -> None:
+            nonlocal told
+            bar.update(task, completed=done, total=of, description=what)
+            tenth = done * 10 // of
+            if not console.is_terminal and tenth != told:
+                told = tenth
+                print(f'{done} of {of} pairs', file=sys.stderr, flush=True)
+
+        yield report
+
+
+def _write_report(path: pathlib.Path, found: records.Records) -> None:
+    """Write the report beside the raw data, and print what it shows."""
+    from nova_numa_hugepages.experiment import report
+    from nova_numa_hugepages.experiment import report_page
+
+    compared = report.comparisons(found)
+    contents: dict[str, Any] = {
+        'report.html': report_page.render(found, compared),
+        'report.md': report.markdown(found, compared),
+        'report.json': report.as_json(found, compared),
+    }
+    for name, content in contents.items():
+        _write(path / name, content)
+    print(report.text(found, compared))
+    for name in contents:
+        print(f'Written: {path / name}', file=sys.stderr)
+
+
+def _write(path: pathlib.Path, content: str) -> None:
+    try:
+        path.write_text(content, encoding='utf-8')
+    except OSError as error:
+        raise exception.NUMAHugepagesError(
+            f'{path} cannot be written: {error.strerror}.'
+        ) from error
+
+
+def _tell_expectations(
+    expected: Sequence[_Expectation], path: pathlib.Path
+) -> int:
+    """Print which ratios are not as expected; return the exit code."""
+    from nova_numa_hugepages.experiment import records
+    from nova_numa_hugepages.experiment import report
+
+    if not expected:
+        return 0
+    code = 0
+    found = report.comparisons(records.read(path))
+    for each in expected:
+        for one in found:
+            if (one.arm, one.workload, one.measure.name) != each[:3]:
+                continue
+            if not each.is_met(one):
+                sign = '<' if each.less else '>'
+                has = report.interval(one.ratio) if one.ratio else 'unknown'
+                print(
+                    f'Not as expected: {each.arm}/{each.workload}/'
+                    f'{each.measure}, {one.load}: {has}, expected '
+                    f'{sign} {each.number:g}',
+                    file=sys.stderr,
+                )
+                code = EXIT_NOT_AS_EXPECTED
+    return code

@@ -1,0 +1,68 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Huge pages that are allocated as long as an experiment runs."""
+
+from __future__ import annotations
+
+from nova_numa_hugepages import exception
+from nova_numa_hugepages.core import units
+from nova_numa_hugepages.hugepages import model
+from nova_numa_hugepages.hugepages.kernel import hugetlb
+
+
+class TooFewPages(exception.NUMAHugepagesError):
+    """The kernel could not allocate as many as it takes."""
+
+
+class AllocatedPages:
+    """What was allocated, to be given back.
+
+    :param pools: writes pools; it takes root
+    """
+
+    def __init__(self, pools: hugetlb.Hugetlb) -> None:
+        self._pools = pools
+        self._added: dict[model.PoolKey, int] = {}
+
+    def allocate(self, key: model.PoolKey, pages: int) -> None:
+        """Have so many pages of a pool be free.
+
+        :raises TooFewPages: if that can't be
+        :raises exception.NUMAHugepagesError: if the pool can't be written
+        """
+        pool = self._pools.pool(key)
+        missing = pages - pool.free
+        if missing <= 0:
+            return
+        # Noted before, so that they are given back whatever happens then.
+        self._added[key] = missing
+        self._pools.set_persistent(key, pool.persistent + missing)
+        now = self._pools.pool(key)
+        self._added[key] = max(0, now.persistent - pool.persistent)
+        if now.free < pages:
+            raise TooFewPages(
+                f'Of {missing} huge pages of {units.format_kib(key.size_kib)} '
+                f'on NUMA node {key.node} the kernel could allocate '
+                f'{self._added[key]}: memory is short or fragmented. Give the '
+                'workloads less memory, or try it after a reboot.'
+            )
+
+    def give_back(self) -> None:
+        """Give back what was added, and no more.
+
+        :raises exception.NUMAHugepagesError: if a pool can't be written
+        """
+        while self._added:
+            key, added = self._added.popitem()
+            left = max(0, self._pools.pool(key).persistent - added)
+            self._pools.set_persistent(key, left)
