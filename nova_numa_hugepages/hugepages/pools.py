@@ -19,7 +19,6 @@ killed in between leaves nothing that can't be found out.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
@@ -28,7 +27,6 @@ from collections.abc import Sequence
 import contextlib
 import dataclasses
 import time
-from typing import NamedTuple
 
 from oslo_log import log as logging
 
@@ -37,6 +35,7 @@ from nova_numa_hugepages.hugepages import growth
 from nova_numa_hugepages.hugepages import leaks
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import pods
+from nova_numa_hugepages.hugepages import promises
 from nova_numa_hugepages.hugepages import ready
 from nova_numa_hugepages.hugepages import snapshot
 from nova_numa_hugepages.hugepages.accounts import Accounts
@@ -51,51 +50,11 @@ from nova_numa_hugepages.hugepages.usage import UsageReader
 
 LOG = logging.getLogger(__name__)
 
-# How often pages are allocated, as others may take some of them meanwhile.
-_ATTEMPTS = 2
 # Others wait while a guest that runs gets more, so that is tried again rather
 # than for long.
 RESIZE_LIMIT_S = 5.0
 
 Usage = Mapping[model.PoolKey, PoolUsage]
-
-
-class _Wanted(NamedTuple):
-    """Pages that are to be promised.
-
-    :ivar pages: by pool
-    :ivar idle: those that an elastic guest may have later, by pool; below 0
-        if it had a right to them before
-    :ivar without: a holder and a purpose whose holds don't count
-    :ivar is_start: whether an instance comes to the host that wasn't there
-    """
-
-    pages: Mapping[model.PoolKey, int]
-    idle: Mapping[model.PoolKey, int]
-    without: tuple[str, model.Purpose] | None
-    is_start: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        holder: str,
-        needs: Sequence[model.PageNeed],
-        purpose: model.Purpose,
-    ) -> _Wanted:
-        """Get what is wanted in place of all that is held."""
-        return cls(
-            model.by_pool(needs),
-            model.idle_by_pool(needs),
-            (holder, purpose),
-        )
-
-    def count(self, key: model.PoolKey) -> int:
-        """Return how many pages of a pool are wanted altogether."""
-        return self.pages.get(key, 0) + max(0, self.idle.get(key, 0))
-
-
-class _MayPass(exception.NotEnoughPages):
-    """There may be enough pages in a moment."""
 
 
 class Pools:
@@ -154,6 +113,15 @@ class Pools:
             ledger.holds,
             ticks,
             sleep,
+        )
+        self._promises = promises.Promises(
+            kernel.fs,
+            ledger,
+            self._usage,
+            self._host,
+            self._ready,
+            lambda: self._why_no_growth,
+            clock,
         )
 
     @property
@@ -367,10 +335,10 @@ class Pools:
             )
             less_idle = {key: -count for key, count in more.items()}
             try:
-                self._promise(
-                    _Wanted(more, less_idle, None),
+                self._promises.make(
+                    promises.Wanted(more, less_idle, None),
                     policy,
-                    lambda made: _more_grown(rows, made),
+                    lambda made: promises.more_grown(rows, made),
                 )
             except exception.PoolsReadOnly as error:
                 self.make_read_only(error.reason)
@@ -397,11 +365,13 @@ class Pools:
                 dataclasses.replace(
                     row, state=model.State.TAKEN, since=held[0].since
                 )
-                for row in self._rows(holder, needs, model.Purpose.GUEST, {})
+                for row in self._promises.rows(
+                    holder, needs, model.Purpose.GUEST, {}
+                )
             ]
             grown = model.added_up((hold.key, hold.grown) for hold in held)
             self.replace(
-                holder, {model.Purpose.GUEST: _more_grown(rows, grown)}
+                holder, {model.Purpose.GUEST: promises.more_grown(rows, grown)}
             )
             LOG.info(
                 'Holds %(now)s, as it was asked to have, in place of '
@@ -639,7 +609,7 @@ class Pools:
         with self._lock:
             try:
                 self._hold(holder, needs, purpose)
-            except _MayPass:
+            except promises.MayPass:
                 if self._ticks() >= deadline:
                     raise
                 return False
@@ -653,11 +623,10 @@ class Pools:
         deadline: float,
     ) -> None:
         """Wait until it is known whether there are enough pages."""
-        wanted = _Wanted.of(holder, needs, purpose)
+        wanted = promises.Wanted.of(holder, needs, purpose)
         while self._ticks() < deadline:
             self._sleep(growth.PAUSE_S)
-            usage, short = self._short(wanted)
-            if not (short and _may_pass(short, usage)):
+            if not self._promises.may_pass(wanted):
                 break
 
     def _hold(
@@ -675,13 +644,13 @@ class Pools:
         ):
             # It runs on just these pages.
             return
-        wanted = _Wanted.of(holder, needs, purpose)
+        wanted = promises.Wanted.of(holder, needs, purpose)
         if not held and purpose is not model.Purpose.RESIZE:
             wanted = wanted._replace(is_start=True)
-        made = self._promise(
+        made = self._promises.make(
             wanted,
             self._policy,
-            lambda made: self._rows(holder, needs, purpose, made),
+            lambda made: self._promises.rows(holder, needs, purpose, made),
         )
         LOG.info(
             'Reserved %(pages)s (purpose: %(purpose)s, newly allocated: '
@@ -693,186 +662,3 @@ class Pools:
             },
             instance_uuid=holder,
         )
-
-    def _promise(
-        self,
-        wanted: _Wanted,
-        policy: PoolPolicy,
-        rows: Callable[[Mapping[model.PoolKey, int]], Sequence[model.Hold]],
-    ) -> Mapping[model.PoolKey, int]:
-        """Allocate what is missing, and replace what is held.
-
-        :param rows: gets what the holder holds then for the purpose, from
-            what was allocated
-        :returns: what was allocated, by pool
-        """
-        attempt = growth.Growth(
-            self._host, policy, wanted.pages, wanted.without, wanted.idle
-        )
-        try:
-            self._provide(attempt, wanted)
-            made = attempt.made
-            holds = rows(made)
-            with self._ledger.transaction():
-                self._ledger.replace_holds(
-                    holds[0].holder, holds[0].purpose, holds
-                )
-                if wanted.is_start:
-                    self._ready.note_start(wanted.pages)
-        except BaseException:
-            for sentence in attempt.undo():
-                LOG.error('Huge pages: %s.', sentence)
-            raise
-        return made
-
-    def _provide(
-        self,
-        attempt: growth.Growth,
-        wanted: _Wanted,
-    ) -> None:
-        """Make sure that there are free pages.
-
-        :raises exception.NotEnoughPages: if there are not
-        """
-        left: Mapping[model.PoolKey, int] = {}
-        for _ in range(_ATTEMPTS):
-            usage, short = self._short(wanted)
-            if not short:
-                return
-            if not self.can_grow or short.keys() - usage.keys():
-                break
-            left = attempt.grow(short)
-            if left:
-                break
-        usage, short = self._short(wanted)
-        if short:
-            # Pools that weren't tried are not what is missing.
-            short = {key: short[key] for key in short.keys() & left} or short
-            may_pass = _may_pass(short, usage)
-            usage = self.usage(wanted.without)
-            raise (_MayPass if may_pass else exception.NotEnoughPages)(
-                [
-                    f'{min(count, wanted.count(key))} of '
-                    f'{wanted.count(key)} pages of {key} are missing'
-                    + self._explain(
-                        key, usage.get(key), attempt.made.get(key, 0)
-                    )
-                    for key, count in sorted(short.items())
-                ]
-            )
-
-    def _short(
-        self, wanted: _Wanted
-    ) -> tuple[Usage, dict[model.PoolKey, int]]:
-        """Find out which pages are missing.
-
-        :returns: the use of the pools with what is wanted, and pages by pool
-        """
-        usage = self._usage.read(
-            self._ledger.holds(),
-            wanted.without,
-            wanted=wanted.pages,
-            wanted_idle=wanted.idle,
-        )
-        if wanted.without is not None:
-            return usage, model.above_zero(
-                {
-                    key: -usage[key].available if key in usage else count
-                    for key, count in wanted.pages.items()
-                }
-            )
-        # A guest that grows takes from what elastic guests may have, of which
-        # some may be missing. It must have a page for each that it takes, and
-        # no other may miss more than before.
-        before = self.usage()
-        return usage, {
-            key: short
-            for key in wanted.pages
-            if (
-                short := max(
-                    -usage[key].available - usage[key].kept_idle,
-                    min(0, before[key].available) - usage[key].available,
-                )
-            )
-            > 0
-        }
-
-    def _explain(
-        self, key: model.PoolKey, usage: PoolUsage | None, made: int
-    ) -> str:
-        """Explain why a pool has too few pages, in words for operators.
-
-        :param usage: its use with what was allocated, None if there is no such
-            pool
-        :param made: pages that were allocated, and are about to be freed again
-        """
-        if usage is None:
-            return ': the host has no such pool'
-        why = self._why_no_growth or growth.describe_limits(
-            self._kernel.fs, self._policy, key
-        )
-        numbers = f', {made} made now and undone' if made else ''
-        return f' ({usage}{numbers}): {why}'
-
-    def _rows(
-        self,
-        holder: str,
-        needs: Sequence[model.PageNeed],
-        purpose: model.Purpose,
-        made: Mapping[model.PoolKey, int],
-    ) -> list[model.Hold]:
-        left = dict(made)
-        rows = []
-        now = self._clock()
-        for need in needs:
-            grown = min(need.pages, left.get(need.key, 0))
-            left[need.key] = left.get(need.key, 0) - grown
-            rows.append(
-                model.Hold(
-                    holder,
-                    purpose,
-                    need.cell,
-                    *need.key,
-                    need.pages,
-                    grown,
-                    model.State.HELD,
-                    now,
-                    need.base,
-                    need.ceiling,
-                )
-            )
-        return rows
-
-
-def _more_grown(
-    rows: Sequence[model.Hold], made: Mapping[model.PoolKey, int]
-) -> list[model.Hold]:
-    """Note which pages were allocated for holds that have changed."""
-    left = dict(made)
-    found = []
-    for row in rows:
-        more = min(max(0, row.pages - row.grown), left.get(row.key, 0))
-        left[row.key] = left.get(row.key, 0) - more
-        found.append(
-            dataclasses.replace(row, grown=min(row.pages, row.grown + more))
-        )
-    return found
-
-
-def _may_pass(short: Mapping[model.PoolKey, int], usage: Usage) -> bool:
-    """Check whether what is missing may be pages of a guest that is starting.
-
-    Those that it takes while it is looked at, or that the kernel is clearing
-    for it, count as promised to it and as used or reserved by others.
-    """
-    twice: dict[int, int] = collections.Counter()
-    starting: dict[int, int] = collections.Counter()
-    for key, used in usage.items():
-        taken = min(used.starting, used.occupied)
-        twice[key.size_kib] += taken + used.awaited + used.owed
-        # As promised and used, and as promised and reserved.
-        starting[key.size_kib] += 2 * used.starting
-    return all(
-        count <= min(twice[key.size_kib], starting[key.size_kib])
-        for key, count in short.items()
-    )

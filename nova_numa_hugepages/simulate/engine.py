@@ -31,6 +31,7 @@ from nova import objects
 from nova.scheduler import host_manager
 from nova.virt import hardware as nova_hardware
 
+from nova_numa_hugepages.core import units
 from nova_numa_hugepages.core.capacity import guest_kinds
 from nova_numa_hugepages.hugepages import elastic
 from nova_numa_hugepages.scheduler import demand
@@ -187,6 +188,7 @@ class Engine:
                 lambda pool: pool.size_kib,
                 scenario.lasts_s(task.play),
                 risk=CONF.numa_hugepages.ready_risk_percent / 100,
+                limit_kib=self._ready_limit_kib,
             )
         return results.Run(
             policy=task.policy,
@@ -237,6 +239,11 @@ class Engine:
                 )
             return True
         return False
+
+    def _ready_limit_kib(self, pool: lending.HostPool) -> int:
+        node = self._kinds[pool.host].nodes[pool.node]
+        percent: int = CONF.numa_hugepages.ready_limit_percent
+        return node.memory_mib * units.KIB_PER_MIB * percent // 100
 
     def _note_stay(self, placed: _Placed, guest: scenario.Arrival) -> None:
         """Note how long a guest has its pages."""

@@ -143,6 +143,7 @@ def compare(
     end_s: float,
     *,
     risk: float,
+    limit_kib: Callable[[_Key], int] | None = None,
     learned_s: float | None = None,
 ) -> results.Ready:
     """Compare what is learned with a fixed margin that does as well.
@@ -151,6 +152,8 @@ def compare(
     :param size_kib: returns the size of the pages of a pool
     :param end_s: when all ends; it begins at 0
     :param risk: the share of starts that may find too few pages
+    :param limit_kib: returns how much of the node of a pool is kept ready at
+        most, as the service has it; without, there is no limit
     :param learned_s: so long it is learned before anything counts
     """
     if learned_s is None:
@@ -178,11 +181,16 @@ def compare(
             ),
         )
 
-    starts, ready, idle = all_of(
-        lambda key: forecast.margins(
+    def learned(key: _Key) -> Sequence[int]:
+        margins = forecast.margins(
             counted(pools[key], learned_s), learned_s, risk=risk, began_s=0.0
         )
-    )
+        if limit_kib is None:
+            return margins
+        most = limit_kib(key) // size_kib(key)
+        return [min(margin, most) for margin in margins]
+
+    starts, ready, idle = all_of(learned)
 
     def fixed(mib: int) -> tuple[int, int, float]:
         return all_of(

@@ -85,6 +85,26 @@ def test_the_fixed_margin_is_the_least_that_does():
     assert found.fixed_mib == 1024
 
 
+def test_no_more_is_kept_than_the_limit():
+    pools = {
+        'pool': [stay(hour * 3600.0, GIB_PAGES, 0.5) for hour in range(500)]
+    }
+    free, limited = (
+        readiness.compare(
+            pools,
+            lambda key: 2048,
+            500 * 3600.0,
+            risk=0.01,
+            limit_kib=limit,
+            learned_s=336 * 3600.0,
+        )
+        for limit in (None, lambda key: 2048 * (GIB_PAGES - 1))
+    )
+
+    assert free.ready_share == 1.0
+    assert limited.ready_share < 0.1
+
+
 def test_where_nothing_starts_nothing_is_kept():
     found = compare({}, 500 * 3600.0, 336 * 3600.0)
     assert (found.starts, found.idle_gib_hours) == (0, 0.0)
