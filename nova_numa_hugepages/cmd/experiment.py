@@ -39,7 +39,9 @@ from nova_numa_hugepages import interrupts
 if TYPE_CHECKING:
     from nova_numa_hugepages.experiment import plan as plans
     from nova_numa_hugepages.experiment import records
+    from nova_numa_hugepages.experiment import trial
     from nova_numa_hugepages.experiment.analysis import Comparison
+    from nova_numa_hugepages.hugepages.kernel import hostfs
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -131,6 +133,22 @@ class Run(_Command):
             help='arms are processes of this machine',
         )
         parser.add_argument(
+            '--libvirt',
+            nargs='?',
+            const='qemu:///system',
+            metavar='URI',
+            help=(
+                'arms are guests of the libvirt of this machine (default: '
+                '%(const)s)'
+            ),
+        )
+        parser.add_argument(
+            '--kernel',
+            type=pathlib.Path,
+            metavar='FILE',
+            help='with --libvirt: what guests boot (default: as this machine)',
+        )
+        parser.add_argument(
             '--quick',
             action='store_true',
             help='less memory and time, and a dozen pairs: some minutes',
@@ -176,11 +194,13 @@ class Run(_Command):
             schema = {'$schema': validation.DIALECT, **plan_file.schema()}
             print(json.dumps(schema, indent=2))
             return 0
-        if not options.local:
+        if options.local is (options.libvirt is not None):
             raise _BadInput(
-                'Give --local: the arms run as processes of this machine. See '
-                '--help.'
+                'Give either --local: arms are processes of this machine; or '
+                '--libvirt: they are guests on it. See --help.'
             )
+        if options.kernel is not None and options.libvirt is None:
+            raise _BadInput('--kernel goes with --libvirt only.')
         expected = _expectations(options.expect)
         if options.plan is None:
             planned = plan_file.default(quick=options.quick)
@@ -367,7 +387,6 @@ def _experiment(planned: plans.Plan, options: argparse.Namespace) -> int:
 
     :returns: the exit code
     """
-    from nova_numa_hugepages.experiment import local
     from nova_numa_hugepages.experiment import procedure
     from nova_numa_hugepages.experiment import records
     from nova_numa_hugepages.experiment import surroundings
@@ -381,12 +400,7 @@ def _experiment(planned: plans.Plan, options: argparse.Namespace) -> int:
     ]
     code = 0
     with tempfile.TemporaryDirectory(prefix='experiment-') as scratch:
-        place = local.LocalHost(
-            planned,
-            pathlib.Path(scratch),
-            fs,
-            allocate=options.allocate_pages,
-        )
+        place = _place(planned, options, pathlib.Path(scratch), fs)
         try:
             place.prepare(workloads)
             if options.output is None:
@@ -395,6 +409,8 @@ def _experiment(planned: plans.Plan, options: argparse.Namespace) -> int:
                 )
             folder = records.Folder(options.output)
             around = surroundings.read(fs)
+            if place.emulates:
+                around['emulated'] = True
             folder.begin(planned, around)
             with _progress() as progress:
                 made = procedure.Procedure(
@@ -412,6 +428,30 @@ def _experiment(planned: plans.Plan, options: argparse.Namespace) -> int:
             place.close()
     _write_report(options.output, records.read(options.output))
     return code
+
+
+def _place(
+    planned: plans.Plan,
+    options: argparse.Namespace,
+    folder: pathlib.Path,
+    fs: hostfs.HostFS,
+) -> trial.Place:
+    """Return where the arms run."""
+    from nova_numa_hugepages.experiment import libvirt_host
+    from nova_numa_hugepages.experiment import local
+
+    if options.libvirt is None:
+        return local.LocalHost(
+            planned, folder, fs, allocate=options.allocate_pages
+        )
+    return libvirt_host.LibvirtHost(
+        planned,
+        folder,
+        fs,
+        uri=options.libvirt,
+        kernel=options.kernel,
+        allocate=options.allocate_pages,
+    )
 
 
 @contextlib.contextmanager

@@ -33,6 +33,8 @@ from nova_numa_hugepages.hugepages.kernel import processes
 _ROLLUP = re.compile(r'^(\w+): +(\d+) kB$', re.MULTILINE)
 _CPUS = re.compile(r'^Cpus_allowed_list:\s*(\S+)$', re.MULTILINE)
 
+_OWN = re.compile('anon=|file=/memfd:')
+
 # The program itself and its stack are on small pages of any node.
 _SHARE = 0.9
 # Of what a workload says that it takes: less is not all of it yet.
@@ -42,14 +44,14 @@ _ENOUGH = 0.4
 class InPlace(NamedTuple):
     """What a process has.
 
-    :ivar anonymous_kib: its own memory, without huge pages of a pool
+    :ivar own_kib: its own memory, without huge pages of a pool
     :ivar transparent_kib: of that, in transparent huge pages
     :ivar huge_kib: huge pages of pools, in KiB by page size
     :ivar nodes_kib: all memory but files, in KiB by NUMA node
     :ivar cpus: on which it may run
     """
 
-    anonymous_kib: int
+    own_kib: int
     transparent_kib: int
     huge_kib: Mapping[int, int]
     nodes_kib: Mapping[int, int]
@@ -58,7 +60,7 @@ class InPlace(NamedTuple):
     @property
     def total_kib(self) -> int:
         """All of its memory but files."""
-        return self.anonymous_kib + sum(self.huge_kib.values())
+        return self.own_kib + sum(self.huge_kib.values())
 
     def as_json(self) -> dict[str, Any]:
         """Return it for the raw data."""
@@ -79,21 +81,24 @@ def read(fs: hostfs.HostFS, pid: int) -> InPlace:
     }
     allowed = _CPUS.search((folder / 'status').read_text())
     maps = (folder / 'numa_maps').read_text('ascii', 'replace')
+    own_kib = 0
     huge_kib: dict[int, int] = collections.Counter()
     nodes_kib: dict[int, int] = collections.Counter()
     for line in maps.splitlines():
         words = line.split()
         is_huge = 'huge' in words
-        # Files, as its program, are anybody's.
-        if not is_huge and not any(word.startswith('anon=') for word in words):
+        # Files, as its program, are anybody's; but not memory without a name.
+        if not is_huge and not any(map(_OWN.match, words)):
             continue
         for key, pages in processes.pages_of(line).items():
             nodes_kib[key.node] += pages * key.size_kib
             if is_huge:
                 huge_kib[key.size_kib] += pages * key.size_kib
+            else:
+                own_kib += pages * key.size_kib
     return InPlace(
-        rollup.get('Anonymous', 0),
-        rollup.get('AnonHugePages', 0),
+        own_kib,
+        rollup.get('AnonHugePages', 0) + rollup.get('ShmemPmdMapped', 0),
         {size: kib for size, kib in huge_kib.items() if kib},
         dict(nodes_kib),
         frozenset(hostfs.parse_set(allowed[1]) if allowed else ()),

@@ -29,11 +29,11 @@ import subprocess
 import time
 from typing import NamedTuple
 
-from nova_numa_hugepages import exception
 from nova_numa_hugepages.experiment import in_place
 from nova_numa_hugepages.experiment import loads
 from nova_numa_hugepages.experiment import local_needs
 from nova_numa_hugepages.experiment import local_pages
+from nova_numa_hugepages.experiment import probe
 from nova_numa_hugepages.experiment import surroundings
 from nova_numa_hugepages.experiment.plan import Arm
 from nova_numa_hugepages.experiment.plan import IDLE
@@ -45,23 +45,11 @@ from nova_numa_hugepages.experiment.workload import Workload
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 
-_SOURCE = pathlib.Path(__file__).with_name('probe.c')
 _LIMIT_S = 600.0
 _LOOK_S = 0.1
 _READY = 'ready\n'
 _EVENTS = 'dTLB-load-misses,dTLB-store-misses'
 _TICKS_PER_S = os.sysconf('SC_CLK_TCK')
-
-
-class NotHere(exception.NUMAHugepagesError):
-    """The plan can't be carried out on this machine.
-
-    :ivar problems: one sentence or more for each
-    """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__('\n'.join(problems))
-        self.problems = tuple(problems)
 
 
 class _Running(NamedTuple):
@@ -104,14 +92,20 @@ class LocalHost:
         self._allocate = allocate
         self._hugetlb = hugetlb.Hugetlb(fs, hugetlb.write_number)
         self._pages = local_pages.AllocatedPages(self._hugetlb)
-        self._probe = str(folder / 'probe')
+        self._probe = ''
         self._has_counters = False
         self._place = local_needs.choose(fs)
+
+    @property
+    def emulates(self) -> bool:
+        """Processes never are."""
+        return False
 
     def prepare(self, workloads: Sequence[Workload]) -> None:
         """Check that the plan can be carried out, and make all ready.
 
-        :raises NotHere: if something is missing; nothing was changed then
+        :raises local_needs.NotHere: if something is missing; nothing was
+            changed then
         :raises exception.NUMAHugepagesError: if a file of the kernel can't be
             used
         """
@@ -121,10 +115,11 @@ class LocalHost:
                 workloads,
                 self._place,
                 surroundings.read(self._fs)['transparent_huge_pages'],
+                {},
             )
         )
         if problems:
-            raise NotHere(problems)
+            raise local_needs.NotHere(problems)
         memory_mib = max(workload.memory_mib for workload in workloads)
         wanted = local_needs.pages(self._plan, self._place, memory_mib)
         problems += local_needs.missing_pages(
@@ -134,8 +129,8 @@ class LocalHost:
             self._fs, self._plan, self._place, memory_mib
         )
         if problems:
-            raise NotHere(problems)
-        self._compile()
+            raise local_needs.NotHere(problems)
+        self._probe = probe.compile_to(self._folder)
         self._has_counters = self._counters_work()
         for key, pages in wanted.items():
             self._pages.allocate(key, pages)
@@ -172,20 +167,6 @@ class LocalHost:
         :raises exception.NUMAHugepagesError: if that can't be done
         """
         self._pages.give_back()
-
-    def _compile(self) -> None:
-        compiled = subprocess.run(
-            ['cc', '-O2', '-o', self._probe, str(_SOURCE)],
-            capture_output=True,
-            text=True,
-        )
-        if compiled.returncode:
-            raise NotHere(
-                [
-                    f'{_SOURCE} could not be compiled: '
-                    f'{compiled.stderr.strip()[-400:]}'
-                ]
-            )
 
     def _counters_work(self) -> bool:
         """Check whether the processor counts what `_EVENTS` names."""

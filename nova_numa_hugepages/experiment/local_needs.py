@@ -22,8 +22,10 @@ import os
 import shutil
 from typing import NamedTuple
 
+from nova_numa_hugepages import exception
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.experiment import loads
+from nova_numa_hugepages.experiment import probe
 from nova_numa_hugepages.experiment.plan import Arm
 from nova_numa_hugepages.experiment.plan import IDLE
 from nova_numa_hugepages.experiment.plan import Plan
@@ -38,7 +40,17 @@ from nova_numa_hugepages.hugepages.kernel import nodes
 _SPARE_MIB = 64
 # What allocates by malloc takes a few more pages than it needs.
 _MORE_PAGES = 1.3
-_COMPILER = {'cc': 'gcc libc6-dev'}
+
+
+class NotHere(exception.NUMAHugepagesError):
+    """The plan can't be carried out on this machine.
+
+    :ivar problems: one sentence or more for each
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__('\n'.join(problems))
+        self.problems = tuple(problems)
 
 
 class Place(NamedTuple):
@@ -98,13 +110,15 @@ def missing(
     workloads: Sequence[Workload],
     place: Place,
     transparent: str | None,
+    programs: Mapping[str, str],
 ) -> Iterator[str]:
     """Find what is missing here for a plan, in sentences with a remedy.
 
     :param transparent: whether transparent huge pages are on, as the kernel
         says it
+    :param programs: what else it takes, and the Debian package of each
     """
-    programs = dict(_COMPILER)
+    programs = {**probe.PROGRAMS, **programs}
     for workload in workloads:
         programs.update(workload.programs)
     is_loaded = set(plan.loads) != {IDLE}

@@ -94,6 +94,13 @@ def from_json(found: Mapping[str, Any]) -> Pair:
 class Place(Protocol):
     """Where arms run."""
 
+    @property
+    def emulates(self) -> bool:
+        """Whether what runs there is emulated.
+
+        Ratios mean nothing for real machines then.
+        """
+
     def prepare(self, workloads: Sequence[Workload]) -> None:
         """Make everything ready.
 

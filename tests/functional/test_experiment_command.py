@@ -163,7 +163,9 @@ def test_two_experiments(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ('arguments', 'text'),
     [
-        ((), 'Give --local'),
+        ((), 'Give either --local'),
+        (('--local', '--libvirt', 'qemu:///x'), 'Give either --local'),
+        (('--local', '--kernel', 'x'), '--kernel goes with --libvirt only'),
         (('--local', 'plan.yaml', '--quick'), '--quick does not go with'),
         (('--local', 'none.yaml'), 'none.yaml: cannot read it: No such file'),
         (('--local', 'plan.yaml', '--expect', 'faster'), "--expect 'faster'"),

@@ -297,18 +297,32 @@ class Client:
 
     def allocations(self, server: str) -> dict[str, dict[str, int]]:
         """Return what a server has in Placement, by the name of the host."""
-        answer = self.cloud.placement.get(f'/allocations/{server}')
-        exceptions.raise_from_response(answer)
+        allocations = self._placement(f'/allocations/{server}')['allocations']
         return {
             self._provider(uuid): found['resources']
-            for uuid, found in answer.json()['allocations'].items()
+            for uuid, found in allocations.items()
         }
 
-    def forget_allocations(self, consumer: str) -> None:
-        """Delete what a consumer has in Placement, as an operator does."""
-        answer = self.cloud.placement.delete(f'/allocations/{consumer}')
-        if answer.status_code != 404:
-            exceptions.raise_from_response(answer)
+    def forget_allocations(self, host: str) -> None:
+        """Delete what is left of a host without servers in Placement.
+
+        Nova leaves there what a migration has that did not come to its end.
+        Operators do this by ``nova-manage placement audit --delete``.
+        """
+        providers = self._placement(f'/resource_providers?name={host}')
+        for provider in providers['resource_providers']:
+            path = f'/resource_providers/{provider["uuid"]}/allocations'
+            for consumer in self._placement(path)['allocations']:
+                answer = self.cloud.placement.delete(
+                    f'/allocations/{consumer}'
+                )
+                exceptions.raise_from_response(answer)
+
+    def _placement(self, path: str) -> dict[str, Any]:
+        answer = self.cloud.placement.get(path)
+        exceptions.raise_from_response(answer)
+        found: dict[str, Any] = answer.json()
+        return found
 
     def console(self, server: str) -> str:
         """Read the console of a server."""
@@ -351,7 +365,5 @@ class Client:
         )
 
     def _provider(self, uuid: str) -> str:
-        answer = self.cloud.placement.get(f'/resource_providers/{uuid}')
-        exceptions.raise_from_response(answer)
-        name: str = answer.json()['name']
+        name: str = self._placement(f'/resource_providers/{uuid}')['name']
         return name

@@ -91,6 +91,10 @@ class Place:
         self._random = random.Random(seed)
         self.orders: list[tuple[str, ...]] = []
 
+    @property
+    def emulates(self) -> bool:
+        return False
+
     def prepare(self, workloads: Sequence[workload.Workload]) -> None:
         pass
 
