@@ -70,10 +70,14 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def command(
-    folder: pathlib.Path, *arguments: str, **extra: str
+    folder: pathlib.Path,
+    *arguments: str,
+    limit_s: float = 120.0,
+    **extra: str,
 ) -> tuple[int, str, str]:
     """Run the command in a folder, with its output in pipes.
 
+    :param limit_s: how long it may take
     :param extra: environment variables
     :returns: the exit code, standard output and standard error
     """
@@ -85,7 +89,7 @@ def command(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=limit_s,
     )
     return done.returncode, done.stdout, done.stderr
 

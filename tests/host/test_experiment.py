@@ -26,6 +26,7 @@ from nova_numa_hugepages.hugepages.kernel import hostfs
 from nova_numa_hugepages.hugepages.kernel import hugetlb
 from tests.functional import commands
 from tests.host import scene
+from tests.host.rig import folders
 from tests.host.rig import local
 
 PLAN = """\
@@ -85,6 +86,60 @@ def test_an_interrupt(tmp_path: pathlib.Path) -> None:
     assert 'It was ended early' in out
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert report['comparisons'][0]['ratio'] is not None
+
+
+GUESTS = """\
+arms:
+  small: {pages: small}
+  huge: {pages: 2MiB}
+workloads:
+  chase: {mib: [1, 32], seconds: 0.05, rounds: 4}
+  lookups: {rows: 20000, lookups: 20000}
+pairs: 6
+"""
+
+
+@pytest.mark.nightly
+def test_guests(machine: local.LocalHost, tmp_path: pathlib.Path) -> None:
+    (tmp_path / 'plan.yaml').write_text(GUESTS)
+    code, _, err = commands.command(
+        tmp_path,
+        *('experiment', 'run', 'plan.yaml', '--output', 'out'),
+        *('--libvirt', machine.uri, '--allocate-pages'),
+        *('--kernel', str(folders.folder() / 'images' / 'kernel')),
+        limit_s=1200,
+    )
+
+    assert code == 0, err
+    lines = (tmp_path / 'out' / 'pairs.jsonl').read_text().splitlines()
+    assert len(lines) == 12
+    for line in lines:
+        trials = {trial['arm']: trial for trial in json.loads(line)['trials']}
+        assert trials['huge']['in_place']['huge_kib'].keys() == {'2048'}
+        assert trials['small']['in_place']['huge_kib'] == {}
+        assert not any(trial['problems'] for trial in trials.values())
+        assert all(trial['cpu_s'] > 0 for trial in trials.values())
+    report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert 'This machine is emulated' in report['warnings'][0]
+    assert machine.virsh('list', '--name').out.strip() == ''
+
+
+@pytest.mark.nightly
+def test_guests_that_do_not_boot(
+    machine: local.LocalHost, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / 'plan.yaml').write_text(GUESTS)
+    (tmp_path / 'kernel').write_text('This is no kernel.')
+    code, _, err = commands.command(
+        tmp_path,
+        *('experiment', 'run', 'plan.yaml', '--output', 'out'),
+        *('--libvirt', machine.uri, '--allocate-pages'),
+        *('--kernel', 'kernel'),
+    )
+
+    assert code == 1
+    assert 'libvirt did not start the guest of the arm' in err
+    assert machine.virsh('list', '--name').out.strip() == ''
 
 
 def test_a_load_beside(tmp_path: pathlib.Path) -> None:

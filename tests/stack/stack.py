@@ -65,11 +65,20 @@ class Stack:
             self._lock(stack)
             stack.enter_context(status.noted())
             self._check_ports()
-            for name in ('etc', 'logs', 'state'):
+            # What failed in the run before is looked for when the next one
+            # has begun.
+            before = locations.logs().with_name('logs.before')
+            shutil.rmtree(before, ignore_errors=True)
+            if locations.logs().exists():
+                locations.logs().rename(before)
+            for name in ('etc', 'state'):
                 shutil.rmtree(locations.folder() / name, ignore_errors=True)
                 (locations.folder() / name).mkdir()
             stack.callback(self.processes.stop_all)
-            progress.say(f'Logs are in {locations.logs()}')
+            progress.say(
+                f'Logs are in {locations.logs()}, those of the run before in '
+                f'{before.name}'
+            )
             self._start(stack)
             self._stack = stack.pop_all()
         return self
