@@ -67,17 +67,17 @@ class Stack:
             self._check_ports()
             # What failed in the run before is looked for when the next one
             # has begun.
-            before = locations.logs().with_name('logs.before')
-            shutil.rmtree(before, ignore_errors=True)
+            kept = locations.logs().with_name('logs.before')
             if locations.logs().exists():
-                locations.logs().rename(before)
-            for name in ('etc', 'state'):
+                shutil.rmtree(kept, ignore_errors=True)
+                locations.logs().rename(kept)
+            for name in ('etc', 'logs', 'state'):
                 shutil.rmtree(locations.folder() / name, ignore_errors=True)
                 (locations.folder() / name).mkdir()
             stack.callback(self.processes.stop_all)
             progress.say(
                 f'Logs are in {locations.logs()}, those of the run before in '
-                f'{before.name}'
+                f'{kept.name}'
             )
             self._start(stack)
             self._stack = stack.pop_all()
