@@ -171,9 +171,9 @@ class Monitor(command.Command):
                 'with, and no pages are allocated.',
                 file=sys.stderr,
             )
-        if options.once and options.history and not options.history.exists():
-            # It is only read then.
-            options.history = None
+        past = history.History(None if options.once else options.history)
+        if options.once and options.history and options.history.exists():
+            past.load(options.history)
         machine = self.app.machine or opening.Machine()
         fs = host_root.host_fs(options.root, machine.fs)
         monitor = service.Monitor(
@@ -190,7 +190,7 @@ class Monitor(command.Command):
             ).collect,
             alarms.load(found.thresholds),
             insight.Analyst(
-                history.History(options.history),
+                past,
                 found.policy,
                 dedicated=found.dedicated,
                 named=found.kinds,

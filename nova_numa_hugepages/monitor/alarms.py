@@ -152,26 +152,25 @@ def load(thresholds: Thresholds) -> list[Alarm]:
         invoke_args=(thresholds,),
         on_load_failure_callback=failed,
     )
-    found = []
+    found: dict[str, Alarm] = {}
     for one in manager:
         alarm = one.obj
         name = getattr(alarm, 'name', None)
+        wrong = (
+            'it is no Alarm with a name and one of the severities '
+            f'{", ".join(SEVERITIES)}'
+        )
         if (
             isinstance(alarm, Alarm)
             and isinstance(name, str)
             and alarm.severity in SEVERITIES
         ):
-            found.append(alarm)
-        else:
-            failed(
-                manager,
-                one.entry_point,
-                TypeError(
-                    'it is no Alarm with a name and one of the severities '
-                    f'{", ".join(SEVERITIES)}'
-                ),
-            )
-    return sorted(found, key=lambda alarm: alarm.name)
+            if name not in found:
+                found[name] = alarm
+                continue
+            wrong = f'there is another one with the name {name}'
+        failed(manager, one.entry_point, TypeError(wrong))
+    return [found[name] for name in sorted(found)]
 
 
 class AlarmBook:
@@ -217,6 +216,7 @@ class AlarmBook:
                         for name, subject in self._book
                         if name == alarm.name
                     }
+                self._update(alarm, found, sample.time)
             except Exception:
                 # It may be of another package. The others go on, and what it
                 # raised stays.
@@ -225,7 +225,6 @@ class AlarmBook:
                     self._broken.add(alarm.name)
                 continue
             self._broken.discard(alarm.name)
-            self._update(alarm, found, sample.time)
 
     def _update(
         self, alarm: Alarm, found: dict[Subject, Finding], now: float

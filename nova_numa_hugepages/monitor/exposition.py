@@ -34,28 +34,31 @@ class SampleMetrics(registry.Collector):
 
     :ivar seen: None if there is none, or the last one could not be taken
     :param alarms: lists the alarms that are raised, as
-        `nova_numa_hugepages.monitor.alarms.Raised.as_json` has them
+        `nova_numa_hugepages.monitor.alarms.Raised.as_json` has them; None if
+        the host has not been looked at of late
     """
 
     def __init__(
-        self, alarms: Callable[[], Sequence[Mapping[str, Any]]]
+        self, alarms: Callable[[], Sequence[Mapping[str, Any]] | None]
     ) -> None:
         self.seen: Seen | None = None
         self._alarms = alarms
 
     def collect(self) -> Iterator[prometheus.Metric]:
         """Write all of them."""
-        seen = self.seen
-        if seen is None:
+        seen, alarms = self.seen, self._alarms()
+        if seen is not None:
+            for metric in METRICS:
+                yield metric.family(seen.sample)
+            for one in INSIGHT_METRICS:
+                yield one.family(seen.insight)
+        # They are not over because a sample could not be taken.
+        if alarms is None:
             return
-        for metric in METRICS:
-            yield metric.family(seen.sample)
-        for one in INSIGHT_METRICS:
-            yield one.family(seen.insight)
         labels = ('alarm', 'severity', 'resource', 'node', 'page_size')
         family = prometheus.GaugeMetricFamily(
             f'{PREFIX}alarm', 'An alarm that is raised.', labels=labels
         )
-        for alarm in self._alarms():
+        for alarm in alarms:
             family.add_metric([alarm[label] for label in labels], 1)
         yield family

@@ -25,7 +25,9 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from typing import Any
@@ -50,6 +52,9 @@ MOST_BYTES = 64 * 1024 * 1024
 _LOG_BYTES = 4 * 1024 * 1024
 _PAGE_BYTES = 4096
 _MOST_PAGES = (MOST_BYTES - 2 * _LOG_BYTES) // _PAGE_BYTES
+
+# What a row takes beside its data, at most.
+_SPARE_PAGES = 8
 
 # "NNHH". Other programs see by it that the file isn't theirs.
 APPLICATION_ID = 0x4E4E4848
@@ -144,6 +149,25 @@ class History:
             self._end_minute()
             self._closed = True
             self._database.close()
+
+    def load(self, path: pathlib.Path) -> None:
+        """Take over what a file has, which stays as it is.
+
+        Another monitor may be using it.
+        """
+        with self._lock, tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / 'history'
+            try:
+                for suffix in ('', '-wal'):
+                    source = path.with_name(path.name + suffix)
+                    if source.exists():
+                        shutil.copy(source, f'{copy}{suffix}')
+                _check(copy)
+                with contextlib.closing(sqlite3.connect(copy)) as found:
+                    found.execute('SELECT 1 FROM rows, kept LIMIT 1')
+                    found.backup(self._database)
+            except _ERRORS as error:
+                self._unusable = f'the history {path} cannot be read: {error}'
 
     def add(self, when: float, values: Mapping[Series, float]) -> None:
         """Add what was seen.
@@ -275,7 +299,8 @@ class History:
             self._database.execute(insert, row)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL or (
-                self._pages() < _MOST_PAGES // 2
+                self._pages() + len(data) // _PAGE_BYTES + _SPARE_PAGES
+                < _MOST_PAGES
             ):
                 # It is the disk that is full.
                 raise
@@ -359,8 +384,12 @@ class History:
     def _set_aside(self, path: pathlib.Path, why: str) -> sqlite3.Connection:
         """Rename a file that is damaged, and begin another one."""
         aside = path.with_name(f'{path.name}.damaged-{self._clock():.0f}')
+        earlier = {*path.parent.glob(f'{path.name}.damaged-*')} - {aside}
         try:
             path.rename(aside)
+            # Only the last one is of use, and each may be large.
+            for other in earlier:
+                other.unlink()
             for suffix in ('-wal', '-shm'):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             database = _connect(path)

@@ -87,7 +87,7 @@ class Monitor:
         self._sampled: float | None = None
         self._page_lock = threading.Lock()
         self._curves: tuple[float, dict[Series, view.Curve]] | None = None
-        self._metrics = SampleMetrics(lambda: self._alarms)
+        self._metrics = SampleMetrics(self.alarms)
         # node_exporter has metrics of its own process, of the same names.
         self._file_registry = prometheus_registry.CollectorRegistry()
         self.registry = prometheus_registry.CollectorRegistry()
@@ -151,10 +151,20 @@ class Monitor:
                 took_s = self._ticks() - began
                 stop.wait(max(0.0, self._interval_s - took_s))
         finally:
-            if self._textfile is not None:
-                # It would be read for ever.
-                (self._textfile / TEXTFILE).unlink(missing_ok=True)
             self._analyst.history.close()
+            if self._textfile is not None:
+                self._remove(self._textfile / TEXTFILE)
+
+    def _remove(self, path: pathlib.Path) -> None:
+        """Remove what was written, which would be read for ever."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            LOG.error(
+                '%(path)s cannot be removed, and goes on being read: '
+                '%(error)s. Remove it.',
+                {'path': path, 'error': error.strerror},
+            )
 
     def step(self) -> bool:
         """Take a sample, and write it.

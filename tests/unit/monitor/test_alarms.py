@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import logging
 import math
 import pathlib
+from typing import Any
 
 import pytest
 
@@ -144,6 +145,20 @@ def test_an_alarm_that_fails_stops_no_other(
     assert book.look(60.0) == [ONE]
     failed = [line for line in caplog.messages if 'broken' in line]
     assert failed == ['The alarm broken cannot be checked']
+
+
+@pytest.mark.parametrize('level', ['high', [1], object()])
+def test_an_alarm_whose_level_is_no_number_stops_no_other(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, level: Any
+) -> None:
+    other = Probe()
+    other.name = 'another'
+    other.levels = {ONE: level}
+    book = Book(tmp_path, other)
+    book.probe.levels = {ONE: 1.0}
+    book.look()
+    assert book.look(60.0) == [ONE]
+    assert 'The alarm another cannot be checked' in caplog.messages
 
 
 def test_each_is_logged_once_and_once_when_it_is_over(

@@ -289,6 +289,60 @@ def test_what_happened_in_a_time_that_jumped_is_kept(
     assert len(minutes(past)) == 19 - 5
 
 
+def test_one_that_is_in_use_is_read_and_left_alone(
+    past: history.History,
+    path: pathlib.Path,
+    clock: watched.Clock,
+) -> None:
+    live(past, clock, 10)
+    past.keep('leaks', ['one'])
+    files = {
+        file: file.read_bytes() for file in path.parent.glob(f'{path.name}*')
+    }
+    other = history.History(None, clock=clock)
+    other.load(path)
+    live(other, clock, 3)
+
+    assert other.problem == ''
+    assert len(minutes(other)) == 11
+    assert other.kept('leaks') == ['one']
+    other.close()
+    assert files == {
+        file: file.read_bytes() for file in path.parent.glob(f'{path.name}*')
+    }
+
+
+@pytest.mark.parametrize('content', [b'', b'mine', b'SQLite format 3\0' * 9])
+def test_what_is_no_history_is_told_and_left_alone(
+    path: pathlib.Path, clock: watched.Clock, content: bytes
+) -> None:
+    path.write_bytes(content)
+    other = history.History(None, clock=clock)
+    other.load(path)
+
+    assert f'the history {path} cannot be read' in other.problem
+    assert path.read_bytes() == content
+    live(other, clock, 3)
+    assert len(minutes(other)) == 2
+    other.close()
+
+
+def test_of_damaged_ones_the_last_stays(
+    path: pathlib.Path, clock: watched.Clock
+) -> None:
+    for number in range(3):
+        clock.now += 1000
+        history.History(path, clock=clock).close()
+        with path.open('r+b') as file:
+            file.seek(4096)
+            file.write(bytes([number + 1]) * 9000)
+    again = history.History(path, clock=clock)
+    (aside,) = path.parent.glob('*.damaged-*')
+
+    assert aside.name.endswith(f'-{clock.now:.0f}')
+    again.close()
+
+
 def test_it_does_not_outgrow_its_limit(
     past: history.History,
     path: pathlib.Path,

@@ -159,7 +159,8 @@ def test_names_that_users_choose_are_escaped(host: watched.Watched) -> None:
 
 
 def test_there_is_nothing_before_the_first_sample() -> None:
-    assert list(exposition.SampleMetrics(list).collect()) == []
+    metrics = exposition.SampleMetrics(lambda: None)
+    assert list(metrics.collect()) == []
 
 
 ALL: list[Metric[Any]] = [*metrics.METRICS, *insight_metrics.INSIGHT_METRICS]

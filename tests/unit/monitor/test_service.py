@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import logging
 import pathlib
 import threading
@@ -23,7 +24,11 @@ import pytest
 
 from nova_numa_hugepages import exception
 from nova_numa_hugepages.hugepages import sample
+from nova_numa_hugepages.monitor import alarms
+from nova_numa_hugepages.monitor import labels
 from nova_numa_hugepages.monitor import service
+from nova_numa_hugepages.monitor.insight import Insight
+from nova_numa_hugepages.monitor.thresholds import DEFAULTS
 from tests.unit.hugepages import page_host
 from tests.unit.monitor import watched
 
@@ -35,6 +40,18 @@ def host(tmp_path: pathlib.Path) -> watched.Watched:
 
 def shown(monitor: service.Monitor) -> str:
     return exposition.generate_latest(monitor.registry).decode()
+
+
+class Always(alarms.Alarm):
+    """An alarm that is raised."""
+
+    name = 'always'
+    after_s = 0.0
+
+    def check(
+        self, sample: sample.HostSample, insight: Insight
+    ) -> Iterator[alarms.Finding]:
+        yield alarms.Finding(labels.Subject(), 1.0)
 
 
 def test_it_goes_on_until_it_is_stopped(host: watched.Watched) -> None:
@@ -79,6 +96,43 @@ def test_what_fails_is_not_shown_as_if_it_were_new(
         'The monitor is not hindered any more: /sys/node: expected nodes, '
         'found nothing',
     ]
+
+
+def test_alarms_are_not_over_because_a_sample_fails(
+    host: watched.Watched,
+) -> None:
+    works = True
+    now = 0.0
+
+    def look() -> sample.HostSample:
+        if not works:
+            raise exception.KernelError('/sys/node', 'nothing', 'nodes')
+        return host.look()
+
+    monitor = service.Monitor(
+        look, [Always(DEFAULTS)], host.analyst(), 1.0, ticks=lambda: now
+    )
+    monitor.step()
+    assert 'numa_hugepages_alarm{alarm="always"' in shown(monitor)
+    works = False
+    now += 1.0
+    monitor.step()
+    assert 'numa_hugepages_alarm{alarm="always"' in shown(monitor)
+    now += 60.0
+    assert 'numa_hugepages_alarm{' not in shown(monitor)
+
+
+def test_a_folder_that_cannot_be_cleaned_up_is_told(
+    host: watched.Watched,
+    tmp_path: pathlib.Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stop = threading.Event()
+    (tmp_path / service.TEXTFILE).mkdir()
+    stop.set()
+    service.Monitor(host.look, [], host.analyst(), 1.0, tmp_path).run(stop)
+
+    assert 'cannot be removed, and goes on being read' in caplog.text
 
 
 def test_an_error_of_another_kind_ends_nothing(
