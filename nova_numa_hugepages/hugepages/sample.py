@@ -410,8 +410,15 @@ def _held(snapshot: HostSnapshot, uuid: str) -> list[model.Hold]:
 
 
 def _started_with(domain: Domain | None) -> Counts | None:
-    """Return the pages that a domain was started with, None if not known."""
-    if domain is None or domain.needs is None:
+    """Return the pages that a domain was started with, None if not known.
+
+    An elastic one may have come to have others since.
+    """
+    if (
+        domain is None
+        or domain.needs is None
+        or any(need.ceiling for need in domain.needs)
+    ):
         return None
     return model.by_pool(domain.needs)
 

@@ -114,6 +114,18 @@ def test_a_ledger_that_is_damaged(
     assert str(damaged) in found.ledger_problem
 
 
+def test_what_an_elastic_instance_may_have_is_in_the_ledger_only(
+    host: watched.Watched, tmp_path: pathlib.Path
+) -> None:
+    host.spawn_elastic(A, 15, 10, 40)
+    assert host.look().instances[A].promised == {HERE: 15}
+
+    damaged = tmp_path / 'damaged.sqlite'
+    damaged.write_text('something else, and longer than a header' * 9)
+    host.collector = host.watch(damaged)
+    assert host.look().instances[A].promised is None
+
+
 def test_processes_that_cannot_be_seen(host: watched.Watched) -> None:
     (host.kernel.fs.proc / '2/comm').write_text('other\n')
     with pytest.raises(exception.KernelError, match='kthreadd'):

@@ -20,6 +20,7 @@ import dataclasses
 import pathlib
 
 from nova_numa_hugepages import exception
+from nova_numa_hugepages.hugepages import domain_xml
 from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.hugepages import sample
 from nova_numa_hugepages.hugepages.state.ledger import Ledger
@@ -51,8 +52,22 @@ def domain(
     """Write the XML of a domain as Nova does."""
     cells = ''.join(
         f'<cell id="{need.cell}" cpus="{2 * need.cell}-{2 * need.cell + 1}" '
-        f'memory="{need.pages * need.size_kib}"/>'
+        f'memory="{(need.base or need.pages) * need.size_kib}"/>'
         for need in needs
+    )
+    elastic = [need for need in needs if need.ceiling]
+    ceilings = ''.join(
+        f'<e:cell id="{need.cell}" ceiling="{need.ceiling * need.size_kib}" '
+        'unit="KiB"/>'
+        for need in elastic
+    )
+    devices = ''.join(
+        '<memory model="virtio-mem"><target><size unit="KiB">'
+        f'{need.ceiling * need.size_kib}</size><node>{need.cell}</node>'
+        f'<block unit="KiB">{need.size_kib}</block><requested unit="KiB">'
+        f'{(need.pages - need.base) * need.size_kib}</requested></target>'
+        '</memory>'
+        for need in elastic
     )
     pages = ''.join(
         f'<page size="{need.size_kib}" nodeset="{need.cell}"/>'
@@ -67,14 +82,17 @@ def domain(
         'xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1">'
         f'<nova:name>{name}</nova:name><nova:flavor name="db.large"/>'
         '<nova:owner><nova:project uuid="p1">demo</nova:project></nova:owner>'
-        f'</nova:instance></metadata>'
+        '</nova:instance>'
+        f'<e:elastic xmlns:e="{domain_xml.ELASTIC_NAMESPACE}">{ceilings}'
+        '</e:elastic></metadata>'
         + (
             f'<memoryBacking><hugepages>{pages}</hugepages></memoryBacking>'
             if needs
             else '<memory>1024</memory>'
         )
         + f'<cputune>{pins}</cputune><numatune>{nodes}</numatune>'
-        f'<cpu><numa>{cells}</numa></cpu></domain>'
+        f'<cpu><numa>{cells}</numa></cpu><devices>{devices}</devices>'
+        '</domain>'
     )
 
 
