@@ -201,9 +201,9 @@ class MemoryUnused(alarms.Alarm):
 
 
 class NodeExhausted(alarms.Alarm):
-    """Instances can have hardly any more memory of a NUMA node.
+    """Instances can have hardly any more memory of a NUMA node, or of a pool.
 
-    As huge pages of the size of which they can have most.
+    Of a node as huge pages of the size of which they can have most.
     """
 
     name = 'node_exhausted'
@@ -236,6 +236,22 @@ class NodeExhausted(alarms.Alarm):
                 f'node {node}, {percent:.1f} % of its memory (the threshold '
                 f'is {least} %){soon}.',
                 'New instances go elsewhere. Migrate some away, or add hosts.',
+            )
+        for key, pool in sample.snapshot.pools.items():
+            total = pool.usage.pool.total
+            free = max(0, pool.usage.available) + pool.allocatable
+            of_node_kib = sample.available_kib(key.node)
+            # Where no other size has more, it is the node that is exhausted.
+            if not total or free * key.size_kib == of_node_kib:
+                continue
+            percent = 100 * free / total
+            yield Finding(
+                of_pool(key),
+                least / percent if percent else math.inf,
+                f'instances can have {free} more pages of {key}, '
+                f'{percent:.1f} % of its pool (the threshold is {least} %).',
+                'New instances with this page size go elsewhere. Migrate some '
+                'away, or give the pool more pages.',
             )
 
 

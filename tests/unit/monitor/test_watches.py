@@ -20,6 +20,7 @@ import pathlib
 import pytest
 
 from nova_numa_hugepages import extra_specs
+from nova_numa_hugepages.hugepages import model
 from nova_numa_hugepages.monitor import alarms
 from nova_numa_hugepages.monitor import insight
 from nova_numa_hugepages.monitor.thresholds import DEFAULTS
@@ -275,6 +276,26 @@ def test_node_exhausted(watch: Watch) -> None:
     )
     watch.host.kernel.free_memory(1, used)
     watch.host.kernel.write_compact(1)
+    assert watch.look(0.0) == set()
+
+
+def test_a_pool_that_is_exhausted_beside_another_one(
+    tmp_path: pathlib.Path,
+) -> None:
+    node = dataclasses.replace(
+        page_host.NODE, total=4096, pools={2048: 600, 1 << 20: 1}
+    )
+    watch = Watch(tmp_path, node, dynamic=False)
+    assert watch.look() == set()
+    gigantic = model.PageNeed(0, 0, 1 << 20, 1)
+    watch.host.rig.pools.hold(A, [gigantic])
+
+    assert watch.look() == {'node_exhausted'}
+    assert watch.text('node_exhausted') == (
+        'instances can have 0 more pages of 1 GiB on NUMA node 0, 0.0 % of '
+        'its pool (the threshold is 20 %).'
+    )
+    watch.host.rig.pools.release(A)
     assert watch.look(0.0) == set()
 
 
