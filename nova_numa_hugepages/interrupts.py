@@ -22,7 +22,7 @@ from typing import Any
 from typing import NoReturn
 
 # A terminal or a service manager sends them to all processes at a time.
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -30,9 +30,14 @@ def handling(handler: Callable[[int, Any], object]) -> Iterator[None]:
     """Handle `SIGNALS` in another way meanwhile.
 
     Also where the shell has had SIGINT ignored, as it does for what it runs
-    in the background of a script.
+    in the background of a script; but not what nohup has ignored.
     """
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    before = {
+        number: signal.signal(number, handler)
+        for number in SIGNALS
+        if number != signal.SIGHUP
+        or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:

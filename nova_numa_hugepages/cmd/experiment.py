@@ -149,6 +149,14 @@ class Run(_Command):
             help='with --libvirt: what guests boot (default: as this machine)',
         )
         parser.add_argument(
+            '--virt-type',
+            choices=('kvm', 'qemu'),
+            help=(
+                'with --libvirt: how guests run; qemu emulates them, which '
+                'tells nothing of real ones (default: kvm where it is there)'
+            ),
+        )
+        parser.add_argument(
             '--quick',
             action='store_true',
             help='less memory and time, and a dozen pairs: some minutes',
@@ -199,8 +207,11 @@ class Run(_Command):
                 'Give either --local: arms are processes of this machine; or '
                 '--libvirt: they are guests on it. See --help.'
             )
-        if options.kernel is not None and options.libvirt is None:
-            raise _BadInput('--kernel goes with --libvirt only.')
+        for name in ('kernel', 'virt_type'):
+            if getattr(options, name) and options.libvirt is None:
+                raise _BadInput(
+                    f'--{name.replace("_", "-")} goes with --libvirt only.'
+                )
         expected = _expectations(options.expect)
         if options.plan is None:
             planned = plan_file.default(quick=options.quick)
@@ -399,6 +410,7 @@ def _experiment(planned: plans.Plan, options: argparse.Namespace) -> int:
         classes[name](settings) for name, settings in planned.workloads.items()
     ]
     code = 0
+    folder: records.Folder | None = None
     with tempfile.TemporaryDirectory(prefix='experiment-') as scratch:
         place = _place(planned, options, pathlib.Path(scratch), fs)
         try:
@@ -419,11 +431,15 @@ def _experiment(planned: plans.Plan, options: argparse.Namespace) -> int:
                 decision = made.decide()
                 folder.begin(planned, around, decision)
                 made.run(decision)
-        except KeyboardInterrupt:
-            if options.output is None or not options.output.exists():
+        except (KeyboardInterrupt, exception.NUMAHugepagesError) as error:
+            if folder is None:
                 raise
-            print('Interrupted. What was measured counts.', file=sys.stderr)
-            code = EXIT_INTERRUPTED
+            code = EXIT_FAILED
+            text = str(error)
+            if isinstance(error, KeyboardInterrupt):
+                code = EXIT_INTERRUPTED
+                text = 'Interrupted.'
+            print(f'{text}\nWhat was measured counts.', file=sys.stderr)
         finally:
             place.close()
     _write_report(options.output, records.read(options.output))
@@ -450,6 +466,7 @@ def _place(
         fs,
         uri=options.libvirt,
         kernel=options.kernel,
+        virt_type=options.virt_type,
         allocate=options.allocate_pages,
     )
 

@@ -54,12 +54,16 @@ mknod /dev/ttyS1 c 4 65
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
 stty raw -echo
 echo madvise >/sys/kernel/mm/transparent_hugepage/enabled
-echo booted
-while read -r line; do
+# Who tells it something may come late.
+until read -r -t 1 line; do
+    echo booted
+done
+while :; do
     begin=$(cut -d' ' -f1 /proc/uptime)
     sh -c "$line"
     status=$?
     echo "ended $status $begin $(cut -d' ' -f1 /proc/uptime)"
+    read -r line
 done
 """
 

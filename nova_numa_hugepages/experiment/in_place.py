@@ -111,6 +111,8 @@ def problems(
     memory_mib: int,
     node: int | None,
     cpus: frozenset[int],
+    *,
+    least_share: float = _SHARE,
 ) -> list[str]:
     """List in what a process is not what its arm says.
 
@@ -118,6 +120,7 @@ def problems(
         not matter
     :param node: on which its memory should be, None for any
     :param cpus: on which it should run
+    :param least_share: how much of its memory has to be as the arm says
     """
     wrong = []
     if found.cpus != cpus:
@@ -142,14 +145,14 @@ def problems(
         arm.pages,
         found.huge_kib.get(arm.page_kib or 0, 0) / found.total_kib,
     )
-    if share < _SHARE:
+    if share < least_share:
         wrong.append(
-            f'{share:.0%} of its memory are on {arm.describe().split(",")[0]}'
+            f'{share:.0%} of its memory is on {arm.describe().split(",")[0]}'
         )
     if node is not None:
         near = found.nodes_kib.get(node, 0) / max(
             1, sum(found.nodes_kib.values())
         )
-        if near < _SHARE:
-            wrong.append(f'{near:.0%} of its memory are on NUMA node {node}')
+        if near < least_share:
+            wrong.append(f'{near:.0%} of its memory is on NUMA node {node}')
     return wrong

@@ -51,11 +51,17 @@ from nova_numa_hugepages.hugepages.kernel import processes
 
 DEFAULT_URI = 'qemu:///system'
 
+KVM, QEMU = 'kvm', 'qemu'
+
 _PROGRAMS = {'virsh': 'libvirt-clients', **guest_image.PROGRAMS}
 _BOOT_S = 300.0
 _LIMIT_S = 900.0
+# QEMU has memory of its own, the more if it emulates.
+_LEAST_SHARE = 0.6
 # For its kernel, its programs and their files.
 _GUEST_MIB = 256
+_BOOTED = re.compile('^booted$', re.MULTILINE)
+_READY = re.compile('^ready$', re.MULTILINE)
 _ENDED = re.compile(r'^ended (\d+) ([\d.]+) ([\d.]+)$', re.MULTILINE)
 _TICKS_PER_S = os.sysconf('SC_CLK_TCK')
 
@@ -85,12 +91,22 @@ class _Guest:
         self._socket: socket.socket | None = None
         self._text = ''
 
+    def wait_until_booted(self) -> None:
+        """Wait until it can be told something. What came before is lost.
+
+        :raises TrialError: if it doesn't boot in time
+        """
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(self._files.port))
+        self._socket.settimeout(1.0)
+        self.wait_for(_BOOTED, _BOOT_S)
+        # It may say so once more.
+        self.send('true')
+        self.wait_for(_ENDED, _LIMIT_S)
+
     def send(self, line: str) -> None:
         """Tell it something."""
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX)
-            self._socket.connect(str(self._files.port))
-            self._socket.settimeout(1.0)
+        assert self._socket is not None
         self._text = ''
         self._socket.sendall(f'{line}\n'.encode())
 
@@ -138,6 +154,8 @@ class LibvirtHost:
     :param folder: for images, consoles and sockets; QEMU has to be able to
         read it
     :param kernel: what guests boot; that of this host if None
+    :param virt_type: `KVM`, or `QEMU` to emulate guests; if None, the first
+        one where this host has it
     :param allocate: as for `local.LocalHost`
     """
 
@@ -149,6 +167,7 @@ class LibvirtHost:
         *,
         uri: str = DEFAULT_URI,
         kernel: pathlib.Path | None = None,
+        virt_type: str | None = None,
         allocate: bool = False,
     ) -> None:
         self._plan = plan
@@ -157,6 +176,9 @@ class LibvirtHost:
         self._uri = uri
         self._kernel = kernel or pathlib.Path(
             f'/boot/vmlinuz-{platform.release()}'
+        )
+        self._virt_type = virt_type or (
+            KVM if os.access('/dev/kvm', os.R_OK | os.W_OK) else QEMU
         )
         self._allocate = allocate
         self._hugetlb = hugetlb.Hugetlb(fs, hugetlb.write_number)
@@ -167,14 +189,9 @@ class LibvirtHost:
         self._guests: dict[str, _Guest] = {}
 
     @property
-    def virt_type(self) -> str:
-        """``kvm``, or ``qemu`` if this host emulates its guests."""
-        return 'kvm' if os.access('/dev/kvm', os.R_OK) else 'qemu'
-
-    @property
     def emulates(self) -> bool:
         """Whether guests are emulated here."""
-        return self.virt_type == 'qemu'
+        return self._virt_type == QEMU
 
     def prepare(self, workloads: Sequence[Workload]) -> None:
         """Check that the plan can be carried out, and make all ready.
@@ -233,14 +250,11 @@ class LibvirtHost:
 
         Guests are booted for each pair, and run all workloads of it.
         """
-        cpus = self._place.cpus
+        cpus = self._place.order(turn)
         together = len(cpus) >= len(arms)
         by_name = sorted(arms, key=lambda arm: arm.name)
-        on = {
-            arm: cpus[(turn + place) % len(cpus)]
-            for place, arm in enumerate(by_name)
-        }
         if together:
+            on = dict(zip(by_name, cpus, strict=False))
             guests = [self._guest(arm, turn, on[arm]) for arm in arms]
             return True, self._trials(workload, guests)
         trials = []
@@ -305,7 +319,7 @@ class LibvirtHost:
                 guest.uuid,
                 arm,
                 files,
-                virt_type=self.virt_type,
+                virt_type=self._virt_type,
                 memory_mib=self._memory_mib,
                 cpu=cpu,
                 node=self._place.node(arm),
@@ -319,9 +333,7 @@ class LibvirtHost:
                 f'libvirt did not start the guest of the arm {arm.name}: '
                 f'{created.stderr.strip()}'
             )
-        # Nothing reads what it writes before it has booted.
-        guest.send('true')
-        guest.wait_for(_ENDED, _BOOT_S)
+        guest.wait_until_booted()
         return guest
 
     def _stop(self, guest: _Guest) -> None:
@@ -341,7 +353,7 @@ class LibvirtHost:
             guest.send(f'{tunables} {command}')
         if workload.waits:
             for guest in guests:
-                guest.wait_for(re.compile('^ready$', re.MULTILINE), _LIMIT_S)
+                guest.wait_for(_READY, _LIMIT_S)
             for guest in guests:
                 guest.send('go')
         outputs = [guest.wait_for(_ENDED, _LIMIT_S) for guest in guests]
@@ -384,6 +396,7 @@ class LibvirtHost:
                 workload.memory_mib,
                 self._place.node(guest.arm),
                 frozenset({guest.cpu}),
+                least_share=_LEAST_SHARE,
             ),
         )
 

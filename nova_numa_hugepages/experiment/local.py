@@ -143,11 +143,7 @@ class LocalHost:
         """Run a workload once in each arm, as `trial.Place.run`."""
         beside = 0 if load == IDLE else 1
         together = len(self._place.cpus) >= len(arms) + beside
-        # Arms take turns on the CPUs, as one may be slower than another.
-        order = [
-            self._place.cpus[(turn + place) % len(self._place.cpus)]
-            for place in range(len(self._place.cpus))
-        ]
+        order = self._place.order(turn)
         with self._loaded(load, order[-1]):
             if together:
                 by_name = sorted(arms, key=lambda arm: arm.name)
@@ -221,8 +217,10 @@ class LocalHost:
                 places = {each: self._look(each) for each in running}
                 for each in running:
                     assert each.process.stdin is not None
-                    each.process.stdin.write('go\n')
-                    each.process.stdin.flush()
+                    # One that has ended is told of later.
+                    with contextlib.suppress(BrokenPipeError):
+                        each.process.stdin.write('go\n')
+                        each.process.stdin.flush()
             else:
                 places = {}
             return self._finish(workload, running, places)
@@ -239,6 +237,9 @@ class LocalHost:
                     each.process.stdin.close()
 
     def _start(self, workload: Workload, arm: Arm, cpu: int) -> _Running:
+        # What it writes is its own.
+        own = self._folder / arm.name
+        own.mkdir(exist_ok=True)
         output = self._folder / f'{arm.name}.output'
         node = self._place.node(arm)
         environment = {**os.environ, 'LC_ALL': 'C'}
@@ -261,6 +262,7 @@ class LocalHost:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=environment,
+                cwd=own,
                 text=True,
             )
         counting = (

@@ -65,6 +65,20 @@ class Place(NamedTuple):
     near: int
     far: int
 
+    def order(self, turn: int) -> list[int]:
+        """Return the CPUs in the order in which arms have them.
+
+        By two turns all are moved on, as one may be slower than another, and
+        in the second of them the first two have changed places.
+
+        :param turn: how many pairs came before
+        """
+        first = turn // 2 * 2 % max(1, len(self.cpus))
+        found = [*self.cpus[first:], *self.cpus[:first]]
+        if turn % 2:
+            found[:2] = found[1::-1]
+        return found
+
     def node(self, arm: Arm) -> int:
         """Return the node that an arm has its memory on."""
         return self.far if arm.far else self.near

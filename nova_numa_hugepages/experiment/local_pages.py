@@ -32,7 +32,8 @@ class AllocatedPages:
 
     def __init__(self, pools: hugetlb.Hugetlb) -> None:
         self._pools = pools
-        self._added: dict[model.PoolKey, int] = {}
+        # How many there were before, and are to be at most.
+        self._before: dict[model.PoolKey, tuple[int, int]] = {}
 
     def allocate(self, key: model.PoolKey, pages: int) -> None:
         """Have so many pages of a pool be free.
@@ -45,16 +46,16 @@ class AllocatedPages:
         if missing <= 0:
             return
         # Noted before, so that they are given back whatever happens then.
-        self._added[key] = missing
+        self._before[key] = pool.persistent, missing
         self._pools.set_persistent(key, pool.persistent + missing)
         now = self._pools.pool(key)
-        self._added[key] = max(0, now.persistent - pool.persistent)
         if now.free < pages:
+            made = max(0, now.persistent - pool.persistent)
             raise TooFewPages(
                 f'Of {missing} huge pages of {units.format_kib(key.size_kib)} '
-                f'on NUMA node {key.node} the kernel could allocate '
-                f'{self._added[key]}: memory is short or fragmented. Give the '
-                'workloads less memory, or try it after a reboot.'
+                f'on NUMA node {key.node} the kernel could allocate {made}: '
+                'memory is short or fragmented. Give the workloads less '
+                'memory, or try it after a reboot.'
             )
 
     def give_back(self) -> None:
@@ -62,7 +63,9 @@ class AllocatedPages:
 
         :raises exception.NUMAHugepagesError: if a pool can't be written
         """
-        while self._added:
-            key, added = self._added.popitem()
-            left = max(0, self._pools.pool(key).persistent - added)
-            self._pools.set_persistent(key, left)
+        for key, (before, added) in list(self._before.items()):
+            # What others have added meanwhile stays, and no more goes than
+            # came, also if the kernel was interrupted.
+            now = self._pools.pool(key).persistent
+            self._pools.set_persistent(key, min(now, max(before, now - added)))
+            del self._before[key]

@@ -76,7 +76,7 @@ def schema() -> dict[str, Any]:
             'difference_percent': validation.number(0.1, 100),
             'confidence_percent': validation.number(80, 99.9),
             'pairs': _PAIRS,
-            'first_pairs': validation.integer(ratios.LEAST_PAIRS, 1000),
+            'first_pairs': validation.integer(ratios.LEAST_FIRST_PAIRS, 1000),
             'most_pairs': _PAIRS,
             'seed': validation.integer(0, (1 << 32) - 1),
         },

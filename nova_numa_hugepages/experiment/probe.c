@@ -47,7 +47,10 @@
 #define MAP_HUGE_SHIFT 26
 #endif
 
-enum { POLICY_BIND = 2, LINE = 64, BATCH = 4096, MOST_NODES = 1024 };
+enum { POLICY_BIND = 2, LINE = 64, BATCH = 4096, MOST_NODES = 1024,
+       /* So that arrays don't lie a power of two apart: those on huge pages
+        * would share sets of caches. */
+       APART = 17 * 8 };
 
 static void fail(const char *what)
 {
@@ -134,15 +137,19 @@ static void link_lines(char *memory, size_t lines)
 
 static void chase(const char *pages, double seconds, int rounds, char **sizes)
 {
-    size_t most = 0;
+    size_t all = 0;
     for (char **size = sizes; *size; size++)
-        if (strtoul(*size, NULL, 10) > most)
-            most = strtoul(*size, NULL, 10);
-    char *memory = take(pages, most << 20);
+        all += strtoul(*size, NULL, 10) << 20;
+    char *memory = take(pages, all);
+    /* Before all rounds, which take as long in each arm: so they go on side by
+     * side. */
+    for (char **size = sizes, *part = memory; *size; size++) {
+        size_t bytes = strtoul(*size, NULL, 10) << 20;
+        link_lines(part, bytes / LINE);
+        part += bytes;
+    }
     wait_for_go();
-    for (; *sizes; sizes++) {
-        size_t lines = (strtoul(*sizes, NULL, 10) << 20) / LINE;
-        link_lines(memory, lines);
+    for (; *sizes; memory += strtoul(*sizes, NULL, 10) << 20, sizes++) {
         char *at = memory;
         for (int round = 0; round < rounds; round++) {
             double began = now(), took;
@@ -161,8 +168,8 @@ static void chase(const char *pages, double seconds, int rounds, char **sizes)
 static void stream(const char *pages, double seconds, int rounds, size_t mib)
 {
     size_t count = (mib << 20) / sizeof(double) / 3;
-    double *a = take(pages, count * 3 * sizeof(double));
-    double *b = a + count, *c = b + count;
+    double *a = take(pages, (count * 3 + 3 * APART) * sizeof(double));
+    double *b = a + count + APART, *c = b + count + 2 * APART;
     wait_for_go();
     for (int round = 0; round < rounds; round++) {
         double began = now(), took;
@@ -203,7 +210,7 @@ int main(int count, char **words)
 {
     if (count > 5 && !strcmp(words[1], "on")) {
         be_on(words[2], words[3]);
-        if (!strcmp(words[4], "small")
+        if (strcmp(words[4], "thp")
             && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
             fail("prctl");
         execvp(words[5], words + 5);

@@ -27,13 +27,18 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-# Below, an interval says nothing.
-LEAST_PAIRS = 6
+# With fewer, resamples of two or three pairs decide where an interval ends.
+LEAST_PAIRS = 12
+# So many tell how far pairs vary.
+LEAST_FIRST_PAIRS = 6
 # The chance to find a difference as small as is wanted.
 POWER = 0.9
-MOST_PAIRS = 10_000
+MOST_PAIRS = 1000
 
-_RESAMPLES = 20_000
+# Beyond each end of an interval, and altogether; drawn in parts.
+_RESAMPLES_BEYOND = 100
+_MOST_RESAMPLES = 400_000
+_RESAMPLES_AT_ONCE = 20_000
 # The spread that the first pairs show is an estimate; the true one is above
 # this limit in one case of five.
 _SPREAD_RISK = 0.2
@@ -128,12 +133,15 @@ def _interval(
     # The same for the same measurements, whenever it is made again.
     random = np.random.default_rng(_SEED)
     count = len(logs)
-    drawn = logs[random.integers(0, count, (_RESAMPLES, count))]
-    spreads = np.std(drawn, axis=1, ddof=1)
-    varied = spreads > 1e-12
-    shifts = (np.mean(drawn, axis=1)[varied] - mean) / spreads[varied]
     tail = (1 - confidence) / 2
-    below, above = np.quantile(shifts, [tail, 1 - tail])
+    resamples = min(_RESAMPLES_BEYOND / tail, _MOST_RESAMPLES)
+    parts = []
+    for _ in range(math.ceil(resamples / _RESAMPLES_AT_ONCE)):
+        drawn = logs[random.integers(0, count, (_RESAMPLES_AT_ONCE, count))]
+        spreads = np.std(drawn, axis=1, ddof=1)
+        varied = spreads > 1e-12
+        parts.append((np.mean(drawn, axis=1)[varied] - mean) / spreads[varied])
+    below, above = np.quantile(np.concatenate(parts), [tail, 1 - tail])
     return mean - above * spread, mean - below * spread
 
 

@@ -72,7 +72,7 @@ class Chase(workload.Workload):
 
     @property
     def memory_mib(self) -> int:
-        return max(self._sizes)
+        return sum(self._sizes)
 
     def command(
         self, probe: str, pages: str, folder: pathlib.Path
@@ -298,7 +298,7 @@ class Fio(workload.Workload):
             *('--ioengine=psync', '--invalidate=1', '--time_based'),
             f'--runtime={self.settings["seconds"]}',
             *('--size', f'{self.settings["mib"]}m'),
-            *('--directory', str(folder), '--output-format=json'),
+            '--output-format=json',
         ]
 
     def read(self, output: str) -> Mapping[str, Sequence[float]]:

@@ -529,16 +529,23 @@ class Pools:
             for key, count in attempt.made.items():
                 allocated[key] = allocated.get(key, 0) + count
 
-    def make_ready(self) -> None:
+    def make_ready(self, *, is_short: bool = False) -> None:
         """Allocate idle pages as the policy keeps ready, if they are at hand.
 
         Only as many as the forecast says: the fixed margin is never allocated
         in advance.
+
+        :param is_short: whether pages that are promised are missing, so that
+            none are kept ready now
         """
-        kept = model.above_zero(self._kept_ready(self._ledger.accounts()))
+        # What was taken before counts no more, whether or not some are made.
+        self._ready.made()
+        kept: dict[model.PoolKey, int] = {}
+        if self.can_grow:
+            kept = model.above_zero(self._kept_ready(self._ledger.accounts()))
         if kept != self._ledger.ready():
             self._ledger.set_ready(kept)
-        if not self._policy.ready_risk_percent or not self.can_grow:
+        if not self._policy.ready_risk_percent or is_short:
             return
         warm_kib = self._policy.warm_mib * 1024
         ahead = {
@@ -559,7 +566,6 @@ class Pools:
             self.allocate({key: count}, quick=True, allocated=made)
         if made:
             LOG.info('Made ready: %s.', model.in_words(made))
-        self._ready.made()
 
     def trim(self, freed: dict[model.PoolKey, int] | None = None) -> None:
         """Free the idle pages that we allocated, as far as the kernel does.

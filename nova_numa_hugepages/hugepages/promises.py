@@ -73,6 +73,11 @@ class Wanted(NamedTuple):
             (holder, purpose),
         )
 
+    @property
+    def all(self) -> dict[model.PoolKey, int]:
+        """What is wanted altogether, by pool."""
+        return {key: self.count(key) for key in {*self.pages, *self.idle}}
+
     def count(self, key: model.PoolKey) -> int:
         """Return how many pages of a pool are wanted altogether."""
         return self.pages.get(key, 0) + max(0, self.idle.get(key, 0))
@@ -132,7 +137,7 @@ class Promises:
                     holds[0].holder, holds[0].purpose, holds
                 )
                 if wanted.is_start:
-                    self._ready.note_start(wanted.pages)
+                    self._ready.note_start(wanted.all)
         except BaseException:
             for sentence in attempt.undo():
                 LOG.error('Huge pages: %s.', sentence)

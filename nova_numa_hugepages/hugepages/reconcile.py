@@ -157,8 +157,7 @@ class Reconciler:
                 instance_uuid=change.holder,
             )
         missing = self._allocate(quick, done)
-        if not missing:
-            self._pools.make_ready()
+        self._pools.make_ready(is_short=bool(missing))
         freed: dict[model.PoolKey, int] = {}
         try:
             self._pools.trim(freed)

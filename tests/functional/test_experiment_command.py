@@ -34,7 +34,7 @@ arms:
   huge: {pages: 2MiB}
 workloads:
   chase: {mib: [1, 16], seconds: 0.05, rounds: 4}
-pairs: 6
+pairs: 12
 """
 NAMES = ['pairs.jsonl', 'plan.json', 'report.html', 'report.json', 'report.md']
 THP = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
@@ -80,7 +80,7 @@ def test_transparent_huge_pages(tmp_path: pathlib.Path) -> None:
         'latency, 16 MiB',
     ]
     assert all(each['control'] > 0 for each in found['comparisons'])
-    assert '6 pairs of each kind were planned' in out
+    assert '12 pairs of each kind were planned' in out
     # and it can be made again from the raw data, the same to the last digit.
     before = [(tmp_path / 'out' / name).read_text() for name in NAMES]
     assert commands.command(tmp_path, 'experiment', 'report', 'out')[0] == 0

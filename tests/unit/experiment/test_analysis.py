@@ -36,8 +36,8 @@ def pair(number: int, *values: float, problem: str = '') -> Pair:
 
 
 def test_what_is_not_what_it_says_does_not_count() -> None:
-    pairs = [pair(number, 1.0) for number in range(6)]
-    pairs.append(pair(6, 50.0, problem='it has no huge pages'))
+    pairs = [pair(number, 1.0) for number in range(12)]
+    pairs.append(pair(12, 50.0, problem='it has no huge pages'))
     (found,) = analysis.compare(PLAN, [made.Work()], pairs)
 
     assert found.left_out == 1
@@ -62,14 +62,14 @@ def test_nothing_at_all() -> None:
 
 
 def test_warm_up_is_left_out() -> None:
-    pairs = [pair(n, 90.0, 1.0, 1.0, 1.0, 1.0, 1.0) for n in range(6)]
+    pairs = [pair(n, 90.0, 1.0, 1.0, 1.0, 1.0, 1.0) for n in range(12)]
     (found,) = analysis.compare(PLAN, [made.Work()], pairs)
 
     assert found.treatment == 1.0
 
 
 def test_more_comparisons_have_wider_intervals() -> None:
-    pairs = [pair(n, 1.0 + n / 100) for n in range(8)]
+    pairs = [pair(n, 1.0 + n / 100) for n in range(12)]
     arms = (*PLAN.arms, Arm('far', far=True), Arm('gigantic', '1048576'))
     few, many = (
         analysis.compare(Plan(chosen, PLAN.workloads), [made.Work()], pairs)[0]

@@ -86,25 +86,25 @@ def test_as_it_says(arm: Arm, place: in_place.InPlace) -> None:
         (
             SMALL,
             found(64, 32),
-            '50% of its memory are on small pages',
+            '50% of its memory is on small pages',
         ),
         (
             SMALL,
             found(16, h2048=48),
-            '25% of its memory are on small pages',
+            '25% of its memory is on small pages',
         ),
         (
             THP,
             found(64, 32),
-            '50% of its memory are on transparent huge pages',
+            '50% of its memory is on transparent huge pages',
         ),
-        (HUGE, found(64), '0% of its memory are on pages of 2 MiB'),
+        (HUGE, found(64), '0% of its memory is on pages of 2 MiB'),
         (
             HUGE,
             found(h1048576=1024),
-            '0% of its memory are on pages of 2 MiB',
+            '0% of its memory is on pages of 2 MiB',
         ),
-        (SMALL, found(64, node=0), '0% of its memory are on NUMA node 1'),
+        (SMALL, found(64, node=0), '0% of its memory is on NUMA node 1'),
         (
             SMALL,
             found(8),

@@ -32,7 +32,7 @@ from tests.unit.experiment import made
 PLAN = Plan(
     (Arm('control'), Arm('huge', '2048'), Arm('far & huge', '2048', far=True)),
     {'chase': {'mib': [1, 64]}},
-    pairs=7,
+    pairs=14,
 )
 TIMES = {
     'control': (2.0, 100.0),
@@ -62,24 +62,24 @@ def records() -> Records:
             True,
             [trial('control', number), trial(arm.name, number)],
         )
-        for number in range(7)
+        for number in range(14)
         for arm in PLAN.treatments
     ]
-    return Records(PLAN, made.SURROUNDINGS, Decision(7, 7), pairs)
+    return Records(PLAN, made.SURROUNDINGS, Decision(14, 14), pairs)
 
 
 def test_what_it_shows(records: Records) -> None:
     text = report.text(records, report.comparisons(records))
 
     assert text.splitlines() == [
-        '7 pairs of each kind were planned before the first one that counts. '
+        '14 pairs of each kind were planned before the first one that counts. '
         'Intervals hold all together with 99 % confidence.',
         'Both arms of a pair ran at the same time, on CPUs of one NUMA node, '
         'and took turns on them.',
         'The arm far & huge differs from control in pages and memory: which '
         'of them makes the difference is not told here.',
         '',
-        'chase, idle, latency, 1 MiB, huge: no difference shown; it is 0.5 % '
+        'chase, idle, latency, 1 MiB, huge: no difference shown; it is 0.3 % '
         'at most',
         'chase, idle, latency, 64 MiB, huge: 40.0 % less: better',
         'chase, idle, latency, 1 MiB, far & huge: 50.0 % more: worse',
@@ -92,10 +92,10 @@ def test_what_it_shows(records: Records) -> None:
     [
         ({'decision': None}, 'It ended before it was known how many pairs'),
         (
-            {'decision': Decision(7, 300)},
+            {'decision': Decision(14, 300)},
             'To find a difference of 3 % everywhere it would take 300 pairs',
         ),
-        ({'decision': Decision(8, 8)}, 'It was ended early'),
+        ({'decision': Decision(15, 15)}, 'It was ended early'),
     ],
 )
 def test_an_experiment_that_did_not_come_to_its_end(
@@ -149,7 +149,7 @@ def test_json(records: Records) -> None:
     assert found['complete']
     assert second['ratio'] == pytest.approx(0.6, abs=0.005)
     assert second['low'] < second['ratio'] < second['high']
-    assert (second['pairs'], second['left_out']) == (7, 0)
+    assert (second['pairs'], second['left_out']) == (14, 0)
     assert second['better'] is True
     assert found['comparisons'][0]['better'] is None
     assert found['comparisons'][2]['better'] is False

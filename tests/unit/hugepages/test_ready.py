@@ -147,6 +147,35 @@ def test_starts_of_one_minute_need_pages_together(rig):
     ]
 
 
+def test_static_pools_keep_none_ready_and_add_up_no_starts(tmp_path):
+    rig = page_host.make(
+        tmp_path, page_host.grown(200), page_host.NODE, dynamic=False
+    )
+    come_and_go(rig, 20, *range(60))
+
+    assert rig.ledger.ready() == {}
+    needs = [one.need for one in rig.ledger.starts(0)[KEY]]
+    assert max(needs) < 2 * 20 * 1.1
+
+
+def test_where_pages_are_missing_starts_do_not_add_up(rig):
+    rig.now = WEEK_S
+    for number in range(3):
+        rig.pools.hold(page_host.guest(number), page_host.needs((0, 10)))
+        rig.pools.make_ready(is_short=True)
+
+    [counts] = rig.ledger.starts(0).values()
+    assert {one.need for one in counts} == {10}
+
+
+def test_an_elastic_guest_counts_with_all_that_it_may_have(rig):
+    rig.now = WEEK_S
+    rig.pools.hold(A, [model.PageNeed(0, 0, 2048, 10, 10, 40)])
+
+    [counts] = rig.ledger.starts(0).values()
+    assert {one.need for one in counts} == {forecast.start(WEEK_S, 40).need}
+
+
 def test_old_weeks_are_dropped(rig):
     come_and_go(rig, 10, 1)
     later = (forecast.WEEKS + 1) * forecast.WEEK_S
