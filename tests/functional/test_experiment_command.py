@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 from typing import Any
 
 import jsonschema
@@ -39,8 +40,13 @@ pairs: 12
 NAMES = ['pairs.jsonl', 'plan.json', 'report.html', 'report.json', 'report.md']
 THP = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
 
-# Each has two CPUs.
-pytestmark = pytest.mark.xdist_group('experiment')
+pytestmark = [
+    # Each has two CPUs.
+    pytest.mark.xdist_group('experiment'),
+    pytest.mark.skipif(
+        shutil.which('cc') is None, reason='needs a C compiler'
+    ),
+]
 
 
 def run(folder: pathlib.Path, plan: str, *more: str) -> tuple[int, str, str]:
@@ -87,6 +93,10 @@ def test_transparent_huge_pages(tmp_path: pathlib.Path) -> None:
     assert before == [(tmp_path / 'out' / name).read_text() for name in NAMES]
 
 
+@pytest.mark.skipif(
+    not hostfs.HostFS().size_folder(2048).exists(),
+    reason='this machine has no huge pages of 2 MiB',
+)
 def test_too_few_pages(tmp_path: pathlib.Path) -> None:
     plan = PLAN.replace('mib: [1, 16]', 'mib: 900000')
     code, out, err = run(tmp_path, plan)
