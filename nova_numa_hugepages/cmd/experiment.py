@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import abc
 import argparse
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -23,12 +24,10 @@ import importlib
 import json
 import os
 import pathlib
-import re
 import sys
 import tempfile
 import time
 from typing import Any
-from typing import NamedTuple
 from typing import TYPE_CHECKING
 
 from cliff import command
@@ -37,6 +36,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages import interrupts
 
 if TYPE_CHECKING:
+    from nova_numa_hugepages.experiment import expectations
     from nova_numa_hugepages.experiment import plan as plans
     from nova_numa_hugepages.experiment import records
     from nova_numa_hugepages.experiment import trial
@@ -51,9 +51,6 @@ EXIT_INTERRUPTED = 130
 # Quoted, as some shells take the brackets for a pattern.
 _INSTALL = "pip install 'nova-numa-hugepages[experiment]'"
 _LIBRARIES = ('numpy', 'scipy', 'rich', 'jinja2', 'jsonschema', 'ruamel.yaml')
-_EXPECTATION = re.compile(
-    r'^ *([^/]+?) */ *([^/]+?) */ *([^/<>]+?) *([<>]) *([0-9.]+) *$'
-)
 _RUN = """
 Compare small pages, huge pages, and near and far memory on this machine.
 
@@ -65,27 +62,6 @@ data stay beside it.
 PLAN is YAML; --example prints one that explains itself. Without it, small
 pages are control, and transparent huge pages and pages of 2 MiB treatments.
 """
-
-
-class _Expectation(NamedTuple):
-    """A ratio that is wanted.
-
-    :ivar less: whether the ratio has to be below the number, not above
-    """
-
-    arm: str
-    workload: str
-    measure: str
-    less: bool
-    number: float
-
-    def is_met(self, found: Comparison) -> bool:
-        """Check a comparison: its whole interval counts."""
-        if found.ratio is None:
-            return False
-        if self.less:
-            return found.ratio.high < self.number
-        return found.ratio.low > self.number
 
 
 class _Command(command.Command):
@@ -107,8 +83,9 @@ class _Command(command.Command):
             sys.stdout = open(os.devnull, 'w')  # noqa: SIM115
             return EXIT_FAILED
 
+    @abc.abstractmethod
     def _run(self, options: argparse.Namespace) -> int:
-        raise NotImplementedError
+        """Do it; return the exit code."""
 
 
 class Run(_Command):
@@ -192,6 +169,7 @@ class Run(_Command):
         return parser
 
     def _run(self, options: argparse.Namespace) -> int:
+        from nova_numa_hugepages.experiment import expectations
         from nova_numa_hugepages.experiment import plan_file
         from nova_numa_hugepages.yamlfile import validation
 
@@ -212,16 +190,16 @@ class Run(_Command):
                 raise _BadInput(
                     f'--{name.replace("_", "-")} goes with --libvirt only.'
                 )
-        expected = _expectations(options.expect)
+        expected = expectations.parse(options.expect)
         if options.plan is None:
             planned = plan_file.default(quick=options.quick)
         else:
             planned = plan_file.load(options.plan)
             if options.quick:
                 raise _BadInput('--quick does not go with a PLAN.')
-        _check_expectations(expected, planned)
-        code = _experiment(planned, options)
-        return code or _tell_expectations(expected, options.output)
+        expectations.check(expected, planned)
+        code, found = _experiment(planned, options)
+        return code or _as_expected(expected, found)
 
 
 class Report(_Command):
@@ -239,13 +217,13 @@ class Report(_Command):
         return parser
 
     def _run(self, options: argparse.Namespace) -> int:
+        from nova_numa_hugepages.experiment import expectations
         from nova_numa_hugepages.experiment import records
 
-        expected = _expectations(options.expect)
+        expected = expectations.parse(options.expect)
         found = records.read(options.folder)
-        _check_expectations(expected, found.plan)
-        _write_report(options.folder, found)
-        return _tell_expectations(expected, options.folder)
+        expectations.check(expected, found.plan)
+        return _as_expected(expected, _write_report(options.folder, found))
 
 
 class Compare(_Command):
@@ -308,9 +286,10 @@ class _BadInput(exception.NUMAHugepagesError):
 
 
 def _code(error: exception.NUMAHugepagesError) -> int:
+    from nova_numa_hugepages.experiment import expectations
     from nova_numa_hugepages.yamlfile import document
 
-    bad = (_BadInput, document.FileError)
+    bad = (_BadInput, document.FileError, expectations.BadExpectation)
     return EXIT_BAD_INPUT if isinstance(error, bad) else EXIT_FAILED
 
 
@@ -342,61 +321,12 @@ def _add_expect(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _expectations(texts: Sequence[str]) -> list[_Expectation]:
-    found = []
-    for text in texts:
-        match = _EXPECTATION.match(text)
-        try:
-            assert match is not None
-            arm, workload, measure, sign, number = match.groups()
-            found.append(
-                _Expectation(
-                    arm, workload, measure, sign == '<', float(number)
-                )
-            )
-        except (AssertionError, ValueError) as error:
-            raise _BadInput(
-                f'--expect {text!r}: expected ARM/WORKLOAD/MEASURE<RATIO, for '
-                'example "huge pages/chase/latency, 128 MiB<0.9".'
-            ) from error
-    return found
-
-
-def _check_expectations(
-    expected: Sequence[_Expectation], planned: plans.Plan
-) -> None:
-    """Check that there will be a figure for each."""
-    from nova_numa_hugepages.experiment import analysis
-    from nova_numa_hugepages.experiment import workload
-
-    classes = workload.classes()
-    for each in expected:
-        arms = [arm.name for arm in planned.treatments]
-        for kind, name, known in (
-            ('arm to compare', each.arm, arms),
-            ('workload', each.workload, list(planned.workloads)),
-        ):
-            if name not in known:
-                raise _BadInput(
-                    f'--expect: no {kind} {name!r} in the plan, which has '
-                    f'{", ".join(known)}.'
-                )
-        settings = planned.workloads[each.workload]
-        measures = [
-            measure.name
-            for measure in analysis.measures(classes[each.workload](settings))
-        ]
-        if each.measure not in measures:
-            raise _BadInput(
-                f'--expect: {each.workload} does not measure '
-                f'{each.measure!r}, but {"; ".join(measures)}.'
-            )
-
-
-def _experiment(planned: plans.Plan, options: argparse.Namespace) -> int:
+def _experiment(
+    planned: plans.Plan, options: argparse.Namespace
+) -> tuple[int, list[Comparison]]:
     """Carry out a plan; write raw data and report.
 
-    :returns: the exit code
+    :returns: the exit code, and what was compared
     """
     from nova_numa_hugepages.experiment import procedure
     from nova_numa_hugepages.experiment import records
@@ -442,8 +372,7 @@ def _experiment(planned: plans.Plan, options: argparse.Namespace) -> int:
             print(f'{text}\nWhat was measured counts.', file=sys.stderr)
         finally:
             place.close()
-    _write_report(options.output, records.read(options.output))
-    return code
+    return code, _write_report(options.output, records.read(options.output))
 
 
 def _place(
@@ -501,8 +430,14 @@ def _progress() -> Iterator[Callable[[int, int, str], None]]:
         yield report
 
 
-def _write_report(path: pathlib.Path, found: records.Records) -> None:
-    """Write the report beside the raw data, and print what it shows."""
+def _write_report(
+    path: pathlib.Path, found: records.Records
+) -> list[Comparison]:
+    """Write the report beside the raw data, and print what it shows.
+
+    :returns: what was compared
+    """
+    from nova_numa_hugepages.experiment import records
     from nova_numa_hugepages.experiment import report
     from nova_numa_hugepages.experiment import report_page
 
@@ -513,44 +448,21 @@ def _write_report(path: pathlib.Path, found: records.Records) -> None:
         'report.json': report.as_json(found, compared),
     }
     for name, content in contents.items():
-        _write(path / name, content)
+        records.write(path / name, content)
     print(report.text(found, compared))
     for name in contents:
         print(f'Written: {path / name}', file=sys.stderr)
+    return compared
 
 
-def _write(path: pathlib.Path, content: str) -> None:
-    try:
-        path.write_text(content, encoding='utf-8')
-    except OSError as error:
-        raise exception.NUMAHugepagesError(
-            f'{path} cannot be written: {error.strerror}.'
-        ) from error
-
-
-def _tell_expectations(
-    expected: Sequence[_Expectation], path: pathlib.Path
+def _as_expected(
+    expected: Sequence[expectations.Expectation],
+    found: Sequence[Comparison],
 ) -> int:
     """Print which ratios are not as expected; return the exit code."""
-    from nova_numa_hugepages.experiment import records
-    from nova_numa_hugepages.experiment import report
+    from nova_numa_hugepages.experiment import expectations
 
-    if not expected:
-        return 0
-    code = 0
-    found = report.comparisons(records.read(path))
-    for each in expected:
-        for one in found:
-            if (one.arm, one.workload, one.measure.name) != each[:3]:
-                continue
-            if not each.is_met(one):
-                sign = '<' if each.less else '>'
-                has = report.interval(one.ratio) if one.ratio else 'unknown'
-                print(
-                    f'Not as expected: {each.arm}/{each.workload}/'
-                    f'{each.measure}, {one.load}: {has}, expected '
-                    f'{sign} {each.number:g}',
-                    file=sys.stderr,
-                )
-                code = EXIT_NOT_AS_EXPECTED
-    return code
+    texts = list(expectations.unmet(expected, found))
+    for text in texts:
+        print(text, file=sys.stderr)
+    return EXIT_NOT_AS_EXPECTED if texts else 0

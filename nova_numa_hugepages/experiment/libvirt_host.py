@@ -37,7 +37,6 @@ from nova_numa_hugepages.experiment import in_place
 from nova_numa_hugepages.experiment import local_needs
 from nova_numa_hugepages.experiment import local_pages
 from nova_numa_hugepages.experiment import probe
-from nova_numa_hugepages.experiment import surroundings
 from nova_numa_hugepages.experiment.plan import Arm
 from nova_numa_hugepages.experiment.plan import IDLE
 from nova_numa_hugepages.experiment.plan import Plan
@@ -105,7 +104,7 @@ class _Guest:
         self.wait_for(_ENDED, _LIMIT_S)
 
     def send(self, line: str) -> None:
-        """Tell it something."""
+        """Send it a line."""
         assert self._socket is not None
         self._text = ''
         self._socket.sendall(f'{line}\n'.encode())
@@ -199,15 +198,7 @@ class LibvirtHost:
         :raises local_needs.NotHere: if something is missing; nothing was
             changed then
         """
-        problems = list(
-            local_needs.missing(
-                self._plan,
-                workloads,
-                self._place,
-                surroundings.read(self._fs)['transparent_huge_pages'],
-                _PROGRAMS,
-            )
-        )
+        problems = []
         if set(self._plan.loads) != {IDLE}:
             problems.append(
                 'Guests of libvirt have no loads beside. Leave them out.'
@@ -219,20 +210,20 @@ class LibvirtHost:
             )
         if shutil.which('virsh') is not None:
             problems += self._libvirt_problems()
-        if problems:
-            raise local_needs.NotHere(problems)
         self._memory_mib = _GUEST_MIB + 2 * max(
             workload.memory_mib for workload in workloads
         )
-        wanted = local_needs.pages(self._plan, self._place, self._memory_mib)
-        problems += local_needs.missing_pages(
-            self._hugetlb, wanted, allocate=self._allocate
+        wanted = local_needs.check(
+            self._fs,
+            self._plan,
+            workloads,
+            self._place,
+            memory_mib=self._memory_mib,
+            pools=self._hugetlb,
+            allocate=self._allocate,
+            programs=_PROGRAMS,
+            problems=problems,
         )
-        problems += local_needs.missing_memory(
-            self._fs, self._plan, self._place, self._memory_mib
-        )
-        if problems:
-            raise local_needs.NotHere(problems)
         program = probe.compile_to(self._folder, static=True)
         self._image = guest_image.build(
             self._folder / 'image', program, workloads
@@ -251,10 +242,8 @@ class LibvirtHost:
         Guests are booted for each pair, and run all workloads of it.
         """
         cpus = self._place.order(turn)
-        together = len(cpus) >= len(arms)
-        by_name = sorted(arms, key=lambda arm: arm.name)
-        if together:
-            on = dict(zip(by_name, cpus, strict=False))
+        if len(cpus) >= len(arms):
+            on = self._place.cpus_of(arms, turn)
             guests = [self._guest(arm, turn, on[arm]) for arm in arms]
             return True, self._trials(workload, guests)
         trials = []
@@ -374,16 +363,11 @@ class LibvirtHost:
                 f'{output[: ended.start()].strip()[-300:] or "no output"}'
             )
         wall_s = float(ended[3]) - float(ended[2])
-        values = dict(workload.read(output[: ended.start()]))
-        if not values:
-            # All that it tells is how long it took.
-            (measure,) = workload.measures
-            values = {measure.name: [wall_s]}
         # QEMU keeps the memory that the guest had.
         place = in_place.read(self._fs, self._pid(guest))
         return Trial(
             guest.arm.name,
-            values,
+            workload.values(output[: ended.start()], wall_s),
             self._cpu_s(guest) - cpu_s,
             wall_s,
             (0, 0),

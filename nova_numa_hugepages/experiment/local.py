@@ -34,7 +34,6 @@ from nova_numa_hugepages.experiment import loads
 from nova_numa_hugepages.experiment import local_needs
 from nova_numa_hugepages.experiment import local_pages
 from nova_numa_hugepages.experiment import probe
-from nova_numa_hugepages.experiment import surroundings
 from nova_numa_hugepages.experiment.plan import Arm
 from nova_numa_hugepages.experiment.plan import IDLE
 from nova_numa_hugepages.experiment.plan import Plan
@@ -109,27 +108,15 @@ class LocalHost:
         :raises exception.NUMAHugepagesError: if a file of the kernel can't be
             used
         """
-        problems = list(
-            local_needs.missing(
-                self._plan,
-                workloads,
-                self._place,
-                surroundings.read(self._fs)['transparent_huge_pages'],
-                {},
-            )
+        wanted = local_needs.check(
+            self._fs,
+            self._plan,
+            workloads,
+            self._place,
+            memory_mib=max(workload.memory_mib for workload in workloads),
+            pools=self._hugetlb,
+            allocate=self._allocate,
         )
-        if problems:
-            raise local_needs.NotHere(problems)
-        memory_mib = max(workload.memory_mib for workload in workloads)
-        wanted = local_needs.pages(self._plan, self._place, memory_mib)
-        problems += local_needs.missing_pages(
-            self._hugetlb, wanted, allocate=self._allocate
-        )
-        problems += local_needs.missing_memory(
-            self._fs, self._plan, self._place, memory_mib
-        )
-        if problems:
-            raise local_needs.NotHere(problems)
         self._probe = probe.compile_to(self._folder)
         self._has_counters = self._counters_work()
         for key, pages in wanted.items():
@@ -146,8 +133,7 @@ class LocalHost:
         order = self._place.order(turn)
         with self._loaded(load, order[-1]):
             if together:
-                by_name = sorted(arms, key=lambda arm: arm.name)
-                on = dict(zip(by_name, order, strict=False))
+                on = self._place.cpus_of(arms, turn)
                 return True, self._run_together(
                     workload, [(arm, on[arm]) for arm in arms]
                 )
@@ -356,11 +342,6 @@ class LocalHost:
         wall_s: float,
     ) -> Trial:
         output = each.output.read_text(errors='replace')
-        values = dict(workload.read(output))
-        if not values:
-            # All that it tells is how long it took.
-            (measure,) = workload.measures
-            values = {measure.name: [wall_s]}
         problems = ['it ended before it could be looked at']
         if place is not None:
             problems = in_place.problems(
@@ -369,7 +350,7 @@ class LocalHost:
         (cpu,) = each.cpus
         return Trial(
             each.arm.name,
-            values,
+            workload.values(output, wall_s),
             usage.ru_utime + usage.ru_stime,  # type: ignore[attr-defined]
             wall_s,
             (usage.ru_minflt, usage.ru_majflt),  # type: ignore[attr-defined]

@@ -26,6 +26,7 @@ from nova_numa_hugepages import exception
 from nova_numa_hugepages.core import units
 from nova_numa_hugepages.experiment import loads
 from nova_numa_hugepages.experiment import probe
+from nova_numa_hugepages.experiment import surroundings
 from nova_numa_hugepages.experiment.plan import Arm
 from nova_numa_hugepages.experiment.plan import IDLE
 from nova_numa_hugepages.experiment.plan import Plan
@@ -79,6 +80,14 @@ class Place(NamedTuple):
             found[:2] = found[1::-1]
         return found
 
+    def cpus_of(self, arms: Sequence[Arm], turn: int) -> dict[Arm, int]:
+        """Return the CPU of each arm, if they run at the same time.
+
+        :param turn: how many pairs came before
+        """
+        by_name = sorted(arms, key=lambda arm: arm.name)
+        return dict(zip(by_name, self.order(turn), strict=False))
+
     def node(self, arm: Arm) -> int:
         """Return the node that an arm has its memory on."""
         return self.far if arm.far else self.near
@@ -119,7 +128,43 @@ def _one_a_core(fs: hostfs.HostFS, cpus: frozenset[int]) -> list[int]:
     return chosen
 
 
-def missing(
+def check(
+    fs: hostfs.HostFS,
+    plan: Plan,
+    workloads: Sequence[Workload],
+    place: Place,
+    *,
+    memory_mib: int,
+    pools: hugetlb.Hugetlb,
+    allocate: bool,
+    programs: Mapping[str, str] | None = None,
+    problems: Sequence[str] = (),
+) -> dict[model.PoolKey, int]:
+    """Check that a plan can be carried out here.
+
+    :param memory_mib: of an arm, at most
+    :param allocate: whether huge pages that are missing will be allocated
+    :param programs: what else it takes, and the Debian package of each
+    :param problems: what else is in the way
+    :returns: the huge pages that it takes, by pool
+    :raises NotHere: if it can't
+    """
+    transparent = surroundings.read(fs)['transparent_huge_pages']
+    found = [
+        *_missing(plan, workloads, place, transparent, programs or {}),
+        *problems,
+    ]
+    if found:
+        raise NotHere(found)
+    wanted = _pages(plan, place, memory_mib)
+    found += _missing_pages(pools, wanted, allocate=allocate)
+    found += _missing_memory(fs, plan, place, memory_mib)
+    if found:
+        raise NotHere(found)
+    return wanted
+
+
+def _missing(
     plan: Plan,
     workloads: Sequence[Workload],
     place: Place,
@@ -168,7 +213,7 @@ def missing(
         )
 
 
-def missing_memory(
+def _missing_memory(
     fs: hostfs.HostFS, plan: Plan, place: Place, memory_mib: int
 ) -> Iterator[str]:
     """Find nodes that have too little memory, in sentences with a remedy."""
@@ -186,7 +231,7 @@ def missing_memory(
             )
 
 
-def pages(
+def _pages(
     plan: Plan, place: Place, memory_mib: int
 ) -> dict[model.PoolKey, int]:
     """Count the huge pages that two arms take at the same time.
@@ -209,7 +254,7 @@ def pages(
     return wanted
 
 
-def missing_pages(
+def _missing_pages(
     pools: hugetlb.Hugetlb,
     wanted: Mapping[model.PoolKey, int],
     *,

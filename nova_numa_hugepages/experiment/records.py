@@ -100,7 +100,7 @@ class Folder:
 
         :raises RecordsError: if it can't be written
         """
-        self._write(
+        write(
             self.path / _PLAN,
             json.dumps(
                 {
@@ -124,28 +124,25 @@ class Folder:
             with path.open('a') as file:
                 file.write(json.dumps(pair.as_json()) + '\n')
         except OSError as error:
-            raise self._failed(path, error) from error
+            raise _failed(path, error) from error
 
-    def write(self, name: str, content: str) -> pathlib.Path:
-        """Write another file beside.
 
-        :returns: its path
-        :raises RecordsError: if it can't be written
-        """
-        self._write(self.path / name, content)
-        return self.path / name
+def write(path: pathlib.Path, content: str) -> None:
+    """Write a file of an experiment.
 
-    def _write(self, path: pathlib.Path, content: str) -> None:
-        try:
-            path.write_text(content, encoding='utf-8')
-        except OSError as error:
-            raise self._failed(path, error) from error
+    :raises RecordsError: if it can't be written
+    """
+    try:
+        path.write_text(content, encoding='utf-8')
+    except OSError as error:
+        raise _failed(path, error) from error
 
-    def _failed(self, path: pathlib.Path, error: OSError) -> RecordsError:
-        return RecordsError(
-            f'{path} cannot be written: {error.strerror}. What was measured '
-            'before is kept.'
-        )
+
+def _failed(path: pathlib.Path, error: OSError) -> RecordsError:
+    return RecordsError(
+        f'{path} cannot be written: {error.strerror}. What was measured '
+        'before is kept.'
+    )
 
 
 def read(path: pathlib.Path) -> Records:

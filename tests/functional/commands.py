@@ -55,6 +55,16 @@ arrivals:
 # It is over when the fleet is full.
 SHORT = SCENARIO.replace('  mean_lifetime: 5\n', '')
 
+# An experiment of some seconds.
+EXPERIMENT = """\
+arms:
+  small: {pages: small}
+  huge: {pages: 2MiB}
+workloads:
+  chase: {mib: [1, 16], seconds: 0.05, rounds: 4}
+pairs: 12
+"""
+
 # Its last runs take minutes.
 LONG = SCENARIO.replace('count: 20', 'count: 1000000')
 

@@ -29,14 +29,7 @@ import pytest
 from nova_numa_hugepages.hugepages.kernel import hostfs
 from tests.functional import commands
 
-PLAN = """\
-arms:
-  small: {pages: small}
-  huge: {pages: 2MiB}
-workloads:
-  chase: {mib: [1, 16], seconds: 0.05, rounds: 4}
-pairs: 12
-"""
+PLAN = commands.EXPERIMENT
 NAMES = ['pairs.jsonl', 'plan.json', 'report.html', 'report.json', 'report.md']
 THP = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
 

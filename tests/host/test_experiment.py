@@ -29,14 +29,7 @@ from tests.host import scene
 from tests.host.rig import folders
 from tests.host.rig import local
 
-PLAN = """\
-arms:
-  small: {pages: small}
-  huge: {pages: 2MiB}
-workloads:
-  chase: {mib: [1, 16], seconds: 0.05, rounds: 4}
-pairs: 12
-"""
+PLAN = commands.EXPERIMENT
 RUN = (
     *('experiment', 'run', '--local', 'plan.yaml', '--output', 'out'),
     '--allocate-pages',
